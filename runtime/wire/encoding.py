@@ -1,0 +1,74 @@
+"""How values are written on the wire: base64 bytes, hex digests, canonical JSON (RFC 8785)."""
+
+import base64
+import binascii
+import hashlib
+from typing import Annotated, Any
+
+import rfc8785
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+
+class WireModel(BaseModel):
+    """A message that crosses a trust boundary: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _from_base64(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error:
+        raise ValueError("not standard base64") from None
+
+
+def _check_length(minimum: int, maximum: int) -> AfterValidator:
+    def check(value: bytes) -> bytes:
+        if not minimum <= len(value) <= maximum:
+            raise ValueError(f"must hold {minimum} to {maximum} bytes, holds {len(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def base64_bytes(minimum: int, maximum: int) -> Any:
+    """The annotated type of `minimum` to `maximum` bytes: `bytes` in Python, standard base64 in JSON."""
+    return Annotated[
+        bytes,
+        BeforeValidator(_from_base64),
+        _check_length(minimum, maximum),
+        PlainSerializer(lambda value: base64.b64encode(value).decode(), when_used="json"),
+        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+    ]
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 as 64 lowercase hexadecimal digits."""
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""A random 128-bit identifier as 32 lowercase hexadecimal digits."""
+
+
+def canonical_json(model: BaseModel, *, exclude: set[str] | None = None) -> bytes:
+    """The one byte string that stands for `model`, by RFC 8785; digests and signatures are over it."""
+    return rfc8785.dumps(model.model_dump(mode="json", exclude=exclude))
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of `data` in lowercase hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(model: BaseModel, *, exclude: set[str] | None = None) -> str:
+    """SHA-256 of a model's canonical JSON."""
+    return sha256_hex(canonical_json(model, exclude=exclude))
