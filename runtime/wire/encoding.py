@@ -3,11 +3,10 @@
 import base64
 import binascii
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import rfc8785
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,25 +31,13 @@ def _from_base64(value: object) -> object:
         raise ValueError("not standard base64") from None
 
 
-def _check_length(minimum: int, maximum: int) -> AfterValidator:
-    def check(value: bytes) -> bytes:
-        if not minimum <= len(value) <= maximum:
-            raise ValueError(f"must hold {minimum} to {maximum} bytes, holds {len(value)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def base64_bytes(minimum: int, maximum: int) -> Any:
-    """The annotated type of `minimum` to `maximum` bytes: `bytes` in Python, standard base64 in JSON."""
-    return Annotated[
-        bytes,
-        BeforeValidator(_from_base64),
-        _check_length(minimum, maximum),
-        PlainSerializer(lambda value: base64.b64encode(value).decode(), when_used="json"),
-        WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
-    ]
-
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_from_base64),
+    PlainSerializer(lambda value: base64.b64encode(value).decode(), when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+"""`bytes` in Python, standard base64 in JSON; a field gives its length bounds in bytes."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 as 64 lowercase hexadecimal digits."""

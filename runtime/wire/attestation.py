@@ -1,0 +1,104 @@
+"""Claims, evidence and the policy that evidence is verified against (RFC 9334's terms)."""
+
+from enum import StrEnum
+from hashlib import sha512
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from runtime.wire.encoding import Base64, Digest, Identifier, WireModel, canonical_json
+
+MAX_QUOTE_BYTES = 32 * 1024
+MAX_COLLATERAL_BYTES = 256 * 1024
+
+Nonce = Annotated[Base64, Field(min_length=32, max_length=32)]
+HpkePublicKey = Annotated[Base64, Field(min_length=1216, max_length=1216)]
+"""ML-KEM-768 encapsulation key (1184 bytes) and X25519 public key (32 bytes)."""
+
+
+class Role(StrEnum):
+    """What an enclave does in a job."""
+
+    PARAMETER_SERVER = "parameter-server"
+    TRAINER = "trainer"
+    PREDICTOR = "predictor"
+
+
+class Claims(WireModel):
+    """What an enclave says of itself; a quote's report data is SHA-512 of this, canonically written."""
+
+    version: Literal[1] = 1
+    role: Role
+    job: Identifier
+    hpke_public_key: HpkePublicKey
+    tls_ca_sha256: Digest | None = None
+    """Parameter server: digest of the DER certificate of the job's CA."""
+    tls_public_key_sha256: Digest | None = None
+    """Trainer: digest of the DER SubjectPublicKeyInfo it asks a certificate for."""
+    nonce: Nonce
+
+    def report_data(self) -> bytes:
+        """The 64 bytes that a quote over these claims carries."""
+        return sha512(canonical_json(self)).digest()
+
+
+class Collateral(WireModel):
+    """What verifying a quote needs besides the quote; field for field dcap-qvl's `QuoteCollateralV3`."""
+
+    pck_crl_issuer_chain: str = Field(max_length=65_536)
+    root_ca_crl: str = Field(max_length=65_536)
+    pck_crl: str = Field(max_length=MAX_COLLATERAL_BYTES)
+    tcb_info_issuer_chain: str = Field(max_length=65_536)
+    tcb_info: str = Field(max_length=MAX_COLLATERAL_BYTES)
+    tcb_info_signature: str = Field(max_length=512)
+    qe_identity_issuer_chain: str = Field(max_length=65_536)
+    qe_identity: str = Field(max_length=65_536)
+    qe_identity_signature: str = Field(max_length=512)
+    pck_certificate_chain: str | None = Field(default=None, max_length=65_536)
+
+
+class Evidence(WireModel):
+    """A quote, its collateral and the claims it binds."""
+
+    quote: Annotated[Base64, Field(min_length=1, max_length=MAX_QUOTE_BYTES)]
+    collateral: Collateral
+    claims: Claims
+
+
+class TcbStatus(StrEnum):
+    """Intel's verdicts on a platform's patch level."""
+
+    UP_TO_DATE = "UpToDate"
+    SW_HARDENING_NEEDED = "SWHardeningNeeded"
+    CONFIGURATION_NEEDED = "ConfigurationNeeded"
+    CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
+    OUT_OF_DATE = "OutOfDate"
+    OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
+    REVOKED = "Revoked"
+
+
+class AttestationPolicy(WireModel):
+    """What evidence must show before anything is entrusted to an enclave."""
+
+    software_root: Annotated[Base64, Field(min_length=1, max_length=8192)] | None = None
+    """DER of a development TEE's root certificate. None, the default, means Intel's root."""
+    measurements: frozenset[Digest] = frozenset()
+    """Accepted MRENCLAVE values."""
+    signers: frozenset[Digest] = frozenset()
+    """Accepted MRSIGNER values, with `product_id` and `minimum_svn`; used where `measurements` is empty."""
+    product_id: int = Field(default=0, ge=0, le=65_535)
+    minimum_svn: int = Field(default=0, ge=0, le=65_535)
+    accepted_tcb: frozenset[TcbStatus] = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED})
+    accepted_advisories: frozenset[Annotated[str, StringConstraints(pattern=r"^INTEL-SA-\d{5}$")]] | None = (
+        None
+    )
+    """Security advisories that may be open on the platform; None accepts any that the TCB status allows."""
+    grace_days: int = Field(default=0, ge=0, le=90)
+    """Days that collateral may be past its next update."""
+    allow_debug: bool = False
+
+    @model_validator(mode="after")
+    def _names_an_enclave(self) -> Self:
+        if not self.measurements and not self.signers:
+            raise ValueError("a policy must name at least one accepted measurement or signer")
+        return self

@@ -1,0 +1,36 @@
+"""The grant: what a data owner entrusts to a parameter-server enclave that it has verified."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from runtime.wire.attestation import AttestationPolicy, HpkePublicKey
+from runtime.wire.encoding import Base64, Digest, Identifier, WireModel
+from wasm_sandbox.contract import CapabilityGrants
+
+
+class PredictionPolicy(WireModel):
+    """How much of the model's output the owner's own clients see, and how often."""
+
+    top_k: int = Field(default=0, ge=0, le=100_000)
+    """Classes returned per row, best first; 0 returns all."""
+    decimals: int = Field(default=6, ge=0, le=9)
+    """Scores are rounded to this many decimals."""
+    query_budget: int | None = Field(default=None, ge=1)
+    """Rows answered over the predictor's life; None is unlimited."""
+
+
+class Grant(WireModel):
+    """Sealed by HPKE to the key in the parameter server's evidence; the gateway only relays it."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    dataset_key: Annotated[Base64, Field(min_length=32, max_length=32)]
+    dataset_digest: Digest
+    spec_digest: Digest
+    attestation: AttestationPolicy
+    """What the parameter server demands of trainers, beyond being of its own measurement."""
+    capabilities: CapabilityGrants = CapabilityGrants()
+    prediction: PredictionPolicy = PredictionPolicy()
+    owner_public_key: HpkePublicKey
+    """Reports and the outcome are sealed to this key."""
