@@ -24,18 +24,37 @@ class Role(StrEnum):
     PREDICTOR = "predictor"
 
 
+_KEYS_OF_ROLE = {
+    Role.PARAMETER_SERVER: {"hpke_public_key", "tls_ca_sha256"},
+    Role.TRAINER: {"tls_public_key_sha256"},
+    Role.PREDICTOR: {"hpke_public_key"},
+}
+
+
 class Claims(WireModel):
     """What an enclave says of itself; a quote's report data is SHA-512 of this, canonically written."""
 
     version: Literal[1] = 1
     role: Role
     job: Identifier
-    hpke_public_key: HpkePublicKey
+    hpke_public_key: HpkePublicKey | None = None
+    """Parameter server and predictor: what owners seal grants and queries to."""
     tls_ca_sha256: Digest | None = None
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None
     """Trainer: digest of the DER SubjectPublicKeyInfo it asks a certificate for."""
     nonce: Nonce
+
+    @model_validator(mode="after")
+    def _binds_the_keys_of_its_role(self) -> Self:
+        bound = {
+            name
+            for name in ("hpke_public_key", "tls_ca_sha256", "tls_public_key_sha256")
+            if getattr(self, name) is not None
+        }
+        if bound != _KEYS_OF_ROLE[self.role]:
+            raise ValueError(f"a {self.role} must bind exactly {sorted(_KEYS_OF_ROLE[self.role])}")
+        return self
 
     def report_data(self) -> bytes:
         """The 64 bytes that a quote over these claims carries."""

@@ -57,6 +57,8 @@ class Ready(WireModel):
     """host:port of the parameter server's TLS endpoint."""
     evidence: Evidence | None = None
     """Evidence (zero nonce) that peers check before they trust that endpoint."""
+    tls_ca: Annotated[Base64, Field(min_length=1, max_length=4096)] | None = None
+    """DER of the job CA's certificate, whose digest the evidence claims."""
 
 
 class Progress(WireModel):

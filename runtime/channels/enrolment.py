@@ -1,0 +1,183 @@
+"""Enrolment: how a trainer enclave becomes a peer of the parameter server.
+
+1. The trainer verifies the parameter server's evidence: same measurement as its own, same job, and the
+   digest of the job CA's certificate that TLS then trusts.
+2. Over TLS without a client certificate it asks for a nonce and sends evidence whose claims bind that nonce
+   and its TLS public key.
+3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
+   client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
+4. Over mutual TLS the trainer fetches its ticket: the job spec and the dataset key.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field, ValidationError
+
+from runtime.attestation.errors import EvidenceRefused
+from runtime.attestation.verify import Expected, verify
+from runtime.channels.job_ca import JobCa
+from runtime.errors import EnrolmentRefused
+from runtime.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
+from runtime.wire.encoding import Base64, WireModel, sha256_hex
+from runtime.wire.grants import PredictionPolicy
+from runtime.wire.jobs import JobSpec
+from wasm_sandbox.contract import CapabilityGrants
+
+MAX_ENROLMENT_BYTES = 512 * 1024
+MAX_PENDING_NONCES = 4096
+
+
+class Challenge(WireModel):
+    """POST /v1/enrol/challenge: the nonce that the trainer's evidence must be fresh for."""
+
+    nonce: Nonce
+
+
+class EnrolmentRequest(WireModel):
+    """POST /v1/enrol."""
+
+    index: int = Field(ge=0, le=1023)
+    evidence: Evidence
+    public_key: Annotated[Base64, Field(min_length=1, max_length=256)]
+    """DER SubjectPublicKeyInfo of the trainer's P-256 TLS key."""
+
+
+class EnrolmentResponse(WireModel):
+    """The client certificate, DER."""
+
+    certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
+
+
+class Ticket(WireModel):
+    """GET /v1/ticket over mutual TLS: all that a trainer needs to work."""
+
+    spec: JobSpec
+    dataset_key: Annotated[Base64, Field(min_length=32, max_length=32)]
+    capabilities: CapabilityGrants
+    prediction: PredictionPolicy
+    owner_public_key: HpkePublicKey
+
+
+class Registrar:
+    """Decides who is a trainer of this job; holds the serial of each index's current certificate."""
+
+    def __init__(
+        self, spec: JobSpec, ca: JobCa, policy: AttestationPolicy, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        """`policy` must already be narrowed to our own measurement."""
+        self._spec = spec
+        self._ca = ca
+        self._policy = policy
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._nonces: dict[bytes, None] = {}
+        self._serials: dict[int, int] = {}
+
+    def challenge(self) -> Challenge:
+        """A fresh nonce, good for one enrolment. The oldest is forgotten when too many are pending."""
+        nonce = secrets.token_bytes(32)
+        if len(self._nonces) >= MAX_PENDING_NONCES:
+            del self._nonces[next(iter(self._nonces))]
+        self._nonces[nonce] = None
+        return Challenge(nonce=nonce)
+
+    def enrol(self, request: EnrolmentRequest) -> EnrolmentResponse:
+        """Verify a trainer's evidence and issue its certificate.
+
+        Raises:
+            EnrolmentRefused: the index, nonce, evidence or key is not acceptable.
+        """
+        claims = request.evidence.claims
+        if request.index >= self._spec.exchange.trainers:
+            raise EnrolmentRefused("enrolment-index", "the job has no trainer of that index")
+        if claims.nonce not in self._nonces:
+            raise EnrolmentRefused("enrolment-nonce", "the evidence is not over a nonce of ours")
+        del self._nonces[claims.nonce]
+        expected = Expected(role=Role.TRAINER, job=self._spec.job, nonce=claims.nonce)
+        try:
+            verify(request.evidence, self._policy, expected, self._clock())
+        except EvidenceRefused as error:
+            raise EnrolmentRefused(error.code, "the trainer's evidence does not hold") from error
+        if sha256_hex(request.public_key) != claims.tls_public_key_sha256:
+            raise EnrolmentRefused("enrolment-key", "the evidence binds another TLS key")
+        certificate = self._ca.issue_client(trainer_name(request.index), _parse_key(request.public_key))
+        self._serials[request.index] = certificate.serial_number
+        return EnrolmentResponse(certificate=certificate.public_bytes(serialization.Encoding.DER))
+
+    def identify(self, request: web.Request) -> int:
+        """Index of the trainer at the other end of this TLS connection.
+
+        Raises:
+            EnrolmentRefused: no client certificate, or one that a later enrolment replaced.
+        """
+        transport = request.transport
+        peer = transport.get_extra_info("peercert") if transport else None
+        if not peer:
+            raise EnrolmentRefused("client-certificate-required", "enrol first")
+        serial = int(peer["serialNumber"], 16)
+        for index, current in self._serials.items():
+            if serial == current:
+                return index
+        raise EnrolmentRefused("client-certificate-replaced", "another enclave holds this index now")
+
+
+def trainer_name(index: int) -> str:
+    """Common name in a trainer's certificate."""
+    return f"trainer-{index}"
+
+
+def _parse_key(der: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise EnrolmentRefused("enrolment-key", "the TLS key cannot be read") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise EnrolmentRefused("enrolment-key", "the TLS key is not a P-256 key")
+    return key
+
+
+def enrolment_routes(registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
+    """The parameter server's routes for steps 2 to 4; `EnrolmentRefused` is turned into a problem above."""
+
+    async def challenge(_: web.Request) -> web.Response:
+        return _json(registrar.challenge())
+
+    async def enrol(request: web.Request) -> web.Response:
+        try:
+            body = EnrolmentRequest.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
+        return _json(registrar.enrol(body))
+
+    async def fetch_ticket(request: web.Request) -> web.Response:
+        registrar.identify(request)
+        return _json(ticket)
+
+    return [
+        web.post("/v1/enrol/challenge", challenge),
+        web.post("/v1/enrol", enrol),
+        web.get("/v1/ticket", fetch_ticket),
+    ]
+
+
+def _json(model: WireModel) -> web.Response:
+    return web.Response(body=model.model_dump_json().encode(), content_type="application/json")
+
+
+def load_certificate(der: bytes) -> x509.Certificate:
+    """Parse a peer's DER certificate.
+
+    Raises:
+        EnrolmentRefused: it is not one.
+    """
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise EnrolmentRefused("certificate-malformed", "not a DER certificate") from error
