@@ -1,0 +1,69 @@
+"""`python -m runtime`: start the role that the launch specification names, on the platform it names."""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from runtime.attestation.platform import Platform
+from runtime.attestation.refusing import RefusingPlatform
+from runtime.attestation.software import SoftwarePlatform
+from runtime.errors import EnclaveError, LaunchInvalid
+from runtime.wire.attestation import Role
+from runtime.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SoftwarePlatformSpec
+
+_LOG = logging.getLogger("runtime")
+
+EXIT_REFUSED = 3
+"""The role ended with a known error; its code is in the log."""
+
+
+def main() -> int:
+    """Run one role to its end; the exit code tells the launcher whether it ended well."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    # A core dump or a traceback of every thread would carry keys out of the enclave.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
+    try:
+        asyncio.run(_run(_launch_spec()))
+    except* EnclaveError as errors:
+        for error in errors.exceptions:
+            _LOG.error("ended: %s", getattr(error, "code", type(error).__name__))
+        return EXIT_REFUSED
+    return 0
+
+
+def _launch_spec() -> LaunchSpec:
+    try:
+        return LaunchSpec.model_validate_json(os.environ.pop(LAUNCH_VARIABLE, ""))
+    except ValidationError as error:
+        raise LaunchInvalid("launch-spec-invalid", f"{LAUNCH_VARIABLE} holds no launch spec") from error
+
+
+def _platform(launch: LaunchSpec) -> Platform:
+    if isinstance(launch.platform, SoftwarePlatformSpec):
+        return SoftwarePlatform(launch.platform.socket)
+    return RefusingPlatform()
+
+
+async def _run(launch: LaunchSpec) -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    platform = _platform(launch)
+    if launch.role is Role.PARAMETER_SERVER:
+        from runtime.roles import parameter_server as role
+    elif launch.role is Role.TRAINER:
+        from runtime.roles import trainer as role
+    else:
+        from runtime.roles import predictor as role
+    await role.run(launch, platform)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

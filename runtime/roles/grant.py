@@ -1,0 +1,36 @@
+"""Opening a grant: decrypt, parse, and check that it was given for this very job."""
+
+from pydantic import ValidationError
+
+from runtime.errors import GrantRefused
+from runtime.sealing import hpke
+from runtime.sealing.errors import SealingError
+from runtime.sealing.labels import GRANT
+from runtime.wire.grants import Grant
+from runtime.wire.jobs import JobSpec
+
+
+def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
+    """The grant in `sealed`, if it is for the job that `spec` describes.
+
+    The host told us `spec`; the owner's digest of it in the grant is what makes it true.
+
+    Raises:
+        GrantRefused: unreadable, malformed, or for another job, spec or dataset.
+    """
+    try:
+        plaintext = hpke.open(key, sealed, label=GRANT, context=bytes.fromhex(spec.job))
+    except SealingError as error:
+        raise GrantRefused("grant-unreadable", "the grant is not sealed to this enclave and job") from error
+    try:
+        grant = Grant.model_validate_json(plaintext)
+    except ValidationError:
+        # From None: the validation error quotes the plaintext, which holds the dataset key.
+        raise GrantRefused("grant-malformed", "the grant does not follow its schema") from None
+    if grant.job != spec.job:
+        raise GrantRefused("grant-for-another-job", "the grant names another job")
+    if grant.spec_digest != spec.digest():
+        raise GrantRefused("grant-spec-mismatch", "the host launched us with another job spec")
+    if grant.dataset_digest != spec.dataset.digest():
+        raise GrantRefused("grant-dataset-mismatch", "the job spec names another dataset")
+    return grant

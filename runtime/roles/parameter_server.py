@@ -1,0 +1,159 @@
+"""The parameter-server role: takes the owner's grant, enrols trainers, merges their work, ends the job.
+
+It is the job's root of trust: the owner verifies its evidence and no other, and it verifies the trainers in
+the owner's name.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ps.server import ParameterServer, exchange_routes
+from runtime.attestation.evidence import attest
+from runtime.attestation.platform import Platform
+from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
+from runtime.channels.gateway import GatewayClient
+from runtime.channels.identity import narrowed
+from runtime.channels.job_ca import JobCa, certificate_digest
+from runtime.channels.parameter_server import BOOT_NONCE
+from runtime.channels.tls import server_context
+from runtime.errors import EnclaveError, GrantRefused
+from runtime.roles.grant import open_grant
+from runtime.sealing.hpke import PrivateKey
+from runtime.wire.attestation import Claims, Evidence, Role
+from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
+from runtime.wire.grants import Grant
+from runtime.wire.jobs import JobState
+from runtime.wire.launch import LaunchSpec
+from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+
+_LOG = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 2**30
+"""aiohttp's bound on one request; the exchange's own codec bounds each frame far tighter."""
+
+
+async def run(launch: LaunchSpec, platform: Platform) -> None:
+    """Serve one job from its grant to its end."""
+    async with GatewayClient(launch.gateway) as gateway:
+        await _Job(launch, platform, gateway).run()
+
+
+class _Job:
+    def __init__(self, launch: LaunchSpec, platform: Platform, gateway: GatewayClient) -> None:
+        self._launch = launch
+        self._platform = platform
+        self._gateway = gateway
+        self._hpke_key = PrivateKey.generate()
+        self._ca = JobCa(launch.job, datetime.now(UTC))
+        self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        self._finished = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            mailbox = tasks.create_task(self._answer_mail())
+            await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
+            await self._serve(await self._grant)
+            mailbox.cancel()
+
+    def _evidence(self, nonce: bytes) -> Evidence:
+        claims = Claims(
+            role=Role.PARAMETER_SERVER,
+            job=self._launch.job,
+            hpke_public_key=self._hpke_key.public_bytes,
+            tls_ca_sha256=certificate_digest(self._ca.certificate_der),
+            nonce=nonce,
+        )
+        return attest(self._platform, claims)
+
+    async def _answer_mail(self) -> None:
+        async for mail in self._gateway.mail():
+            await self._gateway.reply(mail, self._answer(mail))
+
+    def _answer(self, mail: Mail) -> MailReply:
+        """Answer the owner's message; a refusal names a code that depends on public facts only."""
+        try:
+            if mail.kind is MailKind.EVIDENCE and mail.evidence is not None:
+                return MailReply(evidence=self._evidence(mail.evidence.nonce))
+            if mail.kind is MailKind.GRANT and mail.message is not None:
+                self._accept(open_grant(mail.message.sealed, self._hpke_key, self._launch.spec))
+                return MailReply()
+        except GrantRefused as error:
+            return MailReply(refusal=error.code)
+        return MailReply(refusal="message-unexpected")
+
+    def _accept(self, grant: Grant) -> None:
+        if self._grant.done():
+            raise GrantRefused("grant-already-given", "this job has its grant")
+        self._grant.set_result(grant)
+
+    async def _serve(self, grant: Grant) -> None:
+        spec = self._launch.spec
+        own = self._evidence(BOOT_NONCE)
+        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own))
+        ticket = Ticket(
+            spec=spec,
+            dataset_key=grant.dataset_key,
+            capabilities=grant.capabilities,
+            prediction=grant.prediction,
+            owner_public_key=grant.owner_public_key,
+        )
+        runner = await self._listen(registrar, ticket)
+        try:
+            host, port = runner.addresses[0][:2]
+            await self._gateway.ready(
+                Ready(address=f"{host}:{port}", evidence=own, tls_ca=self._ca.certificate_der)
+            )
+            await self._gateway.progress(Progress(state=JobState.BUILDING))
+            await self._finished.wait()
+            await self._gateway.progress(
+                Progress(state=JobState.SUCCEEDED, exchanges_done=spec.exchange.exchanges)
+            )
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, registrar: Registrar, ticket: Ticket) -> web.AppRunner:
+        server = ParameterServer(self._launch.spec.exchange)
+        app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
+        app.add_routes(enrolment_routes(registrar, ticket))
+        app.add_routes(exchange_routes(server, registrar.identify))
+        app.add_routes([web.post("/v1/state", self._state_handler(registrar))])
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._ca.issue_server(key.public_key(), self._launch.listen_host)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        context = server_context(key, certificate, self._ca.certificate)
+        await web.TCPSite(runner, self._launch.listen_host, self._launch.listen_port, ssl_context=context).start()
+        return runner
+
+    def _state_handler(self, registrar: Registrar) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def advance(request: web.Request) -> web.Response:
+            """The leading trainer says how far the public schedule is."""
+            if registrar.identify(request) != 0:
+                raise web.HTTPForbidden
+            progress = Progress.model_validate_json(await request.read())
+            if progress.state is JobState.SUCCEEDED:
+                self._finished.set()
+            else:
+                await self._gateway.progress(progress)
+            return web.Response(status=204)
+
+        return advance
+
+
+@web.middleware
+async def _problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except EnclaveError as error:
+        _LOG.info("refused %s: %s", request.path, error.code)
+        problem = Problem(title="refused", status=403, code=error.code)
+        return web.Response(
+            status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
+        )

@@ -1,0 +1,55 @@
+"""The product of a job as it lies in the operator's storage: always of the size that the job spec implies."""
+
+import struct
+from typing import Literal
+
+from pydantic import ValidationError
+
+from runtime.errors import ModelUnusable
+from runtime.wire.encoding import Digest, Identifier, WireModel
+from runtime.wire.grants import PredictionPolicy
+from runtime.wire.jobs import JobSpec
+
+MODEL_OBJECT = "model"
+HEADER_BYTES = 64 * 1024
+"""Room for the header beside the graph and the weights."""
+
+
+class ModelHeader(WireModel):
+    """What the predictor must know beside the ONNX bytes."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    spec_digest: Digest
+    prediction: PredictionPolicy
+    usable: bool
+    """False where the job ran its schedule without learning; the owner knows why, the host nothing."""
+
+
+def padded_size(spec: JobSpec) -> int:
+    """Bytes that every sealed model of `spec` is padded to before sealing, whatever is in it."""
+    return HEADER_BYTES + spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
+
+
+def encode(header: ModelHeader, onnx: bytes) -> bytes:
+    """Header length (4 bytes, little-endian), header JSON, ONNX bytes."""
+    head = header.model_dump_json().encode()
+    return struct.pack("<I", len(head)) + head + onnx
+
+
+def decode(plaintext: bytes, spec: JobSpec) -> tuple[ModelHeader, bytes]:
+    """Take apart what `encode` made, and check that it belongs to the job of `spec`.
+
+    Raises:
+        ModelUnusable: malformed, or of another job.
+    """
+    if len(plaintext) < 4:
+        raise ModelUnusable("model-malformed", "the sealed model is empty")
+    (length,) = struct.unpack_from("<I", plaintext)
+    try:
+        header = ModelHeader.model_validate_json(plaintext[4 : 4 + length])
+    except ValidationError:
+        raise ModelUnusable("model-malformed", "the sealed model's header is malformed") from None
+    if header.job != spec.job or header.spec_digest != spec.digest():
+        raise ModelUnusable("model-of-another-job", "the sealed model was made for another job")
+    return header, plaintext[4 + length :]

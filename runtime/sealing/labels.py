@@ -1,0 +1,19 @@
+"""Every domain-separation label. No two uses of a key share one; docs/keys.md has a row for each."""
+
+from typing import NewType
+
+Label = NewType("Label", bytes)
+
+GRANT = Label(b"chiron/v1/grant")
+QUERY = Label(b"chiron/v1/query")
+ANSWER = Label(b"chiron/v1/answer")
+REPORT = Label(b"chiron/v1/report")
+OUTCOME = Label(b"chiron/v1/outcome")
+DATASET = Label(b"chiron/v1/dataset")
+MODEL = Label(b"chiron/v1/model")
+CHECKPOINT = Label(b"chiron/v1/checkpoint")
+
+
+def bind(label: Label, context: bytes) -> bytes:
+    """Label and context as one unambiguous string: labels hold no zero byte."""
+    return label + b"\0" + context

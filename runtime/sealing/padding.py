@@ -1,0 +1,29 @@
+"""Padding to a public size, so that a ciphertext's length says nothing."""
+
+from runtime.sealing.errors import PaddingInvalid, TooLarge
+
+LENGTH_BYTES = 8
+
+
+def pad(content: bytes, size: int) -> bytes:
+    """Length (8 bytes, little-endian), content, zeros: exactly `size` bytes.
+
+    Raises:
+        TooLarge: the content does not fit.
+    """
+    if len(content) + LENGTH_BYTES > size:
+        raise TooLarge("the content exceeds its public size")
+    return (len(content).to_bytes(LENGTH_BYTES, "little") + content).ljust(size, b"\0")
+
+
+def unpad(padded: bytes) -> bytes:
+    """The content that `pad` padded.
+
+    Raises:
+        PaddingInvalid: the length does not fit or the tail is not zero.
+    """
+    length = int.from_bytes(padded[:LENGTH_BYTES], "little")
+    end = LENGTH_BYTES + length
+    if len(padded) < LENGTH_BYTES or end > len(padded) or padded.count(0, end) != len(padded) - end:
+        raise PaddingInvalid("the padding is not ours")
+    return padded[LENGTH_BYTES:end]
