@@ -1,0 +1,140 @@
+"""An answer's plaintext: always as long as the job spec says, whatever the policy let through.
+
+Layout: magic (8), request id of the query (16), outcome (4), number of rows (4), classes told per row (4),
+all integers little-endian, then canonical safetensors: of a classification `classes` and `scores`
+[query_rows, classes] int32 and float32, best first; of a regression `scores` [query_rows, *target_shape].
+What is not told is zero.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from runtime.queries.errors import AnswerMalformed
+from runtime.queries.query import REQUEST_ID_BYTES
+from runtime.wire.grants import PredictionPolicy
+from runtime.wire.jobs import JobSpec
+from wasm_sandbox.contract import Task
+
+MAGIC = b"CHIRONa1"
+_HEAD = struct.Struct(f"<8s{REQUEST_ID_BYTES}sIII")
+
+
+class AnswerOutcome(IntEnum):
+    """What became of a query; it travels sealed."""
+
+    ANSWERED = 0
+    BUDGET_EXHAUSTED = 1
+    MODEL_UNUSABLE = 2
+    """The job ran its schedule without a usable model; the job's sealed outcome says why."""
+    QUERY_MALFORMED = 3
+    PREDICTION_FAILED = 4
+
+    @property
+    def code(self) -> str:
+        """Stable name."""
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """An answer as the owner reads it; with any outcome but ANSWERED the arrays are empty."""
+
+    request_id: bytes
+    outcome: AnswerOutcome
+    scores: NDArray[np.float32]
+    """Classification: [rows, told], best first. Regression: [rows, *target_shape]."""
+    classes: NDArray[np.int32] | None = None
+    """Classification: [rows, told] class indices that the scores belong to."""
+
+
+def refused(spec: JobSpec, request_id: bytes, outcome: AnswerOutcome) -> Answer:
+    """An answer that only says why there is none."""
+    if spec.dataset.task is Task.CLASSIFICATION:
+        return Answer(request_id, outcome, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.int32))
+    return Answer(request_id, outcome, np.zeros((0, *spec.dataset.target_shape), np.float32))
+
+
+def answered(
+    spec: JobSpec, request_id: bytes, predicted: NDArray[np.float32], policy: PredictionPolicy
+) -> Answer:
+    """What the owner's policy lets through of `predicted` ([rows, classes] scores, or [rows, *target_shape]).
+
+    Equal scores are told in the order of their classes.
+    """
+    rounded = np.round(predicted.astype(np.float64), policy.decimals).astype(np.float32)
+    if spec.dataset.task is not Task.CLASSIFICATION:
+        return Answer(request_id, AnswerOutcome.ANSWERED, rounded)
+    told = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)
+    order = np.argsort(-predicted, axis=1, kind="stable")[:, :told].astype(np.int32)
+    return Answer(request_id, AnswerOutcome.ANSWERED, np.take_along_axis(rounded, order, axis=1), order)
+
+
+def answer_bytes(spec: JobSpec) -> int:
+    """Length of every answer's plaintext in this job."""
+    return _HEAD.size + _layout(spec).size
+
+
+def encode_answer(spec: JobSpec, answer: Answer) -> bytes:
+    """Plaintext of an answer, `answer_bytes(spec)` long.
+
+    Raises:
+        AnswerMalformed: more rows or classes than the job has, or arrays of other types.
+    """
+    layout = _layout(spec)
+    given: dict[str, NDArray[Any]] = {"scores": answer.scores}
+    if answer.classes is not None:
+        given["classes"] = answer.classes
+    try:
+        filled = {name: _filled(array, layout.forms[name]) for name, array in given.items()}
+        body = layout.dump(filled)
+    except (TensorsMalformed, KeyError, ValueError) as error:
+        raise AnswerMalformed("the answer does not fit the job") from error
+    told = answer.scores.shape[1] if answer.classes is not None else 0
+    return _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), told) + body
+
+
+def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
+    """The answer that `encode_answer` wrote.
+
+    Raises:
+        AnswerMalformed: it is not one of this job.
+    """
+    if len(plaintext) != answer_bytes(spec):
+        raise AnswerMalformed("the answer is not as long as this job's answers are")
+    magic, request_id, outcome, rows, told = _HEAD.unpack_from(plaintext)
+    classifies = spec.dataset.task is Task.CLASSIFICATION
+    fits = rows <= spec.query_rows and told <= (spec.dataset.classes if classifies else 0)
+    if magic != MAGIC or not fits or outcome not in iter(AnswerOutcome):
+        raise AnswerMalformed("the answer's head is malformed")
+    try:
+        arrays = _layout(spec).load(plaintext[_HEAD.size :])
+    except TensorsMalformed as error:
+        raise AnswerMalformed(f"the answer is {error}") from error
+    if not classifies:
+        return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows])
+    classes = arrays["classes"][:rows, :told]
+    if classes.size and not (classes.min() >= 0 and classes.max() < spec.dataset.classes):
+        raise AnswerMalformed("the answer names a class that the job does not have")
+    return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows, :told], classes)
+
+
+def _filled(array: NDArray[Any], form: Form) -> NDArray[Any]:
+    filled = np.zeros(form.shape, array.dtype)
+    filled[tuple(slice(size) for size in array.shape)] = array
+    return filled
+
+
+def _layout(spec: JobSpec) -> TensorLayout:
+    rows, dataset = spec.query_rows, spec.dataset
+    if dataset.task is not Task.CLASSIFICATION:
+        return TensorLayout({"scores": Form(np.dtype("float32"), (rows, *dataset.target_shape))})
+    shape = (rows, dataset.classes)
+    return TensorLayout(
+        {"scores": Form(np.dtype("float32"), shape), "classes": Form(np.dtype("int32"), shape)}
+    )
