@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets.errors import ChunkMalformed, ChunkUnopenable, DatasetTruncated, ExamplesInvalid
-from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
 from runtime.sealing import stream
 from runtime.sealing.errors import OpenFailed
 from runtime.sealing.labels import DATASET, bind
@@ -92,7 +92,7 @@ class ChunkForm(NamedTuple):
             arrays = self.layout().load(plaintext)
         except TensorsMalformed as error:
             raise ChunkMalformed(f"the chunk is {error}") from error
-        if arrays["x"][count:].any() or arrays["y"][count:].any():
+        if not is_blank(arrays["x"][count:]) or not is_blank(arrays["y"][count:]):
             raise ChunkMalformed("the chunk has rows after its last example")
         examples = Examples(arrays["x"][:count], arrays["y"][:count])
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from runtime.datasets.chunks import ChunkForm, Examples, associated_data, open_chunk
 from runtime.datasets.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch
@@ -48,7 +48,7 @@ class EncryptedDataset:
         ciphertext = await self._fetch(number)
         return await asyncio.to_thread(self._open, number, ciphertext)
 
-    async def read(self, numbers: Sequence[int]) -> AsyncIterator[Examples]:
+    async def read(self, numbers: Sequence[int]) -> AsyncGenerator[Examples]:
         """The chunks `numbers` in that order, fetched ahead in bounded memory.
 
         Raises:

@@ -2,8 +2,8 @@
 
 The form (names, types, shapes) is public and fixed before any byte is read, so there is exactly one header
 for it, and the reader compares instead of parsing: nothing in the bytes can choose a size, an offset or a
-type. The bytes are those of the safetensors library (tensors by descending element size, then by name; the
-header padded with spaces to a multiple of 8), so any safetensors reader opens them too.
+type. The bytes are those of the safetensors library (tensors by element type, largest first, then by name;
+the header padded with spaces to a multiple of 8), so any safetensors reader opens them too.
 """
 
 import json
@@ -18,10 +18,12 @@ _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _NAMES = {
     np.dtype("int64"): "I64",
-    np.dtype("int32"): "I32",
     np.dtype("float32"): "F32",
+    np.dtype("int32"): "I32",
     np.dtype("uint8"): "U8",
 }
+"""The element types we carry, in the order in which the safetensors library writes tensors."""
+_ORDER = list(_NAMES)
 
 
 class Form(NamedTuple):
@@ -40,13 +42,16 @@ class TensorsMalformed(Exception):
     """The bytes are not the canonical ones of the form; callers convert it to their own error."""
 
 
+def is_blank(rows: NDArray[Any]) -> bool:
+    """Whether every byte is zero (a float's -0.0 is not), as filled rows are. `rows` must be contiguous."""
+    return not rows.view(np.uint8).any()
+
+
 class TensorLayout:
     """Where each array of a form lies in the canonical bytes."""
 
     def __init__(self, forms: Mapping[str, Form]) -> None:
-        self.forms = dict(
-            sorted(forms.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])),
-        )
+        self.forms = dict(sorted(forms.items(), key=lambda item: (_ORDER.index(item[1].dtype), item[0])))
         self._spans: dict[str, tuple[int, int]] = {}
         end = 0
         for name, form in self.forms.items():

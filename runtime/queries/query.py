@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
 from runtime.queries.errors import QueryMalformed, RowsInvalid
 from runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from runtime.wire.jobs import JobSpec
@@ -79,7 +79,7 @@ def decode_query(spec: JobSpec, plaintext: bytes) -> Query:
         x = _layout(spec).load(plaintext[_HEAD.size :])["x"]
     except TensorsMalformed as error:
         raise QueryMalformed(f"the query is {error}") from error
-    if x[count:].any():
+    if not is_blank(x[count:]):
         raise QueryMalformed("the query has rows after its last one")
     return Query(x[:count], reply_public_key, request_id)
 
