@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ps.spec import ExchangeSpec
+from ps.spec import ExchangeMode, ExchangeSpec
 from runtime.wire.datasets import DatasetManifest
 from runtime.wire.encoding import Digest, Identifier, WireModel, digest
 from wasm_sandbox.contract import BuildRequest, Envelope
@@ -100,6 +100,7 @@ class JobRequest(WireModel):
     trials: int = Field(default=1, ge=1, le=64)
     validation_percent: int = Field(default=10, ge=0, le=50)
     query_rows: int = Field(default=64, ge=1, le=4096)
+    mode: ExchangeMode = ExchangeMode.LOCAL
 
 
 class Job(WireModel):

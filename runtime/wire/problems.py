@@ -15,3 +15,5 @@ class Problem(WireModel):
     status: int = Field(ge=400, le=599)
     detail: str = Field(default="", max_length=2000)
     code: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    missing: tuple[int, ...] | None = Field(default=None, max_length=1000)
+    """`dataset-incomplete`: numbers of the first chunks that were not received."""
