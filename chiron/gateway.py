@@ -1,0 +1,189 @@
+"""The gateway's public HTTP interface, verb for verb: answers are parsed strictly and trusted for nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Self, TypeVar
+
+import aiohttp
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from chiron.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
+from runtime.wire.attestation import Evidence, Role
+from runtime.wire.builders import BuilderInfo
+from runtime.wire.datasets import DatasetManifest
+from runtime.wire.enclave_api import ObjectInfo, Observation, SealedMessage
+from runtime.wire.jobs import Job, JobRequest
+from runtime.wire.problems import Problem
+from runtime.wire.public_api import DatasetStatus, DatasetUpload, EvidenceDemand, PredictorStatus
+
+_Answer = TypeVar("_Answer")
+MAX_ANSWER_BYTES = 128 * 2**20
+"""A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
+MAX_EVENT_BYTES = 2**20
+ATTEMPTS = 4
+"""For requests that may be repeated: reads, and uploads of content-addressed bytes."""
+
+
+class GatewaySession:
+    """One connection pool with one API key. Use as an async context manager."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=120),
+            read_bufsize=2**20,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def get(self, path: str, model: type[_Answer]) -> _Answer:
+        """GET a JSON answer; repeated if the connection fails.
+
+        Raises:
+            GatewayError: as every method here: refused, unreachable or misbehaved.
+        """
+        return _parse(await self.fetch(path), model)
+
+    async def fetch(self, path: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """GET bytes, at most `limit`; repeated if the connection fails."""
+        return await self._repeated("GET", path, limit=limit)
+
+    async def put(self, path: str, data: bytes) -> None:
+        """PUT bytes; repeated if the connection fails, as every PUT of the interface may be."""
+        await self._repeated("PUT", path, data=data, headers={"Content-Type": "application/octet-stream"})
+
+    async def post(self, path: str, body: BaseModel | None = None) -> bytes:
+        """POST JSON, once."""
+        data = body.model_dump_json().encode() if body else b"{}"
+        headers = {"Content-Type": "application/json"}
+        return await self._request("POST", path, data=data, headers=headers)
+
+    async def upload_builder(self, manifest: bytes, component: bytes) -> BuilderInfo:
+        """POST /v1/builders."""
+        form = aiohttp.FormData()
+        form.add_field("manifest", manifest, content_type="application/json", filename="manifest.json")
+        form.add_field("component", component, content_type="application/wasm", filename="builder.wasm")
+        return _parse(await self._request("POST", "/v1/builders", data=form), BuilderInfo)
+
+    async def create_dataset(self, manifest: DatasetManifest) -> None:
+        """POST /v1/datasets."""
+        await self.post("/v1/datasets", DatasetUpload(manifest=manifest))
+
+    async def dataset(self, dataset_id: str) -> DatasetStatus:
+        """GET /v1/datasets/{id}."""
+        return await self.get(f"/v1/datasets/{dataset_id}", DatasetStatus)
+
+    async def create_job(self, request: JobRequest) -> Job:
+        """POST /v1/jobs."""
+        return _parse(await self.post("/v1/jobs", request), Job)
+
+    async def job(self, job_id: str) -> Job:
+        """GET /v1/jobs/{id}."""
+        return await self.get(f"/v1/jobs/{job_id}", Job)
+
+    async def evidence(self, job_id: str, role: Role, nonce: bytes) -> Evidence:
+        """POST /v1/jobs/{id}/evidence: evidence over our nonce; not verified here."""
+        demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce})
+        return _parse(await self.post(f"/v1/jobs/{job_id}/evidence", demand), Evidence)
+
+    async def start_predictor(self, job_id: str) -> PredictorStatus:
+        """POST /v1/jobs/{id}/predictor: nothing happens if it runs already."""
+        return _parse(await self.post(f"/v1/jobs/{job_id}/predictor"), PredictorStatus)
+
+    async def relay(self, path: str, sealed: bytes) -> bytes:
+        """POST ciphertext for an enclave; returns the body of its answer."""
+        return await self.post(path, SealedMessage(sealed=sealed))
+
+    async def objects(self, job_id: str) -> list[ObjectInfo]:
+        """GET /v1/jobs/{id}/objects."""
+        return await self.get(f"/v1/jobs/{job_id}/objects", list[ObjectInfo])
+
+    async def observations(self, job_id: str) -> list[Observation]:
+        """GET /v1/jobs/{id}/observations."""
+        return await self.get(f"/v1/jobs/{job_id}/observations", list[Observation])
+
+    async def events(self, path: str) -> AsyncIterator[str]:
+        """Data of the server-sent events at `path`, until the gateway ends the stream."""
+        try:
+            async with self._session.get(
+                self.url + path, headers={"Accept": "text/event-stream"}
+            ) as response:
+                if response.status >= 400:
+                    raise _refusal(response.status, await _read_bounded(response, MAX_EVENT_BYTES))
+                data: list[str] = []
+                async for line in _lines(response):
+                    if line.startswith("data:"):
+                        data.append(line[5:].removeprefix(" "))
+                    elif not line and data:
+                        yield "\n".join(data)
+                        data = []
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayUnreachable(self.url) from error
+
+    async def _repeated(self, method: str, path: str, **options: Any) -> bytes:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return await self._request(method, path, **options)
+            except GatewayUnreachable:
+                await asyncio.sleep(0.2 * 2**attempt)
+            except GatewayError as error:
+                if error.status != 503:
+                    raise
+                await asyncio.sleep(0.2 * 2**attempt)
+        return await self._request(method, path, **options)
+
+    async def _request(
+        self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any
+    ) -> bytes:
+        try:
+            async with self._session.request(method, self.url + path, **options) as response:
+                body = await _read_bounded(response, limit)
+                if response.status >= 400:
+                    raise _refusal(response.status, body)
+                return body
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayUnreachable(self.url) from error
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > limit:
+            response.close()
+            raise GatewayMisbehaved(f"the gateway's answer exceeds {limit} bytes")
+    return bytes(body)
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    pending = b""
+    async for piece in response.content.iter_any():
+        *lines, pending = (pending + piece).split(b"\n")
+        if len(pending) > MAX_EVENT_BYTES:
+            raise GatewayMisbehaved("the gateway sent an event without end")
+        for line in lines:
+            yield line.rstrip(b"\r").decode(errors="replace")
+
+
+def _parse(body: bytes, model: type[_Answer]) -> _Answer:
+    try:
+        return TypeAdapter(model).validate_json(body)
+    except ValidationError as error:
+        raise GatewayMisbehaved("the gateway's answer does not follow its interface") from error
+
+
+def _refusal(status: int, body: bytes) -> GatewayError:
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        return GatewayError("gateway-error", status, f"HTTP status {status}")
+    return GatewayError(problem.code, status, problem.detail or problem.title)

@@ -1,0 +1,85 @@
+"""A job as the owner follows it: is it the one asked for, how far is it, how did it end."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from pydantic import ValidationError
+
+from chiron.errors import GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
+from chiron.gateway import GatewaySession
+from runtime.wire.datasets import DatasetManifest
+from runtime.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
+
+RECONNECTS = 30
+"""Times in a row that a broken event stream is opened again before giving up; the gateway may restart."""
+
+
+def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) -> None:
+    """Refuse a spec that is not what was asked for: our grant will bind its digest.
+
+    Raises:
+        SpecMismatch: naming the first field that differs.
+    """
+    answered = {
+        "dataset": spec.dataset.digest(),
+        "builder_sha256": spec.builder_sha256,
+        "trainers": spec.exchange.trainers,
+        "exchanges": spec.exchange.exchanges,
+        "seed": spec.seed,
+        "trials": spec.trials,
+        "validation_percent": spec.validation_percent,
+        "query_rows": spec.query_rows,
+        "mode": spec.exchange.mode,
+    }
+    asked = request.model_dump(exclude={"dataset_id"}) | {"dataset": manifest.digest()}
+    for name, value in answered.items():
+        if value != asked[name]:
+            raise SpecMismatch(f"the gateway's job has another {name} than was asked for")
+
+
+async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
+    """The job each time it changes, until it has ended; a broken stream is opened again.
+
+    Raises:
+        GatewayUnreachable: the gateway stayed away.
+    """
+    last: Job | None = None
+    failures = 0
+    while last is None or last.state not in TERMINAL_STATES:
+        try:
+            async for event in gateway.events(f"/v1/jobs/{job_id}/events"):
+                failures = 0
+                job = _parse(event)
+                if last is None or _progress(job) != _progress(last):
+                    last = job
+                    yield job
+        except GatewayUnreachable:
+            failures += 1
+            if failures > RECONNECTS:
+                raise
+        if last is None or last.state not in TERMINAL_STATES:
+            await asyncio.sleep(min(2.0, 0.1 * 2**failures))
+
+
+def raise_if_ended_badly(job: Job) -> None:
+    """Refuse to go on with a job that did not run its schedule to the end.
+
+    Raises:
+        JobEnded: it failed or was cancelled.
+    """
+    if job.state is JobState.FAILED:
+        code = job.failure.value if job.failure else "job-failed"
+        raise JobEnded(f"the job failed: {code}", code=code)
+    if job.state is JobState.CANCELLED:
+        raise JobEnded("the job was cancelled", code="job-cancelled")
+
+
+def _progress(job: Job) -> tuple[object, ...]:
+    return job.state, job.exchanges_done, job.failure
+
+
+def _parse(event: str) -> Job:
+    try:
+        return Job.model_validate_json(event)
+    except ValidationError as error:
+        raise GatewayMisbehaved("the gateway sent an event that is no job") from error

@@ -1,0 +1,60 @@
+"""Uploads that can be repeated and resumed: everything is named by its content or its place."""
+
+import asyncio
+from collections.abc import Callable
+
+from chiron.datasets.bundle import Bundle
+from chiron.errors import GatewayMisbehaved
+from chiron.gateway import GatewaySession
+from runtime.wire.builders import BuilderInfo
+from runtime.wire.encoding import sha256_hex
+
+PARALLEL_CHUNKS = 4
+"""Chunks in flight, which is also how many are in memory."""
+
+
+async def upload_builder(gateway: GatewaySession, component: bytes, manifest: bytes) -> BuilderInfo:
+    """Publish a builder.
+
+    Raises:
+        GatewayError: refused; where the gateway took it for something else, `gateway-misbehaved`.
+    """
+    info = await gateway.upload_builder(manifest, component)
+    if info.sha256 != sha256_hex(component):
+        raise GatewayMisbehaved("the gateway stored the builder under another digest")
+    return info
+
+
+async def upload_dataset(
+    gateway: GatewaySession, bundle: Bundle, advance: Callable[[int, int], None] | None = None
+) -> None:
+    """Send what the gateway does not have yet, then complete the dataset.
+
+    Raises:
+        BundleInvalid: a chunk on disk is not the one in the manifest.
+        GatewayError: the gateway refused.
+    """
+    manifest = bundle.manifest
+    await gateway.create_dataset(manifest)
+    path = f"/v1/datasets/{manifest.dataset_id}"
+    received = set((await gateway.dataset(manifest.dataset_id)).received)
+    done = len(received)
+    if advance:
+        advance(done, manifest.chunks)
+    missing = iter([number for number in range(manifest.chunks) if number not in received])
+
+    async def send() -> None:
+        nonlocal done
+        for number in missing:
+            await gateway.put(f"{path}/chunks/{number}", await asyncio.to_thread(bundle.chunk, number))
+            done += 1
+            if advance:
+                advance(done, manifest.chunks)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(PARALLEL_CHUNKS):
+                tasks.create_task(send())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    await gateway.post(f"{path}/complete")
