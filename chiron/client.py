@@ -84,7 +84,7 @@ class Client(AbstractContextManager["Client"]):
         options: EncryptOptions | None = None,
         advance: Advance | None = None,
     ) -> Encrypted:
-        """Encrypt a source, or what `open_source` finds by this name, into a new bundle: `chiron.datasets`."""
+        """Encrypt a source, or what `open_source` finds by this name, into a new bundle."""
         opened = open_source(source) if isinstance(source, str) else source
         return encrypt(opened, Path(directory), self.store, options, advance)
 

@@ -78,11 +78,7 @@ class ImageSource:
             SourceInvalid: no class folders, fewer than two of them, or a first image that cannot be read.
         """
         self._files: _Files = _Folder(path) if path.is_dir() else _Zip(path)
-        found = [
-            name
-            for name in sorted(self._files.names())
-            if PurePosixPath(name).suffix.lower() in SUFFIXES and not PurePosixPath(name).name.startswith(".")
-        ]
+        found = sorted(filter(_is_image, self._files.names()))
         self._names = [name for name in found if len(PurePosixPath(name).parts) >= 2]
         folders = [PurePosixPath(name).parent.name for name in self._names]
         classes = sorted(set(folders))
@@ -90,7 +86,7 @@ class ImageSource:
             raise SourceInvalid(f"{path.name} has {len(classes)} class folders with images; two are needed")
         index = {name: number for number, name in enumerate(classes)}
         self._labels = np.array([index[folder] for folder in folders], np.int64)
-        first = self._open(self._names[0])
+        first = _open(self._files, self._names[0])
         self._mode = "L" if (first.mode in ("1", "L") if grey is None else grey) else "RGB"
         self._size = size or first.size
         self.description = Description(
@@ -109,24 +105,49 @@ class ImageSource:
             yield Examples(images, self._labels[chosen])
 
     def _pixels(self, name: str) -> NDArray[np.uint8]:
-        with self._open(name) as image:
-            try:
-                converted = image.convert(self._mode)
-            except (OSError, ValueError, SyntaxError) as error:
-                raise SourceInvalid(f"{name} is damaged") from error
-        if converted.size != self._size:
-            converted = converted.resize(self._size, Image.Resampling.BILINEAR)
-        pixels = np.asarray(converted, np.uint8)
-        return pixels[np.newaxis] if self._mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return _pixels(self._files, name, self._mode, self._size)
 
-    def _open(self, name: str) -> Image.Image:
-        """Read a file and its header only; nothing is decompressed yet."""
+
+def read_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """One image, or all of a folder in the order of their names, as [n, channels, height, width].
+
+    Raises:
+        SourceInvalid: there is none, or one cannot be read.
+    """
+    files = _Folder(path if path.is_dir() else path.parent)
+    names = sorted(filter(_is_image, files.names())) if path.is_dir() else [path.name]
+    if not names:
+        raise SourceInvalid(f"{path.name} has no images")
+    channels, height, width = shape
+    mode = "L" if channels == 1 else "RGB"
+    return np.stack([_pixels(files, name, mode, (width, height)) for name in names])
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _pixels(files: _Files, name: str, mode: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    with _open(files, name) as image:
         try:
-            if self._files.size(name) > MAX_IMAGE_FILE_BYTES:
-                raise SourceInvalid(f"{name} is larger than {MAX_IMAGE_FILE_BYTES} bytes")
-            image = Image.open(io.BytesIO(self._files.read(name)))
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, zipfile.BadZipFile) as error:
-            raise SourceInvalid(f"{name} is not a readable image") from error
-        if image.width * image.height > MAX_PIXELS:
-            raise SourceInvalid(f"{name} has more than {MAX_PIXELS} pixels")
-        return image
+            converted = image.convert(mode)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SourceInvalid(f"{name} is damaged") from error
+    if converted.size != size:
+        converted = converted.resize(size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(converted, np.uint8)
+    return pixels[np.newaxis] if mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _open(files: _Files, name: str) -> Image.Image:
+    """Read a file and its header only; nothing is decompressed yet."""
+    try:
+        if files.size(name) > MAX_IMAGE_FILE_BYTES:
+            raise SourceInvalid(f"{name} is larger than {MAX_IMAGE_FILE_BYTES} bytes")
+        image = Image.open(io.BytesIO(files.read(name)))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, zipfile.BadZipFile) as error:
+        raise SourceInvalid(f"{name} is not a readable image") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise SourceInvalid(f"{name} has more than {MAX_PIXELS} pixels")
+    return image

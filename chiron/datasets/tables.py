@@ -58,6 +58,21 @@ def table_source(path: Path, options: TableOptions | None = None) -> "TableSourc
     return TableSource(path.name, lambda: _csv_batches(path, delimiter), options or TableOptions())
 
 
+def read_columns(path: Path) -> list[NDArray[Any]]:
+    """All columns of a small table.
+
+    Raises:
+        SourceInvalid: it cannot be read, or a value is missing.
+    """
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    parquet = path.suffix.lower() == ".parquet"
+    with _arrow_errors(path.name):
+        table = pa.Table.from_batches(_parquet_batches(path) if parquet else _csv_batches(path, delimiter))
+        if any(column.null_count for column in table.columns):
+            raise SourceInvalid(f"{path.name} has missing values", code="source-not-finite")
+        return [_to_numpy(column.combine_chunks()) for column in table.columns]
+
+
 class TableSource:
     """A table that is opened anew for each reading."""
 

@@ -1,0 +1,7 @@
+"""`python -m chiron`: the `chiron` command."""
+
+import sys
+
+from chiron.cli import main
+
+sys.exit(main())

@@ -1,0 +1,56 @@
+"""The command's parts put together, and the one place where errors become exit codes."""
+
+from collections.abc import Sequence
+
+import typer
+
+from chiron.cli import attest, data, job, keys
+from chiron.cli.doctor import doctor_command
+from chiron.cli.output import fail
+from chiron.cli.predict import predict_command
+from chiron.cli.train import train_command
+from chiron.errors import EvidenceRejected
+
+EXIT_FAILED = 1
+EXIT_REJECTED = 3
+"""Evidence did not verify."""
+_OURS = frozenset({"chiron", "api", "runtime", "ps", "wasm_sandbox", "enclave_image"})
+
+app = typer.Typer(
+    name="chiron",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Private machine learning as a service.
+
+Data owners: data, train, predict, job, attest. "
+    "Operators: serve, keys, builder, image.
+
+CHIRON_URL names the gateway and CHIRON_API_KEY your key, or "
+    "config.toml does both.",
+)
+for _name, _group in (("data", data.app), ("job", job.app), ("attest", attest.app), ("keys", keys.app)):
+    app.add_typer(_group, name=_name)
+app.command("train")(train_command)
+app.command("predict")(predict_command)
+app.command("doctor")(doctor_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns its exit code: 0 well, 1 failed, 2 wrong usage, 3 evidence rejected, 130 interrupted.
+    """
+    try:
+        app(args=arguments, prog_name="chiron")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except BrokenPipeError:
+        return EXIT_FAILED
+    except Exception as error:
+        code = getattr(error, "code", None)
+        if type(error).__module__.split(".")[0] not in _OURS or not isinstance(code, str):
+            raise
+        fail(code, str(error))
+        return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED
+    return 0

@@ -1,0 +1,143 @@
+"""`chiron data`: encrypt on this machine, upload ciphertext."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chiron.cli.options import Json, client
+from chiron.cli.output import done, note, print_json, print_table, progress_bar
+from chiron.datasets import Bundle, Encrypted, EncryptOptions, SourceOptions, encrypt, open_source
+from chiron.errors import ConfigurationInvalid
+from chiron.store import OwnerStore
+from wasm_sandbox.contract import InputType, Task
+
+app = typer.Typer(no_args_is_help=True, help="Encrypt your data here, and upload the ciphertext.")
+
+
+@app.command("encrypt")
+def encrypt_command(
+    source: Annotated[
+        str,
+        typer.Argument(help="sklearn:digits, a .npz, .csv, .tsv or .parquet file, or class folders (.zip)."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New directory for the ciphertext.")],
+    target: Annotated[str | None, typer.Option(help="Tables: the column to predict (the last one).")] = None,
+    task: Annotated[Task | None, typer.Option(help="What the targets are, if they do not tell.")] = None,
+    dtype: Annotated[InputType | None, typer.Option(help="Tables: element type of the inputs.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Tables: shape of a row's inputs, as 1x28x28.")] = None,
+    image_size: Annotated[str | None, typer.Option(help="Images: scale to WIDTHxHEIGHT.")] = None,
+    grey: Annotated[
+        bool | None, typer.Option("--grey/--colour", help="Images: one channel or three.")
+    ] = None,
+    held_out: Annotated[float, typer.Option(help="Percent of rows to keep here, to test with.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    json: Json = False,
+) -> None:
+    """Encrypt a data set under a fresh key.
+
+    The key and the class names go to your own store and are never uploaded; the ciphertext goes to --out.
+
+    **Example**: `chiron data encrypt sklearn:digits --held-out 20 --out digits.enc`
+
+    **Example**: `chiron data encrypt patients.csv --target outcome --out patients.enc`
+    """
+    options = SourceOptions(
+        target=target,
+        task=task,
+        input_dtype=dtype,
+        input_shape=_dimensions(shape),
+        image_size=_pair(image_size),
+        grey=grey,
+    )
+    store = OwnerStore()
+    with progress_bar("encrypting", "examples") as advance:
+        opened = open_source(source, options)
+        cut = EncryptOptions(held_out_percent=held_out, seed=seed)
+        encrypted = encrypt(opened, out, store, cut, advance)
+    _report(encrypted, as_json=json)
+
+
+def _report(encrypted: Encrypted, *, as_json: bool) -> None:
+    manifest, record = encrypted.record.manifest, encrypted.record
+    size = manifest.chunks * manifest.chunk_ciphertext_bytes
+    if as_json:
+        print_json(
+            {
+                "dataset_id": manifest.dataset_id,
+                "digest": manifest.digest(),
+                "examples": manifest.examples,
+                "chunks": manifest.chunks,
+                "ciphertext_bytes": size,
+                "bundle": record.bundle,
+                "record": encrypted.record_path,
+                "held_out": record.held_out,
+                "classes": manifest.classes,
+            }
+        )
+        return
+    done(f"{manifest.examples} examples in {manifest.chunks} chunks, {size:,} bytes of ciphertext")
+    note(f"  dataset     {manifest.dataset_id}")
+    note(f"  ciphertext  {record.bundle}")
+    note(f"  key         {encrypted.record_path}  (keep it: nobody else has it)")
+    if record.held_out:
+        note(f"  held out    {record.held_out}")
+    note(f"next: chiron data upload {encrypted.bundle.root}")
+
+
+@app.command("upload")
+def upload_command(
+    bundle: Annotated[Path, typer.Argument(help="Directory that `chiron data encrypt` wrote.")],
+    json: Json = False,
+) -> None:
+    """Upload an encrypted data set; repeat the command to resume.
+
+    **Example**: `chiron data upload digits.enc`
+    """
+    opened = Bundle.open(bundle)
+    with client() as connection, progress_bar("uploading", "chunks") as advance:
+        connection.upload_dataset(opened, advance)
+    dataset_id = opened.manifest.dataset_id
+    if json:
+        print_json({"dataset_id": dataset_id, "chunks": opened.manifest.chunks})
+        return
+    done(f"uploaded dataset {dataset_id}")
+    note(f"next: chiron builder list, then chiron train {dataset_id} BUILDER --measurement HEX")
+
+
+@app.command("list")
+def list_command(json: Json = False) -> None:
+    """List the data sets whose keys this machine holds.
+
+    **Example**: `chiron data list`
+    """
+    records = list(OwnerStore().datasets())
+    if json:
+        print_json([{"dataset_id": r.manifest.dataset_id, "bundle": r.bundle} for r in records])
+        return
+    print_table(
+        ["dataset", "task", "examples", "input", "bundle"],
+        [
+            (m.dataset_id, m.task.value, m.examples, "×".join(map(str, m.input_shape)), record.bundle)
+            for record in records
+            for m in [record.manifest]
+        ],
+    )
+
+
+def _dimensions(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigurationInvalid(f"{text!r} is not a shape such as 1x28x28")
+    return tuple(int(part) for part in parts)
+
+
+def _pair(text: str | None) -> tuple[int, int] | None:
+    size = _dimensions(text)
+    if size is None:
+        return None
+    if len(size) != 2:
+        raise ConfigurationInvalid(f"{text!r} is not a size such as 32x32")
+    return size[0], size[1]

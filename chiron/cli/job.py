@@ -1,0 +1,123 @@
+"""`chiron job`: what became of jobs, and what the operator saw of them."""
+
+from typing import Annotated
+
+import typer
+
+from chiron.cli.lookup import find_job
+from chiron.cli.options import Json, client
+from chiron.cli.output import done, note, print_json, print_table
+from chiron.store import OwnerStore
+from runtime.wire.jobs import JobState
+from runtime.wire.reports import Outcome, TrainingReport
+
+app = typer.Typer(no_args_is_help=True, help="List, show and cancel jobs; see what the operator saw.")
+JobArgument = Annotated[str, typer.Argument(help="Job id, or the beginning of one.")]
+
+
+@app.command("list")
+def list_command(json: Json = False) -> None:
+    """List the jobs of your API key.
+
+    **Example**: `chiron job list`
+    """
+    with client() as connection:
+        jobs = connection.jobs()
+    if json:
+        print_json(
+            [job.model_dump(mode="json", exclude={"spec": {"dataset": {"chunk_sha256"}}}) for job in jobs]
+        )
+        return
+    print_table(
+        ["job", "state", "exchanges", "created"],
+        [
+            (
+                job.spec.job,
+                job.state + (f" ({job.failure})" if job.failure else ""),
+                f"{job.exchanges_done}/{job.spec.exchange.exchanges}",
+                job.created_at,
+            )
+            for job in jobs
+        ],
+    )
+
+
+@app.command("show")
+def show_command(job: JobArgument, json: Json = False) -> None:
+    """Show a job: its public state, and the reports and outcome that only you can read.
+
+    **Example**: `chiron job show 1c0e`
+    """
+    job_id = find_job(OwnerStore(), job).spec.job
+    with client() as connection:
+        public = connection.job(job_id)
+        reports = connection.reports(job_id)
+        outcome = connection.outcome(job_id) if public.state is JobState.SUCCEEDED else None
+    if json:
+        print_json(
+            {
+                "job": job_id,
+                "state": public.state.value,
+                "failure": public.failure.value if public.failure else None,
+                "exchanges_done": public.exchanges_done,
+                "reports": [report.model_dump(mode="json") for report in reports],
+                "outcome": outcome.model_dump(mode="json") if outcome else None,
+            }
+        )
+        return
+    note(
+        f"job {job_id}: {public.state}, {public.exchanges_done} of {public.spec.exchange.exchanges} exchanges"
+    )
+    _print_reports(reports)
+    _print_outcome(outcome)
+
+
+def _print_reports(reports: list[TrainingReport]) -> None:
+    if reports:
+        print_table(
+            ["exchange", "loss", "validation loss", "validation accuracy"],
+            [
+                (r.exchange, *map(_number, (r.train_loss, r.validation_loss, r.validation_accuracy)))
+                for r in reports
+            ],
+        )
+
+
+def _print_outcome(outcome: Outcome | None) -> None:
+    if outcome is not None:
+        note(f"outcome: {outcome.status} [{outcome.code}] {outcome.detail}".rstrip())
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+@app.command("cancel")
+def cancel_command(job: JobArgument) -> None:
+    """Cancel a job; what it has learnt is lost.
+
+    **Example**: `chiron job cancel 1c0e`
+    """
+    job_id = find_job(OwnerStore(), job).spec.job
+    with client() as connection:
+        connection.cancel(job_id)
+    done(f"cancelled job {job_id}")
+
+
+@app.command("observations")
+def observations_command(job: JobArgument, json: Json = False) -> None:
+    """Show all that the operator's side stored and relayed for a job: names and sizes of ciphertext.
+
+    Two jobs of the same spec and dataset shape look the same here, whatever the data.
+
+    **Example**: `chiron job observations 1c0e`
+    """
+    job_id = find_job(OwnerStore(), job).spec.job
+    with client() as connection:
+        observations = connection.observations(job_id)
+    if json:
+        print_json([seen.model_dump(mode="json") for seen in observations])
+        return
+    print_table(
+        ["kind", "name", "bytes"], [(seen.kind, seen.name, f"{seen.size:,}") for seen in observations]
+    )

@@ -1,0 +1,85 @@
+"""What the command prints: results on stdout, everything else on stderr, so that `--json` can be piped."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from runtime.attestation.steps import Step, StepResult
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout."""
+    print(json.dumps(value, default=str, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """A line about what goes on."""
+    err.print(escape(text))
+
+
+def done(text: str) -> None:
+    """A line about what was achieved."""
+    err.print(f"[green]✓[/] {escape(text)}")
+
+
+def warn(text: str) -> None:
+    """A warning, in red: nobody should overlook it."""
+    err.print(f"[bold red]WARNING: {escape(text)}[/]")
+
+
+def fail(code: str, message: str) -> None:
+    """An error with its stable code."""
+    err.print(f"[bold red]error[/] [red]\\[{escape(code)}][/] {escape(message)}")
+
+
+def print_steps(steps: Sequence[StepResult]) -> None:
+    """The numbered steps of verification and their results; those after a refusal were not reached."""
+    for result in steps:
+        mark = "[green]✓[/]" if result.passed else "[bold red]✗[/]"
+        err.print(
+            f"  {mark} {result.step.number:2}. {escape(result.step.title)} [dim]({escape(result.detail)})[/]"
+        )
+    reached = {result.step for result in steps}
+    for step in Step:
+        if step not in reached:
+            err.print(f"  [dim]· {step.number:2}. {escape(step.title)} (not reached)[/]")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Aligned columns on stdout; never cut, so that identifiers can be copied."""
+    table = [[str(cell) for cell in row] for row in [columns, *rows]]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def progress_bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; the function it gives takes what is done and what there is to do."""
+    columns = (
+        TextColumn("{task.description:>11}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, disable=not _animated()) as progress:
+        task = progress.add_task(label, total=None)
+
+        def advance(complete: int, total: int) -> None:
+            progress.update(task, completed=complete, total=total)
+
+        yield advance
+
+
+def _animated() -> bool:
+    """Bars are for people: in a pipe or a log they are noise."""
+    return err.is_terminal and "CHIRON_NO_PROGRESS" not in os.environ

@@ -1,0 +1,130 @@
+"""`chiron predict`: sealed queries to a verified predictor."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from chiron.cli.lookup import find_job
+from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client
+from chiron.cli.output import done, note, print_json, print_table, progress_bar
+from chiron.datasets.rows import Rows, read_rows
+from chiron.errors import ConfigurationInvalid, PolicyMissing
+from chiron.policies import HOW_TO_GET_A_MEASUREMENT
+from chiron.predictions import Predictions
+from chiron.store import JobRecord, OwnerStore
+from runtime.wire.attestation import AttestationPolicy
+
+SHOWN_ROWS = 10
+
+
+def predict_command(
+    job: Annotated[str, typer.Argument(help="Job id, or the beginning of one.")],
+    rows: Annotated[Path | None, typer.Argument(help="Rows: .npz, .npy, .csv, .parquet or images.")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Predict the rows kept back.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write predictions as CSV.")] = None,
+    measurement: Measurement = None,
+    policy: PolicyFile = None,
+    trust_software_root: SoftwareRoot = None,
+    json: Json = False,
+) -> None:
+    """Predict rows with a job's model, which stays in its enclave.
+
+    The predictor is verified with a fresh nonce before each use; unless you say otherwise, against the
+    policy that the job was granted under. Where the targets are known (--held-out), the accuracy is told.
+
+    **Example**: `chiron predict 1c0e --held-out`
+
+    **Example**: `chiron predict 1c0e new.npz --output predictions.csv`
+    """
+    store = OwnerStore()
+    record = find_job(store, job)
+    asked = read_rows(
+        _rows_path(store, record, rows, held_out=held_out), record.spec.dataset, record.class_names
+    )
+    accepted = _policy(record, measurement, policy, trust_software_root)
+    with client(accepted) as connection, progress_bar("predicting", "rows") as advance:
+        predictions = connection.predict(record.spec.job, asked.x, advance)
+    if output:
+        _write_csv(output, predictions)
+        done(f"{len(predictions)} predictions written to {output}")
+    _show(predictions, asked, as_json=json)
+
+
+def _rows_path(store: OwnerStore, record: JobRecord, rows: Path | None, *, held_out: bool) -> Path:
+    if (rows is None) != held_out:
+        raise ConfigurationInvalid("name a file of rows, or --held-out, not both")
+    if rows is not None:
+        return rows
+    kept = store.dataset(record.spec.dataset.dataset_id).held_out
+    if kept is None:
+        raise ConfigurationInvalid("this dataset was encrypted without --held-out: name a file of rows")
+    return kept
+
+
+def _policy(
+    record: JobRecord, measurement: list[str] | None, policy: Path | None, software_root: Path | None
+) -> AttestationPolicy:
+    if measurement or policy or software_root:
+        return chosen_policy(measurement, policy, software_root)
+    if record.policy is None:
+        raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
+    return record.policy
+
+
+def _show(predictions: Predictions, asked: Rows, *, as_json: bool) -> None:
+    quality = _quality(predictions, asked)
+    if as_json:
+        classes = predictions.classes
+        print_json(
+            {
+                "rows": len(predictions),
+                **quality,
+                "scores": predictions.scores.tolist(),
+                "classes": classes.tolist() if classes is not None else None,
+                "names": predictions.names if classes is not None else None,
+            }
+        )
+        return
+    print_table(["row", "prediction", "score"], _table(predictions, SHOWN_ROWS))
+    if len(predictions) > SHOWN_ROWS:
+        note(f"… {len(predictions) - SHOWN_ROWS} more: write all with --output FILE")
+    for name, value in quality.items():
+        done(f"{name.replace('_', ' ')} {value:.4f} on {len(predictions)} rows")
+
+
+def _quality(predictions: Predictions, asked: Rows) -> dict[str, float]:
+    if asked.y is None:
+        return {}
+    if predictions.classes is not None:
+        return {"accuracy": float((predictions.labels == asked.y).mean())}
+    return {"root_mean_squared_error": float(np.sqrt(np.mean((predictions.scores - asked.y) ** 2)))}
+
+
+def _table(predictions: Predictions, rows: int) -> list[tuple[object, ...]]:
+    scores = predictions.scores[:rows]
+    if predictions.classes is None:
+        return [(number, "", np.array2string(score)) for number, score in enumerate(scores)]
+    names = predictions.names[:rows]
+    return [
+        (number, name, f"{score[0]:g}")
+        for number, (name, score) in enumerate(zip(names, scores, strict=True))
+    ]
+
+
+def _write_csv(path: Path, predictions: Predictions) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        if predictions.classes is None:
+            writer.writerow(["row", "prediction"])
+            writer.writerows(
+                (number, *score.ravel().tolist()) for number, score in enumerate(predictions.scores)
+            )
+            return
+        writer.writerow(["row", "rank", "class", "name", "score"])
+        for number, (classes, scores) in enumerate(zip(predictions.classes, predictions.scores, strict=True)):
+            for rank, (index, score) in enumerate(zip(classes.tolist(), scores.tolist(), strict=True), 1):
+                name = predictions.class_names[index] if predictions.class_names else str(index)
+                writer.writerow([number, rank, index, name, score])
