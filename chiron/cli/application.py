@@ -21,12 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Private machine learning as a service.
-
-Data owners: data, train, predict, job, attest. "
-    "Operators: serve, keys, builder, image.
-
-CHIRON_URL names the gateway and CHIRON_API_KEY your key, or "
+    help="Private machine learning as a service.\n\nData owners: data, train, predict, job, attest. "
+    "Operators: serve, keys, builder, image.\n\nCHIRON_URL names the gateway and CHIRON_API_KEY your key, or "
     "config.toml does both.",
 )
 for _name, _group in (("data", data.app), ("job", job.app), ("attest", attest.app), ("keys", keys.app)):
