@@ -52,10 +52,8 @@ def table_source(path: Path, options: TableOptions | None = None) -> "TableSourc
     Raises:
         SourceInvalid: it cannot be read, or a column is not what it must be.
     """
-    if path.suffix.lower() == ".parquet":
-        return TableSource(path.name, lambda: _parquet_batches(path), options or TableOptions())
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return TableSource(path.name, lambda: _csv_batches(path, delimiter), options or TableOptions())
+    chosen = options or TableOptions()
+    return TableSource(path.name, lambda: _batches(path, chosen), chosen)
 
 
 def read_columns(path: Path) -> list[NDArray[Any]]:
@@ -64,13 +62,15 @@ def read_columns(path: Path) -> list[NDArray[Any]]:
     Raises:
         SourceInvalid: it cannot be read, or a value is missing.
     """
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    parquet = path.suffix.lower() == ".parquet"
     with _arrow_errors(path.name):
-        table = pa.Table.from_batches(_parquet_batches(path) if parquet else _csv_batches(path, delimiter))
+        table = pa.Table.from_batches(_batches(path, TableOptions()))
         if any(column.null_count for column in table.columns):
             raise SourceInvalid(f"{path.name} has missing values", code="source-not-finite")
         return [_to_numpy(column.combine_chunks()) for column in table.columns]
+
+
+def _batches(path: Path, options: TableOptions) -> Iterator[pa.RecordBatch]:
+    return _parquet_batches(path) if path.suffix.lower() == ".parquet" else _csv_batches(path, options)
 
 
 class TableSource:
@@ -208,13 +208,30 @@ def _to_numpy(values: pa.Array) -> NDArray[Any]:
     return array.astype(str) if array.dtype.kind == "O" else array
 
 
-def _csv_batches(path: Path, delimiter: str) -> Iterator[pa.RecordBatch]:
-    reader = pyarrow.csv.open_csv(
+def _csv_batches(path: Path, options: TableOptions) -> Iterator[pa.RecordBatch]:
+    """The first block decides which columns are numbers; they are read as float64 throughout.
+
+    Otherwise a column that begins with whole numbers would refuse the first fraction.
+    """
+    schema = _open_csv(path, {}).schema
+    target = options.target or schema.names[-1]
+    types = {
+        field.name: pa.float64()
+        for field in schema
+        if field.name != target and (pa.types.is_integer(field.type) or pa.types.is_null(field.type))
+    }
+    if options.task is Task.REGRESSION:
+        types[target] = pa.float64()
+    yield from _open_csv(path, types)
+
+
+def _open_csv(path: Path, types: dict[str, pa.DataType]) -> pyarrow.csv.CSVStreamingReader:
+    return pyarrow.csv.open_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
+        parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ","),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
     )
-    yield from reader
 
 
 def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
