@@ -8,7 +8,6 @@ from pydantic import Field
 from runtime.wire.attestation import Nonce, Role
 from runtime.wire.datasets import DatasetManifest
 from runtime.wire.encoding import Digest, Identifier, WireModel
-from runtime.wire.jobs import JobState, PublicFailure
 
 
 class DatasetUpload(WireModel):
@@ -28,17 +27,6 @@ class DatasetStatus(WireModel):
     """Numbers of the chunks that are stored, ascending; an upload resumes with the others."""
     complete: bool
     created_at: str
-    """RFC 3339, UTC."""
-
-
-class JobEvent(WireModel):
-    """One server-sent event of GET /v1/jobs/{id}/events; its `id` is `sequence`."""
-
-    sequence: int = Field(ge=1)
-    state: JobState
-    exchanges_done: int = Field(ge=0)
-    failure: PublicFailure | None = None
-    at: str
     """RFC 3339, UTC."""
 
 

@@ -1,0 +1,81 @@
+"""Reading request bodies within bounds of size and time; nothing is read that was announced too large."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
+
+_Model = TypeVar("_Model", bound=BaseModel)
+JSON_CONTENT_TYPE = "application/json"
+_MAX_FAULTS = 5
+
+
+def refuse_announced(request: web.Request, limit: int) -> None:
+    """Refuse a body by its Content-Length, before any of it is read.
+
+    Raises:
+        BodyTooLarge: more than `limit` bytes were announced.
+    """
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge(f"at most {limit} bytes are taken here")
+
+
+async def pieces(request: web.Request, limit: int, seconds: float) -> AsyncIterator[bytes]:
+    """The body as it arrives.
+
+    Raises:
+        BodyTooLarge: announced or arrived: more than `limit` bytes.
+        RequestTimeout: it was not here after `seconds`.
+    """
+    refuse_announced(request, limit)
+    deadline = asyncio.get_running_loop().time() + seconds
+    total = 0
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                piece = await request.content.readany()
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not arrive in {seconds:g} s") from None
+        if not piece:
+            return
+        total += len(piece)
+        if total > limit:
+            raise BodyTooLarge(f"at most {limit} bytes are taken here")
+        yield piece
+
+
+async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
+    """The whole body; raises as `pieces`."""
+    body = bytearray()
+    async for piece in pieces(request, limit, seconds):
+        body += piece
+    return bytes(body)
+
+
+def parse_json(model: type[_Model], body: bytes) -> _Model:
+    """The body as `model`.
+
+    Raises:
+        RequestInvalid: naming the fields that do not fit, and nothing of their values.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestInvalid(faults(error)) from None
+
+
+def faults(error: ValidationError) -> str:
+    """Which fields are wrong and why; without the values that were sent."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [f"{_field(fault['loc'])}: {fault['msg']}"[:300] for fault in found[:_MAX_FAULTS]]
+    if len(found) > _MAX_FAULTS:
+        lines.append(f"and {len(found) - _MAX_FAULTS} more")
+    return "; ".join(lines)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)[:100] or "body"

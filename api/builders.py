@@ -1,0 +1,114 @@
+"""Builders: checked by the sandbox's inspection, kept by their SHA-256."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+
+from sqlalchemy import select
+from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.inspection import ComponentInfo, inspect_component
+
+from api.errors import BuilderExists, BuilderRefused, BuilderUnknown
+from api.settings import Limits
+from api.storage.blobs import BlobStore
+from api.storage.database import Database
+from api.storage.tables import BuilderRow
+from runtime.wire.builders import BuilderInfo
+from runtime.wire.encoding import canonical_json
+from wasm_sandbox.contract import BuilderManifest, Capability
+
+_INSPECTIONS_AT_ONCE = 2
+"""Each holds a component and its compilation in memory."""
+
+
+class Builders:
+    """Every operator's builders; usable by all owners."""
+
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._limits = limits
+        self._inspections = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
+
+    async def add(self, tenant: str, manifest: BuilderManifest, component: bytes) -> BuilderInfo:
+        """Inspect and store; the same upload again changes nothing.
+
+        Raises:
+            BuilderRefused: the component is no builder of our world.
+            BuilderExists: it is known with another manifest or from another operator.
+        """
+        info = await self._inspect(component)
+        known = await self._find(info.sha256)
+        if known is not None:
+            return _same(known, tenant, manifest)
+        await self._blobs.write(
+            _blob(info.sha256), _once(component), limit=len(component), sha256=info.sha256
+        )
+        row = BuilderRow(
+            sha256=info.sha256,
+            tenant=tenant,
+            size=len(component),
+            manifest=canonical_json(manifest).decode(),
+            capabilities=json.dumps(sorted(info.capabilities)),
+        )
+        async with self._database.writing() as session:
+            known = await session.get(BuilderRow, info.sha256)
+            if known is None:
+                session.add(row)
+        return _same(known or row, tenant, manifest)
+
+    async def info(self, sha256: str) -> BuilderInfo:
+        """What is public of a builder.
+
+        Raises:
+            BuilderUnknown: there is none.
+        """
+        row = await self._find(sha256)
+        if row is None:
+            raise BuilderUnknown("there is no builder of this digest")
+        return _info(row)
+
+    async def listed(self) -> Sequence[BuilderInfo]:
+        """All builders, newest first."""
+        query = select(BuilderRow).order_by(BuilderRow.created_at.desc()).limit(self._limits.listed)
+        async with self._database.reading() as session:
+            return [_info(row) for row in await session.scalars(query)]
+
+    def component(self, info: BuilderInfo) -> AsyncIterator[bytes]:
+        """The component's bytes; raises `StorageDamaged`."""
+        return self._blobs.read(_blob(info.sha256), info.size)
+
+    async def _find(self, sha256: str) -> BuilderRow | None:
+        async with self._database.reading() as session:
+            return await session.get(BuilderRow, sha256)
+
+    async def _inspect(self, component: bytes) -> ComponentInfo:
+        async with self._inspections:
+            try:
+                return await asyncio.to_thread(inspect_component, component)
+            except SandboxError as error:
+                raise BuilderRefused(error.code, str(error)) from error
+
+
+def _same(row: BuilderRow, tenant: str, manifest: BuilderManifest) -> BuilderInfo:
+    if row.tenant != tenant or row.manifest != canonical_json(manifest).decode():
+        raise BuilderExists("this component is known with another manifest or from another operator")
+    return _info(row)
+
+
+def _info(row: BuilderRow) -> BuilderInfo:
+    return BuilderInfo(
+        sha256=row.sha256,
+        size=row.size,
+        capabilities=tuple(Capability(name) for name in json.loads(row.capabilities)),
+        manifest=BuilderManifest.model_validate_json(row.manifest),
+        created_at=row.created_at,
+    )
+
+
+def _blob(sha256: str) -> str:
+    return f"builders/{sha256}"
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

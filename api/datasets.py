@@ -1,0 +1,156 @@
+"""Encrypted datasets: announced by a manifest, filled chunk by chunk, complete when every chunk is here."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+
+from sqlalchemy import func, select
+
+from api.errors import (
+    ChunkUnknown,
+    DatasetExists,
+    DatasetIncomplete,
+    DatasetUnknown,
+)
+from api.settings import Limits
+from api.storage.blobs import BlobStore
+from api.storage.database import Database
+from api.storage.tables import ChunkRow, DatasetRow
+from runtime.wire.datasets import DatasetManifest
+from runtime.wire.encoding import canonical_json
+from runtime.wire.public_api import DatasetStatus
+
+
+class Datasets:
+    """Every tenant's datasets; each is seen by its tenant only."""
+
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._limits = limits
+
+    async def announce(self, tenant: str, manifest: DatasetManifest) -> DatasetStatus:
+        """Begin an upload, or go on with one; the same manifest again changes nothing.
+
+        Raises:
+            DatasetExists: the id is taken by another manifest.
+        """
+        digest = manifest.digest()
+        async with self._database.writing() as session:
+            row = await session.get(DatasetRow, (tenant, manifest.dataset_id))
+            if row is None:
+                text = canonical_json(manifest).decode()
+                row = DatasetRow(tenant=tenant, id=manifest.dataset_id, digest=digest, manifest=text)
+                session.add(row)
+        if row.digest != digest:
+            raise DatasetExists("this dataset id was announced with another manifest")
+        return await self.status(tenant, manifest.dataset_id)
+
+    async def status(self, tenant: str, dataset_id: str) -> DatasetStatus:
+        """How far the upload is.
+
+        Raises:
+            DatasetUnknown: the tenant has none of this id.
+        """
+        row = await self._row(tenant, dataset_id)
+        return self._status(row, await self._received(tenant, dataset_id))
+
+    async def listed(self, tenant: str) -> Sequence[DatasetStatus]:
+        """The tenant's datasets, newest first."""
+        query = select(DatasetRow).where(DatasetRow.tenant == tenant)
+        query = query.order_by(DatasetRow.created_at.desc()).limit(self._limits.listed)
+        async with self._database.reading() as session:
+            rows = (await session.scalars(query)).all()
+        return [self._status(row, await self._received(tenant, row.id)) for row in rows]
+
+    async def manifest(self, tenant: str, dataset_id: str) -> DatasetManifest:
+        """The manifest; raises `DatasetUnknown`."""
+        return _manifest(await self._row(tenant, dataset_id))
+
+    async def is_complete(self, tenant: str, dataset_id: str) -> bool:
+        """Whether the upload was completed; raises `DatasetUnknown`."""
+        return (await self._row(tenant, dataset_id)).complete
+
+    async def put_chunk(
+        self, tenant: str, dataset_id: str, number: int, content: AsyncIterable[bytes]
+    ) -> int:
+        """Store a chunk if it is the one in the manifest; the same chunk again is fine. Returns its bytes.
+
+        Raises:
+            DatasetUnknown, ChunkUnknown: there is no such chunk in the manifest.
+            BodyTooLarge: it is longer than the manifest says.
+            ChunkDigestMismatch: it is another chunk, or was cut short.
+        """
+        manifest = await self.manifest(tenant, dataset_id)
+        if number >= manifest.chunks:
+            raise ChunkUnknown(f"the manifest has {manifest.chunks} chunks")
+        stored = await self._blobs.write(
+            _blob(tenant, dataset_id, number),
+            content,
+            limit=manifest.chunk_ciphertext_bytes,
+            sha256=manifest.chunk_sha256[number],
+        )
+        async with self._database.writing() as session:
+            key = {"tenant": tenant, "dataset": dataset_id, "number": number}
+            await session.merge(ChunkRow(**key, size=stored.size))
+        return stored.size
+
+    async def complete(self, tenant: str, dataset_id: str) -> DatasetStatus:
+        """Close the upload.
+
+        Raises:
+            DatasetUnknown: the tenant has none of this id.
+            DatasetIncomplete: with the numbers of the missing chunks.
+        """
+        manifest = await self.manifest(tenant, dataset_id)
+        missing = sorted(set(range(manifest.chunks)) - set(await self._received(tenant, dataset_id)))
+        if missing:
+            raise DatasetIncomplete(f"{len(missing)} of {manifest.chunks} chunks are missing", tuple(missing))
+        async with self._database.writing() as session:
+            row = await session.get_one(DatasetRow, (tenant, dataset_id))
+            row.complete = True
+        return await self.status(tenant, dataset_id)
+
+    async def chunk(self, tenant: str, dataset_id: str, number: int) -> tuple[int, AsyncIterator[bytes]]:
+        """A chunk's length and bytes; raises `ChunkUnknown`, `StorageDamaged`."""
+        async with self._database.reading() as session:
+            row = await session.get(ChunkRow, (tenant, dataset_id, number))
+        if row is None:
+            raise ChunkUnknown("this chunk was not received")
+        return row.size, self._blobs.read(_blob(tenant, dataset_id, number), row.size)
+
+    async def stored_bytes(self, tenant: str, dataset_id: str) -> int:
+        """Ciphertext bytes of the dataset that are stored."""
+        query = select(func.coalesce(func.sum(ChunkRow.size), 0)).where(
+            ChunkRow.tenant == tenant, ChunkRow.dataset == dataset_id
+        )
+        async with self._database.reading() as session:
+            return int(await session.scalar(query) or 0)
+
+    async def _row(self, tenant: str, dataset_id: str) -> DatasetRow:
+        async with self._database.reading() as session:
+            row = await session.get(DatasetRow, (tenant, dataset_id))
+        if row is None:
+            raise DatasetUnknown("you have no dataset of this id")
+        return row
+
+    async def _received(self, tenant: str, dataset_id: str) -> Sequence[int]:
+        query = select(ChunkRow.number).where(ChunkRow.tenant == tenant, ChunkRow.dataset == dataset_id)
+        async with self._database.reading() as session:
+            return (await session.scalars(query.order_by(ChunkRow.number))).all()
+
+    def _status(self, row: DatasetRow, received: Sequence[int]) -> DatasetStatus:
+        return DatasetStatus(
+            dataset_id=row.id,
+            digest=row.digest,
+            chunks=_manifest(row).chunks,
+            received=tuple(received),
+            complete=row.complete,
+            created_at=row.created_at,
+        )
+
+
+def _manifest(row: DatasetRow) -> DatasetManifest:
+    return DatasetManifest.model_validate_json(row.manifest)
+
+
+def _blob(tenant: str, dataset_id: str, number: int) -> str:
+    return f"datasets/{tenant}/{dataset_id}/{number}"

@@ -1,0 +1,1 @@
+"""The enclave-facing HTTP API (`/enclave/v1/…`)."""

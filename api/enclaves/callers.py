@@ -1,0 +1,19 @@
+"""Who calls the enclave-facing API: enclaves that run, by their launch tokens."""
+
+from typing import TYPE_CHECKING
+
+from api.jobs.enclave import LaunchedEnclave
+from runtime.wire.attestation import Role
+
+if TYPE_CHECKING:
+    from api.gateway import Gateway
+
+ALL = frozenset(Role)
+TRAINING = frozenset({Role.PARAMETER_SERVER, Role.TRAINER})
+MAIL = frozenset({Role.PARAMETER_SERVER, Role.PREDICTOR})
+"""Roles that owners have messages for."""
+
+
+async def authenticate(gateway: "Gateway", token: str) -> LaunchedEnclave:
+    """The enclave whose token it is; raises `Unauthenticated`."""
+    return gateway.fleet.authenticate(token)

@@ -1,0 +1,92 @@
+"""What an enclave reads and stores: its own job's builder, dataset and objects, and nothing else."""
+
+from aiohttp import web
+
+from api.bodies import pieces
+from api.enclaves.callers import ALL, TRAINING
+from api.errors import BuilderUnknown, DatasetUnknown, JobEnded, RequestInvalid
+from api.jobs.enclave import LaunchedEnclave
+from api.jobs.quota import object_limit
+from api.operations import Call, Routes
+from api.patterns import CHUNK, DIGEST, IDENTIFIER, OBJECT
+from api.streams import send_blob
+from runtime.wire.attestation import Role
+from runtime.wire.datasets import DatasetManifest
+from runtime.wire.enclave_api import Progress
+from runtime.wire.jobs import TERMINAL_STATES, JobState
+
+routes = Routes()
+OCTETS = "application/octet-stream"
+_MAX_OBJECT_BYTES = 2**33
+_REPORTABLE = frozenset(JobState) - {JobState.CREATED, JobState.LAUNCHING, JobState.CANCELLED}
+
+
+@routes.add("GET", f"/enclave/v1/builders/{DIGEST}", roles=TRAINING, answer="application/wasm")
+async def builder(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
+    """Fetch the job's builder."""
+    sha256 = call.path("sha256")
+    if sha256 != call.caller.spec.builder_sha256:
+        raise BuilderUnknown("this is not the job's builder")
+    info = await call.gateway.builders.info(sha256)
+    return await send_blob(call.request, info.size, call.gateway.builders.component(info))
+
+
+@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}", roles=TRAINING, answer=DatasetManifest)
+async def dataset(call: Call[LaunchedEnclave, None]) -> DatasetManifest:
+    """Fetch the manifest of the job's dataset."""
+    return await call.gateway.datasets.manifest(call.caller.tenant, _dataset(call))
+
+
+@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}/chunks/{CHUNK}", roles=TRAINING, answer=OCTETS)
+async def chunk(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
+    """Fetch a chunk of the job's dataset."""
+    number = int(call.path("number"))
+    size, content = await call.gateway.datasets.chunk(call.caller.tenant, _dataset(call), number)
+    return await send_blob(call.request, size, content)
+
+
+@routes.add(
+    "PUT",
+    f"/enclave/v1/objects/{OBJECT}",
+    roles=ALL,
+    streams=OCTETS,
+    limit=lambda _limits: _MAX_OBJECT_BYTES,
+)
+async def put_object(call: Call[LaunchedEnclave, None]) -> None:
+    """Store a sealed object of the job, of the names and sizes that its spec implies."""
+    enclave, name = call.caller, call.path("name")
+    limit = object_limit(enclave.spec, name, enclave.role)
+    if enclave.role is not Role.PREDICTOR:
+        job = await call.gateway.records.get(enclave.spec.job, enclave.tenant)
+        if job.state in TERMINAL_STATES:
+            raise JobEnded("the job is over: what it made stays as it is")
+    body = pieces(call.request, limit, call.gateway.settings.timing.body_s)
+    size = await call.gateway.objects.put(enclave.spec, enclave.role, name, body)
+    call.gateway.metrics.stored_bytes.labels("object").inc(size)
+
+
+@routes.add("GET", f"/enclave/v1/objects/{OBJECT}", roles=ALL, answer=OCTETS)
+async def get_object(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
+    """Fetch a sealed object of the job."""
+    size, content = await call.gateway.objects.get(call.caller.spec.job, call.path("name"))
+    return await send_blob(call.request, size, content)
+
+
+@routes.add("POST", "/enclave/v1/progress", roles=TRAINING, body=Progress)
+async def progress(call: Call[LaunchedEnclave, Progress]) -> None:
+    """Report the public schedule's progress; states only go forward."""
+    enclave, body = call.caller, call.body
+    if body.state not in _REPORTABLE:
+        raise RequestInvalid(f"state: an enclave does not report {body.state}")
+    if (body.failure is not None) != (body.state is JobState.FAILED):
+        raise RequestInvalid("failure: given exactly with the state failed")
+    if body.state is JobState.SUCCEEDED and enclave.role is not Role.PARAMETER_SERVER:
+        raise RequestInvalid("state: the parameter server reports the end")
+    await call.gateway.supervisor.advance(enclave.spec.job, body.state, body.exchanges_done, body.failure)
+
+
+def _dataset(call: Call[LaunchedEnclave, None]) -> str:
+    dataset_id = call.path("id")
+    if dataset_id != call.caller.spec.dataset.dataset_id:
+        raise DatasetUnknown("this is not the job's dataset")
+    return dataset_id

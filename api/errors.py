@@ -1,0 +1,310 @@
+"""Errors of the control plane; every one becomes a problem+json answer with its `code`.
+
+GatewayError                        internal                500
+├── RequestInvalid                  invalid-request         400
+├── RequestTimeout                  request-timeout         408
+├── BodyTooLarge                    body-too-large          413
+├── Unauthenticated                 unauthenticated         401
+├── Forbidden                       forbidden               403
+├── NotFound                        not-found               404
+│   ├── RouteUnknown                route-unknown
+│   ├── BuilderUnknown              builder-unknown
+│   ├── DatasetUnknown              dataset-unknown
+│   ├── ChunkUnknown                chunk-unknown
+│   ├── JobUnknown                  job-unknown
+│   ├── ObjectUnknown               object-unknown
+│   └── MessageUnknown              message-unknown
+├── MethodNotAllowed                method-not-allowed      405
+├── Conflict                        conflict                409
+│   ├── BuilderExists               builder-exists
+│   ├── DatasetExists               dataset-exists
+│   ├── DatasetIncomplete           dataset-incomplete
+│   ├── JobEnded                    job-ended
+│   ├── JobNotSucceeded             job-not-succeeded
+│   ├── EnclaveNotRunning           enclave-not-running
+│   └── ProgressRefused             progress-refused
+├── ContentRefused                  content-refused         422
+│   ├── BuilderRefused              (the sandbox's own code)
+│   ├── ChunkDigestMismatch         chunk-digest-mismatch
+│   ├── JobDoesNotFit               job-does-not-fit
+│   ├── ObjectRefused               object-refused
+│   └── EnclaveRefused              (the enclave's own code)
+├── Overloaded                      overloaded              429
+│   ├── MailboxFull                 mailbox-full
+│   └── TooManyJobs                 too-many-jobs
+├── ShuttingDown                    shutting-down           503
+├── EnclaveTimeout                  enclave-timeout         504
+├── EnclaveGone                     enclave-gone            504
+└── StorageError                    storage-failed          500
+    ├── StorageDamaged              storage-damaged
+    └── StorageVersion              storage-version
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Base of all. The message is shown to the caller: no secret, no internals."""
+
+    code: str = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "The gateway failed"
+
+
+class RequestInvalid(GatewayError):
+    """The request does not follow its schema; the message names the field."""
+
+    code = "invalid-request"
+    status = 400
+    title = "The request does not follow its schema"
+
+
+class RequestTimeout(GatewayError):
+    """The body did not arrive in time."""
+
+    code = "request-timeout"
+    status = 408
+    title = "The body did not arrive in time"
+
+
+class BodyTooLarge(GatewayError):
+    """The body exceeds the route's bound."""
+
+    code = "body-too-large"
+    status = 413
+    title = "The body is too large"
+
+
+class Unauthenticated(GatewayError):
+    """No key, or not one of ours."""
+
+    code = "unauthenticated"
+    status = 401
+    title = "A valid key is needed"
+
+
+class Forbidden(GatewayError):
+    """The key's role may not do this."""
+
+    code = "forbidden"
+    status = 403
+    title = "The key does not allow this"
+
+
+class NotFound(GatewayError):
+    """There is none, or none that this caller may see."""
+
+    code = "not-found"
+    status = 404
+    title = "Not found"
+
+
+class RouteUnknown(NotFound):
+    """No such path."""
+
+    code = "route-unknown"
+
+
+class BuilderUnknown(NotFound):
+    """No builder of this digest."""
+
+    code = "builder-unknown"
+
+
+class DatasetUnknown(NotFound):
+    """The tenant has no such dataset."""
+
+    code = "dataset-unknown"
+
+
+class ChunkUnknown(NotFound):
+    """The manifest has no such chunk, or it was not received."""
+
+    code = "chunk-unknown"
+
+
+class JobUnknown(NotFound):
+    """The tenant has no such job."""
+
+    code = "job-unknown"
+
+
+class ObjectUnknown(NotFound):
+    """The job has no such object."""
+
+    code = "object-unknown"
+
+
+class MessageUnknown(NotFound):
+    """No message of this id waits for this enclave's answer."""
+
+    code = "message-unknown"
+
+
+class MethodNotAllowed(GatewayError):
+    """The path has other methods."""
+
+    code = "method-not-allowed"
+    status = 405
+    title = "Method not allowed"
+
+
+class Conflict(GatewayError):
+    """The request does not go with what is stored."""
+
+    code = "conflict"
+    status = 409
+    title = "In conflict with the present state"
+
+
+class BuilderExists(Conflict):
+    """The same component was uploaded with another manifest, or by another operator."""
+
+    code = "builder-exists"
+
+
+class DatasetExists(Conflict):
+    """The same dataset id was announced with another manifest."""
+
+    code = "dataset-exists"
+
+
+class DatasetIncomplete(Conflict):
+    """Chunks are missing; `missing` says which."""
+
+    code = "dataset-incomplete"
+
+    def __init__(self, detail: str, missing: tuple[int, ...] = ()) -> None:
+        super().__init__(detail)
+        self.missing = missing
+
+
+class JobEnded(Conflict):
+    """The job is over."""
+
+    code = "job-ended"
+
+
+class JobNotSucceeded(Conflict):
+    """A predictor needs a job that succeeded."""
+
+    code = "job-not-succeeded"
+
+
+class EnclaveNotRunning(Conflict):
+    """The job has no such enclave now."""
+
+    code = "enclave-not-running"
+
+
+class ProgressRefused(Conflict):
+    """States only go forward."""
+
+    code = "progress-refused"
+
+
+class ContentRefused(GatewayError):
+    """Well-formed, and refused for what it says."""
+
+    code = "content-refused"
+    status = 422
+    title = "The content was refused"
+
+
+class BuilderRefused(ContentRefused):
+    """The component is no builder; `code` is the sandbox's."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class ChunkDigestMismatch(ContentRefused):
+    """The chunk is not the one in the manifest."""
+
+    code = "chunk-digest-mismatch"
+
+
+class JobDoesNotFit(ContentRefused):
+    """Dataset, builder and request do not fit together."""
+
+    code = "job-does-not-fit"
+
+
+class ObjectRefused(ContentRefused):
+    """A job of this spec makes no such object, or not one so large."""
+
+    code = "object-refused"
+
+
+class EnclaveRefused(ContentRefused):
+    """The enclave refused the message; `code` is its own."""
+
+    title = "The enclave refused the message"
+
+    def __init__(self, code: str) -> None:
+        super().__init__("the enclave refused the message")
+        self.code = code
+
+
+class Overloaded(GatewayError):
+    """Try again later."""
+
+    code = "overloaded"
+    status = 429
+    title = "Too much at once"
+
+
+class MailboxFull(Overloaded):
+    """Too many messages wait for this enclave."""
+
+    code = "mailbox-full"
+
+
+class TooManyJobs(Overloaded):
+    """The gateway runs as many jobs as it may."""
+
+    code = "too-many-jobs"
+
+
+class ShuttingDown(GatewayError):
+    """The gateway is stopping."""
+
+    code = "shutting-down"
+    status = 503
+    title = "The gateway is stopping"
+
+
+class EnclaveTimeout(GatewayError):
+    """The enclave did not answer in time."""
+
+    code = "enclave-timeout"
+    status = 504
+    title = "The enclave did not answer in time"
+
+
+class EnclaveGone(GatewayError):
+    """The enclave ended before it answered."""
+
+    code = "enclave-gone"
+    status = 504
+    title = "The enclave ended before it answered"
+
+
+class StorageError(GatewayError):
+    """The gateway's storage failed."""
+
+    code = "storage-failed"
+    title = "The gateway's storage failed"
+
+
+class StorageDamaged(StorageError):
+    """A stored blob is not what was written."""
+
+    code = "storage-damaged"
+
+
+class StorageVersion(StorageError):
+    """The database was made by another version of the gateway."""
+
+    code = "storage-version"

@@ -1,0 +1,68 @@
+"""The gateway without its HTTP: every part of the control plane, put together."""
+
+import asyncio
+from typing import Self
+
+from api.builders import Builders
+from api.datasets import Datasets
+from api.jobs.fleet import Fleet
+from api.jobs.objects import JobObjects
+from api.jobs.observations import Observations
+from api.jobs.predictors import Predictors
+from api.jobs.record import JobRecords
+from api.jobs.relay import Relay
+from api.jobs.supervisor import Supervisor
+from api.keys import FirstKeys, KeyRing
+from api.launchers.launcher import Launcher
+from api.metrics import Metrics
+from api.settings import Settings
+from api.storage.database import Database
+from api.storage.filesystem import FilesystemBlobStore
+
+
+class Gateway:
+    """One gateway's parts. `open` makes one, `close` ends its enclaves and closes its storage."""
+
+    def __init__(self, settings: Settings, database: Database, launcher: Launcher) -> None:
+        limits, blobs = settings.limits, FilesystemBlobStore(settings.blob_dir)
+        self.settings = settings
+        self.launcher = launcher
+        self.metrics = Metrics()
+        self.keys = KeyRing(database)
+        self.builders = Builders(database, blobs, limits)
+        self.datasets = Datasets(database, blobs, limits)
+        self.observations = Observations(database, limits)
+        self.records = JobRecords(database, limits)
+        self.objects = JobObjects(database, blobs, self.observations)
+        self.fleet = Fleet(settings, database, launcher, self.metrics)
+        self.supervisor = Supervisor(settings, self.records, self.fleet)
+        self.predictors = Predictors(settings, self.fleet, self.supervisor)
+        self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
+        self.stopping = asyncio.Event()
+        """Set when the gateway begins to stop: streams without end, end."""
+        self.open_streams = 0
+        self.openapi = b""
+        self._database = database
+
+    @classmethod
+    async def open(cls, settings: Settings, launcher: Launcher) -> tuple[Self, FirstKeys | None]:
+        """Open the storage and settle what an earlier process left. At the first start: also the first keys.
+
+        Raises:
+            StorageError: the database cannot be opened, or is of another version.
+        """
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = await Database.open(settings.sqlalchemy_url)
+        gateway = cls(settings, database, launcher)
+        await gateway.supervisor.reconcile()
+        return gateway, await gateway.keys.bootstrap()
+
+    async def stop_enclaves(self) -> None:
+        """End every job and predictor. Enclaves can still call while they are being stopped."""
+        await self.predictors.close()
+        await self.supervisor.close()
+        await self.fleet.close()
+
+    async def close(self) -> None:
+        """Close the storage; nothing may run any more."""
+        await self._database.close()

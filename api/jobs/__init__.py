@@ -1,0 +1,1 @@
+"""Jobs: their public record, their enclaves, and what is relayed between owners and enclaves."""

@@ -1,0 +1,160 @@
+"""The enclaves that run now: launched, known by their tokens, watched, ended."""
+
+import asyncio
+import logging
+
+from sqlalchemy import update
+
+from api.errors import Unauthenticated
+from api.jobs.enclave import LaunchedEnclave, new_token
+from api.jobs.mailbox import Mailbox
+from api.launchers.launcher import Enclave, Launcher, LaunchOrder
+from api.metrics import Metrics
+from api.problems import log_unexpected
+from api.settings import Settings
+from api.storage.database import Database
+from api.storage.tables import LaunchRow, now
+from runtime.wire.attestation import Role
+from runtime.wire.encoding import sha256_hex
+from runtime.wire.jobs import JobSpec
+
+_LOG = logging.getLogger(__name__)
+
+
+class Fleet:
+    """All enclaves of all jobs."""
+
+    def __init__(self, settings: Settings, database: Database, launcher: Launcher, metrics: Metrics) -> None:
+        self._settings = settings
+        self._database = database
+        self._launcher = launcher
+        self._metrics = metrics
+        self._by_launch: dict[str, LaunchedEnclave] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+
+    def authenticate(self, token: str) -> LaunchedEnclave:
+        """The running enclave whose token this is.
+
+        Raises:
+            Unauthenticated: there is none: never was, or it has ended.
+        """
+        launch_id, _, secret = token.partition(".")
+        enclave = self._by_launch.get(launch_id)
+        if enclave is None or not enclave.holds(secret):
+            raise Unauthenticated("the token is not that of a running enclave")
+        return enclave
+
+    def find(self, job: str, role: Role, index: int = 0) -> LaunchedEnclave | None:
+        """The job's enclave in this role, if it runs."""
+        for enclave in self._by_launch.values():
+            if enclave.spec.job == job and enclave.role is role and enclave.index == index:
+                return enclave
+        return None
+
+    def of(self, job: str) -> list[LaunchedEnclave]:
+        """All of a job's enclaves that run."""
+        return [enclave for enclave in self._by_launch.values() if enclave.spec.job == job]
+
+    def register(self, tenant: str, spec: JobSpec, role: Role, index: int = 0) -> tuple[LaunchedEnclave, str]:
+        """An enclave-to-be with its token. It has a mailbox already, and may call as soon as it starts."""
+        launch_id, secret, token = new_token()
+        enclave = LaunchedEnclave(
+            launch_id=launch_id,
+            token_sha256=sha256_hex(secret.encode()),
+            role=role,
+            index=index,
+            spec=spec,
+            tenant=tenant,
+            mailbox=Mailbox(self._settings.limits.mailbox_messages),
+        )
+        self._by_launch[launch_id] = enclave
+        self._metrics.enclaves.labels(role).inc()
+        return enclave, token
+
+    async def start(self, enclave: LaunchedEnclave, token: str) -> None:
+        """Launch it, and watch for its end. Whatever goes wrong, its token is no longer good.
+
+        Raises:
+            Exception: whatever the launcher raises; TimeoutError if it takes too long.
+        """
+        job = enclave.spec.job
+        try:
+            async with self._database.writing() as session:
+                session.add(
+                    LaunchRow(
+                        id=enclave.launch_id,
+                        job=job,
+                        role=enclave.role,
+                        number=enclave.index,
+                        token_sha256=enclave.token_sha256,
+                    )
+                )
+            order = LaunchOrder(enclave.role, job, enclave.index, enclave.spec, token)
+            async with asyncio.timeout(self._settings.timing.launch_s):
+                enclave.handle = await self._launcher.launch(order)
+        except BaseException:
+            self._forget(enclave, None)
+            raise
+        _LOG.info("launched", extra={"job": job, "enclave": enclave.name, "name_there": enclave.handle.name})
+        watcher = asyncio.create_task(self._watch(enclave, enclave.handle))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def dismiss(self, job: str, leave_s: float = 0) -> None:
+        """End all of a job's enclaves, giving them `leave_s` to go by themselves, and free what they held."""
+        enclaves = self.of(job)
+        if enclaves:
+            leaving = [asyncio.create_task(enclave.gone.wait()) for enclave in enclaves]
+            _, staying = await asyncio.wait(leaving, timeout=leave_s)
+            for task in staying:
+                task.cancel()
+        await asyncio.gather(*(self._stop(enclave) for enclave in self.of(job)))
+        try:
+            await self._launcher.release(job)
+        except Exception as error:
+            log_unexpected(error, job=job)
+
+    async def revoke_left_over(self) -> None:
+        """At start: launches of an earlier gateway process are over."""
+        query = update(LaunchRow).where(LaunchRow.exited_at.is_(None)).values(exited_at=now())
+        async with self._database.writing() as session:
+            await session.execute(query)
+
+    async def close(self) -> None:
+        """Wait until every exit is written down; a process that would not end is not waited for."""
+        watchers = set(self._watchers)
+        if watchers:
+            _, stuck = await asyncio.wait(watchers, timeout=self._settings.timing.enclave_stop_s)
+            for watcher in stuck:
+                watcher.cancel()
+
+    async def _stop(self, enclave: LaunchedEnclave) -> None:
+        if enclave.handle is None:
+            self._forget(enclave, None)
+            return
+        grace = self._settings.timing.enclave_stop_s
+        try:
+            async with asyncio.timeout(grace + 10):
+                await enclave.handle.stop(grace)
+                await enclave.gone.wait()
+        except Exception as error:
+            # A launcher that cannot stop it must not keep the token alive too.
+            log_unexpected(error, job=enclave.spec.job, enclave=enclave.name)
+            self._forget(enclave, None)
+
+    async def _watch(self, enclave: LaunchedEnclave, handle: Enclave) -> None:
+        code: int | None = None
+        try:
+            code = await handle.wait()
+        except Exception as error:
+            log_unexpected(error, job=enclave.spec.job, enclave=enclave.name)
+        self._forget(enclave, code)
+        _LOG.info("exited", extra={"job": enclave.spec.job, "enclave": enclave.name, "exit_code": code})
+        query = update(LaunchRow).where(LaunchRow.id == enclave.launch_id)
+        async with self._database.writing() as session:
+            await session.execute(query.values(exited_at=now(), exit_code=code, name=handle.name[:200]))
+
+    def _forget(self, enclave: LaunchedEnclave, code: int | None) -> None:
+        if self._by_launch.pop(enclave.launch_id, None) is not None:
+            self._metrics.enclaves.labels(enclave.role).dec()
+            enclave.close(code)

@@ -1,0 +1,75 @@
+"""Sealed objects of jobs: models, checkpoints, reports, outcomes. Ciphertext to us."""
+
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+
+from sqlalchemy import func, select
+
+from api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown
+from api.jobs.observations import Observations
+from api.jobs.quota import object_count, object_limit
+from api.storage.blobs import BlobStore
+from api.storage.database import Database
+from api.storage.tables import ObjectRow
+from runtime.wire.attestation import Role
+from runtime.wire.enclave_api import ObjectInfo
+from runtime.wire.jobs import JobSpec
+
+
+class JobObjects:
+    """Objects by job and name; a name can be written again, as a checkpoint is."""
+
+    def __init__(self, database: Database, blobs: BlobStore, observations: Observations) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._observations = observations
+
+    async def put(self, spec: JobSpec, role: Role, name: str, content: AsyncIterable[bytes]) -> int:
+        """Store an object whole, or keep what was there. Returns its bytes.
+
+        Raises:
+            ObjectRefused: the job makes no such object, a larger one never, or has too many.
+        """
+        limit = object_limit(spec, name, role)
+        await self._make_room(spec, name)
+        # A fresh blob each time: readers of the old one finish, and no crash pairs an old row with new bytes.
+        blob = f"jobs/{spec.job}/{name}/{secrets.token_hex(8)}"
+        try:
+            stored = await self._blobs.write(blob, content, limit=limit)
+        except BodyTooLarge as error:
+            raise ObjectRefused(f"a job of this spec stores at most {limit} bytes here") from error
+        async with self._database.writing() as session:
+            old = await session.get(ObjectRow, (spec.job, name))
+            replaced = old.blob if old else None
+            await session.merge(
+                ObjectRow(job=spec.job, name=name, size=stored.size, sha256=stored.sha256, blob=blob)
+            )
+        if replaced is not None:
+            await self._blobs.delete(replaced)
+        await self._observations.note(spec.job, "object", name, stored.size)
+        return stored.size
+
+    async def listed(self, job: str) -> Sequence[ObjectInfo]:
+        """Names and sizes, by name."""
+        query = select(ObjectRow).where(ObjectRow.job == job).order_by(ObjectRow.name)
+        async with self._database.reading() as session:
+            return [ObjectInfo(name=row.name, size=row.size) for row in await session.scalars(query)]
+
+    async def get(self, job: str, name: str) -> tuple[int, AsyncIterator[bytes]]:
+        """An object's length and bytes; raises `ObjectUnknown`, `StorageDamaged`."""
+        async with self._database.reading() as session:
+            row = await session.get(ObjectRow, (job, name))
+        if row is None:
+            raise ObjectUnknown("the job has no object of this name")
+        return row.size, self._blobs.read(row.blob, row.size)
+
+    async def _make_room(self, spec: JobSpec, name: str) -> None:
+        query = (
+            select(func.count())
+            .select_from(ObjectRow)
+            .where(ObjectRow.job == spec.job, ObjectRow.name != name)
+        )
+        async with self._database.reading() as session:
+            count = await session.scalar(query) or 0
+        if count >= object_count(spec):
+            raise ObjectRefused("the job has as many objects as its spec allows")

@@ -1,0 +1,85 @@
+"""Predictors of jobs that succeeded: started on demand, started again if they ended."""
+
+import asyncio
+
+from api.errors import EnclaveNotRunning, JobNotSucceeded, Overloaded, ShuttingDown
+from api.jobs.enclave import LaunchedEnclave
+from api.jobs.fleet import Fleet
+from api.jobs.supervisor import Supervisor
+from api.problems import log_unexpected
+from api.settings import Settings
+from runtime.wire.attestation import Role
+from runtime.wire.jobs import Job, JobState
+from runtime.wire.public_api import PredictorState
+
+
+class Predictors:
+    """At most one predictor a job."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, supervisor: Supervisor) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._supervisor = supervisor
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
+
+    def state(self, job: str) -> PredictorState:
+        """Where the job's predictor is."""
+        enclave = self._fleet.find(job, Role.PREDICTOR)
+        if enclave is None:
+            return PredictorState.STOPPED
+        return PredictorState.READY if enclave.ready.done() else PredictorState.STARTING
+
+    def start(self, tenant: str, job: Job) -> PredictorState:
+        """Begin to launch the job's predictor unless there is one; messages may be sent to it at once.
+
+        Raises:
+            JobNotSucceeded: there is no model to open.
+            Overloaded: as many predictors run as may.
+            ShuttingDown: nothing new is begun.
+        """
+        name = job.spec.job
+        if job.state is not JobState.SUCCEEDED:
+            raise JobNotSucceeded("a predictor needs a job that succeeded")
+        if self._closing:
+            raise ShuttingDown("the gateway is stopping")
+        if name not in self._tasks:
+            if len(self._tasks) >= self._settings.limits.predictors:
+                raise Overloaded("as many predictors are running as this gateway allows")
+            enclave, token = self._fleet.register(tenant, job.spec, Role.PREDICTOR)
+            self._tasks[name] = asyncio.create_task(self._run(enclave, token))
+        return self.state(name)
+
+    async def stop(self, job: str) -> None:
+        """End the job's predictor.
+
+        Raises:
+            EnclaveNotRunning: there is none.
+        """
+        task = self._tasks.get(job)
+        if task is None:
+            raise EnclaveNotRunning("the job has no predictor; start one first")
+        task.cancel()
+        await asyncio.wait({task})
+
+    async def close(self) -> None:
+        """End every predictor."""
+        self._closing = True
+        tasks = set(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, enclave: LaunchedEnclave, token: str) -> None:
+        job = enclave.spec.job
+        try:
+            # The job's other enclaves must be gone: freeing what they held would take this one along.
+            await self._supervisor.settled(job)
+            await self._fleet.start(enclave, token)
+            await enclave.gone.wait()
+        except Exception as error:
+            log_unexpected(error, job=job, enclave=enclave.name)
+        finally:
+            await self._fleet.dismiss(job)
+            del self._tasks[job]

@@ -1,0 +1,66 @@
+"""How large and how many the sealed things of a job can be, from its public spec alone. Pure.
+
+These are the operator's bounds against a broken or hostile enclave, not the exact sizes: those are the
+enclaves' own promise, and `GET …/observations` lets anybody hold them to it.
+"""
+
+import re
+from math import prod
+
+from api.errors import ObjectRefused
+from runtime.wire.attestation import Role
+from runtime.wire.jobs import JobSpec
+from runtime.wire.reports import OUTCOME_BYTES, OUTCOME_OBJECT, REPORT_BYTES
+from wasm_sandbox.contract import InputType, Task
+
+SLACK_BYTES = 256 * 1024
+"""Headers, keys and tags around any sealed content."""
+VECTORS_IN_CHECKPOINT = 6
+"""Parameters, momentum, and an optimizer's state, in float32, with room."""
+STATE_OBJECTS = 8
+"""Names `state-…` for small sealed states, such as a predictor's budget."""
+
+_REPORT = re.compile(r"report-(\d{4,6})")
+_CHECKPOINT = re.compile(r"checkpoint(-[a-z0-9-]+)?")
+_STATE = re.compile(r"state-[a-z0-9-]+")
+
+
+def object_limit(spec: JobSpec, name: str, role: Role) -> int:
+    """Bytes that `role` may store under `name`.
+
+    Raises:
+        ObjectRefused: a job of this spec makes no such object, or this role does not.
+    """
+    if role is not Role.PREDICTOR:
+        vector = 4 * spec.envelope.max_parameters
+        if name == "model":
+            return vector + spec.envelope.max_graph_bytes + SLACK_BYTES
+        if _CHECKPOINT.fullmatch(name):
+            return VECTORS_IN_CHECKPOINT * vector + spec.envelope.max_graph_bytes + SLACK_BYTES
+        if name == OUTCOME_OBJECT:
+            return OUTCOME_BYTES + SLACK_BYTES
+        report = _REPORT.fullmatch(name)
+        if report and int(report[1]) < spec.exchange.exchanges:
+            return REPORT_BYTES + SLACK_BYTES
+    if _STATE.fullmatch(name):
+        return SLACK_BYTES
+    raise ObjectRefused("a job of this spec stores no object of this name")
+
+
+def object_count(spec: JobSpec) -> int:
+    """Objects that a job may have at a time."""
+    checkpoints = 2 * (spec.exchange.trainers + 1)
+    return spec.exchange.exchanges + checkpoints + STATE_OBJECTS + 2
+
+
+def query_limit(spec: JobSpec) -> int:
+    """Bytes of a sealed query."""
+    width = 1 if spec.dataset.input_dtype is InputType.UINT8 else 4
+    return spec.query_rows * prod(spec.dataset.input_shape) * width + SLACK_BYTES
+
+
+def answer_limit(spec: JobSpec) -> int:
+    """Bytes of a sealed answer."""
+    if spec.dataset.task is Task.CLASSIFICATION:
+        return spec.query_rows * spec.dataset.classes * 8 + SLACK_BYTES
+    return spec.query_rows * prod(spec.dataset.target_shape) * 4 + SLACK_BYTES

@@ -1,0 +1,143 @@
+"""The public record of jobs: their states, which only go forward, and their numbered events."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.errors import JobEnded, JobUnknown, ProgressRefused
+from api.settings import Limits
+from api.storage.database import Database
+from api.storage.tables import EventRow, JobRow
+from runtime.wire.encoding import canonical_json
+from runtime.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure, may_follow
+
+
+class JobRecords:
+    """Jobs in the database, and who waits for their next change."""
+
+    def __init__(self, database: Database, limits: Limits) -> None:
+        self._database = database
+        self._limits = limits
+        self._changes: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def create(self, tenant: str, spec: JobSpec) -> Job:
+        """A job in its first state."""
+        row = JobRow(
+            id=spec.job,
+            tenant=tenant,
+            spec=canonical_json(spec).decode(),
+            state=JobState.CREATED,
+            exchanges_done=0,
+        )
+        async with self._database.writing() as session:
+            session.add(row)
+            await session.flush()
+            session.add(EventRow(job=spec.job, sequence=1, state=row.state, exchanges_done=0))
+        return _job(row)
+
+    async def get(self, job: str, tenant: str | None) -> Job:
+        """A job of `tenant`, or of any tenant for None.
+
+        Raises:
+            JobUnknown: there is none that this tenant may see.
+        """
+        return _job(await self._row(job, tenant))
+
+    async def tenant(self, job: str) -> str:
+        """Whose job it is; raises `JobUnknown`."""
+        return (await self._row(job, None)).tenant
+
+    async def listed(self, tenant: str | None, state: JobState | None = None) -> Sequence[Job]:
+        """Jobs of `tenant` (None: of all), newest first."""
+        query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id).limit(self._limits.listed)
+        if tenant is not None:
+            query = query.where(JobRow.tenant == tenant)
+        if state is not None:
+            query = query.where(JobRow.state == state)
+        async with self._database.reading() as session:
+            return [_job(row) for row in await session.scalars(query)]
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Jobs that have not ended, of all tenants."""
+        query = select(JobRow).where(JobRow.state.not_in(TERMINAL_STATES))
+        async with self._database.reading() as session:
+            return [_job(row) for row in await session.scalars(query)]
+
+    async def advance(
+        self, job: str, state: JobState, exchanges_done: int = 0, failure: PublicFailure | None = None
+    ) -> bool:
+        """Take a job forward and tell who waits; False where it was there already.
+
+        Raises:
+            JobUnknown: there is none.
+            JobEnded: it is over, in another state.
+            ProgressRefused: the step goes backward, or counts exchanges that the spec does not have.
+        """
+        async with self._database.writing() as session:
+            row = await session.get(JobRow, job)
+            if row is None:
+                raise JobUnknown("there is no such job")
+            done = max(exchanges_done, row.exchanges_done)
+            if not _moves(row, state, exchanges_done):
+                return False
+            row.state, row.exchanges_done, row.failure = state, done, failure
+            session.add(
+                EventRow(
+                    job=job,
+                    sequence=await _last_sequence(session, job) + 1,
+                    state=state,
+                    exchanges_done=done,
+                    failure=failure,
+                )
+            )
+        self._changes.pop(job, asyncio.Event()).set()
+        return True
+
+    async def events(self, job: str, after: int) -> Sequence[EventRow]:
+        """Events with a sequence above `after`, in order; at most a page of them."""
+        query = select(EventRow).where(EventRow.job == job, EventRow.sequence > after)
+        async with self._database.reading() as session:
+            return (await session.scalars(query.order_by(EventRow.sequence).limit(self._limits.listed))).all()
+
+    def next_change(self, job: str) -> asyncio.Event:
+        """Set at the job's next change. Take it before reading, or a change in between is missed."""
+        return self._changes[job]
+
+    async def _row(self, job: str, tenant: str | None) -> JobRow:
+        async with self._database.reading() as session:
+            row = await session.get(JobRow, job)
+        if row is None or (tenant is not None and row.tenant != tenant):
+            raise JobUnknown("you have no job of this id")
+        return row
+
+
+def _moves(row: JobRow, state: JobState, exchanges_done: int) -> bool:
+    now = JobState(row.state)
+    exchanges = JobSpec.model_validate_json(row.spec).exchange.exchanges
+    if exchanges_done > exchanges:
+        raise ProgressRefused(f"the spec has {exchanges} exchanges")
+    if now == state and exchanges_done <= row.exchanges_done:
+        # A retry whose first answer was lost.
+        return False
+    if now in TERMINAL_STATES:
+        raise JobEnded(f"the job is over: {now}")
+    if now != state and not may_follow(now, state):
+        raise ProgressRefused(f"a job does not go from {now} to {state}")
+    return True
+
+
+async def _last_sequence(session: AsyncSession, job: str) -> int:
+    return await session.scalar(select(func.max(EventRow.sequence)).where(EventRow.job == job)) or 0
+
+
+def _job(row: JobRow) -> Job:
+    return Job(
+        spec=JobSpec.model_validate_json(row.spec),
+        state=JobState(row.state),
+        exchanges_done=row.exchanges_done,
+        failure=PublicFailure(row.failure) if row.failure else None,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,106 @@
+"""Carries what owners and enclaves say to each other; reads none of it, and notes that it went by."""
+
+import logging
+
+from api.errors import BodyTooLarge, EnclaveGone, EnclaveNotRunning, EnclaveRefused, JobEnded, ObjectRefused
+from api.jobs.enclave import LaunchedEnclave
+from api.jobs.fleet import Fleet
+from api.jobs.observations import Observations
+from api.jobs.quota import answer_limit, query_limit
+from api.metrics import Metrics
+from api.settings import Settings
+from runtime.wire.attestation import Evidence, Role
+from runtime.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage
+from runtime.wire.jobs import TERMINAL_STATES, Job
+
+_LOG = logging.getLogger(__name__)
+
+
+class Relay:
+    """Between the public API and the mailboxes."""
+
+    def __init__(
+        self, settings: Settings, fleet: Fleet, observations: Observations, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._observations = observations
+        self._metrics = metrics
+
+    async def evidence(self, job: Job, role: Role, request: EvidenceRequest) -> Evidence:
+        """Fresh evidence of the job's enclave in this role.
+
+        Raises:
+            EnclaveNotRunning, EnclaveGone, EnclaveTimeout, EnclaveRefused, MailboxFull: no evidence.
+        """
+        enclave = self._enclave(job, role)
+        await self._note(job, "evidence-request", f"to {enclave.name}", len(request.nonce))
+        reply = await self._ask(enclave, MailKind.EVIDENCE, evidence=request)
+        if reply.evidence is None:
+            raise EnclaveRefused(reply.refusal or "answer-unexpected")
+        await self._note(job, "evidence", f"from {enclave.name}", len(reply.evidence.model_dump_json()))
+        return reply.evidence
+
+    async def grant(self, job: Job, message: SealedMessage) -> None:
+        """Hand the owner's sealed grant to the parameter server.
+
+        Raises:
+            BodyTooLarge: larger than a grant is.
+            EnclaveRefused: with the enclave's own code; and as `evidence`.
+        """
+        if len(message.sealed) > self._settings.limits.grant_bytes:
+            raise BodyTooLarge(f"a sealed grant has at most {self._settings.limits.grant_bytes} bytes")
+        enclave = self._enclave(job, Role.PARAMETER_SERVER)
+        await self._note(job, "grant", f"to {enclave.name}", len(message.sealed))
+        reply = await self._ask(enclave, MailKind.GRANT, message=message)
+        if reply.refusal is not None:
+            raise EnclaveRefused(reply.refusal)
+
+    async def query(self, job: Job, message: SealedMessage) -> SealedMessage:
+        """Hand a sealed query to the predictor; its sealed answer comes back.
+
+        Raises:
+            BodyTooLarge: larger than the job's queries are.
+            EnclaveRefused: with the enclave's own code; and as `evidence`.
+        """
+        limit = min(query_limit(job.spec), self._settings.limits.message_bytes)
+        if len(message.sealed) > limit:
+            raise BodyTooLarge(f"a sealed query of this job has at most {limit} bytes")
+        enclave = self._enclave(job, Role.PREDICTOR)
+        await self._note(job, "query", f"to {enclave.name}", len(message.sealed))
+        reply = await self._ask(enclave, MailKind.QUERY, message=message)
+        if reply.message is None:
+            raise EnclaveRefused(reply.refusal or "answer-unexpected")
+        if len(reply.message.sealed) > answer_limit(job.spec):
+            raise ObjectRefused("the enclave's answer is larger than this job's answers are")
+        await self._note(job, "answer", f"from {enclave.name}", len(reply.message.sealed))
+        return reply.message
+
+    def _enclave(self, job: Job, role: Role) -> LaunchedEnclave:
+        enclave = self._fleet.find(job.spec.job, role)
+        if enclave is not None:
+            return enclave
+        if role is Role.PREDICTOR:
+            raise EnclaveNotRunning("the job has no predictor; start one first")
+        if job.state in TERMINAL_STATES:
+            raise JobEnded(f"the job is over: {job.state}")
+        raise EnclaveNotRunning(f"the job's {role} is not running yet")
+
+    async def _ask(
+        self,
+        enclave: LaunchedEnclave,
+        kind: MailKind,
+        *,
+        evidence: EvidenceRequest | None = None,
+        message: SealedMessage | None = None,
+    ) -> MailReply:
+        seconds = self._settings.timing.relay_s
+        try:
+            return await enclave.mailbox.ask(kind, seconds=seconds, evidence=evidence, message=message)
+        except EnclaveGone:
+            _LOG.info("enclave gone", extra={"job": enclave.spec.job, "enclave": enclave.name})
+            raise
+
+    async def _note(self, job: Job, kind: str, name: str, size: int) -> None:
+        self._metrics.relayed_bytes.labels(kind).inc(size)
+        await self._observations.note(job.spec.job, kind, name, size)

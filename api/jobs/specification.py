@@ -1,0 +1,57 @@
+"""From what an owner asks for to the public job spec. Pure."""
+
+from math import prod
+
+from api.errors import DatasetIncomplete, JobDoesNotFit
+from api.settings import Limits
+from ps.spec import ExchangeSpec
+from runtime.wire.builders import BuilderInfo
+from runtime.wire.datasets import DatasetManifest
+from runtime.wire.jobs import JobRequest, JobSpec
+
+
+def make_spec(
+    job: str,
+    request: JobRequest,
+    manifest: DatasetManifest,
+    complete: bool,
+    builder: BuilderInfo,
+    limits: Limits,
+) -> JobSpec:
+    """The spec of job `job`; every bound in it is the builder's published envelope.
+
+    Raises:
+        DatasetIncomplete: the upload was not completed.
+        JobDoesNotFit: the builder does not do this task or input, or there are too many trainers.
+    """
+    if not complete:
+        raise DatasetIncomplete("complete the dataset's upload first")
+    published = builder.manifest
+    if manifest.task not in published.tasks:
+        raise JobDoesNotFit(f"dataset_id: the builder does not do {manifest.task}")
+    if prod(manifest.input_shape) > published.max_input_elements:
+        raise JobDoesNotFit(
+            f"dataset_id: the builder takes inputs of at most {published.max_input_elements} elements"
+        )
+    if request.trainers > limits.trainers:
+        raise JobDoesNotFit(f"trainers: this gateway runs at most {limits.trainers} trainers a job")
+    if request.trainers > manifest.chunks:
+        raise JobDoesNotFit(
+            f"trainers: the dataset has {manifest.chunks} chunks; a trainer needs at least one"
+        )
+    return JobSpec(
+        job=job,
+        dataset=manifest,
+        builder_sha256=builder.sha256,
+        envelope=published.envelope,
+        exchange=ExchangeSpec(
+            parameters=published.envelope.max_parameters,
+            trainers=request.trainers,
+            exchanges=request.exchanges,
+            mode=request.mode,
+        ),
+        seed=request.seed,
+        trials=request.trials,
+        validation_percent=request.validation_percent,
+        query_rows=request.query_rows,
+    )

@@ -1,0 +1,194 @@
+"""Runs jobs: launches their enclaves, notices how they end, and never leaves a process or a job behind."""
+
+import asyncio
+import logging
+
+from api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
+from api.jobs.enclave import LaunchedEnclave
+from api.jobs.fleet import Fleet
+from api.jobs.record import JobRecords
+from api.problems import log_unexpected
+from api.settings import Settings
+from runtime.wire.attestation import Role
+from runtime.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure
+
+_LOG = logging.getLogger(__name__)
+
+
+class _Run:
+    """A job that has processes."""
+
+    def __init__(self, tenant: str, spec: JobSpec, fleet: Fleet) -> None:
+        self.tenant = tenant
+        self.spec = spec
+        # Its mailbox is there before the owner knows the job's id: no message can be too early.
+        self.parameter_server, self.token = fleet.register(tenant, spec, Role.PARAMETER_SERVER)
+        self.ended = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """One task a running job."""
+
+    def __init__(self, settings: Settings, records: JobRecords, fleet: Fleet) -> None:
+        self._settings = settings
+        self._records = records
+        self._fleet = fleet
+        self._runs: dict[str, _Run] = {}
+        self._closing = False
+
+    async def reconcile(self) -> None:
+        """At start: jobs that an earlier gateway process left have no enclaves any more; say so."""
+        await self._fleet.revoke_left_over()
+        for job in await self._records.unfinished():
+            launching = job.state in (JobState.CREATED, JobState.LAUNCHING)
+            failure = PublicFailure.LAUNCH_FAILED if launching else PublicFailure.ENCLAVE_EXITED
+            await self.advance(job.spec.job, JobState.FAILED, failure=failure)
+
+    async def create(self, tenant: str, spec: JobSpec) -> Job:
+        """Write the job down and begin to launch it.
+
+        Raises:
+            TooManyJobs: the gateway, or this tenant, runs as many as it may.
+            ShuttingDown: nothing new is begun.
+        """
+        if self._closing:
+            raise ShuttingDown("the gateway is stopping")
+        limits = self._settings.limits
+        mine = sum(run.tenant == tenant for run in self._runs.values())
+        if len(self._runs) >= limits.running_jobs or mine >= limits.running_jobs_per_tenant:
+            raise TooManyJobs("as many jobs are running as this gateway allows")
+        # Counted before the first await, or a burst would pass the limit together.
+        run = self._runs[spec.job] = _Run(tenant, spec, self._fleet)
+        try:
+            job = await self._records.create(tenant, spec)
+        except BaseException:
+            del self._runs[spec.job]
+            await self._fleet.dismiss(spec.job)
+            raise
+        run.task = asyncio.create_task(self._run(run))
+        return job
+
+    async def advance(
+        self, job: str, state: JobState, exchanges_done: int = 0, failure: PublicFailure | None = None
+    ) -> bool:
+        """`JobRecords.advance`, and what follows from a job's end."""
+        moved = await self._records.advance(job, state, exchanges_done, failure)
+        if moved:
+            _LOG.info("job moved", extra={"job": job, "state": state, "failure": failure})
+        if state in TERMINAL_STATES and job in self._runs:
+            self._runs[job].ended.set()
+        return moved
+
+    async def cancel(self, job: str) -> None:
+        """End a job now; its enclaves are stopped after this returns.
+
+        Raises:
+            JobEnded: it had ended otherwise.
+        """
+        await self.advance(job, JobState.CANCELLED)
+
+    async def settled(self, job: str) -> None:
+        """Wait until none of the job's training enclaves runs."""
+        run = self._runs.get(job)
+        if run is not None and run.task is not None:
+            await asyncio.wait({run.task})
+
+    async def close(self) -> None:
+        """End every job and its enclaves."""
+        self._closing = True
+        running = list(self._runs.items())
+        for job, _ in running:
+            await self._fail(job, PublicFailure.ENCLAVE_EXITED)
+        tasks = {run.task for _, run in running if run.task is not None}
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, run: _Run) -> None:
+        job = run.spec.job
+        work = asyncio.create_task(self._launch_and_watch(run))
+        ended = asyncio.create_task(run.ended.wait())
+        try:
+            limit = self._settings.timing.job_s
+            done, _ = await asyncio.wait({work, ended}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                await self._fail(job, PublicFailure.DEADLINE_EXCEEDED)
+            elif ended not in done:
+                await self._fail(job, work.result())
+        except Exception as error:
+            log_unexpected(error, job=job)
+            await self._fail(job, PublicFailure.INTERNAL)
+        finally:
+            ended.cancel()
+            work.cancel()
+            await asyncio.wait({work, ended})
+            await self._fleet.dismiss(job, await self._leave_s(job))
+            del self._runs[job]
+
+    async def _leave_s(self, job: str) -> float:
+        """Enclaves of a job that succeeded are about to leave by themselves."""
+        state = (await self._records.get(job, None)).state
+        return self._settings.timing.enclave_stop_s if state is JobState.SUCCEEDED else 0
+
+    async def _launch_and_watch(self, run: _Run) -> PublicFailure:
+        """Returns only if the job must fail."""
+        job = run.spec.job
+        await self.advance(job, JobState.LAUNCHING)
+        try:
+            enclaves = await self._launch(run)
+        except Exception as error:
+            # Launchers are many; whatever one raises, the job has not started.
+            log_unexpected(error, job=job, reason=_reason(error))
+            return PublicFailure.LAUNCH_FAILED
+        await self._until_one_fails(enclaves)
+        return PublicFailure.ENCLAVE_EXITED
+
+    async def _launch(self, run: _Run) -> list[LaunchedEnclave]:
+        """The parameter server, then the trainers side by side."""
+        await self._fleet.start(run.parameter_server, run.token)
+        trainers = [
+            self._fleet.register(run.tenant, run.spec, Role.TRAINER, index)
+            for index in range(run.spec.exchange.trainers)
+        ]
+        async with asyncio.TaskGroup() as launches:
+            for trainer, token in trainers:
+                launches.create_task(self._fleet.start(trainer, token))
+        return [run.parameter_server, *(trainer for trainer, _ in trainers)]
+
+    async def _until_one_fails(self, enclaves: list[LaunchedEnclave]) -> None:
+        """Return when the job cannot come to its end any more.
+
+        A trainer that leaves in order (exit code 0) has done its part. Any other exit is fatal, and so is
+        every exit of the parameter server: it reports the job's success before it leaves.
+        """
+        waiting = {asyncio.create_task(enclave.gone.wait()): enclave for enclave in enclaves}
+        timeout: float | None = None
+        try:
+            while True:
+                done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                left = [waiting.pop(task) for task in done]
+                if not left or any(_is_fatal(enclave) for enclave in left):
+                    return
+                if len(waiting) == 1:
+                    timeout = self._settings.timing.last_trainer_s
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _fail(self, job: str, failure: PublicFailure) -> None:
+        try:
+            await self.advance(job, JobState.FAILED, failure=failure)
+        except JobEnded:
+            # It ended first, in its own way.
+            self._runs[job].ended.set()
+
+
+def _is_fatal(enclave: LaunchedEnclave) -> bool:
+    return enclave.role is Role.PARAMETER_SERVER or enclave.exit_code != 0
+
+
+def _reason(error: Exception) -> str:
+    """Errors of our own tree have messages fit for the log."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_reason(inner) for inner in error.exceptions if isinstance(inner, Exception))
+    return str(error) if isinstance(error, GatewayError) else type(error).__qualname__

@@ -1,0 +1,152 @@
+"""One operation of an HTTP interface: who may call it, what it takes and gives. The one table from which both
+the routes and `/openapi.json` are made, so that neither can say what the other does not."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, TypeAdapter
+
+from api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
+from api.errors import Forbidden, Unauthenticated
+from api.settings import Limits
+
+if TYPE_CHECKING:
+    from api.gateway import Gateway
+
+Caller = TypeVar("Caller")
+Body = TypeVar("Body")
+Answer = BaseModel | Sequence[BaseModel] | web.StreamResponse | None
+Limit = Callable[[Limits], int]
+BEARER = "Bearer "
+MAX_CREDENTIAL_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Call(Generic[Caller, Body]):
+    """One authenticated request with its parsed body."""
+
+    gateway: "Gateway"
+    request: web.Request
+    caller: Caller
+    body: Body
+
+    def path(self, name: str) -> str:
+        """A variable of the path; its pattern was checked by the router."""
+        return self.request.match_info[name]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A row of the route table."""
+
+    method: str
+    path: str
+    handler: Callable[[Call[Any, Any]], Awaitable[Answer]]
+    summary: str
+    roles: frozenset[str]
+    """Roles that may call it; empty: nobody needs a key."""
+    body: type[BaseModel] | None
+    """JSON body; None where there is none, or where the handler streams it."""
+    streams: str | None
+    """Content type of a body that the handler reads itself."""
+    answer: Any
+    """Pydantic model or list of it; a content type for other bytes; None for no content."""
+    status: int
+    limit: Limit
+
+
+class Routes:
+    """Operations, collected by decorators in the order of the source."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        roles: frozenset[Any] = frozenset(),
+        body: type[BaseModel] | None = None,
+        streams: str | None = None,
+        answer: Any = None,
+        status: int | None = None,
+        limit: Limit = lambda limits: limits.json_bytes,
+    ) -> Callable[
+        [Callable[[Call[Any, Any]], Awaitable[Answer]]], Callable[[Call[Any, Any]], Awaitable[Answer]]
+    ]:
+        """Register the decorated handler; the first line of its docstring is the operation's summary."""
+
+        def register(
+            handler: Callable[[Call[Any, Any]], Awaitable[Answer]],
+        ) -> Callable[[Call[Any, Any]], Awaitable[Answer]]:
+            summary = (handler.__doc__ or handler.__name__).strip().splitlines()[0]
+            final = status or (204 if answer is None else 200)
+            self.operations.append(
+                Operation(method, path, handler, summary, roles, body, streams, answer, final, limit)
+            )
+            return handler
+
+        return register
+
+
+Authenticate = Callable[["Gateway", str], Awaitable[Any]]
+"""Credential to caller; the caller has a `role`. Raises `Unauthenticated`."""
+
+
+def bind(
+    app: web.Application, gateway: "Gateway", operations: Sequence[Operation], authenticate: Authenticate
+) -> None:
+    """Serve `operations`: authenticate, authorise, bound and parse, then hand over."""
+    for operation in operations:
+        handler = _bound(gateway, operation, authenticate)
+        app.router.add_route(operation.method, operation.path, handler)
+
+
+def _bound(
+    gateway: "Gateway", operation: Operation, authenticate: Authenticate
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    settings = gateway.settings
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        caller = None
+        if operation.roles:
+            caller = await authenticate(gateway, credential(request))
+            if caller.role not in operation.roles:
+                raise Forbidden(f"this needs a key of the role {' or '.join(sorted(operation.roles))}")
+        limit = operation.limit(settings.limits)
+        refuse_announced(request, limit)
+        body = None
+        if operation.body is not None:
+            body = parse_json(operation.body, await read_body(request, limit, settings.timing.body_s))
+        answer = await operation.handler(Call(gateway, request, caller, body))
+        return render(answer, operation.status)
+
+    return handle
+
+
+def credential(request: web.Request) -> str:
+    """What follows `Bearer`.
+
+    Raises:
+        Unauthenticated: there is no such header.
+    """
+    header = request.headers.get("Authorization", "")
+    if not header.startswith(BEARER) or len(header) > MAX_CREDENTIAL_CHARACTERS:
+        raise Unauthenticated("send the key as 'Authorization: Bearer …'")
+    return header.removeprefix(BEARER).strip()
+
+
+def render(answer: Answer, status: int) -> web.StreamResponse:
+    """A handler's result as HTTP."""
+    if isinstance(answer, web.StreamResponse):
+        return answer
+    if answer is None:
+        return web.Response(status=204)
+    if isinstance(answer, BaseModel):
+        body = answer.model_dump_json().encode()
+    else:
+        body = TypeAdapter(list[BaseModel]).dump_json(list(answer), serialize_as_any=True)
+    return web.Response(status=status, body=body, content_type=JSON_CONTENT_TYPE)

@@ -1,0 +1,92 @@
+"""/v1/jobs: create, look, cancel; and what the operator's side holds of them."""
+
+import secrets
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from api.jobs.specification import make_spec
+from api.keys import Principal
+from api.operations import Call, Routes
+from api.patterns import IDENTIFIER, OBJECT
+from api.public.callers import BOTH, OWNER, sees_jobs_of
+from api.streams import send_blob
+from runtime.wire.enclave_api import ObjectInfo, Observation
+from runtime.wire.jobs import Job, JobRequest
+from runtime.wire.public_api import PredictorState, PredictorStatus
+
+routes = Routes()
+
+
+@routes.add("POST", "/v1/jobs", roles=OWNER, body=JobRequest, answer=Job, status=201)
+async def create(call: Call[Principal, JobRequest]) -> Job:
+    """Create a job and launch its enclaves; the answer holds the public spec that your grant must name."""
+    gateway, request, tenant = call.gateway, call.body, call.caller.tenant
+    builder = await gateway.builders.info(request.builder_sha256)
+    manifest = await gateway.datasets.manifest(tenant, request.dataset_id)
+    complete = await gateway.datasets.is_complete(tenant, request.dataset_id)
+    spec = make_spec(secrets.token_hex(16), request, manifest, complete, builder, gateway.settings.limits)
+    return await gateway.supervisor.create(tenant, spec)
+
+
+@routes.add("GET", "/v1/jobs", roles=BOTH, answer=list[Job])
+async def list_jobs(call: Call[Principal, None]) -> Sequence[Job]:
+    """List jobs, newest first: an owner's own, or everybody's for an operator."""
+    return await call.gateway.records.listed(sees_jobs_of(call.caller))
+
+
+@routes.add("GET", f"/v1/jobs/{IDENTIFIER}", roles=BOTH, answer=Job)
+async def show_job(call: Call[Principal, None]) -> Job:
+    """Show a job's public state."""
+    return await _job(call)
+
+
+@routes.add("POST", f"/v1/jobs/{IDENTIFIER}/cancel", roles=BOTH, answer=Job)
+async def cancel(call: Call[Principal, None]) -> Job:
+    """End a job and its enclaves."""
+    job = await _job(call)
+    await call.gateway.supervisor.cancel(job.spec.job)
+    return await _job(call)
+
+
+@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/objects", roles=BOTH, answer=list[ObjectInfo])
+async def list_objects(call: Call[Principal, None]) -> Sequence[ObjectInfo]:
+    """List a job's sealed objects: names and sizes."""
+    return await call.gateway.objects.listed((await _job(call)).spec.job)
+
+
+@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/objects/{OBJECT}", roles=OWNER, answer="application/octet-stream")
+async def fetch_object(call: Call[Principal, None]) -> web.StreamResponse:
+    """Fetch a sealed object of your job."""
+    size, content = await call.gateway.objects.get((await _job(call)).spec.job, call.path("name"))
+    return await send_blob(call.request, size, content)
+
+
+@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/observations", roles=BOTH, answer=list[Observation])
+async def list_observations(call: Call[Principal, None]) -> Sequence[Observation]:
+    """List all that the operator's side stored and relayed for a job: kind, name, bytes."""
+    return await call.gateway.observations.of((await _job(call)).spec.job)
+
+
+@routes.add("POST", f"/v1/jobs/{IDENTIFIER}/predictor", roles=OWNER, answer=PredictorStatus, status=202)
+async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
+    """Start the predictor of a job that succeeded; if it runs already, nothing happens."""
+    job = await _job(call)
+    return PredictorStatus(state=call.gateway.predictors.start(call.caller.tenant, job))
+
+
+@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/predictor", roles=BOTH, answer=PredictorStatus)
+async def show_predictor(call: Call[Principal, None]) -> PredictorStatus:
+    """Show whether a job's predictor runs."""
+    return PredictorStatus(state=call.gateway.predictors.state((await _job(call)).spec.job))
+
+
+@routes.add("DELETE", f"/v1/jobs/{IDENTIFIER}/predictor", roles=BOTH, answer=PredictorStatus)
+async def stop_predictor(call: Call[Principal, None]) -> PredictorStatus:
+    """Stop a job's predictor."""
+    await call.gateway.predictors.stop((await _job(call)).spec.job)
+    return PredictorStatus(state=PredictorState.STOPPED)
+
+
+async def _job(call: Call[Principal, None]) -> Job:
+    return await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))

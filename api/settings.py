@@ -1,0 +1,108 @@
+"""Everything the gateway can be told, and every limit it keeps."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wasm_sandbox.contract import MAX_COMPONENT_BYTES
+
+MAX_UNIX_SOCKET_PATH = 107
+"""`sun_path` of Linux holds 108 bytes with its final zero."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(_Frozen):
+    """What hostile or mistaken callers can cost us, at most. Bytes unless the name says otherwise."""
+
+    json_bytes: int = Field(default=64 * 1024, ge=1024)
+    """Body of a request that has no bound of its own."""
+    manifest_bytes: int = Field(default=16 * 2**20, ge=1024)
+    """A dataset's manifest: 67 bytes a chunk."""
+    component_bytes: int = Field(default=MAX_COMPONENT_BYTES, ge=1024, le=MAX_COMPONENT_BYTES)
+    builder_manifest_bytes: int = Field(default=64 * 1024, ge=1024)
+    grant_bytes: int = Field(default=256 * 1024, ge=1024)
+    """A sealed grant, decoded."""
+    message_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """A sealed query or answer, decoded, whatever the job's spec would allow."""
+    evidence_bytes: int = Field(default=2 * 2**20, ge=1024)
+    listed: int = Field(default=1000, ge=1)
+    """Items of one listing."""
+    observations: int = Field(default=20_000, ge=1)
+    """Observations in one answer."""
+    trainers: int = Field(default=16, ge=1, le=1024)
+    """Trainers of one job."""
+    running_jobs: int = Field(default=8, ge=1)
+    """Jobs of all tenants that have processes."""
+    running_jobs_per_tenant: int = Field(default=4, ge=1)
+    predictors: int = Field(default=16, ge=1)
+    """Predictors of all tenants."""
+    mailbox_messages: int = Field(default=64, ge=1)
+    """Messages that wait for one enclave."""
+    event_streams: int = Field(default=256, ge=1)
+    """Event streams open at a time."""
+
+
+class Timing(_Frozen):
+    """How long things may take, in seconds."""
+
+    launch_s: float = Field(default=60, gt=0)
+    """A launcher, to start one enclave."""
+    job_s: float = Field(default=24 * 3600, gt=0)
+    """A job from its creation to its end."""
+    long_poll_s: float = Field(default=30, gt=0)
+    """The longest `wait` that an enclave may ask for."""
+    relay_s: float = Field(default=90, gt=0)
+    """An owner's message, until the enclave has answered it."""
+    event_keepalive_s: float = Field(default=15, gt=0)
+    body_s: float = Field(default=300, gt=0)
+    """Reading one request's body."""
+    enclave_stop_s: float = Field(default=5, ge=0)
+    """Grace between asking an enclave to stop and ending it."""
+    last_trainer_s: float = Field(default=30, gt=0)
+    """The parameter server must end the job in this time after its last trainer left in order."""
+    shutdown_s: float = Field(default=10, gt=0)
+    """Open requests at shutdown."""
+
+
+class Settings(_Frozen):
+    """One gateway."""
+
+    state_dir: Path
+    """Database, blobs and the enclaves' socket; made with mode 0700."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8799, ge=0, le=65_535)
+    """0 takes a free one."""
+    database_url: str | None = None
+    """SQLAlchemy's URL of an async driver; None is SQLite in `state_dir`."""
+    enclave_socket: Path | None = None
+    """Unix socket of the enclave-facing API; None is `gateway.sock` in `state_dir`."""
+    enclave_host: str | None = None
+    """Serve the enclave-facing API over TCP too, for launchers on other machines."""
+    enclave_port: int = Field(default=0, ge=0, le=65_535)
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+
+    @model_validator(mode="after")
+    def _socket_path_fits(self) -> Self:
+        if len(str(self.socket_path).encode()) > MAX_UNIX_SOCKET_PATH:
+            raise ValueError(f"enclave_socket: a Unix socket's path has at most {MAX_UNIX_SOCKET_PATH} bytes")
+        return self
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the enclave-facing API listens."""
+        return self.enclave_socket or self.state_dir / "gateway.sock"
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'gateway.sqlite3'}"
+
+    @property
+    def blob_dir(self) -> Path:
+        """Ciphertext and builders."""
+        return self.state_dir / "blobs"

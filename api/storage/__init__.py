@@ -1,0 +1,1 @@
+"""Where the control plane keeps metadata (a database) and ciphertext (blobs)."""
