@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -19,9 +19,23 @@ from runtime.wire.public_api import DatasetStatus, DatasetUpload, EvidenceDemand
 _Answer = TypeVar("_Answer")
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
-MAX_EVENT_BYTES = 2**20
 ATTEMPTS = 4
 """For requests that may be repeated: reads, and uploads of content-addressed bytes."""
+
+
+class Event(NamedTuple):
+    """One server-sent event (WHATWG HTML, 9.2.6); several data lines are joined."""
+
+    id: str | None = None
+    data: str = ""
+
+    def with_line(self, line: str) -> "Event":
+        """The event with one more of its lines."""
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            return self._replace(data=f"{self.data}\n{value}" if self.data else value)
+        return self._replace(id=value) if name == "id" else self
 
 
 class GatewaySession:
@@ -62,10 +76,11 @@ class GatewaySession:
         await self._repeated("PUT", path, data=data, headers={"Content-Type": "application/octet-stream"})
 
     async def post(self, path: str, body: BaseModel | None = None) -> bytes:
-        """POST JSON, once."""
-        data = body.model_dump_json().encode() if body else b"{}"
+        """POST JSON, or nothing, once."""
+        if body is None:
+            return await self._request("POST", path)
         headers = {"Content-Type": "application/json"}
-        return await self._request("POST", path, data=data, headers=headers)
+        return await self._request("POST", path, data=body.model_dump_json().encode(), headers=headers)
 
     async def upload_builder(self, manifest: bytes, component: bytes) -> BuilderInfo:
         """POST /v1/builders."""
@@ -111,21 +126,20 @@ class GatewaySession:
         """GET /v1/jobs/{id}/observations."""
         return await self.get(f"/v1/jobs/{job_id}/observations", list[Observation])
 
-    async def events(self, path: str) -> AsyncIterator[str]:
-        """Data of the server-sent events at `path`, until the gateway ends the stream."""
+    async def events(self, path: str, after: str | None = None) -> AsyncIterator[Event]:
+        """Server-sent events at `path` after the one with that id, until the gateway ends the stream."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
         try:
-            async with self._session.get(
-                self.url + path, headers={"Accept": "text/event-stream"}
-            ) as response:
+            async with self._session.get(self.url + path, headers=headers) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, await _read_bounded(response, MAX_EVENT_BYTES))
-                data: list[str] = []
+                    raise _refusal(response.status, await _read_bounded(response, MAX_ANSWER_BYTES))
+                event = Event()
                 async for line in _lines(response):
-                    if line.startswith("data:"):
-                        data.append(line[5:].removeprefix(" "))
-                    elif not line and data:
-                        yield "\n".join(data)
-                        data = []
+                    if line:
+                        event = event.with_line(line)
+                    elif event.data:
+                        yield event
+                        event = Event()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise GatewayUnreachable(self.url) from error
 
@@ -168,7 +182,7 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
     pending = b""
     async for piece in response.content.iter_any():
         *lines, pending = (pending + piece).split(b"\n")
-        if len(pending) > MAX_EVENT_BYTES:
+        if len(pending) > MAX_ANSWER_BYTES:
             raise GatewayMisbehaved("the gateway sent an event without end")
         for line in lines:
             yield line.rstrip(b"\r").decode(errors="replace")

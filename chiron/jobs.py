@@ -43,22 +43,21 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
     Raises:
         GatewayUnreachable: the gateway stayed away.
     """
-    last: Job | None = None
+    seen: str | None = None
     failures = 0
-    while last is None or last.state not in TERMINAL_STATES:
+    while True:
         try:
-            async for event in gateway.events(f"/v1/jobs/{job_id}/events"):
-                failures = 0
-                job = _parse(event)
-                if last is None or _progress(job) != _progress(last):
-                    last = job
-                    yield job
+            async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
+                failures, seen = 0, event.id
+                job = _parse(event.data)
+                yield job
+                if job.state in TERMINAL_STATES:
+                    return
         except GatewayUnreachable:
             failures += 1
             if failures > RECONNECTS:
                 raise
-        if last is None or last.state not in TERMINAL_STATES:
-            await asyncio.sleep(min(2.0, 0.1 * 2**failures))
+        await asyncio.sleep(min(2.0, 0.1 * 2**failures))
 
 
 def raise_if_ended_badly(job: Job) -> None:
@@ -72,10 +71,6 @@ def raise_if_ended_badly(job: Job) -> None:
         raise JobEnded(f"the job failed: {code}", code=code)
     if job.state is JobState.CANCELLED:
         raise JobEnded("the job was cancelled", code="job-cancelled")
-
-
-def _progress(job: Job) -> tuple[object, ...]:
-    return job.state, job.exchanges_done, job.failure
 
 
 def _parse(event: str) -> Job:
