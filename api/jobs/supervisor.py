@@ -179,8 +179,9 @@ class Supervisor:
         try:
             await self.advance(job, JobState.FAILED, failure=failure)
         except JobEnded:
-            # It ended first, in its own way.
-            self._runs[job].ended.set()
+            # It ended first, in its own way; its task may even be gone already.
+            if run := self._runs.get(job):
+                run.ended.set()
 
 
 def _is_fatal(enclave: LaunchedEnclave) -> bool:
