@@ -1,5 +1,7 @@
 """`chiron train`: create a job, verify its enclave step by step, grant, watch, and read the outcome."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -9,14 +11,14 @@ from chiron.cli.lookup import find_builder, find_dataset
 from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, Yes, chosen_policy, client
 from chiron.cli.output import done, fail, note, print_json, print_steps, progress_bar
 from chiron.client import Client
-from chiron.errors import EvidenceRejected
+from chiron.errors import EvidenceRejected, GatewayError
 from chiron.granting import grant_in_words
 from chiron.jobs import raise_if_ended_badly
 from chiron.store import OwnerStore
 from ps.spec import ExchangeMode
 from runtime.attestation.verify import VerifiedEvidence
 from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobState
+from runtime.wire.jobs import Job, JobRequest, JobState
 from runtime.wire.reports import Outcome, OutcomeStatus, TrainingReport
 from wasm_sandbox.contract import Capability, CapabilityGrants
 
@@ -72,14 +74,26 @@ def train_command(
         )
         job = connection.create_job(request)
         note(f"job {job.spec.job}: {info.manifest.name} {info.manifest.version}, {trainers} trainers")
-        verified = _attest(connection, job)
-        _agree(capabilities, prediction, yes=yes)
-        connection.send_grant(verified, capabilities=capabilities, prediction=prediction)
+        with _cancelled_if_not_granted(connection, job):
+            verified = _attest(connection, job)
+            _agree(capabilities, prediction, yes=yes)
+            connection.send_grant(verified, capabilities=capabilities, prediction=prediction)
         done("granted: the dataset's key is sealed to the verified enclave")
         ended = _follow(connection, job)
         outcome = connection.outcome(ended)
         reports = connection.reports(ended)
     _conclude(ended, verified, outcome, reports, as_json=json)
+
+
+@contextmanager
+def _cancelled_if_not_granted(connection: Client, job: Job) -> Iterator[None]:
+    """A job that gets no grant would wait for one, and hold its enclaves, until its deadline."""
+    try:
+        yield
+    except BaseException:
+        with suppress(GatewayError):
+            connection.cancel(job)
+        raise
 
 
 def _attest(connection: Client, job: Job) -> VerifiedEvidence:
@@ -93,7 +107,6 @@ def _attest(connection: Client, job: Job) -> VerifiedEvidence:
         verified = connection.verify_job(job)
     except EvidenceRejected as error:
         print_steps(error.steps)
-        connection.cancel(job)
         raise
     print_steps(verified.steps)
     done(f"verified: measurement {verified.quote.measurement}")
@@ -110,11 +123,13 @@ def _agree(capabilities: CapabilityGrants, prediction: PredictionPolicy, *, yes:
 
 def _follow(connection: Client, job: Job) -> Job:
     last = job
-    with progress_bar("training", "exchanges") as advance:
-        for last in connection.watch(job):
-            advance(last.exchanges_done, last.spec.exchange.exchanges)
-            if last.state in TERMINAL_STATES:
-                break
+    try:
+        with progress_bar("training", "exchanges") as advance:
+            for last in connection.watch(job):
+                advance(last.exchanges_done, last.spec.exchange.exchanges)
+    except KeyboardInterrupt:
+        note(f"the job goes on without you: chiron job show {job.spec.job[:8]}")
+        raise
     raise_if_ended_badly(last)
     return last
 
