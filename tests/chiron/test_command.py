@@ -136,6 +136,11 @@ async def shell(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return Shell(world, capsys)
 
 
+def csv_rows(path: Path) -> int:
+    with path.open() as file:
+        return len(list(csv.reader(file)))
+
+
 async def test_a_job_from_the_command_line(shell: Shell) -> None:
     await shell.prepare()
     code, out, err = await shell(
@@ -152,8 +157,7 @@ async def test_a_job_from_the_command_line(shell: Shell) -> None:
     code, out, err = await shell("predict", job[:6], "--held-out", "--json", "--output", "p.csv")
     assert code == 0, err
     assert json.loads(out)["accuracy"] > 0.85
-    rows = list(csv.reader(Path("p.csv").read_text().splitlines()))
-    assert len(rows) == 1 + 359 * 10
+    assert csv_rows(Path("p.csv")) == 1 + 359 * 10
     code, out, _ = await shell("job", "show", job)
     assert (code, out.count("0.9000")) == (0, 3)
     code, out, _ = await shell("job", "observations", job, "--json")
