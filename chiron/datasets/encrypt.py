@@ -1,9 +1,13 @@
 """From a source to an encrypted bundle, in one pass and in bounded memory."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chiron.datasets.bundle import MANIFEST, Bundle, chunk_path
 from chiron.datasets.held_out import write_held_out
@@ -61,15 +65,9 @@ def encrypt(
     dataset_id, key = secrets.token_hex(16), secrets.token_bytes(KEY_BYTES)
     rows = rows_per_chunk(description, len(parts.train), options.chunk_bytes)
     writer = DatasetWriter(description.chunk_form(rows), dataset_id, key)
-    directory.mkdir(parents=True, exist_ok=True)
-    done = 0
-    for number, examples in enumerate(source.read(parts.train, rows)):
-        done += len(examples.x)
-        sealed = writer.seal(examples, last=done == len(parts.train))
-        chunk_path(directory, number).write_bytes(sealed)
-        if advance:
-            advance(done, len(parts.train))
-    held_out = write_held_out(source, parts.held_out, store, dataset_id) if len(parts.held_out) else None
+    with _removed_on_failure(directory):
+        _write_chunks(source, parts.train, writer, rows, directory, advance)
+        held_out = write_held_out(source, parts.held_out, store, dataset_id) if len(parts.held_out) else None
     record = DatasetRecord(
         manifest=writer.manifest(),
         key=key,
@@ -81,6 +79,38 @@ def encrypt(
     # Written last: a bundle without a manifest is an interrupted one.
     (directory / MANIFEST).write_text(record.manifest.model_dump_json())
     return Encrypted(Bundle(directory, record.manifest), record, record_path)
+
+
+def _write_chunks(
+    source: Source,
+    train: NDArray[np.int64],
+    writer: DatasetWriter,
+    rows: int,
+    directory: Path,
+    advance: Callable[[int, int], None] | None,
+) -> None:
+    done = 0
+    for number, examples in enumerate(source.read(train, rows)):
+        done += len(examples.x)
+        sealed = writer.seal(examples, last=done == len(train))
+        chunk_path(directory, number).write_bytes(sealed)
+        if advance:
+            advance(done, len(train))
+
+
+@contextmanager
+def _removed_on_failure(directory: Path) -> Iterator[None]:
+    """Half a bundle is of no use: its key was never stored."""
+    existed = directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in directory.iterdir():
+            path.unlink()
+        if not existed:
+            directory.rmdir()
+        raise
 
 
 def rows_per_chunk(description: Description, examples: int, chunk_bytes: int) -> int:

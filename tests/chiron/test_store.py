@@ -64,6 +64,14 @@ def test_a_bundle_is_never_written_over(tmp_path: Path) -> None:
     assert caught.value.code == "destination-exists"
 
 
+def test_a_failed_encryption_leaves_nothing_behind(tmp_path: Path) -> None:
+    rows = [[0.0]] * 40 + [[float("nan")]]
+    with pytest.raises(SourceInvalid):
+        encrypt(ArraySource(rows, [0, 1] * 20 + [1]), tmp_path / "out", OwnerStore(tmp_path / "home"))
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "home").rglob("*.json"))
+
+
 def test_a_record_that_others_can_read_is_refused(tmp_path: Path) -> None:
     store, made = encrypted(tmp_path)
     made.record_path.chmod(0o640)
