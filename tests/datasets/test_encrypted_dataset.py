@@ -255,3 +255,34 @@ def test_the_writer_refuses_examples_of_another_form() -> None:
 def test_a_chunk_larger_than_the_protocol_carries_is_refused_before_any_is_sealed() -> None:
     with pytest.raises(ExamplesInvalid):
         DatasetWriter(FORM._replace(rows=2**24), "a" * 32, KEY)
+
+
+def test_chunk_known_answer() -> None:
+    """Made anew from the documents alone: safetensors' own writer, RFC 8785, AES-256-GCM with STREAM's nonce."""
+    import hashlib
+    import json
+
+    import safetensors.numpy
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    examples = examples_of(FORM, 6)
+    host = encrypt(FORM, examples, dataset_id="ab" * 16)
+    header = {
+        "chunk_ciphertext_bytes": len(host.chunks[0]),
+        "chunk_examples": 4,
+        "classes": 5,
+        "dataset_id": "ab" * 16,
+        "input_dtype": "uint8",
+        "input_shape": [2, 3],
+        "target_shape": [],
+        "task": "classification",
+        "version": 1,
+    }
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode()).digest()
+    bound = b"chiron/v1/dataset\0" + b"\xab" * 16 + digest
+    filled = {
+        "x": np.concatenate([examples.x[4:], np.zeros((2, 2, 3), np.uint8)]),
+        "y": np.concatenate([examples.y[4:], np.zeros(2, np.int64)]),
+    }
+    nonce = (1).to_bytes(11, "big") + b"\1"
+    assert AESGCM(KEY).encrypt(nonce, safetensors.numpy.save(filled), bound) == host.chunks[1]
