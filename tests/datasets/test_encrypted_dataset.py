@@ -258,7 +258,7 @@ def test_a_chunk_larger_than_the_protocol_carries_is_refused_before_any_is_seale
 
 
 def test_chunk_known_answer() -> None:
-    """Made anew from the documents alone: safetensors' own writer, RFC 8785, AES-256-GCM with STREAM's nonce."""
+    """Made anew from independent parts: safetensors' own writer, sorted JSON, AES-256-GCM, STREAM's nonce."""
     import hashlib
     import json
 
