@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from chiron.errors import GatewayMisbehaved, SpecMismatch
 from chiron.gateway import GatewaySession
+from chiron.parallel import each
 from chiron.predictions import Predictions, joined
 from chiron.store import JobRecord
 from runtime.attestation.verify import VerifiedEvidence
@@ -14,6 +15,9 @@ from runtime.queries import Answer, open_answer, seal_query
 from runtime.queries.errors import RowsInvalid
 from runtime.wire.attestation import Role
 from runtime.wire.enclave_api import SealedMessage
+
+PARALLEL_QUERIES = 3
+"""So that the predictor has a query at hand while an answer travels."""
 
 
 class PredictorSession:
@@ -45,12 +49,16 @@ class PredictorSession:
         step = self._record.spec.query_rows
         if len(x) == 0:
             raise RowsInvalid("there are no rows to predict")
-        answers = []
-        for start in range(0, len(x), step):
-            answers.append(await self._ask(x[start : start + step]))
+        answers: dict[int, Answer] = {}
+
+        async def ask(start: int) -> None:
+            answers[start] = await self._ask(x[start : start + step])
             if advance:
-                advance(min(start + step, len(x)), len(x))
-        return joined(answers, self._record.class_names)
+                advance(min(len(answers) * step, len(x)), len(x))
+
+        await each(range(0, len(x), step), ask, at_once=PARALLEL_QUERIES)
+        in_order = [answers[start] for start in sorted(answers)]
+        return joined(in_order, self._record.class_names)
 
     async def _ask(self, rows: NDArray[Any]) -> Answer:
         spec = self._record.spec

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from chiron.datasets.bundle import Bundle
 from chiron.errors import GatewayMisbehaved
 from chiron.gateway import GatewaySession
+from chiron.parallel import each
 from runtime.wire.builders import BuilderInfo
 from runtime.wire.encoding import sha256_hex
 
@@ -41,20 +42,14 @@ async def upload_dataset(
     done = len(received)
     if advance:
         advance(done, manifest.chunks)
-    missing = iter([number for number in range(manifest.chunks) if number not in received])
 
-    async def send() -> None:
+    async def send(number: int) -> None:
         nonlocal done
-        for number in missing:
-            await gateway.put(f"{path}/chunks/{number}", await asyncio.to_thread(bundle.chunk, number))
-            done += 1
-            if advance:
-                advance(done, manifest.chunks)
+        await gateway.put(f"{path}/chunks/{number}", await asyncio.to_thread(bundle.chunk, number))
+        done += 1
+        if advance:
+            advance(done, manifest.chunks)
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(PARALLEL_CHUNKS):
-                tasks.create_task(send())
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+    missing = (number for number in range(manifest.chunks) if number not in received)
+    await each(missing, send, at_once=PARALLEL_CHUNKS)
     await gateway.post(f"{path}/complete")
