@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import typer
 
-from chiron.cli import attest, data, job, keys
+from chiron.cli import attest, builder, data, job, keys
 from chiron.cli.doctor import doctor_command
 from chiron.cli.output import fail
 from chiron.cli.predict import predict_command
@@ -25,7 +25,14 @@ app = typer.Typer(
     "Operators: serve, keys, builder, image.\n\nCHIRON_URL names the gateway and CHIRON_API_KEY your key, or "
     "config.toml does both.",
 )
-for _name, _group in (("data", data.app), ("job", job.app), ("attest", attest.app), ("keys", keys.app)):
+_GROUPS = {
+    "data": data.app,
+    "job": job.app,
+    "attest": attest.app,
+    "builder": builder.app,
+    "keys": keys.app,
+}
+for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
 app.command("train")(train_command)
 app.command("predict")(predict_command)
