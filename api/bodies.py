@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 from pydantic import BaseModel, ValidationError
 
 from api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
@@ -29,6 +29,7 @@ async def pieces(request: web.Request, limit: int, seconds: float) -> AsyncItera
 
     Raises:
         BodyTooLarge: announced or arrived: more than `limit` bytes.
+        RequestInvalid: the connection broke off.
         RequestTimeout: it was not here after `seconds`.
     """
     refuse_announced(request, limit)
@@ -40,6 +41,8 @@ async def pieces(request: web.Request, limit: int, seconds: float) -> AsyncItera
                 piece = await request.content.readany()
         except TimeoutError:
             raise RequestTimeout(f"the body did not arrive in {seconds:g} s") from None
+        except (ConnectionError, ClientPayloadError) as error:
+            raise RequestInvalid("the body ended early") from error
         if not piece:
             return
         total += len(piece)

@@ -39,6 +39,8 @@ def configure_logs(stream: TextIO | None = None, level: int = logging.INFO) -> N
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # At DEBUG it logs every statement's parameters.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 
 
 def watch_requests(api: str, metrics: Metrics) -> Middleware:

@@ -18,8 +18,11 @@ from api.errors import (
 from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+STARTED = web.RequestKey("answer_started", bool)
+"""Set on a request whose answer is being streamed: it is too late for a problem."""
 _LOG = logging.getLogger(__name__)
 _MISSING_SHOWN = 1000
+_FRAMES_LOGGED = 12
 
 
 @web.middleware
@@ -27,18 +30,31 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Turn whatever a handler raises into a problem."""
     try:
         return await handler(request)
-    except GatewayError as error:
+    except ConnectionError:
+        return _hang_up(request)
+    except Exception as error:
+        if request.get(STARTED):
+            log_unexpected(error, path=_path(request))
+            return _hang_up(request)
+        return _problem(request, error)
+
+
+def _problem(request: web.Request, error: Exception) -> web.StreamResponse:
+    if isinstance(error, GatewayError):
         if error.status >= 500:
             _LOG.warning("failed", extra={"code": error.code, "path": _path(request)})
         return respond(error)
-    except web.HTTPException as error:
+    if isinstance(error, web.HTTPException):
         return _translated(error)
-    except (ConnectionError, TimeoutError):
-        # Nobody is left to answer; aiohttp drops the connection.
-        raise
-    except Exception as error:
-        log_unexpected(error, path=_path(request))
-        return respond(GatewayError("unexpected; the gateway's log says more"))
+    log_unexpected(error, path=_path(request))
+    return respond(GatewayError("unexpected; the gateway's log says more"))
+
+
+def _hang_up(request: web.Request) -> web.StreamResponse:
+    """Half an answer is out, or nobody is there to read one: a second answer must not follow it."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=499)
 
 
 def respond(error: GatewayError) -> web.Response:
@@ -61,8 +77,9 @@ def respond(error: GatewayError) -> web.Response:
 
 def log_unexpected(error: BaseException, **facts: object) -> None:
     """Log where it happened and its type; never its message, which may quote what a caller sent."""
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    _LOG.error("unexpected", extra={"error": type(error).__qualname__, "where": frames, **facts})
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_LOGGED:]
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    _LOG.error("unexpected", extra={"error": type(error).__qualname__, "where": where, **facts})
 
 
 def _translated(error: web.HTTPException) -> web.StreamResponse:

@@ -46,20 +46,21 @@ async def running_gateway(settings: Settings, launcher: Launcher) -> AsyncIterat
         stack.push_async_callback(launcher.close)
         gateway, first_keys = await Gateway.open(settings, launcher)
         stack.push_async_callback(gateway.close)
-        # Enclaves are stopped after the public API is closed and before their own is.
         enclave_runner = await _runner(enclave_application(gateway), settings, stack)
         socket = _prepared_socket(settings.socket_path)
         await web.UnixSite(enclave_runner, socket).start()
+        stack.callback(socket.unlink, missing_ok=True)
         socket.chmod(0o600)
         enclave_url = None
         if settings.enclave_host is not None:
             site = web.TCPSite(enclave_runner, settings.enclave_host, settings.enclave_port)
             await site.start()
             enclave_url = _url(enclave_runner)
-        stack.push_async_callback(gateway.stop_enclaves)
         runner = await _runner(public_application(gateway), settings, stack)
         await web.TCPSite(runner, settings.host, settings.port).start()
         stack.callback(gateway.stopping.set)
+        # Enclaves go first, while both APIs still answer: whoever follows or asks one is told of its end.
+        stack.push_async_callback(gateway.stop_enclaves)
         _LOG.info("gateway ready", extra={"url": _url(runner), "measurement": launcher.measurement})
         yield RunningGateway(gateway, _url(runner), socket, enclave_url, first_keys)
         _LOG.info("gateway stopping")

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from api.problems import STARTED
+
 
 async def send_blob(request: web.Request, size: int, content: AsyncIterator[bytes]) -> web.StreamResponse:
     """Stream `size` stored bytes; a blob that turns out to be damaged is refused before the first byte.
@@ -16,6 +18,7 @@ async def send_blob(request: web.Request, size: int, content: AsyncIterator[byte
         headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)}
     )
     response.headers["Cache-Control"] = "private, no-store"
+    request[STARTED] = True
     await response.prepare(request)
     if first:
         await response.write(first)

@@ -9,6 +9,7 @@ from api.enclaves.callers import ALL, MAIL, TRAINING
 from api.errors import EnclaveNotRunning, RequestInvalid
 from api.jobs.enclave import LaunchedEnclave
 from api.operations import Call, Routes
+from api.problems import STARTED
 from api.settings import Limits
 from runtime.wire.attestation import Role
 from runtime.wire.enclave_api import Mail, MailReply, Ready
@@ -49,6 +50,7 @@ async def take_mail(call: Call[LaunchedEnclave, None]) -> web.StreamResponse | N
     response = web.StreamResponse(
         headers={"Content-Type": JSON_CONTENT_TYPE, "Content-Length": str(len(body))}
     )
+    call.request[STARTED] = True
     try:
         await response.prepare(call.request)
         await response.write(body)

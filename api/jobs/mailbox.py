@@ -58,10 +58,16 @@ class Mailbox:
                 self._waiting.remove(mail)
 
     async def take(self, seconds: float) -> Mail | None:
-        """The next message, or None if none arrives in `seconds`."""
+        """The next message, or None if none arrives in `seconds`.
+
+        Raises:
+            EnclaveGone: the enclave has ended, and this is not it any more.
+        """
         try:
             async with asyncio.timeout(seconds):
                 while not self._waiting:
+                    if self._closed:
+                        raise EnclaveGone("the enclave has ended")
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
@@ -90,6 +96,7 @@ class Mailbox:
         """The enclave has ended: whoever waits is told."""
         self._closed = True
         self._waiting.clear()
+        self._arrived.set()
         for waiting in self._answers.values():
             if not waiting.done():
                 waiting.set_exception(EnclaveGone("the enclave has ended"))

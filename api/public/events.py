@@ -8,6 +8,7 @@ from api.errors import Overloaded, RequestInvalid
 from api.keys import Principal
 from api.operations import Call, Routes
 from api.patterns import IDENTIFIER
+from api.problems import STARTED
 from api.public.callers import BOTH, sees_jobs_of
 from api.storage.tables import EventRow
 from runtime.wire.jobs import TERMINAL_STATES, Job, JobState, PublicFailure
@@ -34,20 +35,22 @@ async def follow(call: Call[Principal, None]) -> web.StreamResponse:
 async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.StreamResponse:
     gateway, name = call.gateway, job.spec.job
     response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
+    call.request[STARTED] = True
     await response.prepare(call.request)
     while not gateway.stopping.is_set():
         change = gateway.records.next_change(name)
+        ended = (await gateway.records.get(name, None)).state in TERMINAL_STATES
         rows = await gateway.records.events(name, after)
         for row in rows:
             await response.write(_event(job, row))
             after = row.sequence
-            if row.state in TERMINAL_STATES:
-                await response.write_eof()
-                return response
-        if not rows and not await _changed(
-            gateway.stopping, change, gateway.settings.timing.event_keepalive_s
-        ):
+        if rows:
+            continue
+        if ended:
+            break
+        if not await _changed(gateway.stopping, change, gateway.settings.timing.event_keepalive_s):
             await response.write(b": still here\n\n")
+    await response.write_eof()
     return response
 
 

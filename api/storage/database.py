@@ -30,7 +30,7 @@ class Database:
             StorageVersion: another version of the gateway made the tables.
             StorageError: it cannot be opened.
         """
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, hide_parameters=True)
         if engine.dialect.name == "sqlite":
             event.listen(engine.sync_engine, "connect", _configure_sqlite)
         database = cls(engine)

@@ -5,15 +5,16 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from api.errors import BodyTooLarge, ChunkDigestMismatch, StorageDamaged, StorageError
 from api.storage.blobs import PIECE_BYTES, StoredBlob
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,127}(/[a-z0-9][a-z0-9-]{0,127}){1,5}")
 _PARTIAL = ".partial"
+_Result = TypeVar("_Result")
 
 
 class FilesystemBlobStore:
@@ -31,14 +32,12 @@ class FilesystemBlobStore:
         """See `BlobStore`."""
         place = self._place(key)
         partial = place.with_name(f"{place.name}.{secrets.token_hex(8)}{_PARTIAL}")
-        file = await asyncio.to_thread(_create, partial)
+        file = await _on_disk(_create, partial)
         try:
             stored = await _copy(content, file, limit)
             if sha256 is not None and stored.sha256 != sha256:
                 raise ChunkDigestMismatch("the content's SHA-256 is not the announced one")
-            await asyncio.to_thread(_publish, file, partial, place)
-        except OSError as error:
-            raise StorageError("the blob could not be written") from error
+            await _on_disk(_publish, file, partial, place)
         finally:
             # Not awaited: it must also happen when the request is cancelled.
             file.close()
@@ -68,6 +67,14 @@ class FilesystemBlobStore:
         return self._root / key
 
 
+async def _on_disk(work: Callable[..., _Result], *arguments: object) -> _Result:
+    """Work in a thread. Only the disk's errors are ours: the content's are its source's."""
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as error:
+        raise StorageError("the blob could not be written") from error
+
+
 def _create(partial: Path) -> BinaryIO:
     partial.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return partial.open("xb", buffering=0)
@@ -80,7 +87,7 @@ async def _copy(content: AsyncIterable[bytes], file: BinaryIO, limit: int) -> St
         size += len(piece)
         if size > limit:
             raise BodyTooLarge(f"at most {limit} bytes are taken here")
-        await asyncio.to_thread(_append, file, digest, piece)
+        await _on_disk(_append, file, digest, piece)
     return StoredBlob(size, digest.hexdigest())
 
 

@@ -152,9 +152,9 @@ def settings_in(directory: Path, **changes: Any) -> Settings:
 async def party(settings: Settings, launcher: SimulatedLauncher) -> AsyncIterator[Party]:
     """Everybody, around a gateway with `settings`."""
     async with (
-        running_gateway(settings, launcher) as running,
         aiohttp.ClientSession() as session,
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(settings.socket_path))) as enclaves,
+        running_gateway(settings, launcher) as running,
     ):
         create = running.gateway.keys.create
         keys = [

@@ -1,4 +1,4 @@
-"""A launcher whose enclaves are tasks that speak the real enclave API over the real socket, and can misbehave."""
+"""A launcher whose enclaves are tasks: they speak the real enclave API over the real socket, or misbehave."""
 
 import asyncio
 from collections import defaultdict
@@ -64,12 +64,21 @@ class SimulatedLauncher:
 
     def __post_init__(self) -> None:
         self.running: set[asyncio.Task[int]] = set()
+        self._ordered = asyncio.Condition()
         self._trained: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def launched(self, count: int) -> list[LaunchOrder]:
+        """The first `count` orders, once they were given."""
+        async with asyncio.timeout(5), self._ordered:
+            await self._ordered.wait_for(lambda: len(self.orders) >= count)
+        return self.orders[:count]
 
     async def launch(self, order: LaunchOrder) -> SimulatedEnclave:
         if order.role in self.refuses:
             raise OSError("no room for /secret/path")
-        self.orders.append(order)
+        async with self._ordered:
+            self.orders.append(order)
+            self._ordered.notify_all()
         task = asyncio.create_task(self._run(order))
         self.running.add(task)
         task.add_done_callback(self.running.discard)

@@ -24,7 +24,7 @@ async def test_a_job_runs_to_its_end_and_its_model_answers(world: Party, compone
     states = [(event["state"], event["exchanges_done"]) for event in await world.events(job)]
     assert states[0] == ("created", 0)
     assert states[-1] == ("succeeded", 3)
-    assert [state for state in dict.fromkeys(states)] == states
+    assert list(dict.fromkeys(states)) == states
 
     objects = {entry["name"] for entry in (await owner("GET", f"/v1/jobs/{job}/objects")).json}
     assert objects == {"model", "outcome", "report-0000", "report-0001", "report-0002"}

@@ -1,0 +1,142 @@
+"""A gateway that starts again: nothing stored is lost, and nothing is believed to run that does not."""
+
+import asyncio
+import base64
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from api.errors import StorageError, StorageVersion
+from api.server import running_gateway
+from api.settings import Settings
+from runtime.wire.attestation import Role
+from tests.api.conftest import Party, party, settings_in
+from tests.api.simulator import SimulatedLauncher, silent
+
+SEALED = {"sealed": base64.b64encode(b"sealed").decode()}
+
+
+async def test_the_first_start_makes_keys_once(settings: Settings, launcher: SimulatedLauncher) -> None:
+    async with running_gateway(settings, launcher) as running:
+        assert running.first_keys is not None
+        assert running.first_keys.operator != running.first_keys.owner
+    assert launcher.closed
+    async with running_gateway(settings, SimulatedLauncher(settings.socket_path)) as running:
+        assert running.first_keys is None
+
+
+async def test_a_stopped_gateway_ends_its_jobs_and_says_so(settings: Settings, component: bytes) -> None:
+    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    async for world in party(settings, launcher):
+        job = await world.create_job(component)
+        await launcher.launched(3)
+        following = asyncio.create_task(world.events(job))
+        await asyncio.sleep(0.05)
+    assert not launcher.running
+    assert launcher.released == [job]
+    assert (await following)[-1]["failure"] == "enclave-exited"
+
+
+async def test_what_a_killed_gateway_left_is_reconciled(settings: Settings, component: bytes) -> None:
+    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    async for world in party(settings, launcher):
+        job = await world.create_job(component)
+        await launcher.launched(3)
+        copy = settings_in(settings.state_dir / "copy")
+        _copy_as_killed(settings.state_dir, copy.state_dir)
+        owner, token = world.owner, launcher.orders[0].token
+
+    async for again in party(copy, SimulatedLauncher(copy.socket_path)):
+        again.owner.headers = owner.headers
+        assert (await again.end_of(job))["failure"] in ("launch-failed", "enclave-exited")
+        assert (await again.as_enclave("GET", "/mailbox", token)).code == "unauthenticated"
+        assert (await again.owner("GET", f"/v1/datasets/{'ab' * 16}")).json["complete"] is True
+
+
+async def test_a_model_outlives_the_gateway(settings: Settings, component: bytes) -> None:
+    async for world in party(settings, SimulatedLauncher(settings.socket_path)):
+        job = await world.create_job(component)
+        await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)
+        assert (await world.end_of(job))["state"] == "succeeded"
+        headers = world.owner.headers
+    async for again in party(settings, SimulatedLauncher(settings.socket_path)):
+        again.owner.headers = headers
+        assert (await again.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
+        assert (await again.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
+        assert await _replayed(again, job)
+
+
+async def test_the_predictor_of_a_job_that_did_not_succeed_is_refused(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    assert (await world.owner("POST", f"/v1/jobs/{job}/predictor")).code == "job-not-succeeded"
+    assert (await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).code == "enclave-not-running"
+    assert (await world.owner("DELETE", f"/v1/jobs/{job}/predictor")).code == "enclave-not-running"
+
+
+async def test_a_predictor_that_crashed_is_started_again(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)
+    await world.end_of(job)
+    for _ in range(2):
+        assert (await world.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
+        assert (await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
+        crashed = next(iter(world.launcher.running))
+        crashed.cancel()
+        await asyncio.wait({crashed})
+        await asyncio.sleep(0.05)
+        assert (
+            await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)
+        ).code == "enclave-not-running"
+
+
+async def test_a_socket_left_by_a_killed_gateway_is_no_obstacle(
+    settings: Settings, launcher: SimulatedLauncher
+) -> None:
+    settings.state_dir.mkdir(exist_ok=True)
+    server = await asyncio.start_unix_server(lambda *_: None, settings.socket_path)
+    server.close()
+    settings.socket_path.touch()
+    settings.socket_path.unlink()
+    async with running_gateway(settings, launcher):
+        assert settings.socket_path.stat().st_mode & 0o777 == 0o600
+        assert settings.state_dir.stat().st_mode & 0o777 in (0o700, 0o755)
+
+
+async def test_a_database_of_another_version_is_refused(
+    settings: Settings, launcher: SimulatedLauncher
+) -> None:
+    async with running_gateway(settings, launcher):
+        pass
+    with sqlite3.connect(settings.state_dir / "gateway.sqlite3") as connection:
+        connection.execute("UPDATE schema SET version = 99")
+    connection.close()
+    with pytest.raises(StorageVersion, match="99"):
+        async with running_gateway(settings, SimulatedLauncher(settings.socket_path)):
+            pass
+
+
+async def test_a_file_that_is_no_database_is_refused(settings: Settings, launcher: SimulatedLauncher) -> None:
+    (settings.state_dir / "gateway.sqlite3").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StorageError):
+        async with running_gateway(settings, launcher):
+            pass
+    assert launcher.closed
+
+
+def _copy_as_killed(source: Path, target: Path) -> None:
+    """What is on disk while the gateway still runs: what a killed one leaves."""
+    target.mkdir()
+    with (
+        sqlite3.connect(source / "gateway.sqlite3") as live,
+        sqlite3.connect(target / "gateway.sqlite3") as copy,
+    ):
+        live.backup(copy)
+    live.close()
+    copy.close()
+
+
+async def _replayed(world: Party, job: str) -> bool:
+    whole = await world.events(job)
+    part = await world.events(job, after=whole[2]["sequence"])
+    return part == whole[3:] and [event["sequence"] for event in whole] == list(range(1, len(whole) + 1))
