@@ -1,6 +1,7 @@
 """Encrypted datasets: announced by a manifest, filled chunk by chunk, complete when every chunk is here."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from functools import lru_cache
 
 from sqlalchemy import func, select
 
@@ -149,7 +150,13 @@ class Datasets:
 
 
 def _manifest(row: DatasetRow) -> DatasetManifest:
-    return DatasetManifest.model_validate_json(row.manifest)
+    return _parsed(row.manifest)
+
+
+@lru_cache(maxsize=32)
+def _parsed(manifest: str) -> DatasetManifest:
+    """A manifest never changes, and every chunk of an upload needs it."""
+    return DatasetManifest.model_validate_json(manifest)
 
 
 def _blob(tenant: str, dataset_id: str, number: int) -> str:

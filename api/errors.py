@@ -6,7 +6,7 @@ GatewayError                        internal                500
 ├── BodyTooLarge                    body-too-large          413
 ├── Unauthenticated                 unauthenticated         401
 ├── Forbidden                       forbidden               403
-├── NotFound                        not-found               404
+├── NotFound                                                404
 │   ├── RouteUnknown                route-unknown
 │   ├── BuilderUnknown              builder-unknown
 │   ├── DatasetUnknown              dataset-unknown
@@ -15,7 +15,7 @@ GatewayError                        internal                500
 │   ├── ObjectUnknown               object-unknown
 │   └── MessageUnknown              message-unknown
 ├── MethodNotAllowed                method-not-allowed      405
-├── Conflict                        conflict                409
+├── Conflict                                                409
 │   ├── BuilderExists               builder-exists
 │   ├── DatasetExists               dataset-exists
 │   ├── DatasetIncomplete           dataset-incomplete
@@ -23,12 +23,13 @@ GatewayError                        internal                500
 │   ├── JobNotSucceeded             job-not-succeeded
 │   ├── EnclaveNotRunning           enclave-not-running
 │   └── ProgressRefused             progress-refused
-├── ContentRefused                  content-refused         422
-│   ├── BuilderRefused              (the sandbox's own code)
+├── ContentRefused                                          422
 │   ├── ChunkDigestMismatch         chunk-digest-mismatch
 │   ├── JobDoesNotFit               job-does-not-fit
 │   ├── ObjectRefused               object-refused
-│   └── EnclaveRefused              (the enclave's own code)
+│   └── RefusedElsewhere
+│       ├── BuilderRefused          (the sandbox's own code)
+│       └── EnclaveRefused          (the enclave's own code)
 ├── Overloaded                      overloaded              429
 │   ├── MailboxFull                 mailbox-full
 │   └── TooManyJobs                 too-many-jobs
@@ -48,7 +49,11 @@ class GatewayError(Exception):
 
     code: str = "internal"
     status: ClassVar[int] = 500
-    title: ClassVar[str] = "The gateway failed"
+
+    @property
+    def title(self) -> str:
+        """The code in words."""
+        return self.code.replace("-", " ").capitalize()
 
 
 class RequestInvalid(GatewayError):
@@ -56,7 +61,6 @@ class RequestInvalid(GatewayError):
 
     code = "invalid-request"
     status = 400
-    title = "The request does not follow its schema"
 
 
 class RequestTimeout(GatewayError):
@@ -64,7 +68,6 @@ class RequestTimeout(GatewayError):
 
     code = "request-timeout"
     status = 408
-    title = "The body did not arrive in time"
 
 
 class BodyTooLarge(GatewayError):
@@ -72,7 +75,6 @@ class BodyTooLarge(GatewayError):
 
     code = "body-too-large"
     status = 413
-    title = "The body is too large"
 
 
 class Unauthenticated(GatewayError):
@@ -80,7 +82,6 @@ class Unauthenticated(GatewayError):
 
     code = "unauthenticated"
     status = 401
-    title = "A valid key is needed"
 
 
 class Forbidden(GatewayError):
@@ -88,15 +89,12 @@ class Forbidden(GatewayError):
 
     code = "forbidden"
     status = 403
-    title = "The key does not allow this"
 
 
 class NotFound(GatewayError):
     """There is none, or none that this caller may see."""
 
-    code = "not-found"
     status = 404
-    title = "Not found"
 
 
 class RouteUnknown(NotFound):
@@ -146,15 +144,12 @@ class MethodNotAllowed(GatewayError):
 
     code = "method-not-allowed"
     status = 405
-    title = "Method not allowed"
 
 
 class Conflict(GatewayError):
     """The request does not go with what is stored."""
 
-    code = "conflict"
     status = 409
-    title = "In conflict with the present state"
 
 
 class BuilderExists(Conflict):
@@ -206,17 +201,7 @@ class ProgressRefused(Conflict):
 class ContentRefused(GatewayError):
     """Well-formed, and refused for what it says."""
 
-    code = "content-refused"
     status = 422
-    title = "The content was refused"
-
-
-class BuilderRefused(ContentRefused):
-    """The component is no builder; `code` is the sandbox's."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 class ChunkDigestMismatch(ContentRefused):
@@ -237,14 +222,20 @@ class ObjectRefused(ContentRefused):
     code = "object-refused"
 
 
-class EnclaveRefused(ContentRefused):
-    """The enclave refused the message; `code` is its own."""
+class RefusedElsewhere(ContentRefused):
+    """Another part refused it, and `code` is that part's."""
 
-    title = "The enclave refused the message"
-
-    def __init__(self, code: str) -> None:
-        super().__init__("the enclave refused the message")
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
         self.code = code
+
+
+class BuilderRefused(RefusedElsewhere):
+    """The sandbox's inspection: the component is no builder."""
+
+
+class EnclaveRefused(RefusedElsewhere):
+    """The enclave that the message was for."""
 
 
 class Overloaded(GatewayError):
@@ -252,7 +243,6 @@ class Overloaded(GatewayError):
 
     code = "overloaded"
     status = 429
-    title = "Too much at once"
 
 
 class MailboxFull(Overloaded):
@@ -272,7 +262,6 @@ class ShuttingDown(GatewayError):
 
     code = "shutting-down"
     status = 503
-    title = "The gateway is stopping"
 
 
 class EnclaveTimeout(GatewayError):
@@ -280,7 +269,6 @@ class EnclaveTimeout(GatewayError):
 
     code = "enclave-timeout"
     status = 504
-    title = "The enclave did not answer in time"
 
 
 class EnclaveGone(GatewayError):
@@ -288,14 +276,12 @@ class EnclaveGone(GatewayError):
 
     code = "enclave-gone"
     status = 504
-    title = "The enclave ended before it answered"
 
 
 class StorageError(GatewayError):
     """The gateway's storage failed."""
 
     code = "storage-failed"
-    title = "The gateway's storage failed"
 
 
 class StorageDamaged(StorageError):

@@ -35,7 +35,7 @@ class Gateway:
         self.records = JobRecords(database, limits)
         self.objects = JobObjects(database, blobs, self.observations)
         self.fleet = Fleet(settings, database, launcher, self.metrics)
-        self.supervisor = Supervisor(settings, self.records, self.fleet)
+        self.supervisor = Supervisor(settings, self.records, self.fleet, self.metrics)
         self.predictors = Predictors(settings, self.fleet, self.supervisor)
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
         self.stopping = asyncio.Event()

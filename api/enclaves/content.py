@@ -56,10 +56,9 @@ async def put_object(call: Call[LaunchedEnclave, None]) -> None:
     """Store a sealed object of the job, of the names and sizes that its spec implies."""
     enclave, name = call.caller, call.path("name")
     limit = object_limit(enclave.spec, name, enclave.role)
-    if enclave.role is not Role.PREDICTOR:
-        job = await call.gateway.records.get(enclave.spec.job, enclave.tenant)
-        if job.state in TERMINAL_STATES:
-            raise JobEnded("the job is over: what it made stays as it is")
+    trains = enclave.role is not Role.PREDICTOR
+    if trains and await call.gateway.records.state(enclave.spec.job) in TERMINAL_STATES:
+        raise JobEnded("the job is over: what it made stays as it is")
     body = pieces(call.request, limit, call.gateway.settings.timing.body_s)
     size = await call.gateway.objects.put(enclave.spec, enclave.role, name, body)
     call.gateway.metrics.stored_bytes.labels("object").inc(size)

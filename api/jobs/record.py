@@ -1,8 +1,8 @@
 """The public record of jobs: their states, which only go forward, and their numbered events."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +21,8 @@ class JobRecords:
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
         self._limits = limits
-        self._changes: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        # Each lives as long as somebody waits for it.
+        self._changes: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     async def create(self, tenant: str, spec: JobSpec) -> Job:
         """A job in its first state."""
@@ -30,6 +31,7 @@ class JobRecords:
             tenant=tenant,
             spec=canonical_json(spec).decode(),
             state=JobState.CREATED,
+            exchanges=spec.exchange.exchanges,
             exchanges_done=0,
         )
         async with self._database.writing() as session:
@@ -46,9 +48,9 @@ class JobRecords:
         """
         return _job(await self._row(job, tenant))
 
-    async def tenant(self, job: str) -> str:
-        """Whose job it is; raises `JobUnknown`."""
-        return (await self._row(job, None)).tenant
+    async def state(self, job: str) -> JobState:
+        """Where the job is; raises `JobUnknown`. Cheaper than `get`, which parses the spec."""
+        return JobState((await self._row(job, None)).state)
 
     async def listed(self, tenant: str | None, state: JobState | None = None) -> Sequence[Job]:
         """Jobs of `tenant` (None: of all), newest first."""
@@ -93,7 +95,9 @@ class JobRecords:
                     failure=failure,
                 )
             )
-        self._changes.pop(job, asyncio.Event()).set()
+        change = self._changes.pop(job, None)
+        if change is not None:
+            change.set()
         return True
 
     async def events(self, job: str, after: int) -> Sequence[EventRow]:
@@ -104,7 +108,7 @@ class JobRecords:
 
     def next_change(self, job: str) -> asyncio.Event:
         """Set at the job's next change. Take it before reading, or a change in between is missed."""
-        return self._changes[job]
+        return self._changes.setdefault(job, asyncio.Event())
 
     async def _row(self, job: str, tenant: str | None) -> JobRow:
         async with self._database.reading() as session:
@@ -116,9 +120,8 @@ class JobRecords:
 
 def _moves(row: JobRow, state: JobState, exchanges_done: int) -> bool:
     now = JobState(row.state)
-    exchanges = JobSpec.model_validate_json(row.spec).exchange.exchanges
-    if exchanges_done > exchanges:
-        raise ProgressRefused(f"the spec has {exchanges} exchanges")
+    if exchanges_done > row.exchanges:
+        raise ProgressRefused(f"the spec has {row.exchanges} exchanges")
     if now == state and exchanges_done <= row.exchanges_done:
         # A retry whose first answer was lost.
         return False

@@ -37,7 +37,7 @@ class Relay:
         await self._note(job, "evidence-request", f"to {enclave.name}", len(request.nonce))
         reply = await self._ask(enclave, MailKind.EVIDENCE, evidence=request)
         if reply.evidence is None:
-            raise EnclaveRefused(reply.refusal or "answer-unexpected")
+            raise _refused(reply)
         await self._note(job, "evidence", f"from {enclave.name}", len(reply.evidence.model_dump_json()))
         return reply.evidence
 
@@ -54,7 +54,7 @@ class Relay:
         await self._note(job, "grant", f"to {enclave.name}", len(message.sealed))
         reply = await self._ask(enclave, MailKind.GRANT, message=message)
         if reply.refusal is not None:
-            raise EnclaveRefused(reply.refusal)
+            raise _refused(reply)
 
     async def query(self, job: Job, message: SealedMessage) -> SealedMessage:
         """Hand a sealed query to the predictor; its sealed answer comes back.
@@ -70,7 +70,7 @@ class Relay:
         await self._note(job, "query", f"to {enclave.name}", len(message.sealed))
         reply = await self._ask(enclave, MailKind.QUERY, message=message)
         if reply.message is None:
-            raise EnclaveRefused(reply.refusal or "answer-unexpected")
+            raise _refused(reply)
         if len(reply.message.sealed) > answer_limit(job.spec):
             raise ObjectRefused("the enclave's answer is larger than this job's answers are")
         await self._note(job, "answer", f"from {enclave.name}", len(reply.message.sealed))
@@ -104,3 +104,7 @@ class Relay:
     async def _note(self, job: Job, kind: str, name: str, size: int) -> None:
         self._metrics.relayed_bytes.labels(kind).inc(size)
         await self._observations.note(job.spec.job, kind, name, size)
+
+
+def _refused(reply: MailReply) -> EnclaveRefused:
+    return EnclaveRefused(reply.refusal or "answer-unexpected", "the enclave refused the message")

@@ -7,6 +7,7 @@ from api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
 from api.jobs.enclave import LaunchedEnclave
 from api.jobs.fleet import Fleet
 from api.jobs.record import JobRecords
+from api.metrics import Metrics
 from api.problems import log_unexpected
 from api.settings import Settings
 from runtime.wire.attestation import Role
@@ -30,10 +31,11 @@ class _Run:
 class Supervisor:
     """One task a running job."""
 
-    def __init__(self, settings: Settings, records: JobRecords, fleet: Fleet) -> None:
+    def __init__(self, settings: Settings, records: JobRecords, fleet: Fleet, metrics: Metrics) -> None:
         self._settings = settings
         self._records = records
         self._fleet = fleet
+        self._metrics = metrics
         self._runs: dict[str, _Run] = {}
         self._closing = False
 
@@ -75,6 +77,7 @@ class Supervisor:
         """`JobRecords.advance`, and what follows from a job's end."""
         moved = await self._records.advance(job, state, exchanges_done, failure)
         if moved:
+            self._metrics.jobs.labels(state).inc()
             _LOG.info("job moved", extra={"job": job, "state": state, "failure": failure})
         if state in TERMINAL_STATES and job in self._runs:
             self._runs[job].ended.set()
@@ -127,7 +130,7 @@ class Supervisor:
 
     async def _leave_s(self, job: str) -> float:
         """Enclaves of a job that succeeded are about to leave by themselves."""
-        state = (await self._records.get(job, None)).state
+        state = await self._records.state(job)
         return self._settings.timing.enclave_stop_s if state is JobState.SUCCEEDED else 0
 
     async def _launch_and_watch(self, run: _Run) -> PublicFailure:

@@ -39,7 +39,7 @@ async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.Stre
     await response.prepare(call.request)
     while not gateway.stopping.is_set():
         change = gateway.records.next_change(name)
-        ended = (await gateway.records.get(name, None)).state in TERMINAL_STATES
+        ended = await gateway.records.state(name) in TERMINAL_STATES
         rows = await gateway.records.events(name, after)
         for row in rows:
             await response.write(_event(job, row))

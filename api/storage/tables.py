@@ -83,6 +83,8 @@ class JobRow(Table):
     tenant: Mapped[str] = mapped_column(String(63), index=True)
     spec: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(20), index=True)
+    exchanges: Mapped[int]
+    """The spec's, so that progress is checked without parsing the spec."""
     exchanges_done: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(32))
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)

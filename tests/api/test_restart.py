@@ -10,7 +10,11 @@ import pytest
 from api.errors import StorageError, StorageVersion
 from api.server import running_gateway
 from api.settings import Settings
+from runtime.channels.gateway import GatewayClient
+from runtime.errors import GatewayRefused
 from runtime.wire.attestation import Role
+from runtime.wire.enclave_api import Ready
+from runtime.wire.launch import GatewayChannel
 from tests.api.conftest import Party, party, settings_in
 from tests.api.simulator import SimulatedLauncher, silent
 
@@ -122,6 +126,19 @@ async def test_a_file_that_is_no_database_is_refused(settings: Settings, launche
         async with running_gateway(settings, launcher):
             pass
     assert launcher.closed
+
+
+async def test_the_enclave_api_is_served_over_tcp_where_the_settings_say_so(
+    settings: Settings, launcher: SimulatedLauncher
+) -> None:
+    async with running_gateway(
+        settings.model_copy(update={"enclave_host": "127.0.0.1"}), launcher
+    ) as running:
+        channel = GatewayChannel(url=running.enclave_url or "", token="x")
+        async with GatewayClient(channel) as gateway:
+            with pytest.raises(GatewayRefused) as refused:
+                await gateway.ready(Ready())
+    assert refused.value.code == "unauthenticated"
 
 
 def _copy_as_killed(source: Path, target: Path) -> None:

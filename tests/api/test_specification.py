@@ -1,0 +1,83 @@
+"""What follows from a job's public terms alone: the spec, and bounds of what its enclaves store and say."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.errors import JobDoesNotFit, ObjectRefused
+from api.jobs.quota import answer_limit, object_count, object_limit, query_limit
+from api.jobs.specification import make_spec
+from api.settings import Limits
+from runtime.queries.answer import answer_bytes
+from runtime.queries.query import query_bytes
+from runtime.roles.sealed_model import padded_size
+from runtime.sealing import hpke
+from runtime.sealing.labels import QUERY
+from runtime.wire.attestation import Role
+from runtime.wire.builders import BuilderInfo
+from runtime.wire.jobs import JobRequest, JobSpec
+from tests.api.conftest import BUILDER_MANIFEST, manifest
+from wasm_sandbox.contract import BuilderManifest
+
+
+def builder() -> BuilderInfo:
+    published = BuilderManifest.model_validate(BUILDER_MANIFEST)
+    return BuilderInfo(sha256="0" * 64, size=1, capabilities=(), manifest=published, created_at="now")
+
+
+def spec(trainers: int = 2, exchanges: int = 3, query_rows: int = 64) -> JobSpec:
+    request = JobRequest(
+        dataset_id="ab" * 16,
+        builder_sha256="0" * 64,
+        trainers=trainers,
+        exchanges=exchanges,
+        query_rows=query_rows,
+    )
+    return make_spec("cd" * 16, request, manifest(), True, builder(), Limits())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 1000), st.integers(1, 4096))
+def test_all_that_enclaves_make_fits_its_bound(trainers: int, exchanges: int, query_rows: int) -> None:
+    job = spec(trainers, exchanges, query_rows)
+    overhead = len(hpke.seal(hpke.PrivateKey.generate().public_bytes, b"", label=QUERY, context=b""))
+    assert query_limit(job) >= query_bytes(job) + overhead
+    assert answer_limit(job) >= answer_bytes(job) + overhead
+    assert object_limit(job, "model", Role.TRAINER) >= padded_size(job) + 4096
+    assert object_limit(job, f"report-{exchanges - 1:04d}", Role.TRAINER) >= 1024 + overhead
+    assert object_count(job) >= exchanges + trainers + 3
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "outcome", "report-0000", "checkpoint", "checkpoint-server", "state-budget"]
+)
+def test_what_a_predictor_may_write_is_its_state(name: str) -> None:
+    assert object_limit(spec(), name, Role.TRAINER) > 0
+    if name.startswith("state-"):
+        assert object_limit(spec(), name, Role.PREDICTOR) > 0
+    else:
+        with pytest.raises(ObjectRefused):
+            object_limit(spec(), name, Role.PREDICTOR)
+
+
+@given(st.from_regex(r"[a-z][a-z0-9-]{0,63}", fullmatch=True))
+@settings(max_examples=60, deadline=None)
+def test_no_other_name_is_stored(name: str) -> None:
+    known = name in ("model", "outcome") or name.startswith(("report-", "checkpoint", "state-"))
+    if not known:
+        with pytest.raises(ObjectRefused):
+            object_limit(spec(), name, Role.PARAMETER_SERVER)
+
+
+def test_the_spec_is_the_owners_request_within_the_builders_envelope() -> None:
+    made = spec(trainers=3, exchanges=7)
+    assert (made.exchange.trainers, made.exchange.exchanges) == (3, 7)
+    assert made.envelope == builder().manifest.envelope
+    assert made.dataset == manifest()
+
+
+def test_a_regression_needs_a_builder_for_it() -> None:
+    regression = manifest().model_copy(update={"task": "regression"})
+    request = JobRequest(dataset_id="ab" * 16, builder_sha256="0" * 64)
+    with pytest.raises(JobDoesNotFit, match="regression"):
+        make_spec("cd" * 16, request, regression, True, builder(), Limits())
