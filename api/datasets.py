@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from functools import lru_cache
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from api.errors import (
     ChunkUnknown,
@@ -117,14 +117,6 @@ class Datasets:
         if row is None:
             raise ChunkUnknown("this chunk was not received")
         return row.size, self._blobs.read(_blob(tenant, dataset_id, number), row.size)
-
-    async def stored_bytes(self, tenant: str, dataset_id: str) -> int:
-        """Ciphertext bytes of the dataset that are stored."""
-        query = select(func.coalesce(func.sum(ChunkRow.size), 0)).where(
-            ChunkRow.tenant == tenant, ChunkRow.dataset == dataset_id
-        )
-        async with self._database.reading() as session:
-            return int(await session.scalar(query) or 0)
 
     async def _row(self, tenant: str, dataset_id: str) -> DatasetRow:
         async with self._database.reading() as session:

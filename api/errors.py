@@ -38,17 +38,16 @@ GatewayError                        internal                500
 ├── EnclaveGone                     enclave-gone            504
 └── StorageError                    storage-failed          500
     ├── StorageDamaged              storage-damaged
+    ├── StorageInUse                storage-in-use
     └── StorageVersion              storage-version
 """
-
-from typing import ClassVar
 
 
 class GatewayError(Exception):
     """Base of all. The message is shown to the caller: no secret, no internals."""
 
     code: str = "internal"
-    status: ClassVar[int] = 500
+    status: int = 500
 
     @property
     def title(self) -> str:
@@ -288,6 +287,12 @@ class StorageDamaged(StorageError):
     """A stored blob is not what was written."""
 
     code = "storage-damaged"
+
+
+class StorageInUse(StorageError):
+    """Another gateway runs in this state directory."""
+
+    code = "storage-in-use"
 
 
 class StorageVersion(StorageError):

@@ -15,6 +15,7 @@ from api.gateway import Gateway
 from api.keys import FirstKeys
 from api.launchers.launcher import Launcher
 from api.settings import Settings
+from api.storage.lock import exclusive
 
 _LOG = logging.getLogger(__name__)
 LauncherFactory = Callable[[Settings], Awaitable[Launcher]]
@@ -39,11 +40,12 @@ async def running_gateway(settings: Settings, launcher: Launcher) -> AsyncIterat
     """A gateway on its sockets; at the end of the block its enclaves are stopped and its storage closed.
 
     Raises:
-        StorageError: the database cannot be opened, or is of another version.
+        StorageError: the database cannot be opened or is of another version, or another gateway runs there.
         OSError: an address is taken.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(launcher.close)
+        stack.enter_context(exclusive(settings.state_dir))
         gateway, first_keys = await Gateway.open(settings, launcher)
         stack.push_async_callback(gateway.close)
         enclave_runner = await _runner(enclave_application(gateway), settings, stack)

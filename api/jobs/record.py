@@ -52,13 +52,11 @@ class JobRecords:
         """Where the job is; raises `JobUnknown`. Cheaper than `get`, which parses the spec."""
         return JobState((await self._row(job, None)).state)
 
-    async def listed(self, tenant: str | None, state: JobState | None = None) -> Sequence[Job]:
+    async def listed(self, tenant: str | None) -> Sequence[Job]:
         """Jobs of `tenant` (None: of all), newest first."""
         query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id).limit(self._limits.listed)
         if tenant is not None:
             query = query.where(JobRow.tenant == tenant)
-        if state is not None:
-            query = query.where(JobRow.state == state)
         async with self._database.reading() as session:
             return [_job(row) for row in await session.scalars(query)]
 

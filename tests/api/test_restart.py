@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.errors import StorageError, StorageVersion
+from api.errors import StorageError, StorageInUse, StorageVersion
 from api.server import running_gateway
 from api.settings import Settings
 from runtime.channels.gateway import GatewayClient
@@ -28,6 +28,15 @@ async def test_the_first_start_makes_keys_once(settings: Settings, launcher: Sim
     assert launcher.closed
     async with running_gateway(settings, SimulatedLauncher(settings.socket_path)) as running:
         assert running.first_keys is None
+
+
+async def test_two_gateways_do_not_share_a_state_directory(world: Party, settings: Settings) -> None:
+    second = SimulatedLauncher(settings.socket_path)
+    with pytest.raises(StorageInUse):
+        async with running_gateway(settings, second):
+            pass
+    assert second.closed
+    assert (await world.as_enclave("GET", "/mailbox", "x")).code == "unauthenticated"
 
 
 async def test_a_stopped_gateway_ends_its_jobs_and_says_so(settings: Settings, component: bytes) -> None:
