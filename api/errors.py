@@ -1,4 +1,4 @@
-"""Errors of the control plane; every one becomes a problem+json answer with its `code`.
+"""Errors of the control plane; every one becomes a problem+json answer with its `code`:
 
 GatewayError                        internal                500
 ├── RequestInvalid                  invalid-request         400

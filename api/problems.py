@@ -41,7 +41,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _problem(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, GatewayError):
-        if error.status >= 500:
+        if error.status == 500:
             _LOG.warning("failed", extra={"code": error.code, "path": _path(request)})
         return respond(error)
     if isinstance(error, web.HTTPException):
