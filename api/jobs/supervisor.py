@@ -25,6 +25,7 @@ class _Run:
         # Its mailbox is there before the owner knows the job's id: no message can be too early.
         self.parameter_server, self.token = fleet.register(tenant, spec, Role.PARAMETER_SERVER)
         self.ended = asyncio.Event()
+        self.succeeded = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -80,6 +81,7 @@ class Supervisor:
             self._metrics.jobs.labels(state).inc()
             _LOG.info("job moved", extra={"job": job, "state": state, "failure": failure})
         if state in TERMINAL_STATES and job in self._runs:
+            self._runs[job].succeeded = state is JobState.SUCCEEDED
             self._runs[job].ended.set()
         return moved
 
@@ -125,13 +127,10 @@ class Supervisor:
             ended.cancel()
             work.cancel()
             await asyncio.wait({work, ended})
-            await self._fleet.dismiss(job, await self._leave_s(job))
+            # Enclaves of a job that succeeded are about to leave by themselves.
+            leave_s = self._settings.timing.enclave_stop_s if run.succeeded else 0
+            await self._fleet.dismiss(job, leave_s)
             del self._runs[job]
-
-    async def _leave_s(self, job: str) -> float:
-        """Enclaves of a job that succeeded are about to leave by themselves."""
-        state = await self._records.state(job)
-        return self._settings.timing.enclave_stop_s if state is JobState.SUCCEEDED else 0
 
     async def _launch_and_watch(self, run: _Run) -> PublicFailure:
         """Returns only if the job must fail."""
