@@ -9,6 +9,7 @@ import pytest
 
 from runtime.wire.builders import BuilderInfo
 from tests.api.conftest import BUILDER_MANIFEST, Answer, Party
+from wasm_sandbox.contract import Capability
 
 
 def stored(world: Party) -> int:
@@ -27,6 +28,7 @@ async def test_a_builder_is_known_by_its_digest_to_everybody(world: Party, compo
     info = BuilderInfo.model_validate_json((await world.operator.upload_builder(component)).raw)
     assert info.sha256 == sha256(component).hexdigest()
     assert info.size == len(component)
+    assert info.capabilities == (Capability.LOG,)
     for caller in (world.operator, world.owner, world.stranger):
         assert (
             BuilderInfo.model_validate_json((await caller("GET", f"/v1/builders/{info.sha256}")).raw) == info
