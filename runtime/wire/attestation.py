@@ -112,8 +112,6 @@ class AttestationPolicy(WireModel):
         None
     )
     """Security advisories that may be open on the platform; None accepts any that the TCB status allows."""
-    grace_days: int = Field(default=0, ge=0, le=90)
-    """Days that collateral may be past its next update."""
     allow_debug: bool = False
 
     @model_validator(mode="after")

@@ -1,0 +1,106 @@
+"""The development TEE of one machine: its secrets and PKI, kept in a private directory across restarts."""
+
+import datetime
+import secrets
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from api.software_tee import pki
+from api.software_tee.collateral import create_collateral
+from api.software_tee.quote import EnclaveIdentity, pack_report, sign_quote
+
+_AUTHORITIES = ("root", "platform-ca", "tcb-signing", "pck")
+_RENEW_AFTER = pki.CRL_VALIDITY / 2
+
+
+class SoftwareTee:
+    """Stands where the processor and the quoting enclave stand. Protects nothing: development only."""
+
+    def __init__(self, authorities: dict[str, pki.Authority], fuse_secret: bytes) -> None:
+        self._root = authorities["root"]
+        self._platform_ca = authorities["platform-ca"]
+        self._tcb_signing = authorities["tcb-signing"]
+        self._pck = authorities["pck"]
+        self._fuse_secret = fuse_secret
+        self._attestation_key = ec.generate_private_key(ec.SECP256R1())
+        self._pck_chain = self._pck.pem + self._platform_ca.pem + self._root.pem
+        self._collateral: tuple[datetime.datetime, dict[str, str]] | None = None
+
+    @classmethod
+    def open(cls, directory: Path, now: datetime.datetime) -> Self:
+        """The TEE kept in `directory` (made private), created at first use."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        if not (directory / "fuse-secret").exists():
+            _create(directory, now)
+        authorities = {name: _load(directory / f"{name}.pem") for name in _AUTHORITIES}
+        return cls(authorities, (directory / "fuse-secret").read_bytes())
+
+    @property
+    def root_pem(self) -> bytes:
+        """The root certificate a verifier must be given to trust this TEE, PEM."""
+        return self._root.pem
+
+    @property
+    def root_der(self) -> bytes:
+        """The same, DER."""
+        return self._root.der
+
+    def quote(self, identity: EnclaveIdentity, report_data: bytes) -> bytes:
+        """A genuine v3 quote over 64 bytes of `report_data` for the enclave of this identity."""
+        report = pack_report(identity, report_data)
+        return sign_quote(report, self._attestation_key, self._pck, self._pck_chain)
+
+    def collateral(self, now: datetime.datetime) -> dict[str, str]:
+        """Current collateral, renewed when half of its life is over."""
+        if self._collateral is None or now - self._collateral[0] > _RENEW_AFTER:
+            # Backdated by a minute, so that a verifier whose clock lags does not find it in the future.
+            issued = now - datetime.timedelta(minutes=1)
+            collateral = create_collateral(
+                self._root, self._platform_ca, self._tcb_signing, self._pck_chain, issued
+            )
+            self._collateral = (now, collateral)
+        return self._collateral[1]
+
+    def sealing_key(self, identity: EnclaveIdentity, policy: str, label: bytes) -> bytes:
+        """32 bytes that only enclaves of this measurement (or signer) on this machine get."""
+        bound = identity.measurement if policy == "measurement" else identity.signer
+        info = b"chiron/v1/software-seal\0" + policy.encode() + b"\0" + bound + label
+        return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(self._fuse_secret)
+
+
+def _create(directory: Path, now: datetime.datetime) -> None:
+    root = pki.create_root(now)
+    platform_ca = pki.create_platform_ca(root, now)
+    authorities = {
+        "root": root,
+        "platform-ca": platform_ca,
+        "tcb-signing": pki.create_tcb_signing(root, now),
+        "pck": pki.create_pck(platform_ca, secrets.token_bytes(16), now),
+    }
+    for name, authority in authorities.items():
+        key = authority.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        _write_private(directory / f"{name}.pem", key + authority.pem)
+    (directory / "root-certificate.pem").write_bytes(root.pem)
+    # Last, as its presence says that the rest is complete.
+    _write_private(directory / "fuse-secret", secrets.token_bytes(32))
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
+def _load(path: Path) -> pki.Authority:
+    pem = path.read_bytes()
+    key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{path.name} does not hold an EC key")
+    return pki.Authority(key, x509.load_pem_x509_certificate(pem))

@@ -1,0 +1,34 @@
+"""Errors of attestation.
+
+AttestationError
+├── EvidenceRefused         evidence did not pass a numbered verification step
+└── PlatformUnavailable     no quote or key can be had here
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.attestation.steps import StepResult
+
+
+class AttestationError(Exception):
+    """Base of all; `code` is stable."""
+
+    code = "attestation-failed"
+
+
+class EvidenceRefused(AttestationError):
+    """`steps` holds the results so far; the last one is the step that refused."""
+
+    def __init__(self, steps: "tuple[StepResult, ...]") -> None:
+        refused = steps[-1]
+        super().__init__(f"step {refused.step.number} ({refused.step.title}): {refused.detail}")
+        self.steps = steps
+        self.step = refused.step
+        self.code = f"evidence-{refused.step.value}"
+
+
+class PlatformUnavailable(AttestationError):
+    """There is no TEE, or it did not answer."""
+
+    code = "platform-unavailable"

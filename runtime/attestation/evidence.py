@@ -1,0 +1,14 @@
+"""Making evidence: a quote over claims."""
+
+from runtime.attestation.platform import Platform
+from runtime.wire.attestation import Claims, Evidence
+
+
+def attest(platform: Platform, claims: Claims) -> Evidence:
+    """Evidence that an enclave on `platform` makes these claims.
+
+    Raises:
+        PlatformUnavailable: the platform gave no quote.
+    """
+    quoted = platform.quote(claims.report_data())
+    return Evidence(quote=quoted.quote, collateral=quoted.collateral, claims=claims)

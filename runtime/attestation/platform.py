@@ -1,0 +1,37 @@
+"""What an enclave needs of its TEE: a quote over report data, and keys that only it can derive."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.wire.attestation import Collateral
+from runtime.wire.quoting import SealingPolicy
+
+__all__ = ["Platform", "Quoted", "SealingPolicy"]
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A quote, and the collateral that verifies it."""
+
+    quote: bytes
+    collateral: Collateral
+
+
+class Platform(Protocol):
+    """The TEE under an enclave. Only `runtime.__main__` chooses one."""
+
+    def quote(self, report_data: bytes) -> Quoted:
+        """Quote 64 bytes of report data.
+
+        Raises:
+            PlatformUnavailable: there is no TEE, or it did not answer.
+        """
+        ...
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes) -> bytes:
+        """32 bytes that only this measurement (or signer) on this platform derives for `label`.
+
+        Raises:
+            PlatformUnavailable: as above.
+        """
+        ...

@@ -1,0 +1,18 @@
+"""The platform where none is configured: it refuses everything."""
+
+from typing import NoReturn
+
+from runtime.attestation.errors import PlatformUnavailable
+from runtime.wire.quoting import SealingPolicy
+
+
+class RefusingPlatform:
+    """Fails closed."""
+
+    def quote(self, report_data: bytes) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: nothing is quoted")
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: no sealing key is derived")

@@ -1,0 +1,58 @@
+"""The numbered steps of verification, and what became of each (docs/attestation.md explains them)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """In the order in which they are checked; the value is part of the stable error code."""
+
+    PARSE = "parse"
+    TEE_TYPE = "tee-type"
+    CERTIFICATE_CHAIN = "certificate-chain"
+    REVOCATION = "revocation"
+    TCB_INFO = "tcb-info"
+    QE_IDENTITY = "qe-identity"
+    SIGNATURE = "signature"
+    TCB_STATUS = "tcb-status"
+    ATTRIBUTES = "attributes"
+    MEASUREMENT = "measurement"
+    CLAIMS = "claims"
+    NONCE = "nonce"
+    ROLE_AND_JOB = "role-and-job"
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        return list(Step).index(self) + 1
+
+    @property
+    def title(self) -> str:
+        """What the step establishes, for people."""
+        return _TITLES[self]
+
+
+_TITLES = {
+    Step.PARSE: "the quote parses",
+    Step.TEE_TYPE: "it is an SGX enclave's quote",
+    Step.CERTIFICATE_CHAIN: "the certificates lead to the pinned root and are in date",
+    Step.REVOCATION: "no certificate is revoked, and the revocation lists are current",
+    Step.TCB_INFO: "the TCB info is signed and current",
+    Step.QE_IDENTITY: "a genuine quoting enclave made the quote",
+    Step.SIGNATURE: "the quote's signatures hold",
+    Step.TCB_STATUS: "the platform's patch level is one the policy accepts",
+    Step.ATTRIBUTES: "the enclave is not a debug enclave",
+    Step.MEASUREMENT: "the enclave runs code the policy accepts",
+    Step.CLAIMS: "the quote binds exactly these claims and keys",
+    Step.NONCE: "the evidence is fresh: it carries our nonce",
+    Step.ROLE_AND_JOB: "it is the role and job we asked for",
+}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step's outcome: `detail` says what was compared."""
+
+    step: Step
+    passed: bool
+    detail: str

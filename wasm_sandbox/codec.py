@@ -1,0 +1,82 @@
+"""The frames that the sandbox and its worker process exchange over one pipe pair.
+
+    frame = "CHSB" | kind: u8 | parts: u8 | MAX_PARTS × length: u64 little-endian | the parts
+
+The head has one size, and is checked against the bounds of its kind before any part is read, so that
+a worker which a builder has taken over cannot make its reader allocate more than the bounds say.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAGIC = b"CHSB"
+MAX_PARTS = 4
+_HEAD = struct.Struct(f"<4sBB{MAX_PARTS}Q")
+HEAD_BYTES = _HEAD.size
+
+
+class CodecError(Exception):
+    """The bytes are not a frame within the bounds."""
+
+
+class Kind(IntEnum):
+    """What a frame is; the bounds of its parts depend on it."""
+
+    COMPILE = 1
+    """Parts: terms (JSON), component."""
+    RUN = 2
+    """Parts: terms (JSON), compiled module, statistics, sample."""
+    COMPILED = 16
+    """Parts: report (JSON), compiled module."""
+    ANSWERED = 17
+    """Parts: report (JSON), graph, recipe."""
+    FAILED = 18
+    """Parts: failure (JSON)."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message."""
+
+    kind: Kind
+    parts: tuple[bytes, ...]
+
+
+Bounds = Mapping[Kind, tuple[int, ...]]
+"""For each acceptable kind the most bytes of each of its parts; the number of parts is exact."""
+
+
+def encode_head(kind: Kind, lengths: Sequence[int]) -> bytes:
+    """The head of a frame whose parts have these lengths."""
+    padded = [*lengths, *[0] * (MAX_PARTS - len(lengths))]
+    return _HEAD.pack(MAGIC, kind, len(lengths), *padded)
+
+
+def encode(frame: Frame) -> bytes:
+    """The whole frame."""
+    return b"".join((encode_head(frame.kind, [len(part) for part in frame.parts]), *frame.parts))
+
+
+def decode_head(head: bytes, bounds: Bounds) -> tuple[Kind, tuple[int, ...]]:
+    """Kind and part lengths of `HEAD_BYTES` bytes; raises `CodecError` on anything out of bounds."""
+    if len(head) != HEAD_BYTES:
+        raise CodecError("short head")
+    magic, number, count, *lengths = _HEAD.unpack(head)
+    if magic != MAGIC:
+        raise CodecError("no frame begins here")
+    limits = {int(kind): limit for kind, limit in bounds.items()}.get(number)
+    if limits is None:
+        raise CodecError("a frame of this kind is not expected")
+    if count != len(limits) or any(lengths[count:]):
+        raise CodecError("wrong number of parts")
+    if any(length > limit for length, limit in zip(lengths, limits, strict=False)):
+        raise CodecError("a part is longer than its bound")
+    return Kind(number), tuple(lengths[:count])
+
+
+def read_frame(read_exactly: Callable[[int], bytes], bounds: Bounds) -> Frame:
+    """Read one frame; `read_exactly` raises on a short stream. Raises `CodecError`."""
+    kind, lengths = decode_head(read_exactly(HEAD_BYTES), bounds)
+    return Frame(kind, tuple(read_exactly(length) for length in lengths))

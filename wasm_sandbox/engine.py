@@ -1,0 +1,125 @@
+"""The WebAssembly engine, set up for enclaves.
+
+`pulley` compiles to the portable bytecode of wasmtime's interpreter: no executable page is ever made,
+no code generator's output is trusted to keep to its memory, and no signal handler is needed.
+`cranelift` makes machine code, under otherwise the same settings; the tests compare the two.
+"""
+
+import hashlib
+import struct
+from enum import StrEnum
+from typing import Protocol
+
+import wasmtime
+from wasmtime import Config, Engine, Store, WasmtimeError
+from wasmtime import _bindings as bindings
+from wasmtime.component import Component
+
+CONFIG_VERSION = 1
+"""Part of every cache key: raise it with any change to `make_engine`."""
+
+
+class Backend(StrEnum):
+    """How WebAssembly is executed."""
+
+    PULLEY = "pulley"
+    CRANELIFT = "cranelift"
+
+
+class StoreLimits(Protocol):
+    """The part of `SandboxLimits` that the engine counts."""
+
+    fuel: int
+    memory_bytes: int
+    memories: int
+    table_elements: int
+    tables: int
+    instances: int
+
+
+def make_engine(backend: Backend, *, stack_bytes: int = 2**20, parallel: bool = False) -> Engine:
+    """An engine of our settings; `stack_bytes` bounds the WebAssembly stack."""
+    config = Config()
+    if backend is Backend.PULLEY:
+        config.target = "pulley64" if struct.calcsize("P") == 8 else "pulley32"
+    _need_nothing_from_the_host(config)
+    _be_deterministic(config)
+    config.consume_fuel = True
+    config.epoch_interruption = True
+    config.max_wasm_stack = stack_bytes
+    config.parallel_compilation = parallel
+    return Engine(config)
+
+
+def _need_nothing_from_the_host(config: Config) -> None:
+    # Under Occlum a reservation consumes enclave memory, madvise does nothing, and what a page fault
+    # reports comes from the untrusted host: so no reserved ranges, no guard pages, no signal handlers.
+    config.memory_reservation = 0
+    config.memory_guard_size = 0
+    config.memory_reservation_for_growth = 0
+    config.memory_may_move = True
+    config.signals_based_traps = False
+    config.memory_init_cow = False
+    config.native_unwind_info = False
+
+
+def _be_deterministic(config: Config) -> None:
+    config.cranelift_nan_canonicalization = True
+    config.wasm_threads = False
+    config.shared_memory = False
+    config.wasm_relaxed_simd = False
+    # What no builder needs is not there to be attacked.
+    config.wasm_memory64 = False
+    config.wasm_gc = False
+    config.wasm_function_references = False
+    config.wasm_stack_switching = False
+    config.wasm_custom_page_sizes = False
+    config.wasm_wide_arithmetic = False
+    config.wasm_component_model = True
+    config.wasm_component_model_map = False
+    bindings.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
+    bindings.wasmtime_config_wasm_component_model_more_async_builtins_set(config.ptr(), False)
+    bindings.wasmtime_config_wasm_component_model_async_stackful_set(config.ptr(), False)
+
+
+def make_store(engine: Engine, limits: StoreLimits) -> Store:
+    """A store that stops a builder at its limits. One tick of the engine's epoch ends its run."""
+    store = Store(engine)
+    store.set_fuel(limits.fuel)
+    store.set_epoch_deadline(1)
+    store.set_limits(
+        memory_size=limits.memory_bytes,
+        table_elements=limits.table_elements,
+        instances=limits.instances,
+        tables=limits.tables,
+        memories=limits.memories,
+    )
+    return store
+
+
+def compile_component(engine: Engine, component: bytes) -> Component:
+    """Compile; raises `WasmtimeError` for what is no valid component."""
+    return Component(engine, component)
+
+
+def load_compiled(engine: Engine, compiled: bytes) -> Component:
+    """Load what `Component.serialize` made. UNSAFE on bytes of another origin: they run as they are."""
+    return Component.deserialize(engine, compiled)
+
+
+def cache_key(component: bytes, backend: Backend, stack_bytes: int) -> str:
+    """Names the compiled form of a component: its digest, the engine's version and the settings."""
+    facts = f"{wasmtime.__version__}/{CONFIG_VERSION}/{backend}/{stack_bytes}/{struct.calcsize('P')}"
+    return hashlib.sha256(hashlib.sha256(component).digest() + facts.encode()).hexdigest()
+
+
+__all__ = [
+    "Backend",
+    "StoreLimits",
+    "WasmtimeError",
+    "cache_key",
+    "compile_component",
+    "load_compiled",
+    "make_engine",
+    "make_store",
+]
