@@ -7,6 +7,9 @@ import os
 import resource
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -19,8 +22,12 @@ from runtime.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SoftwarePlatformSpe
 
 _LOG = logging.getLogger("runtime")
 
+EXIT_INTERNAL = 1
+"""An error that nobody foresaw."""
 EXIT_REFUSED = 3
 """The role ended with a known error; its code is in the log."""
+EXIT_STOPPED = 143
+"""Ended by SIGTERM, as a shell would say it."""
 
 
 def main() -> int:
@@ -29,13 +36,35 @@ def main() -> int:
     # A core dump or a traceback of every thread would carry keys out of the enclave.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.disable()
+    code = 0
     try:
         asyncio.run(_run(_launch_spec()))
+    except* asyncio.CancelledError:
+        code = EXIT_STOPPED
     except* EnclaveError as errors:
-        for error in errors.exceptions:
-            _LOG.error("ended: %s", getattr(error, "code", type(error).__name__))
-        return EXIT_REFUSED
-    return 0
+        code = EXIT_REFUSED
+        for error in _leaves(errors):
+            _LOG.error("ended: %s", getattr(error, "code", "enclave-error"))
+    except* Exception as errors:
+        code = EXIT_INTERNAL
+        for error in _leaves(errors):
+            _LOG.error("ended: internal error, %s", _where(error))
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _where(error: BaseException) -> str:
+    """Type and places of an unexpected error. Never its message: that may hold data, and the host reads logs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} at {places}"
 
 
 def _launch_spec() -> LaunchSpec:

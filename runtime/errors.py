@@ -8,6 +8,8 @@ EnclaveError                    has a stable code and the public failure it is r
 ├── GrantRefused                a grant that does not belong to this enclave's job
 ├── EnrolmentRefused            a peer that is not a trainer of this job on our measurement
 ├── PeerRefused                 the parameter server's evidence does not hold
+├── PeerLost                    the parameter server went away, or broke the protocol
+├── PlatformFailed              the TEE under us gave no quote or key
 ├── ModelUnusable               the sealed model cannot be opened here
 └── QueryRefused                a query that this predictor cannot read
 """
@@ -61,6 +63,18 @@ class PeerRefused(EnclaveError):
     """The parameter server that the gateway named is not one of our measurement and job."""
 
     public = PublicFailure.ATTESTATION_REFUSED
+
+
+class PeerLost(EnclaveError):
+    """The parameter server is gone, or does not keep to the exchange's protocol."""
+
+    public = PublicFailure.ENCLAVE_EXITED
+
+
+class PlatformFailed(EnclaveError):
+    """No quote or sealing key can be had."""
+
+    public = PublicFailure.LAUNCH_FAILED
 
 
 class ModelUnusable(EnclaveError):

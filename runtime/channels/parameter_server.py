@@ -28,8 +28,9 @@ from runtime.channels.job_ca import certificate_digest, public_key_der
 from runtime.channels.tls import client_context
 from runtime.errors import PeerRefused
 from runtime.wire.attestation import Claims, Role
-from runtime.wire.enclave_api import Ready
+from runtime.wire.enclave_api import Progress, Ready
 from runtime.wire.encoding import WireModel, sha256_hex
+from runtime.wire.jobs import JobState
 from runtime.wire.launch import LaunchSpec
 
 _Message = TypeVar("_Message", bound=WireModel)
@@ -46,6 +47,17 @@ class Membership:
     session: aiohttp.ClientSession
     url: str
     ticket: Ticket
+
+    async def advance(self, state: JobState) -> None:
+        """As the leading trainer: tell the parameter server how far the public schedule is.
+
+        Raises:
+            PeerRefused: it does not take that from us.
+        """
+        body = Progress(state=state).model_dump_json()
+        async with self.session.post(f"{self.url}/v1/state", data=body) as response:
+            if response.status != 204:
+                raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
 
 
 @asynccontextmanager

@@ -23,6 +23,8 @@ from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
 from runtime.errors import EnclaveError, GrantRefused
 from runtime.roles.grant import open_grant
+from runtime.roles.plan import plan_bytes
+from runtime.roles.public_end import failing_publicly
 from runtime.sealing.hpke import PrivateKey
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
@@ -39,7 +41,7 @@ MAX_REQUEST_BYTES = 2**30
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
     """Serve one job from its grant to its end."""
-    async with GatewayClient(launch.gateway) as gateway:
+    async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         await _Job(launch, platform, gateway).run()
 
 
@@ -51,6 +53,7 @@ class _Job:
         self._hpke_key = PrivateKey.generate()
         self._ca = JobCa(launch.job, datetime.now(UTC))
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        self._server = ParameterServer(launch.spec.exchange, plan_bytes(launch.spec))
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
@@ -109,25 +112,31 @@ class _Job:
                 Ready(address=f"{host}:{port}", evidence=own, tls_ca=self._ca.certificate_der)
             )
             await self._gateway.progress(Progress(state=JobState.BUILDING))
+            await self._follow_schedule()
             await self._finished.wait()
-            await self._gateway.progress(
-                Progress(state=JobState.SUCCEEDED, exchanges_done=spec.exchange.exchanges)
-            )
+            exchanges = spec.exchange.exchanges
+            await self._gateway.progress(Progress(state=JobState.SUCCEEDED, exchanges_done=exchanges))
         finally:
             await runner.cleanup()
 
+    async def _follow_schedule(self) -> None:
+        for exchange in range(1, self._launch.spec.exchange.exchanges + 1):
+            await self._server.completed(exchange)
+            await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
+
     async def _listen(self, registrar: Registrar, ticket: Ticket) -> web.AppRunner:
-        server = ParameterServer(self._launch.spec.exchange)
         app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
         app.add_routes(enrolment_routes(registrar, ticket))
-        app.add_routes(exchange_routes(server, registrar.identify))
+        app.add_routes(exchange_routes(self._server, registrar.identify))
         app.add_routes([web.post("/v1/state", self._state_handler(registrar))])
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._ca.issue_server(key.public_key(), self._launch.listen_host)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         context = server_context(key, certificate, self._ca.certificate)
-        await web.TCPSite(runner, self._launch.listen_host, self._launch.listen_port, ssl_context=context).start()
+        await web.TCPSite(
+            runner, self._launch.listen_host, self._launch.listen_port, ssl_context=context
+        ).start()
         return runner
 
     def _state_handler(self, registrar: Registrar) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -135,11 +144,12 @@ class _Job:
             """The leading trainer says how far the public schedule is."""
             if registrar.identify(request) != 0:
                 raise web.HTTPForbidden
-            progress = Progress.model_validate_json(await request.read())
-            if progress.state is JobState.SUCCEEDED:
+            state = Progress.model_validate_json(await request.read()).state
+            if state is JobState.SUCCEEDED:
                 self._finished.set()
             else:
-                await self._gateway.progress(progress)
+                done = self._launch.spec.exchange.exchanges
+                await self._gateway.progress(Progress(state=state, exchanges_done=done))
             return web.Response(status=204)
 
         return advance

@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from runtime.errors import ModelUnusable
+from runtime.sealing import blob
+from runtime.sealing.errors import SealingError
+from runtime.sealing.labels import MODEL
 from runtime.wire.encoding import Digest, Identifier, WireModel
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import JobSpec
@@ -31,18 +34,44 @@ def padded_size(spec: JobSpec) -> int:
     return HEADER_BYTES + spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
 
 
-def encode(header: ModelHeader, onnx: bytes) -> bytes:
+def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealing_key: bytes) -> bytes:
+    """The object to store, `sealed_bytes(spec)` long.
+
+    Raises:
+        TooLarge: the model exceeds what the job's envelope allows.
+    """
+    content = _encode(header, onnx)
+    return blob.seal(
+        sealing_key, content, size=padded_size(spec), label=MODEL, context=bytes.fromhex(spec.job)
+    )
+
+
+def open_model(spec: JobSpec, sealed: bytes, sealing_key: bytes) -> tuple[ModelHeader, bytes]:
+    """Header and ONNX bytes of what `seal_model` made for this job.
+
+    Raises:
+        ModelUnusable: it was sealed for another measurement, job or purpose, or was altered.
+    """
+    try:
+        content = blob.open(sealing_key, sealed, label=MODEL, context=bytes.fromhex(spec.job))
+    except SealingError as error:
+        raise ModelUnusable("model-unreadable", "the model was not sealed to this enclave and job") from error
+    return _decode(content, spec)
+
+
+def sealed_bytes(spec: JobSpec) -> int:
+    """Length of every sealed model of this job."""
+    return padded_size(spec) + blob.OVERHEAD_BYTES
+
+
+def _encode(header: ModelHeader, onnx: bytes) -> bytes:
     """Header length (4 bytes, little-endian), header JSON, ONNX bytes."""
     head = header.model_dump_json().encode()
     return struct.pack("<I", len(head)) + head + onnx
 
 
-def decode(plaintext: bytes, spec: JobSpec) -> tuple[ModelHeader, bytes]:
-    """Take apart what `encode` made, and check that it belongs to the job of `spec`.
-
-    Raises:
-        ModelUnusable: malformed, or of another job.
-    """
+def _decode(plaintext: bytes, spec: JobSpec) -> tuple[ModelHeader, bytes]:
+    """Take apart what `_encode` made, and check that it belongs to the job of `spec`."""
     if len(plaintext) < 4:
         raise ModelUnusable("model-malformed", "the sealed model is empty")
     (length,) = struct.unpack_from("<I", plaintext)

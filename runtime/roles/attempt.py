@@ -1,0 +1,130 @@
+"""One trial on one trainer, which goes on whatever happens inside it.
+
+The host must not learn from the schedule how the training goes. So what fails for a reason of the data, the
+builder or the recipe makes the attempt idle: it takes part in every remaining exchange with an unchanged
+vector, and the reason travels sealed. What the host itself caused (`EnclaveError`) is raised.
+"""
+
+import asyncio
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ps.client import Merged
+from runtime.datasets import EncryptedDataset
+from runtime.datasets.errors import ChunkRefused
+from runtime.errors import EnclaveError, InputCorrupted
+from runtime.roles.plan import Plan
+from runtime.training.learner import Learner
+from runtime.wire.jobs import JobSpec
+from runtime.wire.reports import TrainingReport
+
+_LOG = logging.getLogger(__name__)
+
+SUMS = 64
+"""Values that are summed over the trainers at each exchange."""
+IDLE = SUMS - 1
+"""Place in the sums that counts idle trainers; the others are the learner's."""
+
+
+class Attempt:
+    """A learner, or none any more."""
+
+    def __init__(self, spec: JobSpec, trial: int) -> None:
+        self._spec = spec
+        self._trial = trial
+        self._learner: Learner | None = None
+        self._vector = np.zeros(spec.exchange.parameters, np.float32)
+        self.failure: str | None = "no-plan"
+        """Stable code of why the attempt is idle. For the owner only."""
+        self.report = TrainingReport(exchange=0, trial=trial)
+        """Of the latest exchange."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the merged vector is a trained model."""
+        return self.failure is None and not self.report.diverged
+
+    async def begin(self, plan: Plan, index: int) -> None:
+        """Make the learner; its initial values are the attempt's vector."""
+        try:
+            learner = await asyncio.to_thread(
+                Learner, plan.graph, plan.recipe, self._spec, index=index, trial=self._trial
+            )
+            self._put(await asyncio.to_thread(learner.initial))
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._learner, self.failure = learner, None
+
+    async def adopt(self, vector: NDArray[np.float32]) -> None:
+        """Go on from a vector [spec.exchange.parameters]: the published start, or a merged one."""
+        self._vector[:] = vector
+        if self._learner is None:
+            return
+        try:
+            elements = self._learner.elements
+            await asyncio.to_thread(self._learner.write, self._vector[:elements])
+        except Exception as error:
+            self._fail(error)
+
+    async def train(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
+        """The local steps due before this trial's exchange `exchange` of `exchanges`.
+
+        Raises:
+            InputCorrupted: the host served a chunk that is not the owner's.
+            EnclaveError: the host otherwise failed us.
+        """
+        if self._learner is None:
+            return
+        try:
+            await self._learner.train(dataset, exchange, exchanges)
+            self._put(await asyncio.to_thread(self._learner.read))
+        except Exception as error:
+            self._fail(error)
+
+    def pushed(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """What goes to the parameter server: vector [parameters] and sums [SUMS]."""
+        sums = np.zeros(SUMS, np.float64)
+        if self._learner is None:
+            sums[IDLE] = 1
+        else:
+            sums[:IDLE] = self._learner.sums()[:IDLE]
+        return self._vector, sums
+
+    async def take(self, exchange: int, merged: Merged) -> None:
+        """Adopt what the exchange made of all trainers' work, and report on it."""
+        await self.adopt(merged.vector)
+        if merged.sums[IDLE] > 0 and self.failure is None:
+            self.failure = "peer-idle"
+        if self._learner is None:
+            self.report = TrainingReport(exchange=exchange, trial=self._trial)
+            return
+        try:
+            self.report = self._learner.report(exchange, merged.sums)
+        except Exception as error:
+            self._fail(error)
+
+    def export(self) -> bytes:
+        """The inference model of the vector as it is, as ONNX bytes; empty if there is none."""
+        if self._learner is None or not self.usable:
+            return b""
+        try:
+            return self._learner.export()
+        except Exception as error:
+            self._fail(error)
+            return b""
+
+    def _put(self, values: NDArray[np.float32]) -> None:
+        self._vector[: len(values)] = values
+        self._vector[len(values) :] = 0
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, ChunkRefused):
+            raise InputCorrupted(error.code, "the host served another chunk than the owner's") from error
+        if isinstance(error, EnclaveError):
+            raise error
+        self._learner = None
+        self.failure = getattr(error, "code", "training-failed")
+        # Neither the code nor the error is logged: the host reads the log.

@@ -1,0 +1,177 @@
+"""What the leading trainer does besides training: the builder, the owner's reports, the sealed product."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.attestation.platform import Platform, SealingPolicy
+from runtime.channels.gateway import GatewayClient
+from runtime.channels.parameter_server import Membership
+from runtime.datasets import EncryptedDataset
+from runtime.datasets.errors import ChunkMalformed, ChunkRefused
+from runtime.errors import InputCorrupted
+from runtime.reports import seal_outcome, seal_report
+from runtime.roles.attempt import Attempt
+from runtime.roles.building import Building, NoBetterIdea
+from runtime.roles.plan import Plan, encode_no_plan
+from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
+from runtime.sealing.errors import TooLarge
+from runtime.sealing.labels import MODEL
+from runtime.wire.jobs import JobState
+from runtime.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
+from wasm_sandbox.contract import Trial, TrialOutcome
+from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.sandbox import Sandbox
+
+NO_MODEL = b""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A trial's product."""
+
+    plan: Plan
+    published: bytes
+    report: TrainingReport
+    onnx: bytes
+
+
+class Lead:
+    """The leading trainer's share of one job."""
+
+    def __init__(self, membership: Membership, gateway: GatewayClient, platform: Platform) -> None:
+        self._membership = membership
+        self._ticket = membership.ticket
+        self._spec = membership.ticket.spec
+        self._gateway = gateway
+        self._platform = platform
+        self._building: Building | None = None
+        self._proposed: tuple[Plan, bytes] | None = None
+        self._best: _Candidate | None = None
+        self._history: list[Trial] = []
+        self._why_none = Outcome(status=OutcomeStatus.TRAINING_FAILED, code="no-trial")
+
+    async def prepare(self, dataset: EncryptedDataset) -> None:
+        """Get the builder ready.
+
+        Raises:
+            InputCorrupted: the host served something other than the owner and the operator uploaded.
+        """
+        try:
+            self._building = await Building.prepare(self._ticket, self._gateway, dataset, Sandbox())
+        except ChunkRefused as error:
+            raise InputCorrupted(error.code, "the host served another chunk than the owner's") from error
+        except ChunkMalformed as error:
+            # The owner's own mistake, and about the data: it travels sealed.
+            self._why_none = Outcome(status=OutcomeStatus.TRAINING_FAILED, code=error.code, detail=str(error))
+
+    async def propose(self, attempt: Attempt, trial: int) -> bytes:
+        """Let the builder plan this trial and begin the attempt; what is to be published of it."""
+        self._proposed = await self._ask_builder(trial)
+        if self._proposed is None:
+            return encode_no_plan()
+        plan, published = self._proposed
+        await attempt.begin(plan, index=0)
+        return published if attempt.failure is None else encode_no_plan()
+
+    async def _ask_builder(self, trial: int) -> tuple[Plan, bytes] | None:
+        if self._building is None:
+            return None
+        try:
+            return await self._building.plan(trial, self._history)
+        except NoBetterIdea:
+            return (self._best.plan, self._best.published) if self._best else None
+        except SandboxError as error:
+            detail = f"{error}; {error.detail}" if error.detail else str(error)
+            self._why_none = Outcome(
+                status=OutcomeStatus.BUILDER_REFUSED, code=str(error.code), detail=detail
+            )
+            return None
+
+    async def report(self, attempt: Attempt) -> None:
+        """Seal the latest exchange's report to the owner."""
+        report = attempt.report
+        sealed = seal_report(report, job=self._spec.job, owner_public_key=self._ticket.owner_public_key)
+        await self._gateway.put_object(report_object(report.exchange), sealed)
+
+    async def weigh(self, attempt: Attempt, trial: int) -> None:
+        """Remember how the trial went, and its model if it is the best so far."""
+        onnx = await asyncio.to_thread(attempt.export)
+        report = attempt.report
+        if onnx and self._proposed:
+            candidate = _Candidate(*self._proposed, report, onnx)
+            if self._best is None or _score(report) > _score(self._best.report):
+                self._best = candidate
+        elif report.diverged:
+            self._why_none = Outcome(status=OutcomeStatus.DIVERGED, code="diverged", metrics=report)
+        elif self._proposed:
+            self._why_none = Outcome(
+                status=OutcomeStatus.TRAINING_FAILED, code=attempt.failure or "training-failed"
+            )
+        self._history.append(_as_trial(trial, report, self._proposed, trained=bool(onnx)))
+
+    async def conclude(self) -> None:
+        """Store the sealed model and the sealed outcome, and let the parameter server end the job."""
+        await self._advance(JobState.SEALING)
+        sealed, outcome = await asyncio.to_thread(self._seal)
+        await self._gateway.put_object(MODEL_OBJECT, sealed)
+        sealed_outcome = seal_outcome(
+            outcome, job=self._spec.job, owner_public_key=self._ticket.owner_public_key
+        )
+        await self._gateway.put_object(OUTCOME_OBJECT, sealed_outcome)
+        await self._advance(JobState.SUCCEEDED)
+
+    def _seal(self) -> tuple[bytes, Outcome]:
+        key = self._platform.sealing_key(SealingPolicy.MEASUREMENT, MODEL)
+        if self._best is not None:
+            trained = Outcome(
+                status=OutcomeStatus.TRAINED,
+                metrics=self._best.report,
+                parameters=self._best.plan.graph.elements,
+            )
+            try:
+                return seal_model(self._spec, self._header(usable=True), self._best.onnx, key), trained
+            except TooLarge:
+                self._why_none = Outcome(
+                    status=OutcomeStatus.TRAINING_FAILED,
+                    code="model-exceeds-envelope",
+                    detail="the trained model is larger than the builder's envelope says",
+                )
+        return seal_model(self._spec, self._header(usable=False), NO_MODEL, key), self._why_none
+
+    def _header(self, *, usable: bool) -> ModelHeader:
+        return ModelHeader(
+            job=self._spec.job,
+            spec_digest=self._spec.digest(),
+            prediction=self._ticket.prediction,
+            usable=usable,
+        )
+
+    async def _advance(self, state: JobState) -> None:
+        await self._membership.advance(state)
+
+
+def _score(report: TrainingReport) -> float:
+    """Larger is better: accuracy on validation rows, else the smaller loss."""
+    losses: Sequence[float | None] = (report.validation_loss, report.train_loss)
+    if report.validation_accuracy is not None:
+        return report.validation_accuracy
+    return next((-loss for loss in losses if loss is not None), -math.inf)
+
+
+def _as_trial(
+    number: int, report: TrainingReport, proposed: tuple[Plan, bytes] | None, *, trained: bool
+) -> Trial:
+    if trained:
+        outcome = TrialOutcome.TRAINED
+    else:
+        outcome = TrialOutcome.DIVERGED if report.diverged else TrialOutcome.REFUSED
+    loss = report.validation_loss if report.validation_loss is not None else math.nan
+    return Trial(
+        number=number,
+        outcome=outcome,
+        validation_loss=loss,
+        validation_score=_score(report) if trained else math.nan,
+        recipe=proposed[0].recipe.model_dump_json() if proposed else "",
+    )

@@ -1,0 +1,70 @@
+"""A trial's plan as the leading trainer publishes it: of one size a job, whether there is a plan or none."""
+
+import struct
+from typing import NamedTuple
+
+
+from runtime.errors import PeerRefused
+from runtime.wire.jobs import JobSpec
+from wasm_sandbox.admission import admit
+from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.graph import AdmittedGraph
+from wasm_sandbox.recipe import Recipe, parse_recipe
+
+_HEAD = struct.Struct("<4sBII")
+_MAGIC = b"CHPL"
+_HEAD_ROOM = 64
+
+
+class Plan(NamedTuple):
+    """What is trained, and how."""
+
+    graph: AdmittedGraph
+    recipe: Recipe
+
+
+def plan_bytes(spec: JobSpec) -> int:
+    """Room for any plan of this job: both sides of the exchange pad to it."""
+    return spec.envelope.max_graph_bytes + _HEAD_ROOM
+
+
+def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:
+    """Check a builder's answer against the job's public terms.
+
+    Raises:
+        SandboxError: the graph is not admitted, or the recipe is not one.
+    """
+    parsed = parse_recipe(recipe)
+    return Plan(admit(graph, spec.build_request(trial), spec.envelope), parsed)
+
+
+def encode_plan(graph: bytes, recipe: bytes) -> bytes:
+    """An admitted plan, for the other trainers."""
+    return _HEAD.pack(_MAGIC, 1, len(graph), len(recipe)) + graph + recipe
+
+
+def encode_no_plan() -> bytes:
+    """Says that this trial has none: everybody runs the schedule without learning."""
+    return _HEAD.pack(_MAGIC, 0, 0, 0)
+
+
+def decode_plan(spec: JobSpec, trial: int, published: bytes) -> Plan | None:
+    """What the leading trainer published; None if the trial has no plan.
+
+    It is an enclave of our own measurement and has admitted the plan, but a graph is admitted again wherever
+    it is used: admission is what gives it its parameters.
+
+    Raises:
+        PeerRefused: it is not laid out as a plan, or not one that we admit.
+    """
+    try:
+        magic, usable, graph_length, recipe_length = _HEAD.unpack_from(published)
+        if magic != _MAGIC or _HEAD.size + graph_length + recipe_length > len(published):
+            raise PeerRefused("plan-malformed", "the published plan is malformed")
+        if not usable:
+            return None
+        graph = published[_HEAD.size : _HEAD.size + graph_length]
+        recipe = published[_HEAD.size + graph_length :][:recipe_length]
+        return admit_plan(spec, trial, graph, recipe)
+    except (struct.error, SandboxError) as error:
+        raise PeerRefused("plan-malformed", "the published plan is malformed") from error

@@ -1,0 +1,38 @@
+"""How a role that cannot go on tells the operator's side: one of a few fixed codes, and nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+
+from ps.errors import ExchangeError
+from runtime.attestation.errors import AttestationError
+from runtime.channels.gateway import GatewayClient
+from runtime.errors import EnclaveError, PeerLost, PlatformFailed
+from runtime.wire.enclave_api import Progress
+from runtime.wire.jobs import JobState
+
+
+@asynccontextmanager
+async def failing_publicly(gateway: GatewayClient) -> AsyncIterator[None]:
+    """Report an `EnclaveError` as its public failure, then let it end the role.
+
+    Raises:
+        EnclaveError: whatever ended the block; errors of peers and of the platform become one, too.
+    """
+    try:
+        yield
+    except (EnclaveError, ExchangeError, AttestationError, aiohttp.ClientError) as error:
+        ended = _as_enclave_error(error)
+        with suppress(EnclaveError):
+            await gateway.progress(Progress(state=JobState.FAILED, failure=ended.public))
+        raise ended from error
+
+
+def _as_enclave_error(error: Exception) -> EnclaveError:
+    if isinstance(error, EnclaveError):
+        return error
+    if isinstance(error, AttestationError):
+        return PlatformFailed(error.code, "the platform gave no evidence or key")
+    code = error.code if isinstance(error, ExchangeError) else "peer-unreachable"
+    return PeerLost(code, "the parameter server does not answer as it should")

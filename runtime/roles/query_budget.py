@@ -1,0 +1,57 @@
+"""How many rows a model has answered: kept sealed in the operator's storage, so that restarts do not reset it.
+
+The host can still roll it back to an earlier state (docs/threat-model.md): a budget bounds an honest host's
+clients, and makes a dishonest host's rollback visible in its storage.
+"""
+
+from runtime.channels.gateway import GatewayClient
+from runtime.errors import GatewayRefused, ModelUnusable
+from runtime.sealing import blob
+from runtime.sealing.errors import SealingError
+from runtime.sealing.labels import BUDGET
+
+BUDGET_OBJECT = "state-query-budget"
+_COUNT_BYTES = 8
+
+
+class QueryBudget:
+    """Counts the rows that one job's model answers, against the owner's limit."""
+
+    def __init__(self, limit: int, job: str, sealing_key: bytes, gateway: GatewayClient) -> None:
+        self._limit = limit
+        self._context = bytes.fromhex(job)
+        self._key = sealing_key
+        self._gateway = gateway
+        self._spent = 0
+
+    async def load(self) -> None:
+        """Go on from what an earlier predictor stored.
+
+        Raises:
+            ModelUnusable: what is stored was not sealed by this job's predictor.
+        """
+        limit = _COUNT_BYTES + blob.OVERHEAD_BYTES
+        try:
+            sealed = await self._gateway.get_object(BUDGET_OBJECT, limit)
+        except GatewayRefused as error:
+            if error.code != "object-unknown":
+                raise
+            return
+        try:
+            stored = blob.open(self._key, sealed, label=BUDGET, context=self._context)
+        except SealingError as error:
+            raise ModelUnusable("budget-unreadable", "the stored budget was not sealed by us") from error
+        self._spent = int.from_bytes(stored, "little")
+
+    async def spend(self, rows: int) -> bool:
+        """Take `rows` from the budget; false, and nothing taken, if it does not hold as many.
+
+        It is stored before anything is answered: a crash in between costs budget, not secrecy.
+        """
+        if self._spent + rows > self._limit:
+            return False
+        self._spent += rows
+        content = self._spent.to_bytes(_COUNT_BYTES, "little")
+        sealed = blob.seal(self._key, content, size=_COUNT_BYTES, label=BUDGET, context=self._context)
+        await self._gateway.put_object(BUDGET_OBJECT, sealed)
+        return True

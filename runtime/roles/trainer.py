@@ -1,0 +1,84 @@
+"""The trainer role: reads its part of the data, trains, and meets the others at the parameter server.
+
+Trainer 0 leads: it runs the builder, reports to the owner, and seals what the job made.
+"""
+
+import asyncio
+
+from ps.client import ParameterClient
+from runtime.attestation.platform import Platform
+from runtime.channels.gateway import GatewayClient
+from runtime.channels.parameter_server import Membership, join
+from runtime.datasets import EncryptedDataset
+from runtime.roles.attempt import SUMS, Attempt
+from runtime.roles.lead import Lead
+from runtime.roles.plan import Plan, decode_plan, plan_bytes
+from runtime.roles.public_end import failing_publicly
+from runtime.wire.jobs import JobSpec
+from runtime.wire.launch import LaunchSpec
+
+
+async def run(launch: LaunchSpec, platform: Platform) -> None:
+    """Take part in one job from enrolment to its end."""
+    async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
+        peer = await gateway.parameter_server()
+        async with join(peer, launch, platform) as membership:
+            await _Trainer(launch.index, membership, gateway, platform).run()
+
+
+def exchanges_of(spec: JobSpec, trial: int) -> range:
+    """Numbers of the exchanges that belong to a trial: the job's, dealt out evenly."""
+    total = spec.exchange.exchanges
+    return range(trial * total // spec.trials, (trial + 1) * total // spec.trials)
+
+
+class _Trainer:
+    def __init__(
+        self, index: int, membership: Membership, gateway: GatewayClient, platform: Platform
+    ) -> None:
+        ticket = membership.ticket
+        self._index = index
+        # The ticket's spec is the one that the owner granted for; the host's is only hearsay.
+        self._spec = spec = ticket.spec
+        self._client = ParameterClient(
+            membership.session, membership.url, spec.exchange, plan_bytes(spec), sums=SUMS
+        )
+        manifest = spec.dataset
+
+        async def fetch(number: int) -> bytes:
+            return await gateway.chunk(manifest.dataset_id, number, manifest.chunk_ciphertext_bytes)
+
+        self._dataset = EncryptedDataset(manifest, ticket.dataset_key, fetch)
+        self._lead = Lead(membership, gateway, platform) if index == 0 else None
+
+    async def run(self) -> None:
+        if self._lead:
+            await self._lead.prepare(self._dataset)
+        for trial in range(self._spec.trials):
+            await self._trial(trial)
+        if self._lead:
+            await self._lead.conclude()
+
+    async def _trial(self, trial: int) -> None:
+        attempt = Attempt(self._spec, trial)
+        if self._lead:
+            published = await self._lead.propose(attempt, trial)
+            await self._client.publish(trial, published, attempt.pushed()[0])
+        start = await self._client.start(trial)
+        if not self._lead:
+            plan = await asyncio.to_thread(decode_plan, self._spec, trial, start.plan)
+            await self._begin(attempt, plan)
+        await attempt.adopt(start.vector)
+        numbers = exchanges_of(self._spec, trial)
+        for number in numbers:
+            await attempt.train(self._dataset, number - numbers.start, len(numbers))
+            merged = await self._client.exchange(number, *attempt.pushed())
+            await attempt.take(number, merged)
+            if self._lead:
+                await self._lead.report(attempt)
+        if self._lead:
+            await self._lead.weigh(attempt, trial)
+
+    async def _begin(self, attempt: Attempt, plan: Plan | None) -> None:
+        if plan is not None:
+            await attempt.begin(plan, self._index)
