@@ -5,8 +5,6 @@ import json
 from collections.abc import AsyncIterator, Sequence
 
 from sqlalchemy import select
-from wasm_sandbox.errors import SandboxError
-from wasm_sandbox.inspection import ComponentInfo, inspect_component
 
 from api.errors import BuilderExists, BuilderRefused, BuilderUnknown
 from api.settings import Limits
@@ -16,6 +14,8 @@ from api.storage.tables import BuilderRow
 from runtime.wire.builders import BuilderInfo
 from runtime.wire.encoding import canonical_json
 from wasm_sandbox.contract import BuilderManifest, Capability
+from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.inspection import ComponentInfo, inspect_component
 
 _INSPECTIONS_AT_ONCE = 2
 """Each holds a component and its compilation in memory."""

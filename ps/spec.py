@@ -1,9 +1,11 @@
 """The public terms of the exchange: how long the vector is, how often it travels, how changes are merged."""
 
+import hashlib
+import json
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ExchangeMode(StrEnum):
@@ -14,7 +16,18 @@ class ExchangeMode(StrEnum):
     LOCAL = "local"
     """H local steps, then an outer Nesterov step on the averaged change (DiLoCo, arXiv:2311.08105)."""
     ASYNC = "async"
-    """No barrier; a change older than the staleness bound is refused."""
+    """No barrier; a change older than the staleness bound is set aside."""
+
+
+class MergeRule(StrEnum):
+    """How the trainers' changes become one."""
+
+    MEAN = "mean"
+    """The weighted average."""
+    MEDIAN = "median"
+    """Coordinate-wise median; holds while fewer than half of the trainers are faulty (arXiv:1803.01498)."""
+    TRIMMED_MEAN = "trimmed-mean"
+    """Coordinate-wise mean without the `trim` largest and smallest values (arXiv:1803.01498)."""
 
 
 class ExchangeSpec(BaseModel):
@@ -31,3 +44,32 @@ class ExchangeSpec(BaseModel):
     """Element type on the wire; the server always holds float32."""
     outer_learning_rate: float = Field(default=1.0, gt=0, le=2)
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)
+    merge: MergeRule = MergeRule.MEAN
+    trim: int = Field(default=0, ge=0, le=511)
+    """Trainers left out at either end of every coordinate by the trimmed mean."""
+    clip_norm: float | None = Field(default=None, gt=0, le=1e12)
+    """A change longer than this (Euclidean norm over the whole vector) is scaled down to it."""
+    staleness: int = Field(default=4, ge=0, le=1024)
+    """`async` only: how many of the others' rounds may be merged while a trainer works on one change."""
+    deadline_s: float = Field(default=0, ge=0, le=86_400)
+    """How long the first trainer at an exchange waits for the last; then those present go on. 0: for ever."""
+    period_s: float = Field(default=0, ge=0, le=86_400)
+    """Pacing: changes are sent at multiples of this after the trial's start. 0: as soon as they are ready."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if (self.merge is MergeRule.TRIMMED_MEAN) != (self.trim > 0):
+            raise ValueError("trim must be positive exactly for the trimmed mean")
+        if 2 * self.trim >= self.trainers:
+            raise ValueError("the trimmed mean must leave at least one trainer")
+        if self.mode is ExchangeMode.ASYNC and self.merge is not MergeRule.MEAN:
+            raise ValueError("without a barrier there is nothing to take a median of")
+        if self.mode is ExchangeMode.ASYNC and self.dtype != "float32":
+            raise ValueError("async travels as float32: bfloat16 steps need all trainers on one vector")
+        return self
+
+
+def spec_digest(spec: ExchangeSpec, plan_bytes: int, sums: int) -> bytes:
+    """SHA-256 over all that both sides must agree on; they compare it before the first exchange."""
+    terms = {"spec": spec.model_dump(mode="json"), "plan_bytes": plan_bytes, "sums": sums}
+    return hashlib.sha256(json.dumps(terms, sort_keys=True, separators=(",", ":")).encode()).digest()

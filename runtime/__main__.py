@@ -61,7 +61,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def _where(error: BaseException) -> str:
-    """Type and places of an unexpected error. Never its message: that may hold data, and the host reads logs."""
+    """Type and places of an unexpected error, never its message: it may hold data, and the host reads logs."""
     frames = traceback.extract_tb(error.__traceback__)
     places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
     return f"{type(error).__name__} at {places}"

@@ -3,7 +3,6 @@
 import struct
 from typing import NamedTuple
 
-
 from runtime.errors import PeerRefused
 from runtime.wire.jobs import JobSpec
 from wasm_sandbox.admission import admit
