@@ -1,7 +1,7 @@
 """The recipe: how a builder wants its graph trained. Untrusted JSON becomes a `Recipe` here, or is refused.
 
 Every field is bounded, unknown fields are refused, and fields that contradict each other are too. What
-depends on the job (classes, task, input shape) is checked by `wasm_sandbox.recipe_fit`, before any data is read.
+depends on the job (classes, task, input shape) is checked by `wasm_sandbox.recipe_fit`, before data is read.
 `docs/training.md` is the reference with the meaning of each field.
 """
 
