@@ -1,4 +1,4 @@
-"""The development TEE's public-key infrastructure, shaped as Intel's: root, platform CA, PCK, TCB signing, CRLs.
+"""The development TEE's certificates, shaped as Intel's: root, platform CA, PCK, TCB signing, CRLs.
 
 Intel SGX PCK Certificate and CRL Profile Specification, rev. 1.5. Everything a verifier checks of Intel's
 chain it checks of this one; the root is the one difference, and no verifier trusts it unless told to.

@@ -15,6 +15,7 @@ from api.software_tee.collateral import create_collateral
 from api.software_tee.quote import EnclaveIdentity, pack_report, sign_quote
 
 _AUTHORITIES = ("root", "platform-ca", "tcb-signing", "pck")
+_FUSE_SECRET_BYTES = 32
 _RENEW_AFTER = pki.CRL_VALIDITY / 2
 
 
@@ -33,13 +34,20 @@ class SoftwareTee:
 
     @classmethod
     def open(cls, directory: Path, now: datetime.datetime) -> Self:
-        """The TEE kept in `directory` (made private), created at first use."""
+        """The TEE kept in `directory` (made private), created at first use.
+
+        Raises:
+            ValueError: a secret that was kept cannot be read back.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         if not (directory / "fuse-secret").exists():
             _create(directory, now)
         authorities = {name: _load(directory / f"{name}.pem") for name in _AUTHORITIES}
-        return cls(authorities, (directory / "fuse-secret").read_bytes())
+        fuse_secret = (directory / "fuse-secret").read_bytes()
+        if len(fuse_secret) != _FUSE_SECRET_BYTES:
+            raise ValueError("fuse-secret is not whole: this TEE's secrets are lost")
+        return cls(authorities, fuse_secret)
 
     @property
     def root_pem(self) -> bytes:
@@ -68,8 +76,9 @@ class SoftwareTee:
         return self._collateral[1]
 
     def sealing_key(self, identity: EnclaveIdentity, policy: str, label: bytes) -> bytes:
-        """32 bytes that only enclaves of this measurement (or signer) on this machine get."""
-        bound = identity.measurement if policy == "measurement" else identity.signer
+        """32 bytes that only enclaves of this measurement (or signer and product) on this machine get."""
+        product = identity.product_id.to_bytes(2, "little")
+        bound = identity.measurement if policy == "measurement" else identity.signer + product
         info = b"chiron/v1/software-seal\0" + policy.encode() + b"\0" + bound + label
         return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(self._fuse_secret)
 
@@ -90,17 +99,25 @@ def _create(directory: Path, now: datetime.datetime) -> None:
         _write_private(directory / f"{name}.pem", key + authority.pem)
     (directory / "root-certificate.pem").write_bytes(root.pem)
     # Last, as its presence says that the rest is complete.
-    _write_private(directory / "fuse-secret", secrets.token_bytes(32))
+    _write_private(directory / "fuse-secret", secrets.token_bytes(_FUSE_SECRET_BYTES))
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(content)
+    """Whole or not at all: a crash must not leave half a secret under the name."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _load(path: Path) -> pki.Authority:
     pem = path.read_bytes()
-    key = serialization.load_pem_private_key(pem, password=None)
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise ValueError(f"{path.name} does not hold a key and its certificate") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError(f"{path.name} does not hold an EC key")
-    return pki.Authority(key, x509.load_pem_x509_certificate(pem))
+    return pki.Authority(key, certificate)
