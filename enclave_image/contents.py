@@ -1,0 +1,160 @@
+"""What goes into the image and where it comes from: interpreter, standard library, locked packages, ours."""
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from enclave_image.errors import ImageUnbuildable
+from enclave_image.pruning import UNUSED_DISTRIBUTIONS, keeps_packaged, keeps_stdlib
+
+PROJECT = "chiron-ml"
+OUR_PACKAGES = ("ps", "runtime", "wasm_sandbox")
+"""Of our packages those that run inside. The control plane and the client are not in the image."""
+
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = PurePosixPath("/opt/python")
+"""The interpreter and its standard library."""
+CHIRON = PurePosixPath("/opt/chiron")
+"""A virtual environment over it: the locked packages and ours."""
+INTERPRETER = PYTHON / "bin" / _VERSION
+STDLIB = PYTHON / "lib" / _VERSION
+PACKAGES = CHIRON / "lib" / _VERSION / "site-packages"
+
+ENTRY_POINT = (str(CHIRON / "bin/python3"), "-I", "-B", "-m", "runtime")
+"""Isolated mode: no variable and no writable folder adds to the import path."""
+
+ENVIRONMENT = {
+    "HOME": "/tmp",  # noqa: S108 - in the enclave's memory
+    "LANG": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "2",
+    # One thread each: cores are shared by the job's enclaves, and Occlum's threads are counted.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+    "TMPDIR": "/tmp",  # noqa: S108
+    "TZ": "UTC",
+}
+"""All that an enclave finds in its environment, but for the launch specification. Measured."""
+
+MOUNT_POINTS = ("/dev", "/proc", "/run", "/tmp")  # noqa: S108
+
+_ETC = {
+    "/etc/group": "chiron:x:1000:\n",
+    "/etc/hosts": "127.0.0.1 localhost\n",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "/etc/passwd": "chiron:x:1000:1000:chiron:/tmp:/sbin/nologin\n",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the image and what it is made of."""
+
+    path: PurePosixPath
+    """In the image."""
+    origin: Path | bytes
+    executable: bool = False
+
+
+def sources() -> list[Source]:
+    """Everything but the shared libraries, the links and the byte code, in no particular order.
+
+    Raises:
+        ImageUnbuildable: something is missing here.
+    """
+    return [*_interpreter(), *_stdlib(), *_distributions(), *_ours(), *_configuration()]
+
+
+def links() -> dict[PurePosixPath, str]:
+    """Symbolic links of the image and their targets."""
+    return {CHIRON / "bin/python3": str(INTERPRETER)}
+
+
+def runtime_distributions() -> list[metadata.Distribution]:
+    """The distributions in the image: the project's dependencies without extras, and theirs, by name.
+
+    Raises:
+        ImageUnbuildable: one is not installed.
+    """
+    found: dict[str, metadata.Distribution] = {}
+    waiting = _requirements(_distribution(PROJECT))
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in UNUSED_DISTRIBUTIONS:
+            continue
+        found[name] = _distribution(name)
+        waiting += _requirements(found[name])
+    return [found[name] for name in sorted(found)]
+
+
+def _distribution(name: str) -> metadata.Distribution:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError as error:
+        raise ImageUnbuildable(f"{name} is not installed; run scripts/setup") from error
+
+
+def _requirements(distribution: metadata.Distribution) -> list[str]:
+    """Names that this distribution needs here; extras are not asked for."""
+    parsed = [Requirement(text) for text in distribution.requires or ()]
+    return [
+        canonicalize_name(requirement.name)
+        for requirement in parsed
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
+
+
+def _interpreter() -> Iterator[Source]:
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    yield Source(INTERPRETER, Path(os.path.realpath(base)), executable=True)
+
+
+def _stdlib() -> Iterator[Source]:
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    for file in _files(stdlib):
+        relative = PurePosixPath(file.relative_to(stdlib))
+        if keeps_stdlib(relative):
+            yield Source(STDLIB / relative, file)
+
+
+def _distributions() -> Iterator[Source]:
+    for distribution in runtime_distributions():
+        if distribution.files is None:
+            raise ImageUnbuildable(f"{distribution.name} has no list of its files; install it from a wheel")
+        for file in distribution.files:
+            relative = PurePosixPath(file)
+            if keeps_packaged(relative):
+                yield Source(PACKAGES / relative, Path(str(distribution.locate_file(file))))
+
+
+def _ours() -> Iterator[Source]:
+    for name in OUR_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise ImageUnbuildable(f"our package {name} is not here")
+        folder = Path(spec.submodule_search_locations[0])
+        for file in _files(folder):
+            relative = PurePosixPath(name) / file.relative_to(folder)
+            if keeps_packaged(relative):
+                yield Source(PACKAGES / relative, file)
+
+
+def _configuration() -> Iterator[Source]:
+    yield Source(CHIRON / "pyvenv.cfg", f"home = {INTERPRETER.parent}\n".encode())
+    for path, text in _ETC.items():
+        yield Source(PurePosixPath(path), text.encode())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in ("__pycache__", "site-packages", "test")]
+        for name in names:
+            yield Path(parent, name)

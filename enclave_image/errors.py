@@ -1,0 +1,31 @@
+"""Errors of building and measuring images.
+
+ImageError                  has a stable code
+├── ImageUnbuildable        image-unbuildable   something that belongs into the image is not on this machine
+├── ImageInvalid            image-invalid       the directory holds no image, or one with what no image may hold
+└── OcclumRefuses           occlum-refuses      the image or its configuration would not start under Occlum
+"""
+
+
+class ImageError(Exception):
+    """Base of all."""
+
+    code = "image-error"
+
+
+class ImageUnbuildable(ImageError):
+    """A distribution, file or library that the image needs is missing here."""
+
+    code = "image-unbuildable"
+
+
+class ImageInvalid(ImageError):
+    """No manifest, or a manifest or file tree that is not an image's."""
+
+    code = "image-invalid"
+
+
+class OcclumRefuses(ImageError):
+    """What Occlum would refuse at start is refused at build."""
+
+    code = "occlum-refuses"
