@@ -1,0 +1,159 @@
+"""Graph admission: a builder's ONNX bytes become an `AdmittedGraph`, or are refused with a stable code.
+
+The bytes come from hostile code. They are read in steps, each of which bounds what the next one works on:
+
+ 1. **Size**: the envelope's and our own. (graph-too-large)
+ 2. **Wire**: fields are counted and held to those that builders may use, before a parser makes an object
+    of any: no functions, graphs in attributes, sparse, external or string tensors. (`wire`)
+ 3. **Versions**: IR 7 to 10, one operator set, ONNX's own, 13 to 21.
+ 4. **Tensors**: initializers without data are parameters, within the envelope; those with data are small
+    constants, finite, and of the size that they claim. (`tensors`)
+ 5. **Nodes**: sorted, one name a value, listed operators with listed attributes in range; what depends on
+    a parameter has a gradient. (`nodes`, `operators`)
+ 6. **Interface**: `input` and `output` as the job describes them. (`interface`)
+ 7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused.
+ 8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
+    within the memory bounds. (`shapes`)
+ 9. **Initialization**: of every parameter, by a graph without inputs. (`initialization`)
+
+Nothing is executed and nothing of a parameter's size is allocated. What is admitted is a model put together
+anew of the parts that were checked: names of nodes, texts, metadata and declared inner shapes are gone.
+"""
+
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
+from wasm_sandbox.admission.initialization import read_initialization
+from wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
+from wasm_sandbox.admission.limits import (
+    HIGHEST_IR,
+    HIGHEST_OPSET,
+    LOWEST_IR,
+    LOWEST_OPSET,
+    GraphLimits,
+)
+from wasm_sandbox.admission.liveness import buffers, live_nodes
+from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
+from wasm_sandbox.admission.operators import OPERATORS
+from wasm_sandbox.admission.shapes import Memory, Section, activation_memory, forward_values
+from wasm_sandbox.admission.tensors import Tensors, read_initializers
+from wasm_sandbox.admission.wire import scan
+from wasm_sandbox.contract import BuildRequest, Envelope
+from wasm_sandbox.graph import AdmittedGraph, Parameter
+
+DEFAULT_LIMITS = GraphLimits()
+
+
+def admit(
+    graph: bytes, request: BuildRequest, envelope: Envelope, *, limits: GraphLimits = DEFAULT_LIMITS
+) -> AdmittedGraph:
+    """Check a builder's graph against its job and make it ready for the runtime.
+
+    Args:
+        graph: serialised ONNX `ModelProto`.
+        request: what the builder was asked for.
+        envelope: the builder's public bounds.
+        limits: our own bounds.
+
+    Raises:
+        GraphRefused: the codes are `GraphCode`; nothing of a refused graph is kept.
+    """
+    if len(graph) > min(envelope.max_graph_bytes, limits.graph_bytes):
+        raise refused(GraphCode.GRAPH_TOO_LARGE, f"{len(graph)} bytes")
+    scan(graph, limits)
+    model = _parse(graph)
+    opset = _check_versions(model)
+    if len(model.graph.initializer) > limits.initializers:
+        raise refused(GraphCode.TOO_MANY_TENSORS)
+    tensors = read_initializers(
+        model.graph.initializer, limits, min(envelope.max_parameters, request.max_parameters)
+    )
+    names = [INPUT, *(tensor.name for tensor in model.graph.initializer)]
+    check_nodes(model.graph.node, names, OPERATORS, limits)
+    check_shape_operands(model.graph.node, tensors.constants, limits)
+    check_interface(model.graph, request)
+    nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
+    section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)
+    memory = _check_shapes(section, request, limits)
+    if len(model.training_info) != 1:
+        raise refused(GraphCode.INITIALIZATION_MISSING, f"{len(model.training_info)} TrainingInfoProto")
+    initialization = read_initialization(
+        model.training_info[0], tensors.parameters, opset, model.ir_version, limits
+    )
+    return AdmittedGraph(
+        forward=_forward(section, request),
+        initialization=initialization,
+        parameters=_parameters(nodes, tensors),
+        activation_bytes_per_example=memory.per_example,
+        activation_bytes_fixed=memory.fixed,
+    )
+
+
+def _parse(graph: bytes) -> ModelProto:
+    try:
+        model: ModelProto = ModelProto.FromString(graph)
+    except DecodeError:
+        raise refused(GraphCode.GRAPH_MALFORMED) from None
+    return model
+
+
+def _check_versions(model: ModelProto) -> int:
+    """The operator set's version."""
+    if not LOWEST_IR <= model.ir_version <= HIGHEST_IR:
+        raise refused(GraphCode.IR_VERSION_UNSUPPORTED, str(model.ir_version))
+    domains = [entry.domain for entry in model.opset_import]
+    if domains not in ([""], ["ai.onnx"]):
+        raise refused(GraphCode.DOMAIN_NOT_ALLOWED, ", ".join(domains) or "none")
+    version = int(model.opset_import[0].version)
+    if not LOWEST_OPSET <= version <= HIGHEST_OPSET:
+        raise refused(GraphCode.OPSET_UNSUPPORTED, str(version))
+    return version
+
+
+def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) -> Memory:
+    source = helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])
+    small, large = forward_values(section, source, limits)
+    for batch, values in zip((7, 11), (small, large), strict=True):
+        if values[OUTPUT].dims != (batch, *output_shape(request)):
+            raise refused(
+                GraphCode.OUTPUT_MISMATCH, f"shape {list(values[OUTPUT].dims)} for {batch} examples"
+            )
+    trained = trained_values(section.nodes, (tensor.name for tensor in section.parameters))
+    if any(small[name].data_type != TensorProto.FLOAT for name in trained):
+        raise refused(GraphCode.OPERATOR_NOT_TRAINABLE, "a value of a parameter is not float32")
+    for node in section.nodes:
+        kinds = {small[name].data_type for name in node.input if name}
+        if OPERATORS[node.op_type].float_only and kinds != {TensorProto.FLOAT}:
+            raise refused(GraphCode.TYPE_NOT_ALLOWED, f"{node.op_type} of integers")
+    return activation_memory(section.nodes, small, large, limits)
+
+
+def _parameters(nodes: list[NodeProto], tensors: Tensors) -> tuple[Parameter, ...]:
+    untrained = buffers(nodes, tensors.parameters)
+    return tuple(
+        Parameter(tensor.name, tuple(tensor.dims), tensor.name not in untrained)
+        for tensor in tensors.parameters
+    )
+
+
+def _forward(section: Section, request: BuildRequest) -> ModelProto:
+    nodes = []
+    for node in section.nodes:
+        kept = NodeProto(op_type=node.op_type, input=node.input, output=node.output)
+        kept.attribute.extend(node.attribute)
+        nodes.append(kept)
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", *output_shape(request)])],
+        initializer=section.constants,
+    )
+    opsets = [helper.make_opsetid("", section.opset)]
+    return helper.make_model(
+        graph, opset_imports=opsets, ir_version=section.ir_version, producer_name="chiron"
+    )
+
+
+__all__ = ["DEFAULT_LIMITS", "SENTENCES", "GraphCode", "GraphLimits", "admit"]

@@ -1,0 +1,117 @@
+"""The initialization graph: how parameters get their first values (ONNX `TrainingInfoProto`).
+
+It has no input and no loop, and what it makes is bounded by the parameters' own sizes. The values are
+computed by the runtime, with the job's seed in every random operator.
+
+Source: https://github.com/onnx/onnx/blob/main/docs/IR.md, "Training Related Information".
+"""
+
+from collections.abc import Mapping, Sequence
+
+from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto, TrainingInfoProto, helper
+
+from wasm_sandbox.admission.codes import GraphCode, refused
+from wasm_sandbox.admission.limits import GraphLimits
+from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
+from wasm_sandbox.admission.operators import INITIALIZERS
+from wasm_sandbox.admission.shapes import Section, Value, initial_values
+from wasm_sandbox.admission.tensors import check_constants, has_data
+
+_INTERNAL = "·"
+"""Set before the graph's own names. Admitted names are ASCII, so none begins with it."""
+
+
+def read_initialization(
+    info: TrainingInfoProto,
+    parameters: Sequence[TensorProto],
+    opset: int,
+    ir_version: int,
+    limits: GraphLimits,
+) -> ModelProto:
+    """A model without inputs whose outputs are named by the parameters that they initialise.
+
+    Raises:
+        GraphRefused: initialization-missing, initialization-not-allowed, initialization-mismatch,
+            initialization-too-large, and what nodes and shapes may be refused for.
+    """
+    graph = info.initialization
+    bound = _bindings(info.initialization_binding, parameters)
+    if graph.input:
+        raise refused(GraphCode.INITIALIZATION_NOT_ALLOWED, "it has inputs")
+    if any(not has_data(tensor) for tensor in graph.initializer):
+        raise refused(GraphCode.INITIALIZATION_NOT_ALLOWED, "it has initializers without data")
+    check_constants(graph.initializer, limits)
+    constants = [tensor.name for tensor in graph.initializer]
+    check_nodes(graph.node, constants, INITIALIZERS, limits, foreign=GraphCode.INITIALIZATION_NOT_ALLOWED)
+    check_shape_operands(graph.node, graph.initializer, limits)
+    section = Section(graph.node, graph.initializer, (), opset, ir_version)
+    values = initial_values(section, limits) if graph.node else {}
+    _check_sizes(graph.node, values, parameters, limits)
+    _check_values(bound, values, parameters)
+    return _model(graph.node, graph.initializer, bound, parameters, opset, ir_version)
+
+
+def _bindings(
+    entries: Sequence[StringStringEntryProto], parameters: Sequence[TensorProto]
+) -> Mapping[str, str]:
+    bound = {entry.key: entry.value for entry in entries}
+    if len(bound) != len(entries) or bound.keys() != {tensor.name for tensor in parameters}:
+        raise refused(
+            GraphCode.INITIALIZATION_MISSING, f"{len(entries)} bindings, {len(parameters)} parameters"
+        )
+    return bound
+
+
+def _check_sizes(
+    nodes: Sequence[NodeProto],
+    values: Mapping[str, Value],
+    parameters: Sequence[TensorProto],
+    limits: GraphLimits,
+) -> None:
+    made = sum(values[name].size // 4 for node in nodes for name in filter(None, node.output))
+    wanted = sum(Value(tensor.data_type, tuple(tensor.dims)).size // 4 for tensor in parameters)
+    if made > limits.initialization_ratio * wanted + limits.initialization_elements:
+        raise refused(GraphCode.INITIALIZATION_TOO_LARGE, f"{made} elements")
+
+
+def _check_values(
+    bound: Mapping[str, str], values: Mapping[str, Value], parameters: Sequence[TensorProto]
+) -> None:
+    for tensor in parameters:
+        value = values.get(bound[tensor.name])
+        if value != Value(tensor.data_type, tuple(tensor.dims)):
+            raise refused(GraphCode.INITIALIZATION_MISMATCH, tensor.name)
+
+
+def _model(
+    nodes: Sequence[NodeProto],
+    constants: Sequence[TensorProto],
+    bound: Mapping[str, str],
+    parameters: Sequence[TensorProto],
+    opset: int,
+    ir_version: int,
+) -> ModelProto:
+    made = [_renamed(node) for node in nodes]
+    made += [helper.make_node("Identity", [_INTERNAL + bound[p.name]], [p.name]) for p in parameters]
+    graph = helper.make_graph(
+        made,
+        "initialization",
+        [],
+        [helper.make_tensor_value_info(p.name, p.data_type, p.dims) for p in parameters],
+    )
+    for constant in constants:
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(constant)
+        tensor.name = _INTERNAL + constant.name
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version, producer_name="chiron"
+    )
+
+
+def _renamed(node: NodeProto) -> NodeProto:
+    renamed = NodeProto(op_type=node.op_type)
+    renamed.input.extend(_INTERNAL + name if name else "" for name in node.input)
+    renamed.output.extend(_INTERNAL + name if name else "" for name in node.output)
+    # The runtime sets the job's seed; one of the builder's choosing would be the same in every job.
+    renamed.attribute.extend(attribute for attribute in node.attribute if attribute.name != "seed")
+    return renamed

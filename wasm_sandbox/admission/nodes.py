@@ -1,0 +1,159 @@
+"""Nodes: one name a value, every value made before it is used, and only what the operator table lists."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
+
+from wasm_sandbox.admission.codes import GraphCode, refused
+from wasm_sandbox.admission.limits import GraphLimits
+from wasm_sandbox.admission.operators import (
+    CONTROL_FLOW,
+    OPERATORS,
+    SHAPE_INPUTS,
+    Attribute,
+    Operator,
+    Part,
+)
+from wasm_sandbox.admission.tensors import check_constants, item_bytes
+
+_DIMENSION_SENTINELS = frozenset({0, -1})
+
+
+def check_nodes(
+    nodes: Sequence[NodeProto],
+    known: Iterable[str],
+    operators: Mapping[str, Operator],
+    limits: GraphLimits,
+    *,
+    foreign: GraphCode = GraphCode.OPERATOR_NOT_ALLOWED,
+) -> None:
+    """Hold every node to the table and the graph to static single assignment.
+
+    Args:
+        nodes: in execution order.
+        known: names that exist before the first node (inputs and initializers).
+        operators: what may be used.
+        limits: how much of it.
+        foreign: the code of an operator that is not in the table.
+
+    Raises:
+        GraphRefused: too-many-nodes, too-many-tensors, name-invalid, graph-not-sorted, domain-not-allowed,
+            control-flow-not-allowed, attribute-not-allowed, constant-…, or `foreign`.
+    """
+    if len(nodes) > limits.nodes:
+        raise refused(GraphCode.TOO_MANY_NODES, str(len(nodes)))
+    values = _distinct(known)
+    for node in nodes:
+        _check_operator(node, operators, limits, foreign)
+        for name in node.input:
+            if name and name not in values:
+                raise refused(GraphCode.GRAPH_NOT_SORTED, f"{node.op_type} uses {name}")
+        for name in filter(None, node.output):
+            if name in values:
+                raise refused(GraphCode.NAME_INVALID, f"{name} is given twice")
+            values.add(name)
+    inline = [a.t for node in nodes for a in node.attribute if a.type == AttributeProto.TENSOR]
+    check_constants(inline, limits)
+
+
+def _distinct(names: Iterable[str]) -> set[str]:
+    values: set[str] = set()
+    for name in names:
+        if not name or name in values:
+            raise refused(GraphCode.NAME_INVALID, f"{name!r} is empty or given twice")
+        values.add(name)
+    return values
+
+
+def _check_operator(
+    node: NodeProto, operators: Mapping[str, Operator], limits: GraphLimits, foreign: GraphCode
+) -> None:
+    if node.domain not in ("", "ai.onnx"):
+        raise refused(GraphCode.DOMAIN_NOT_ALLOWED, node.domain)
+    if node.op_type in CONTROL_FLOW:
+        raise refused(GraphCode.CONTROL_FLOW_NOT_ALLOWED, node.op_type)
+    operator = operators.get(node.op_type)
+    if operator is None:
+        raise refused(foreign, node.op_type)
+    if len(node.input) > limits.node_inputs or len(node.output) > limits.node_outputs:
+        raise refused(GraphCode.TOO_MANY_TENSORS, node.op_type)
+    if not any(node.output):
+        raise refused(GraphCode.GRAPH_INVALID, f"{node.op_type} makes nothing")
+    if operator.most_inputs is not None and len(node.input) > operator.most_inputs:
+        raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, f"{node.op_type} has {len(node.input)} inputs")
+    seen: set[str] = set()
+    for attribute in node.attribute:
+        allowed = operator.attributes.get(attribute.name)
+        if allowed is None or attribute.name in seen or not _fits(attribute, allowed):
+            raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, f"{node.op_type}.{attribute.name}")
+        seen.add(attribute.name)
+
+
+def _fits(attribute: AttributeProto, allowed: Attribute) -> bool:
+    if attribute.type != allowed.kind:
+        return False
+    if attribute.type == AttributeProto.STRING:
+        return attribute.s in allowed.words
+    if attribute.type == AttributeProto.TENSOR:
+        return True  # held to its bounds by check_constants
+    numbers: Sequence[float] = {
+        AttributeProto.INT: [attribute.i],
+        AttributeProto.INTS: attribute.ints,
+        AttributeProto.FLOAT: [attribute.f],
+        AttributeProto.FLOATS: attribute.floats,
+    }[attribute.type]
+    in_range = (math.isfinite(number) and allowed.low <= number <= allowed.high for number in numbers)
+    return len(numbers) <= allowed.most and all(in_range)
+
+
+def trained_values(nodes: Iterable[NodeProto], parameters: Iterable[str]) -> set[str]:
+    """Names of all values that depend on a parameter, the parameters among them.
+
+    Raises:
+        GraphRefused: operator-not-trainable, for a dependent operator without gradient.
+    """
+    trained = set(parameters)
+    for node in nodes:
+        part = OPERATORS[node.op_type].part
+        if part is Part.SHAPE or trained.isdisjoint(node.input):
+            continue
+        if part is not Part.TRAINED:
+            raise refused(GraphCode.OPERATOR_NOT_TRAINABLE, node.op_type)
+        trained.update(filter(None, node.output))
+    return trained
+
+
+def check_shape_operands(
+    nodes: Iterable[NodeProto], constants: Iterable[TensorProto], limits: GraphLimits
+) -> None:
+    """Hold constant shapes to dimensions before native shape inference multiplies them.
+
+    Raises:
+        GraphRefused: shape-overflow.
+    """
+    known = {tensor.name: tensor for tensor in constants}
+    for node in nodes:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            _learn(known, node.output[0], attribute)
+        position = SHAPE_INPUTS.get(node.op_type)
+        if position is None or len(node.input) <= position or node.input[position] not in known:
+            continue
+        shape = numpy_helper.to_array(known[node.input[position]]).reshape(-1).tolist()
+        dims = [int(dim) for dim in shape if dim not in _DIMENSION_SENTINELS]
+        if (
+            len(shape) > limits.rank
+            or any(not 1 <= dim <= limits.dimension for dim in dims)
+            or math.prod(dims) > limits.activation_bytes_per_example
+        ):
+            raise refused(GraphCode.SHAPE_OVERFLOW, f"{node.op_type} to {shape[:9]}")
+
+
+def _learn(known: dict[str, TensorProto], name: str, attribute: AttributeProto) -> None:
+    if attribute.name == "value":
+        item_bytes(attribute.t.data_type)
+        known[name] = attribute.t
+    elif attribute.name in ("value_int", "value_ints"):
+        numbers = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
+        known[name] = numpy_helper.from_array(np.asarray(numbers, np.int64))
