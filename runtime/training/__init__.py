@@ -1,0 +1,1 @@
+"""Training of an admitted graph by a recipe, inside an enclave."""

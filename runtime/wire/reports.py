@@ -28,7 +28,11 @@ Metric = Annotated[float, Field(allow_inf_nan=False)] | None
 
 
 class TrainingReport(WireModel):
-    """One exchange as the leading trainer saw it; losses and accuracies are means over examples."""
+    """One exchange as the leading trainer saw it; losses and accuracies are means over examples.
+
+    Those of training are of the steps since the exchange before; those of validation of the merged vector
+    that these steps began with. A trial's last exchange has no steps, so it measures the final model.
+    """
 
     version: Literal[1] = 1
     exchange: int = Field(ge=0, le=100_000)
@@ -40,6 +44,11 @@ class TrainingReport(WireModel):
     train_accuracy: Metric = None
     validation_loss: Metric = None
     validation_accuracy: Metric = None
+    validation_top5: Metric = None
+    validation_auc: Metric = None
+    validation_f1: Metric = None
+    validation_rmse: Metric = None
+    validation_r2: Metric = None
     diverged: bool = False
     """A loss or weight was not finite: learning stopped, the schedule went on."""
 

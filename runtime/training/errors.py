@@ -1,0 +1,63 @@
+"""Errors of training.
+
+TrainingFailed      has a stable `code` (`Reason`); told to the owner alone, never to the host
+
+Messages are fixed sentences: what the engine says about a graph may hold names a builder chose or values.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from runtime.datasets.errors import DatasetError
+from runtime.errors import EnclaveError
+from wasm_sandbox.errors import SandboxError
+
+
+class Reason(StrEnum):
+    """Why a graph was not trained."""
+
+    ENGINE_FAILED = "training-failed"
+    NOT_DIFFERENTIABLE = "graph-not-differentiable"
+    NOTHING_TO_TRAIN = "nothing-to-train"
+    STEPS_EXCEED_ENVELOPE = "steps-exceed-envelope"
+    TOO_FEW_EXCHANGES = "too-few-exchanges"
+    PREPROCESSING_UNSUPPORTED = "preprocessing-unsupported"
+    INITIALIZATION_FAILED = "initialization-failed"
+    STATE_INVALID = "training-state-invalid"
+    MODEL_INVALID = "model-invalid"
+
+
+SENTENCES = {
+    Reason.ENGINE_FAILED: "the training engine failed",
+    Reason.NOT_DIFFERENTIABLE: "the training engine has no gradient of this graph",
+    Reason.NOTHING_TO_TRAIN: "the recipe freezes every parameter that the loss depends on",
+    Reason.STEPS_EXCEED_ENVELOPE: "the recipe asks for more steps than the envelope allows",
+    Reason.TOO_FEW_EXCHANGES: "streamed data is read once an exchange: more epochs need more exchanges",
+    Reason.PREPROCESSING_UNSUPPORTED: "`normalise` needs a graph that casts its uint8 input to float32",
+    Reason.INITIALIZATION_FAILED: "the initial values could not be made",
+    Reason.STATE_INVALID: "the saved training state is not one of this job, or is damaged",
+    Reason.MODEL_INVALID: "the model does not run",
+}
+
+
+class TrainingFailed(Exception):
+    """Nothing was or can be trained, for the reason of `code`."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(SENTENCES[reason])
+        self.code = str(reason)
+
+
+@contextmanager
+def failing_as(reason: Reason) -> Iterator[None]:
+    """Turn whatever the engine raises into `TrainingFailed(reason)`.
+
+    Errors that have a stable code already pass.
+    """
+    try:
+        yield
+    except (TrainingFailed, DatasetError, EnclaveError, SandboxError):
+        raise
+    except Exception as error:
+        raise TrainingFailed(reason) from error

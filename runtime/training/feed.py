@@ -1,0 +1,114 @@
+"""A trainer's examples: every one exactly once an epoch, in seeded order, in the public schedule of reads.
+
+A part that fits in memory is read once, before the first step, and shuffled as a whole every epoch.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.datasets import EncryptedDataset, Examples
+from runtime.training.seeds import Seeds
+from runtime.training.splitting import validation_mask
+from runtime.training.timetable import Part, Timetable
+
+
+class Batch(NamedTuple):
+    """Rows of a portion that a step trains on."""
+
+    step: int
+    rows: NDArray[np.int64]
+
+
+class Portion(NamedTuple):
+    """Examples in memory, and the batches to make of them."""
+
+    examples: Examples
+    batches: Sequence[Batch]
+
+
+class Feed(Protocol):
+    """Where examples come from."""
+
+    validation: Examples
+    """Rows held out of training; empty before the first `portions` has begun."""
+
+    def portions(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> AsyncIterator[Portion]:
+        """What is due before an exchange. Reads the same chunks whatever the recipe says.
+
+        Raises:
+            DatasetError: a chunk is not the owner's.
+        """
+
+
+class InMemoryFeed:
+    """All rows at once, in arrays of their own."""
+
+    def __init__(self, part: Part, timetable: Timetable, seeds: Seeds) -> None:
+        self._part = part
+        self._timetable = timetable
+        self._seeds = seeds
+        self._training: Examples | None = None
+        self.validation = Examples(np.empty(0), np.empty(0))
+
+    async def portions(
+        self, dataset: EncryptedDataset, exchange: int, exchanges: int
+    ) -> AsyncIterator[Portion]:
+        """One portion."""
+        if self._training is None:
+            self._training, self.validation = await self._load(dataset)
+        due = self._timetable.due(exchange, exchanges)
+        yield Portion(self._training, self._batches(due))
+
+    async def _load(self, dataset: EncryptedDataset) -> tuple[Examples, Examples]:
+        part = self._part
+        training = empty_examples(dataset, sum(part.training_rows))
+        validation = empty_examples(dataset, sum(part.validation_rows))
+        place, held = 0, 0
+        position = 0
+        async for examples in dataset.read(part.chunks):
+            count = part.validation_rows[position]
+            mask = validation_mask(
+                examples.y, count, self._seeds.generator("validation", part.chunks[position])
+            )
+            place = _put(training, place, examples, ~mask)
+            held = _put(validation, held, examples, mask)
+            position += 1
+        return training, validation
+
+    def _batches(self, due: range) -> list[Batch]:
+        if self._training is None or not len(self._training.x):
+            return []
+        batches: list[Batch] = []
+        per_epoch = self._timetable.steps_per_epoch
+        order = np.empty(0, np.int64)
+        for step in due:
+            epoch, place = divmod(step, per_epoch)
+            if not len(order) or place == 0:
+                order = self._seeds.generator("order", epoch).permutation(len(self._training.x))
+            rows = share(order, place, per_epoch)
+            if len(rows):
+                batches.append(Batch(step, rows))
+        return batches
+
+
+def share(order: NDArray[np.int64], place: int, parts: int) -> NDArray[np.int64]:
+    """The `place`-th of `parts` consecutive pieces, whose lengths differ by one at most."""
+    return order[place * len(order) // parts : (place + 1) * len(order) // parts]
+
+
+def empty_examples(dataset: EncryptedDataset, rows: int) -> Examples:
+    """Room for `rows` examples of this dataset."""
+    manifest = dataset.manifest
+    target = np.int64 if manifest.classes else np.float32
+    x: NDArray[Any] = np.empty((rows, *manifest.input_shape), manifest.input_dtype.value)
+    return Examples(x, np.empty((rows, *manifest.target_shape), target))
+
+
+def _put(into: Examples, place: int, examples: Examples, mask: NDArray[np.bool_]) -> int:
+    end = place + int(mask.sum())
+    np.compress(mask, examples.x, axis=0, out=into.x[place:end])
+    np.compress(mask, examples.y, axis=0, out=into.y[place:end])
+    return end

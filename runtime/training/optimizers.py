@@ -1,0 +1,145 @@
+"""AdamW and SGD over flat vectors, in place.
+
+One block of all vectors fits the second-level cache and is worked through before the next is touched, so
+that a step costs about one pass over memory, whatever the number of operations (docs/benchmarks.md).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.training.layout import Vector
+from wasm_sandbox.recipe import AdamW, Sgd
+
+BLOCK = 16_384
+"""Elements worked on at a time: five vectors' blocks are 320 KiB."""
+
+
+def blocks(elements: int) -> Iterator[slice]:
+    """Consecutive slices of at most BLOCK elements that cover 0..elements."""
+    for start in range(0, elements, BLOCK):
+        yield slice(start, min(start + BLOCK, elements))
+
+
+class OptimizerState(Protocol):
+    """An optimizer with its moments."""
+
+    def update(self, vector: Vector, gradient: Vector, learning_rate: float) -> None:
+        """One step on `vector`, in place; `gradient` may be used as scratch."""
+
+    def moments(self) -> Sequence[Vector]:
+        """What must be kept to go on from here; may be written to, in order to restore it."""
+
+
+class AdamWState:
+    """arXiv:1711.05101, algorithm 2 with bias correction, as in PyTorch. `steps` counts updates."""
+
+    def __init__(self, settings: AdamW, elements: int, decayed: Sequence[slice]) -> None:
+        self._settings = settings
+        self._decayed = decayed
+        self._mean = np.zeros(elements, np.float32)
+        self._square = np.zeros(elements, np.float32)
+        self._steps = np.zeros(1, np.float32)
+        self._scratch = np.empty(BLOCK, np.float32)
+
+    def moments(self) -> Sequence[Vector]:
+        """Mean, square, number of updates."""
+        return (self._mean, self._square, self._steps)
+
+    def update(self, vector: Vector, gradient: Vector, learning_rate: float) -> None:
+        """One step."""
+        settings = self._settings
+        self._steps += 1
+        steps = float(self._steps[0])
+        rate = learning_rate / (1 - settings.beta1**steps)
+        correction = 1 / math.sqrt(1 - settings.beta2**steps)
+        for span in self._decayed:
+            vector[span] *= np.float32(1 - learning_rate * settings.weight_decay)
+        for block in blocks(len(vector)):
+            self._block(vector[block], gradient[block], block, rate, correction)
+
+    def _block(self, w: Vector, g: Vector, block: slice, rate: float, correction: float) -> None:
+        settings = self._settings
+        m, v, s = self._mean[block], self._square[block], self._scratch[: len(w)]
+        np.subtract(g, m, out=s)
+        s *= np.float32(1 - settings.beta1)
+        m += s
+        np.multiply(g, g, out=g)
+        g *= np.float32(1 - settings.beta2)
+        v *= np.float32(settings.beta2)
+        v += g
+        np.sqrt(v, out=s)
+        s *= np.float32(correction)
+        s += np.float32(settings.epsilon)
+        np.divide(m, s, out=s)
+        s *= np.float32(rate)
+        w -= s
+
+
+class SgdState:
+    """Momentum without dampening and Nesterov's variant, as in PyTorch."""
+
+    def __init__(self, settings: Sgd, elements: int, decayed: Sequence[slice]) -> None:
+        self._settings = settings
+        self._decayed = decayed
+        self._velocity = np.zeros(elements if settings.momentum else 0, np.float32)
+
+    def moments(self) -> Sequence[Vector]:
+        """The velocity."""
+        return (self._velocity,)
+
+    def update(self, vector: Vector, gradient: Vector, learning_rate: float) -> None:
+        """One step."""
+        settings = self._settings
+        if settings.weight_decay:
+            for span in self._decayed:
+                gradient[span] += np.float32(settings.weight_decay) * vector[span]
+        for block in blocks(len(vector)):
+            self._block(vector[block], gradient[block], block, learning_rate)
+
+    def _block(self, w: Vector, g: Vector, block: slice, learning_rate: float) -> None:
+        momentum = np.float32(self._settings.momentum)
+        if momentum:
+            velocity = self._velocity[block]
+            velocity *= momentum
+            velocity += g
+            if self._settings.nesterov:
+                g += momentum * velocity
+            else:
+                g[...] = velocity
+        g *= np.float32(learning_rate)
+        w -= g
+
+
+def optimizer_state(settings: AdamW | Sgd, elements: int, decayed: Sequence[slice]) -> OptimizerState:
+    """A fresh state; weight decay is for the spans `decayed` only."""
+    if isinstance(settings, AdamW):
+        return AdamWState(settings, elements, decayed if settings.weight_decay else ())
+    return SgdState(settings, elements, decayed)
+
+
+def squared_norm(gradient: Vector) -> float:
+    """Sum of squares: float32 within a block, float64 over them; inf or NaN if an element is."""
+    return sum(float(np.dot(gradient[block], gradient[block])) for block in blocks(len(gradient)))
+
+
+def clip(gradient: Vector, norm: float | None, value: float | None, squared: float) -> None:
+    """Bound the elements, then the global norm, in place; `squared` is the sum of squares before."""
+    if value is not None:
+        np.clip(gradient, -value, value, out=gradient)
+        squared = squared_norm(gradient) if norm is not None else squared
+    if norm is not None and squared > norm * norm:
+        gradient *= np.float32(norm / (math.sqrt(squared) + 1e-6))
+
+
+def average(mean: Vector, vector: Vector, decay: float) -> None:
+    """Exponential moving average: mean ← decay·mean + (1 − decay)·vector, in place."""
+    scratch: NDArray[np.float32] = np.empty(min(BLOCK, len(vector)), np.float32)
+    for block in blocks(len(vector)):
+        part = scratch[: block.stop - block.start]
+        np.subtract(vector[block], mean[block], out=part)
+        part *= np.float32(1 - decay)
+        mean[block] += part

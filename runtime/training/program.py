@@ -1,0 +1,104 @@
+"""The training program: forward graph, loss and gradients as one ONNX model.
+
+onnxruntime's gradient builder is used as it is; its optimizers and checkpoints are not, since the parameters
+live in one flat vector of ours (`runtime.training.layout`). So nothing of `onnxruntime.training`, whose
+import needs torch (onnxruntime issue 22070), is imported.
+"""
+
+from dataclasses import dataclass
+
+from onnx import ModelProto, TensorProto, helper
+from onnxruntime import SessionOptions
+from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
+
+from runtime.training.errors import Reason, TrainingFailed, failing_as
+from runtime.training.graphs import OWN, forward_model, preprocess
+from runtime.training.losses import LOSS, append_loss
+from runtime.training.rewrites import rewrite
+from wasm_sandbox.contract import BuildRequest
+from wasm_sandbox.graph import AdmittedGraph
+from wasm_sandbox.recipe import Recipe, matches
+
+_NEW = OWN + "new"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The input that stands for a Dropout's random mask, [n, *shape], and the fraction it drops."""
+
+    name: str
+    shape: tuple[int, ...]
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Program:
+    """A training model and the names by which it is used."""
+
+    model: bytes
+    gradients: dict[str, str]
+    """Output with the gradient, by trained parameter."""
+    statistics: dict[str, str]
+    """Output with the new running statistic, by buffer."""
+    masks: tuple[Mask, ...]
+
+
+def trained_parameters(graph: AdmittedGraph, recipe: Recipe) -> list[str]:
+    """Names of the parameters that learn: the trainable ones that the recipe does not freeze."""
+    return [p.name for p in graph.parameters if p.trainable and not matches(p.name, recipe.frozen)]
+
+
+def training_program(
+    graph: AdmittedGraph, recipe: Recipe, request: BuildRequest, *, rewritten: bool = True
+) -> Program:
+    """Build it.
+
+    Raises:
+        TrainingFailed: graph-not-differentiable, nothing-to-train, preprocessing-unsupported.
+    """
+    model = forward_model(graph)
+    preprocess(model.graph, recipe)
+    statistics = _train_batch_norms(model)
+    masks: tuple[Mask, ...] = ()
+    append_loss(model.graph, recipe.loss, request)
+    trained = trained_parameters(graph, recipe)
+    if not trained:
+        raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
+    with failing_as(Reason.NOT_DIFFERENTIABLE):
+        differentiated = _differentiate(model, set(trained))
+    made = {output.name for output in differentiated.graph.output}
+    gradients = {name: f"{name}_grad" for name in trained if f"{name}_grad" in made}
+    if not gradients:
+        raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
+    if rewritten:
+        rewrite(differentiated)
+    return Program(differentiated.SerializeToString(), gradients, statistics, masks)
+
+
+def _differentiate(model: ModelProto, trained: set[str]) -> ModelProto:
+    options = SessionOptions()
+    optimized = get_optimized_model(model.SerializeToString(), trained, options)
+    builder = GradientGraphBuilder(optimized, {LOSS}, trained, LOSS, options)
+    builder.build()
+    differentiated = ModelProto()
+    differentiated.ParseFromString(builder.get_model())
+    return differentiated
+
+
+def _train_batch_norms(model: ModelProto) -> dict[str, str]:
+    """Set training mode; the new running mean and variance, by the buffer that they replace."""
+    shapes = {value.name: value for value in model.graph.input}
+    statistics: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute("training_mode", 1)])
+        del node.output[1:]
+        for buffer in node.input[3:5]:
+            statistics[buffer] = buffer + _NEW
+            node.output.append(buffer + _NEW)
+            dims = [dim.dim_value for dim in shapes[buffer].type.tensor_type.shape.dim]
+            model.graph.output.append(helper.make_tensor_value_info(buffer + _NEW, TensorProto.FLOAT, dims))
+    return statistics

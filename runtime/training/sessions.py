@@ -1,0 +1,98 @@
+"""onnxruntime sessions over the flat vector: parameters and gradients are read and written in place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, IOBinding, SessionOptions
+
+from runtime.training.errors import Reason, failing_as
+from runtime.training.graphs import INPUT, OUTPUT
+from runtime.training.layout import FlatLayout, Vector
+from runtime.training.losses import LOSS, SCALE, TARGET, Targets
+from runtime.training.program import Program
+
+_ERRORS_ONLY = 3
+_CPU = ["CPUExecutionProvider"]
+onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+
+
+def session_options(threads: int) -> SessionOptions:
+    """One graph at a time on `threads` threads that do not spin, and nothing below errors logged."""
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _bind_in(binding: IOBinding, name: str, array: NDArray[Any]) -> None:
+    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_out(binding: IOBinding, name: str, array: NDArray[Any]) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+class GradientSession:
+    """Runs a training program. `vector` and `gradient` [elements] must outlive it and not move."""
+
+    def __init__(
+        self, program: Program, layout: FlatLayout, vector: Vector, gradient: Vector, threads: int
+    ) -> None:
+        with failing_as(Reason.NOT_DIFFERENTIABLE):
+            self._session = InferenceSession(program.model, session_options(threads), providers=_CPU)
+        self._binding = self._session.io_binding()
+        self._loss = np.zeros((), np.float32)
+        self._keep = (vector, gradient)
+        inputs = {value.name for value in self._session.get_inputs()}
+        for name, view in layout.views(vector).items():
+            if name in inputs:
+                _bind_in(self._binding, name, view)
+        gradients = layout.views(gradient)
+        for name, output in program.gradients.items():
+            _bind_out(self._binding, output, gradients[name])
+        self.statistics = {name: np.empty_like(gradients[name]) for name in program.statistics}
+        """New running statistics, by buffer, as of the last run."""
+        for name, output in program.statistics.items():
+            _bind_out(self._binding, output, self.statistics[name])
+        _bind_out(self._binding, LOSS, self._loss)
+        self._inputs = inputs
+
+    def run(
+        self, x: NDArray[Any], targets: Targets, masks: Mapping[str, NDArray[np.float32]]
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Loss and outputs [n, …] of a batch; its gradient is written to `gradient`."""
+        feeds = {INPUT: x, TARGET: targets.values, SCALE: np.asarray(targets.scale), **masks}
+        for name, array in feeds.items():
+            if name in self._inputs:
+                _bind_in(self._binding, name, array)
+        self._binding.bind_output(OUTPUT)
+        self._session.run_with_iobinding(self._binding)
+        outputs = self._binding.get_outputs()
+        return float(self._loss), outputs[-1].numpy()
+
+
+class ForwardSession:
+    """Runs a forward model whose parameters are inputs, on the same flat vector."""
+
+    def __init__(self, model: bytes, layout: FlatLayout, vector: Vector, threads: int) -> None:
+        with failing_as(Reason.ENGINE_FAILED):
+            self._session = InferenceSession(model, session_options(threads), providers=_CPU)
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._binding = self._session.io_binding()
+        self._keep = vector
+        for name, view in layout.views(vector).items():
+            if name in self._inputs:
+                _bind_in(self._binding, name, view)
+
+    def run(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Outputs [n, …] of inputs [n, …]."""
+        _bind_in(self._binding, INPUT, x)
+        self._binding.bind_output(OUTPUT)
+        self._session.run_with_iobinding(self._binding)
+        outputs: NDArray[np.float32] = self._binding.get_outputs()[0].numpy()
+        return outputs
