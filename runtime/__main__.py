@@ -18,7 +18,7 @@ from runtime.attestation.refusing import RefusingPlatform
 from runtime.attestation.software import SoftwarePlatform
 from runtime.errors import EnclaveError, LaunchInvalid
 from runtime.wire.attestation import Role
-from runtime.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SoftwarePlatformSpec
+from runtime.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
 
 _LOG = logging.getLogger("runtime")
 
@@ -68,9 +68,13 @@ def _where(error: BaseException) -> str:
 
 
 def _launch_spec() -> LaunchSpec:
+    text = os.environ.pop(LAUNCH_VARIABLE, "")
     try:
-        return LaunchSpec.model_validate_json(os.environ.pop(LAUNCH_VARIABLE, ""))
-    except ValidationError as error:
+        if text.startswith("@"):
+            with Path(text[1:]).open() as file:
+                text = file.read(MAX_LAUNCH_CHARACTERS)
+        return LaunchSpec.model_validate_json(text)
+    except (ValidationError, OSError, UnicodeDecodeError) as error:
         raise LaunchInvalid("launch-spec-invalid", f"{LAUNCH_VARIABLE} holds no launch spec") from error
 
 

@@ -9,7 +9,12 @@ from runtime.wire.encoding import Identifier, WireModel
 from runtime.wire.jobs import JobSpec
 
 LAUNCH_VARIABLE = "CHIRON_LAUNCH"
-"""Environment variable that holds the `LaunchSpec` as JSON."""
+"""Environment variable that holds the `LaunchSpec` as JSON, or `@` and the path of a file that does.
+
+Linux bounds a variable at 128 KiB; the spec of a job over a large dataset is longer.
+"""
+MAX_LAUNCH_CHARACTERS = 128 * 2**20
+"""A longer file is not read to its end, and so not a launch spec."""
 
 
 class GatewayChannel(WireModel):
