@@ -1,7 +1,7 @@
-"""Builds the image directory: the same bytes wherever, whenever and by whomever it is built from the same inputs.
+"""Builds the image directory: from the same inputs the same bytes, wherever and whenever it is built.
 
-The inputs are the interpreter, the C library and the locked packages of this machine, and our source. Modes and
-times are fixed, byte code is compiled reproducibly, and nothing names the folder or the user that built it.
+The inputs are the interpreter, the C library and the locked packages of this machine, and our source. Modes
+and times are fixed, byte code is compiled reproducibly, and nothing names the folder or user that built it.
 """
 
 import fcntl

@@ -38,6 +38,7 @@ ENVIRONMENT = {
     # One thread each: cores are shared by the job's enclaves, and Occlum's threads are counted.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "PWD": "/",
     "PYTHONUNBUFFERED": "1",
     "TMPDIR": "/tmp",  # noqa: S108
     "TZ": "UTC",

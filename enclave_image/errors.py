@@ -2,7 +2,7 @@
 
 ImageError                  has a stable code
 ├── ImageUnbuildable        image-unbuildable   something that belongs into the image is not on this machine
-├── ImageInvalid            image-invalid       the directory holds no image, or one with what no image may hold
+├── ImageInvalid            image-invalid       no image there, or one with what no image may hold
 └── OcclumRefuses           occlum-refuses      the image or its configuration would not start under Occlum
 """
 

@@ -59,7 +59,7 @@ def _ldd(programs: list[str]) -> str:
         [ldd, *programs],
         capture_output=True,
         text=True,
-        check=False,
+        check=False,  # It fails if one of many is no dynamic program.
         timeout=_LDD_TIMEOUT_S,
         env={"LC_ALL": "C"},
     )

@@ -1,4 +1,4 @@
-"""What is left out of the image: all that no role imports. Less code is less to trust, to measure and to load.
+"""What is left out of the image: all that no role imports. Less code is less to trust and to measure.
 
 `tests/image` starts every role from the image alone, so that what is missing is missed there.
 """
@@ -19,7 +19,7 @@ UNUSED_DISTRIBUTIONS = frozenset(
         "pycparser",
     }
 )
-"""Declared by what we depend on, imported by nothing that runs in an enclave. No torch, no pip, no compiler."""
+"""Declared by what we depend on, imported by nothing that runs in an enclave."""
 
 UNUSED_STDLIB = frozenset(
     {
@@ -106,7 +106,7 @@ _UNUSED_IN_PACKAGES = frozenset(
         "wasm_sandbox/kit",
     }
 )
-"""Files and folders of site-packages: front ends for other frameworks, converters, and our operators' tools."""
+"""Files and folders of site-packages: front ends of other frameworks, converters, our operators' tools."""
 
 _KEPT_METADATA = frozenset({"METADATA"})
 """Of a distribution's .dist-info: its version. RECORD and others name how it was installed, and licences are

@@ -1,0 +1,223 @@
+"""The launcher that needs nothing else: enclaves as confined processes of this machine, on a software TEE.
+
+The confinement (`api.launchers.bubblewrap`) keeps an enclave from the host. Nothing here keeps the host from
+an enclave: that is what a TEE is for, and the software one protects nothing.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from api.launchers import enter
+from api.launchers.bubblewrap import (
+    GATEWAY_SOCKET,
+    LAUNCH_FILE,
+    QUOTING_SOCKET,
+    Confinement,
+    enclave_arguments,
+    find_bubblewrap,
+)
+from api.launchers.errors import EnclaveNotStarted
+from api.launchers.launcher import LaunchOrder
+from api.launchers.local_enclave import LocalEnclave, read_process_id
+from api.launchers.namespaces import JobNamespaces
+from api.launchers.output import prune_logs
+from api.settings import MAX_UNIX_SOCKET_PATH, Settings
+from api.software_tee.quote import EnclaveIdentity
+from api.software_tee.service import serve
+from api.software_tee.tee import SoftwareTee
+from enclave_image.manifest import ROOT, ImageManifest
+from enclave_image.measurement import examine
+from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """What can be told to the local launcher."""
+
+    image: Path
+    """Image directory (`chiron image build`)."""
+    tmp_bytes: int = 2**30
+    """Memory that one enclave's /tmp may take."""
+
+
+class LocalLauncher:
+    """Starts enclaves of one image on this machine."""
+
+    def __init__(
+        self, settings: Settings, options: LocalOptions, bwrap: Path, tee: SoftwareTee, measurement: str
+    ) -> None:
+        self.measurement = measurement
+        self.tee = tee
+        self._settings = settings
+        self._options = options
+        self._bwrap = bwrap
+        self._numbers = itertools.count(1)
+        self._namespaces: dict[str, asyncio.Task[JobNamespaces]] = {}
+        self._enclaves: dict[str, set[LocalEnclave]] = {}
+        self._sockets = _fresh_folder(settings.state_dir / "run")
+        self._logs = _private_folder(settings.state_dir / "logs")
+
+    @classmethod
+    async def open(cls, settings: Settings, options: LocalOptions) -> Self:
+        """A launcher that has shown that it can confine a process here.
+
+        Raises:
+            BubblewrapMissing, ConfinementUnavailable: no enclave could be started on this machine.
+            ImageInvalid: there is no image in `options.image`.
+        """
+        _private_folder(settings.state_dir)
+        bwrap = find_bubblewrap()
+        manifest = await asyncio.to_thread(examine, options.image)
+        tee = await asyncio.to_thread(SoftwareTee.open, settings.state_dir / "tee", datetime.now(UTC))
+        trial = await JobNamespaces.create(bwrap, options.image / ROOT, manifest.entry_point[0])
+        trial.close()
+        return cls(settings, options, bwrap, tee, manifest.measurement)
+
+    async def launch(self, order: LaunchOrder) -> LocalEnclave:
+        """See `Launcher.launch`; what is quoted of the enclave is the image's measurement at this moment.
+
+        Raises:
+            ConfinementUnavailable, EnclaveNotStarted, ImageInvalid: and nothing of it is left.
+        """
+        manifest = await asyncio.to_thread(examine, self._options.image)
+        if manifest.measurement != self.measurement:
+            _LOG.warning("image changed", extra={"measurement": manifest.measurement, "job": order.job})
+        namespaces = await self._job_namespaces(order.job, manifest)
+        name = f"{order.role}-{order.index}-{next(self._numbers)}"
+        socket = self._sockets / name.rsplit("-", 1)[1]
+        identity = EnclaveIdentity(measurement=bytes.fromhex(manifest.measurement))
+        quoting = await serve(self.tee, socket, identity)
+        try:
+            socket.chmod(0o600)
+            process, process_id = await self._start(order, manifest, namespaces, socket)
+        except BaseException:
+            quoting.close()
+            socket.unlink(missing_ok=True)
+            raise
+        prune_logs(self._logs)
+        log = self._logs / f"{order.job[:12]}-{name}.log"
+        siblings = self._enclaves.setdefault(order.job, set())
+        enclave = LocalEnclave(name, process, process_id, quoting, socket, log)
+        siblings.add(enclave)
+        enclave.when_ended(siblings.discard)
+        return enclave
+
+    async def release(self, job: str) -> None:
+        """See `Launcher.release`."""
+        self._enclaves.pop(job, None)
+        task = self._namespaces.pop(job, None)
+        if task is not None:
+            # One that could not be made has been reported where it was needed.
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception() is None:
+                task.result().close()
+
+    async def close(self) -> None:
+        """See `Launcher.close`."""
+        left = [enclave for enclaves in self._enclaves.values() for enclave in enclaves]
+        await asyncio.gather(*(enclave.stop(0) for enclave in left))
+        for job in list(self._namespaces):
+            await self.release(job)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    async def _job_namespaces(self, job: str, manifest: ImageManifest) -> JobNamespaces:
+        """The job's, made once, even if several of its enclaves are launched at a time."""
+        if job not in self._namespaces:
+            make = JobNamespaces.create(self._bwrap, self._options.image / ROOT, manifest.entry_point[0])
+            self._namespaces[job] = asyncio.create_task(make)
+        task = self._namespaces[job]
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            self._namespaces.pop(job, None)
+            raise
+
+    async def _start(
+        self, order: LaunchOrder, manifest: ImageManifest, namespaces: JobNamespaces, socket: Path
+    ) -> tuple[asyncio.subprocess.Process, int]:
+        info, info_write = os.pipe()
+        launch_fd = _in_memory(_launch_spec(order).model_dump_json().encode())
+        try:
+            confinement = Confinement(
+                root=self._options.image / ROOT,
+                gateway_socket=self._settings.socket_path,
+                quoting_socket=socket,
+                launch_fd=launch_fd,
+                info_fd=info_write,
+                tmp_bytes=self._options.tmp_bytes,
+            )
+            arguments = enclave_arguments(confinement, manifest.entry_point)
+            process = await self._entered(namespaces, arguments, manifest, (launch_fd, info_write))
+        except BaseException:
+            os.close(info)
+            raise
+        finally:
+            os.close(info_write)
+            os.close(launch_fd)
+        return process, await read_process_id(process, info)
+
+    async def _entered(
+        self,
+        namespaces: JobNamespaces,
+        arguments: Sequence[str],
+        manifest: ImageManifest,
+        descriptors: tuple[int, ...],
+    ) -> asyncio.subprocess.Process:
+        joined = (namespaces.user, namespaces.network)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", enter.__file__, str(os.getpid()), *map(str, joined)),
+                *(str(self._bwrap), *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(*joined, *descriptors),
+                env={**manifest.environment, LAUNCH_VARIABLE: f"@{LAUNCH_FILE}"},
+            )
+        except OSError as error:
+            raise EnclaveNotStarted("the enclave's process could not be started") from error
+
+
+def _launch_spec(order: LaunchOrder) -> LaunchSpec:
+    return LaunchSpec(
+        role=order.role,
+        job=order.job,
+        index=order.index,
+        gateway=GatewayChannel(socket=GATEWAY_SOCKET, token=order.token),
+        platform=SoftwarePlatformSpec(socket=QUOTING_SOCKET),
+        spec=order.spec,
+    )
+
+
+def _in_memory(content: bytes) -> int:
+    """A descriptor of an anonymous file at its beginning: no argument, variable or file tells the token."""
+    descriptor = os.memfd_create("launch")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _private_folder(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _fresh_folder(folder: Path) -> Path:
+    """Sockets of an earlier process lead nowhere."""
+    longest = len(str(folder / "12345678").encode())
+    if longest > MAX_UNIX_SOCKET_PATH:
+        raise EnclaveNotStarted(f"state_dir is too long: sockets in it have paths of {longest} bytes")
+    shutil.rmtree(folder, ignore_errors=True)
+    return _private_folder(folder)

@@ -1,0 +1,35 @@
+"""What an enclave writes to its standard streams, kept in a bounded file of the state directory."""
+
+import asyncio
+import os
+from pathlib import Path
+
+MAX_LOG_BYTES = 2**20
+MAX_LOGS = 500
+"""Files kept; the oldest go first."""
+_PIECE_BYTES = 16 * 2**10
+_CUT = b"\n(cut here: an enclave's log is bounded)\n"
+
+
+async def keep_output(stream: asyncio.StreamReader, path: Path) -> None:
+    """Read `stream` to its end; its first `MAX_LOG_BYTES` go into `path`, which only we can read.
+
+    The rest is read and dropped, as a full pipe would stop the enclave.
+    """
+    room = MAX_LOG_BYTES
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: ASYNC230
+        while piece := await stream.read(_PIECE_BYTES):
+            if room <= 0:
+                continue
+            file.write(piece[:room])
+            room -= len(piece)
+            if room <= 0:
+                file.write(_CUT)
+            file.flush()
+
+
+def prune_logs(folder: Path) -> None:
+    """Remove the oldest logs, so that one more can be written."""
+    logs = sorted(folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
+    for log in logs[: max(0, len(logs) - MAX_LOGS + 1)]:
+        log.unlink(missing_ok=True)
