@@ -17,6 +17,9 @@ _HEAD = struct.Struct(f"<4sBB{MAX_PARTS}Q")
 HEAD_BYTES = _HEAD.size
 
 
+Buffer = bytes | bytearray
+
+
 class CodecError(Exception):
     """The bytes are not a frame within the bounds."""
 
@@ -41,7 +44,7 @@ class Frame:
     """One message."""
 
     kind: Kind
-    parts: tuple[bytes, ...]
+    parts: tuple[Buffer, ...]
 
 
 Bounds = Mapping[Kind, tuple[int, ...]]
@@ -59,7 +62,7 @@ def encode(frame: Frame) -> bytes:
     return b"".join((encode_head(frame.kind, [len(part) for part in frame.parts]), *frame.parts))
 
 
-def decode_head(head: bytes, bounds: Bounds) -> tuple[Kind, tuple[int, ...]]:
+def decode_head(head: Buffer, bounds: Bounds) -> tuple[Kind, tuple[int, ...]]:
     """Kind and part lengths of `HEAD_BYTES` bytes; raises `CodecError` on anything out of bounds."""
     if len(head) != HEAD_BYTES:
         raise CodecError("short head")
@@ -76,7 +79,7 @@ def decode_head(head: bytes, bounds: Bounds) -> tuple[Kind, tuple[int, ...]]:
     return Kind(number), tuple(lengths[:count])
 
 
-def read_frame(read_exactly: Callable[[int], bytes], bounds: Bounds) -> Frame:
+def read_frame(read_exactly: Callable[[int], Buffer], bounds: Bounds) -> Frame:
     """Read one frame; `read_exactly` raises on a short stream. Raises `CodecError`."""
     kind, lengths = decode_head(read_exactly(HEAD_BYTES), bounds)
     return Frame(kind, tuple(read_exactly(length) for length in lengths))

@@ -95,3 +95,23 @@ class BuildRequest(ContractModel):
     max_parameters: int = Field(ge=1)
     trial: int = Field(default=0, ge=0, le=63)
     trials: int = Field(default=1, ge=1, le=64)
+
+
+class TrialOutcome(StrEnum):
+    """How a trial went."""
+
+    TRAINED = "trained"
+    DIVERGED = "diverged"
+    REFUSED = "refused"
+
+
+class Trial(ContractModel):
+    """What `revise` is told of an earlier trial."""
+
+    number: int = Field(ge=0, le=63)
+    outcome: TrialOutcome
+    validation_loss: float
+    """Of the validation split at the end; NaN where there is none."""
+    validation_score: float
+    """Accuracy, or coefficient of determination: larger is better; NaN where there is none."""
+    recipe: str = Field(max_length=2**20)

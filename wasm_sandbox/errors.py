@@ -88,7 +88,8 @@ class CapabilityNotGranted(SandboxError):
 
     def __init__(self, capability: str) -> None:
         super().__init__(
-            Code.CAPABILITY_NOT_GRANTED, f"the builder needs `{capability}`, which the data owner did not grant"
+            Code.CAPABILITY_NOT_GRANTED,
+            f"the builder needs `{capability}`, which the data owner did not grant",
         )
         self.capability = capability
 

@@ -75,7 +75,7 @@ def signature(function: FuncType) -> str:
     return f"func({parameters}){result}"
 
 
-def _text(kind: Any, depth: int) -> str:  # noqa: PLR0911 - one line a kind of type
+def _text(kind: Any, depth: int) -> str:
     if depth > _DEEPEST:
         return "…"
     primitive = _PRIMITIVES.get(type(kind))
@@ -97,7 +97,7 @@ def _text(kind: Any, depth: int) -> str:  # noqa: PLR0911 - one line a kind of t
 
 
 def interface_functions(interface: ComponentInstanceType, engine: Any) -> dict[str, str] | None:
-    """Name and signature of an imported interface's functions; None if it holds more than functions and types."""
+    """Name and signature of an interface's functions; None if it holds more than functions and types."""
     functions = {}
     for name, extern in interface.exports(engine).items():
         item = extern.ty

@@ -1,0 +1,45 @@
+"""Compiling in a process of its own, where the compiler's time and memory are bounded and its faults end."""
+
+import signal
+
+from wasm_sandbox.answers import CompileReport, compile_bounds, failure_in, parse
+from wasm_sandbox.codec import Buffer, Frame, Kind
+from wasm_sandbox.engine import Backend
+from wasm_sandbox.errors import Code, SandboxError, failure
+from wasm_sandbox.limits import SandboxLimits
+from wasm_sandbox.process import Worker, WorkerGone
+from wasm_sandbox.terms import CompileTerms, dump
+
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGSYS})
+"""Signals of a fault in the compiler; any other end is that of a process without memory."""
+
+
+def compile_apart(
+    component: bytes, limits: SandboxLimits, backend: Backend, *, keep: bool
+) -> tuple[CompileReport, Buffer]:
+    """What the component asks for and exports, and, if it is to be kept, its compiled form.
+
+    Raises:
+        ComponentRefused: it is no builder of our world, or compiling it takes more than `limits`.
+        SandboxFailed: the process did not do its part.
+    """
+    if len(component) > limits.component_bytes:
+        raise failure(Code.COMPONENT_TOO_LARGE)
+    terms = CompileTerms(
+        backend.value, limits.stack_bytes, limits.parallel_compilation, limits.compile_memory_bytes, keep
+    )
+    try:
+        with Worker(limits.compile_seconds) as worker:
+            answer = worker.ask(Frame(Kind.COMPILE, (dump(terms), component)), compile_bounds(keep=keep))
+    except WorkerGone as gone:
+        if gone.signal_number in _FAULTS:
+            raise
+        raise failure(Code.COMPONENT_COMPILE_LIMIT) from None
+    except SandboxError as error:
+        if error.code != Code.SANDBOX_HUNG:
+            raise
+        raise failure(Code.COMPONENT_COMPILE_LIMIT) from None
+    failed = failure_in(answer)
+    if failed is not None:
+        raise failed.error()
+    return parse(CompileReport, answer.parts[0]), answer.parts[1]

@@ -1,0 +1,194 @@
+"""Compiling a component and running one of its exports: what the worker process does between its frames."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from wasmtime import Engine
+from wasmtime.component import Component, Instance, Linker
+
+from wasm_sandbox.capabilities import Host, record
+from wasm_sandbox.codec import Buffer
+from wasm_sandbox.engine import (
+    Backend,
+    WasmtimeError,
+    compile_component,
+    load_compiled,
+    make_engine,
+    make_store,
+)
+from wasm_sandbox.errors import Code, SandboxError, failure
+from wasm_sandbox.signatures import REVISE
+from wasm_sandbox.terms import CompileTerms, RunTerms
+from wasm_sandbox.world import check_granted, examine
+
+CORE_MODULE = b"\0asm\x01\0\0\0"
+MAX_DETAIL = 2_000
+"""Characters of what a component says about itself, that are passed on."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A builder of our world, and its compiled form."""
+
+    capabilities: tuple[str, ...]
+    revises: bool
+    module: bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a builder answered; `present` is False for a `revise` that had no better idea."""
+
+    present: bool
+    graph: bytes
+    recipe: bytes
+    fuel: int
+    """Instructions used, host calls included."""
+
+
+class _StoreLimits:
+    """The limits that arrived as JSON, as the engine reads them."""
+
+    fuel: int
+    memory_bytes: int
+    memories: int
+    table_elements: int
+    tables: int
+    instances: int
+
+    def __init__(self, limits: dict[str, int]) -> None:
+        self.__dict__.update(limits)
+
+
+def compile_builder(terms: CompileTerms, component: Buffer) -> Compiled:
+    """Compile and check against our world.
+
+    Raises:
+        ComponentRefused: the reason is its code.
+    """
+    if component[: len(CORE_MODULE)] == CORE_MODULE:
+        raise failure(Code.COMPONENT_IS_CORE_MODULE)
+    engine = make_engine(Backend(terms.backend), stack_bytes=terms.stack_bytes, parallel=terms.parallel)
+    try:
+        compiled = compile_component(engine, component)
+    except WasmtimeError as error:
+        raise failure(Code.COMPONENT_MALFORMED, _shown(str(error))) from None
+    capabilities, revises = examine(compiled, engine)
+    return Compiled(capabilities, revises, bytes(compiled.serialize()) if terms.keep else b"")
+
+
+class Run:
+    """One call of a builder's export, from a compiled component that our own compiler made."""
+
+    def __init__(self, terms: RunTerms, module: Buffer, statistics: Buffer, sample: Buffer) -> None:
+        """Load and check; no code of the builder runs.
+
+        Raises:
+            CapabilityNotGranted: it imports what `terms.granted` does not have.
+            ComponentRefused: it has no such export.
+        """
+        self._terms = terms
+        self._engine = make_engine(Backend(terms.backend), stack_bytes=terms.limits["stack_bytes"])
+        self._component: Component = load_compiled(self._engine, module)
+        self._capabilities, revises = examine(self._component, self._engine)
+        check_granted(self._capabilities, terms.granted)
+        if terms.call == REVISE and not revises:
+            raise failure(Code.COMPONENT_EXPORT_MISSING, "revise")
+        self.host = Host(terms, statistics, sample)
+
+    def answer(self) -> Plan:
+        """Instantiate and call.
+
+        Raises:
+            BuilderFailed: it trapped, broke a limit, or answered an error.
+            PlanRefused: its plan is larger than a plan may be.
+        """
+        limits = _StoreLimits(self._terms.limits)
+        store = make_store(self._engine, limits)
+        with _deadline(self._engine, self._terms.run_seconds):
+            with self._failures(returning=False):
+                linker = Linker(self._engine)
+                self.host.link(linker, self._capabilities)
+                instance = linker.instantiate(store, self._component)
+            with self._failures(returning=True):
+                value = self._call(instance, store)
+        return self._plan(value, limits.fuel - store.get_fuel())
+
+    def _call(self, instance: Instance, store: Any) -> Any:
+        function = instance.get_func(store, self._terms.call)
+        if function is None:
+            raise failure(Code.COMPONENT_EXPORT_MISSING, self._terms.call)
+        arguments: list[Any] = [record(self._terms.request)]
+        if self._terms.call == REVISE:
+            arguments.append([record(trial) for trial in self._terms.history])
+        return function(store, *arguments)
+
+    def _plan(self, value: Any, fuel: int) -> Plan:
+        if isinstance(value, str):
+            raise failure(Code.BUILDER_REFUSED_REQUEST, _shown(value))
+        if value is None:
+            return Plan(False, b"", b"", fuel)
+        recipe = value.recipe.encode()
+        limits = self._terms.limits
+        if len(value.graph) > limits["graph_bytes"] or len(recipe) > limits["recipe_bytes"]:
+            raise failure(Code.PLAN_TOO_LARGE)
+        return Plan(True, value.graph, recipe, fuel)
+
+    @contextmanager
+    def _failures(self, *, returning: bool) -> Iterator[None]:
+        try:
+            yield
+        except (WasmtimeError, SandboxError) as error:
+            if self.host.failure is not None:
+                raise self.host.failure from None
+            if isinstance(error, SandboxError):
+                raise
+            text = str(error)
+            raise failure(classify(text, returning=returning), _shown(text)) from None
+
+
+@contextmanager
+def _deadline(engine: Engine, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, engine.increment_epoch)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+_TRAPS = {
+    "all fuel consumed by WebAssembly": Code.BUILDER_OUT_OF_FUEL,
+    "interrupt": Code.BUILDER_DEADLINE,
+    "call stack exhausted": Code.BUILDER_STACK_OVERFLOW,
+}
+_LIMITS = re.compile(
+    r"exceeds (memory|table) limits|resource limit exceeded|out of memory|failed to allocate"
+)
+_HOST_CALL_FUEL = "fuel allocated for hostcalls has been exhausted"
+
+
+def classify(text: str, *, returning: bool) -> Code:
+    """The code of an engine error, by its last line; what comes before may hold the builder's own names.
+
+    `returning`: a value that is too large to cross is the plan, rather than an argument.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = re.sub(r"^\d+: ", "", lines[-1]) if lines else ""
+    if last.startswith("wasm trap: "):
+        return _TRAPS.get(last.removeprefix("wasm trap: "), Code.BUILDER_TRAPPED)
+    if _LIMITS.search(last):
+        return Code.BUILDER_OUT_OF_MEMORY
+    if _HOST_CALL_FUEL in last:
+        alone = len(lines) == 1
+        return Code.PLAN_TOO_LARGE if returning and alone else Code.BUILDER_OUT_OF_FUEL
+    return Code.BUILDER_INVALID_VALUE
+
+
+def _shown(text: str) -> str:
+    return text[:MAX_DETAIL]

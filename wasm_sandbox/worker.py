@@ -1,0 +1,110 @@
+"""The sandbox's worker process: `python -m wasm_sandbox.worker`, one frame in, one frame out, the end.
+
+It is started by `wasm_sandbox.process` with an environment of its own and never sees a key. Its order:
+1. close every descriptor but the two pipes, 2. read the frame, 3. give up what computing does not need
+(`wasm_sandbox.confinement`), and only then 4. let the compiler or the engine look at what is hostile.
+No pydantic and no NumPy are imported here: they would take longer than the builder.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from wasm_sandbox.codec import Bounds, Frame, Kind, encode_head, read_frame
+from wasm_sandbox.confinement import Confinement, confine
+from wasm_sandbox.confinement.resources import close_inherited
+from wasm_sandbox.engine import Backend
+from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.execution import Run, compile_builder
+from wasm_sandbox.terms import load_compile, load_run
+
+_INPUT, _OUTPUT = 0, 1
+_PART = 1 << 20
+_MIB = 1 << 20
+_HEADROOM_BYTES = 192 * _MIB
+"""Address space for the interpreter, the engine and the values that cross."""
+_ANY = 1 << 34
+_BOUNDS: Bounds = {Kind.COMPILE: (_ANY, _ANY), Kind.RUN: (_ANY, _ANY, _ANY, _ANY)}
+"""Our own sandbox is at the other end: it has checked what it sends."""
+
+
+def main() -> None:
+    """Answer one frame."""
+    close_inherited()
+    frame = read_frame(_read, _BOUNDS)
+    answer = {Kind.COMPILE: _compile, Kind.RUN: _run}[frame.kind]
+    _write(answer(frame))
+
+
+def _compile(frame: Frame) -> Frame:
+    terms = load_compile(frame.parts[0])
+    confinement = confine(memory_bytes=terms.memory_bytes, executable_memory=_executable(terms.backend))
+    try:
+        compiled = compile_builder(terms, frame.parts[1])
+    except SandboxError as error:
+        return _failed(error, confinement)
+    report = {
+        "capabilities": compiled.capabilities,
+        "revises": compiled.revises,
+        "confinement": asdict(confinement),
+    }
+    return Frame(Kind.COMPILED, (_json(report), compiled.module))
+
+
+def _run(frame: Frame) -> Frame:
+    part, module, statistics, sample = frame.parts
+    terms = load_run(part)
+    memory = len(module) + terms.limits["memory_bytes"] * terms.limits["memories"] + _HEADROOM_BYTES
+    confinement = confine(memory_bytes=memory, executable_memory=_executable(terms.backend))
+    run: Run | None = None
+    try:
+        run = Run(terms, module, statistics, sample)
+        plan = run.answer()
+    except SandboxError as error:
+        return _failed(error, confinement, run)
+    report = {"present": plan.present, "fuel": plan.fuel, **_logged(run), "confinement": asdict(confinement)}
+    return Frame(Kind.ANSWERED, (_json(report), plan.graph, plan.recipe))
+
+
+def _failed(error: SandboxError, confinement: Confinement, run: Run | None = None) -> Frame:
+    failure = {"code": error.code, "detail": error.detail, **_logged(run), "confinement": asdict(confinement)}
+    return Frame(Kind.FAILED, (_json(failure),))
+
+
+def _logged(run: Run | None) -> dict[str, Any]:
+    return (
+        {"log_lines": 0, "log": []} if run is None else {"log_lines": run.host.log_lines, "log": run.host.log}
+    )
+
+
+def _executable(backend: str) -> bool:
+    return Backend(backend) is Backend.CRANELIFT
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _read(count: int) -> bytearray:
+    content = bytearray(count)
+    view = memoryview(content)
+    while view:
+        taken = os.readv(_INPUT, [view[:_PART]])
+        if not taken:
+            raise SystemExit(1)
+        view = view[taken:]
+    return content
+
+
+def _write(frame: Frame) -> None:
+    for part in (encode_head(frame.kind, [len(part) for part in frame.parts]), *frame.parts):
+        view = memoryview(part)
+        while view:
+            view = view[os.write(_OUTPUT, view[:_PART]) :]
+
+
+if __name__ == "__main__":
+    main()
+    # Nothing is left to tidy, and the interpreter's own end would make system calls that are gone.
+    os._exit(0)
