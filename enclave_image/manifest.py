@@ -81,3 +81,8 @@ class ImageManifest(WireModel):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.entries if isinstance(entry, File))
+
+    @property
+    def files(self) -> int:
+        """How many there are."""
+        return sum(isinstance(entry, File) for entry in self.entries)

@@ -25,7 +25,7 @@ from api.launchers.bubblewrap import (
     enclave_arguments,
     find_bubblewrap,
 )
-from api.launchers.errors import EnclaveNotStarted
+from api.launchers.errors import EnclaveNotStarted, LauncherError
 from api.launchers.launcher import LaunchOrder
 from api.launchers.local_enclave import LocalEnclave, read_process_id
 from api.launchers.namespaces import JobNamespaces
@@ -65,8 +65,8 @@ class LocalLauncher:
         self._numbers = itertools.count(1)
         self._namespaces: dict[str, asyncio.Task[JobNamespaces]] = {}
         self._enclaves: dict[str, set[LocalEnclave]] = {}
-        self._sockets = _fresh_folder(settings.state_dir / "run")
-        self._logs = _private_folder(settings.state_dir / "logs")
+        self._sockets = settings.state_dir / "run"
+        self._logs = settings.state_dir / "logs"
 
     @classmethod
     async def open(cls, settings: Settings, options: LocalOptions) -> Self:
@@ -74,8 +74,12 @@ class LocalLauncher:
 
         Raises:
             BubblewrapMissing, ConfinementUnavailable: no enclave could be started on this machine.
+            LauncherError: the state directory's path is too long for sockets.
             ImageInvalid: there is no image in `options.image`.
         """
+        longest = len(str(settings.state_dir / "run/12345678").encode())
+        if longest > MAX_UNIX_SOCKET_PATH:
+            raise LauncherError(f"state_dir is too long: sockets in it have paths of {longest} bytes")
         _private_folder(settings.state_dir)
         bwrap = find_bubblewrap()
         manifest = await asyncio.to_thread(examine, options.image)
@@ -94,8 +98,11 @@ class LocalLauncher:
         if manifest.measurement != self.measurement:
             _LOG.warning("image changed", extra={"measurement": manifest.measurement, "job": order.job})
         namespaces = await self._job_namespaces(order.job, manifest)
-        name = f"{order.role}-{order.index}-{next(self._numbers)}"
-        socket = self._sockets / name.rsplit("-", 1)[1]
+        number = next(self._numbers)
+        name = f"{order.role}-{order.index}-{number}"
+        socket = _private_folder(self._sockets) / str(number)
+        # An earlier process may have left one, which leads nowhere.
+        socket.unlink(missing_ok=True)
         identity = EnclaveIdentity(measurement=bytes.fromhex(manifest.measurement))
         quoting = await serve(self.tee, socket, identity)
         try:
@@ -105,7 +112,7 @@ class LocalLauncher:
             quoting.close()
             socket.unlink(missing_ok=True)
             raise
-        prune_logs(self._logs)
+        prune_logs(_private_folder(self._logs))
         log = self._logs / f"{order.job[:12]}-{name}.log"
         siblings = self._enclaves.setdefault(order.job, set())
         enclave = LocalEnclave(name, process, process_id, quoting, socket, log)
@@ -212,12 +219,3 @@ def _in_memory(content: bytes) -> int:
 def _private_folder(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def _fresh_folder(folder: Path) -> Path:
-    """Sockets of an earlier process lead nowhere."""
-    longest = len(str(folder / "12345678").encode())
-    if longest > MAX_UNIX_SOCKET_PATH:
-        raise EnclaveNotStarted(f"state_dir is too long: sockets in it have paths of {longest} bytes")
-    shutil.rmtree(folder, ignore_errors=True)
-    return _private_folder(folder)

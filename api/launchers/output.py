@@ -17,7 +17,7 @@ async def keep_output(stream: asyncio.StreamReader, path: Path) -> None:
     The rest is read and dropped, as a full pipe would stop the enclave.
     """
     room = MAX_LOG_BYTES
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: ASYNC230
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         while piece := await stream.read(_PIECE_BYTES):
             if room <= 0:
                 continue

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import typer
 
-from chiron.cli import attest, builder, data, job, keys
+from chiron.cli import attest, builder, data, image, job, keys
 from chiron.cli.doctor import doctor_command
 from chiron.cli.output import fail
 from chiron.cli.predict import predict_command
+from chiron.cli.serve import serve_command
 from chiron.cli.train import train_command
 from chiron.errors import EvidenceRejected
 
@@ -30,12 +31,14 @@ _GROUPS = {
     "job": job.app,
     "attest": attest.app,
     "builder": builder.app,
+    "image": image.app,
     "keys": keys.app,
 }
 for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
 app.command("train")(train_command)
 app.command("predict")(predict_command)
+app.command("serve")(serve_command)
 app.command("doctor")(doctor_command)
 
 
