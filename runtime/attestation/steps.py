@@ -17,9 +17,11 @@ class Step(StrEnum):
     TCB_STATUS = "tcb-status"
     ATTRIBUTES = "attributes"
     MEASUREMENT = "measurement"
+    TRANSPARENCY = "transparency"
     CLAIMS = "claims"
     NONCE = "nonce"
     ROLE_AND_JOB = "role-and-job"
+    KEY_BINDING = "key-binding"
 
     @property
     def number(self) -> int:
@@ -27,7 +29,7 @@ class Step(StrEnum):
         return list(Step).index(self) + 1
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]  # a step's value is never put in title case
         """What the step establishes, for people."""
         return _TITLES[self]
 
@@ -43,9 +45,11 @@ _TITLES = {
     Step.TCB_STATUS: "the platform's patch level is one the policy accepts",
     Step.ATTRIBUTES: "the enclave is not a debug enclave",
     Step.MEASUREMENT: "the enclave runs code the policy accepts",
-    Step.CLAIMS: "the quote binds exactly these claims and keys",
+    Step.TRANSPARENCY: "that code is in the transparency log, where the policy demands it",
+    Step.CLAIMS: "the quote binds exactly these claims",
     Step.NONCE: "the evidence is fresh: it carries our nonce",
     Step.ROLE_AND_JOB: "it is the role and job we asked for",
+    Step.KEY_BINDING: "it binds the keys that we are about to use",
 }
 
 

@@ -12,6 +12,7 @@ OUTCOME = Label(b"chiron/v1/outcome")
 DATASET = Label(b"chiron/v1/dataset")
 MODEL = Label(b"chiron/v1/model")
 CHECKPOINT = Label(b"chiron/v1/checkpoint")
+LOG_HEAD = Label(b"chiron/v1/log-head")
 BUDGET = Label(b"chiron/v1/query-budget")
 
 

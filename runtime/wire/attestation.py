@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from runtime.wire.encoding import Base64, Digest, Identifier, WireModel, canonical_json
+from runtime.wire.transparency import TransparencyPolicy
 
 MAX_QUOTE_BYTES = 32 * 1024
 MAX_COLLATERAL_BYTES = 256 * 1024
@@ -29,6 +30,8 @@ _KEYS_OF_ROLE = {
     Role.TRAINER: {"tls_public_key_sha256"},
     Role.PREDICTOR: {"hpke_public_key"},
 }
+_RA_TLS_ROLES = frozenset({Role.PARAMETER_SERVER, Role.PREDICTOR})
+"""May also bind the TLS key that they serve with: their certificates then carry the evidence (RA-TLS)."""
 
 
 class Claims(WireModel):
@@ -42,7 +45,7 @@ class Claims(WireModel):
     tls_ca_sha256: Digest | None = None
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None
-    """Trainer: digest of the DER SubjectPublicKeyInfo it asks a certificate for."""
+    """Digest of a DER SubjectPublicKeyInfo. Trainer: of the key it asks a certificate for; others: RA-TLS."""
     nonce: Nonce
 
     @model_validator(mode="after")
@@ -52,6 +55,8 @@ class Claims(WireModel):
             for name in ("hpke_public_key", "tls_ca_sha256", "tls_public_key_sha256")
             if getattr(self, name) is not None
         }
+        if self.role in _RA_TLS_ROLES:
+            bound.discard("tls_public_key_sha256")
         if bound != _KEYS_OF_ROLE[self.role]:
             raise ValueError(f"a {self.role} must bind exactly {sorted(_KEYS_OF_ROLE[self.role])}")
         return self
@@ -112,7 +117,14 @@ class AttestationPolicy(WireModel):
         None
     )
     """Security advisories that may be open on the platform; None accepts any that the TCB status allows."""
-    allow_debug: bool = False
+    grace_days: int = Field(default=0, ge=0, le=730)
+    """A TCB level that is out of date is forgiven until this long after the level's date."""
+    minimum_tcb_evaluation: int = Field(default=0, ge=0)
+    """Least `tcbEvaluationDataNumber` of TCB info and QE identity: refuses older ones, though in date."""
+    allow_debug: Literal[False] = False
+    """Written out for readers: a debug enclave's memory is the host's, so no policy can accept one."""
+    transparency: TransparencyPolicy | None = None
+    """Demands that the measurement is in this transparency log."""
 
     @model_validator(mode="after")
     def _names_an_enclave(self) -> Self:

@@ -1,0 +1,182 @@
+"""Certificate chains and revocation lists: steps 3 and 4.
+
+Intel SGX PCK Certificate and CRL Profile Specification, rev. 1.5. Every chain is leaf first and ends in the
+pinned root itself, byte for byte: a root that merely has the right name or key is not enough.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from runtime.attestation.record import StepFailed
+from runtime.wire.attestation import Collateral
+
+MAX_CHAIN = 3
+_PARSE_ERRORS = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+
+
+@dataclass(frozen=True)
+class Chains:
+    """The three chains that verification walks, each leaf first."""
+
+    pck: tuple[x509.Certificate, ...]
+    """PCK certificate, platform (or processor) CA, root."""
+    tcb_info: tuple[x509.Certificate, ...]
+    """TCB signing, root."""
+    qe_identity: tuple[x509.Certificate, ...]
+    """TCB signing, root."""
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The pinned root."""
+        return self.pck[-1]
+
+
+def check_chains(collateral: Collateral, quoted_pck_chain: bytes | None, root: bytes, at: datetime) -> Chains:
+    """Step 3: every chain leads to the pinned root (DER) and is in date.
+
+    Raises:
+        StepFailed: one does not; the message names it.
+    """
+    pck = _pck_chain(collateral, quoted_pck_chain)
+    crl_issuer = parse_chain("PCK CRL issuer", collateral.pck_crl_issuer_chain)
+    chains = Chains(
+        pck=pck,
+        tcb_info=parse_chain("TCB info issuer", collateral.tcb_info_issuer_chain),
+        qe_identity=parse_chain("QE identity issuer", collateral.qe_identity_issuer_chain),
+    )
+    check_chain("PCK", pck, root, at, length=3)
+    check_chain("TCB info issuer", chains.tcb_info, root, at, length=2)
+    check_chain("QE identity issuer", chains.qe_identity, root, at, length=2)
+    if crl_issuer != pck[1:]:
+        raise StepFailed("the PCK CRL's issuer is not the PCK certificate's")
+    return chains
+
+
+def parse_chain(name: str, pem: str | bytes) -> tuple[x509.Certificate, ...]:
+    """Certificates of a PEM text, in its order.
+
+    Raises:
+        StepFailed: it holds none, too many, or a malformed one.
+    """
+    raw = pem.encode() if isinstance(pem, str) else pem
+    try:
+        chain = tuple(x509.load_pem_x509_certificates(raw))
+    except _PARSE_ERRORS as error:
+        raise StepFailed(f"the {name} chain cannot be read") from error
+    if len(chain) > MAX_CHAIN:
+        raise StepFailed(f"the {name} chain holds {len(chain)} certificates")
+    return chain
+
+
+def _pck_chain(collateral: Collateral, quoted: bytes | None) -> tuple[x509.Certificate, ...]:
+    """The quote's chain; where the collateral has one too, they must agree, as only one is looked at."""
+    chains = []
+    if quoted is not None:
+        chains.append(parse_chain("PCK", quoted.rstrip(b"\0")))
+    if collateral.pck_certificate_chain is not None:
+        chains.append(parse_chain("PCK", collateral.pck_certificate_chain))
+    if not chains:
+        raise StepFailed("neither quote nor collateral holds a PCK certificate")
+    if chains[0] != chains[-1]:
+        raise StepFailed("quote and collateral hold different PCK certificates")
+    return chains[0]
+
+
+def check_chain(
+    name: str, chain: Sequence[x509.Certificate], root: bytes, at: datetime, *, length: int
+) -> None:
+    """That `chain` (leaf first) has this length, ends in `root` (DER), is signed and in date throughout.
+
+    Raises:
+        StepFailed: it does not.
+    """
+    if len(chain) != length:
+        raise StepFailed(f"the {name} chain holds {len(chain)} certificates, not {length}")
+    if chain[-1].public_bytes(Encoding.DER) != root:
+        raise StepFailed(f"the {name} chain ends in another root than the pinned one")
+    for certificate, issuer in zip(chain, (*chain[1:], chain[-1]), strict=True):
+        subject = certificate.subject.rfc4514_string()
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
+            raise StepFailed(f"{subject} is not signed by the next of the {name} chain") from error
+        if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+            raise StepFailed(f"{subject} is out of date at {at:%Y-%m-%d}")
+        _check_p256(certificate)
+    for authority in chain[1:]:
+        _check_may_issue(authority)
+
+
+def _check_may_issue(certificate: x509.Certificate) -> None:
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, *_PARSE_ERRORS) as error:
+        raise StepFailed(f"{certificate.subject.rfc4514_string()} is no authority") from error
+    if not constraints.ca or not usage.key_cert_sign:
+        raise StepFailed(f"{certificate.subject.rfc4514_string()} is no authority")
+
+
+def _check_p256(certificate: x509.Certificate) -> None:
+    try:
+        key = certificate.public_key()
+        hashed = certificate.signature_hash_algorithm
+    except (*_PARSE_ERRORS, x509.InvalidVersion) as error:
+        raise StepFailed("a certificate's key cannot be read") from error
+    p256 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+    if not p256 or not isinstance(hashed, hashes.SHA256):
+        raise StepFailed(f"{certificate.subject.rfc4514_string()} is not ECDSA P-256 with SHA-256")
+
+
+def check_revocation(collateral: Collateral, chains: Chains, at: datetime) -> str:
+    """Step 4: both lists are signed by their issuers and current, and name none of the certificates.
+
+    Returns what was compared.
+
+    Raises:
+        StepFailed: with which list or certificate.
+    """
+    root_list = _current_list("root", collateral.root_ca_crl, chains.root, at)
+    pck_list = _current_list("PCK", collateral.pck_crl, chains.pck[1], at)
+    for certificate in (*chains.pck[1:], *chains.tcb_info, *chains.qe_identity):
+        _check_not_revoked(root_list, certificate)
+    _check_not_revoked(pck_list, chains.pck[0])
+    soonest = min(_next_update("root", root_list), _next_update("PCK", pck_list))
+    count = len(root_list) + len(pck_list)
+    return f"root and PCK lists, {count} entries, current until {soonest:%Y-%m-%d}"
+
+
+def _current_list(
+    name: str, encoded: str, issuer: x509.Certificate, at: datetime
+) -> x509.CertificateRevocationList:
+    try:
+        crl = x509.load_der_x509_crl(bytes.fromhex(encoded))
+        signed = crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+        list(crl)  # every entry must parse
+    except (*_PARSE_ERRORS, TypeError) as error:
+        raise StepFailed(f"the {name} revocation list cannot be read") from error
+    if crl.issuer != issuer.subject or not signed:
+        raise StepFailed(f"the {name} revocation list is not signed by its issuer")
+    if at < crl.last_update_utc:
+        raise StepFailed(f"the {name} revocation list is of the future")
+    if at > _next_update(name, crl):
+        raise StepFailed(f"the {name} revocation list expired on {_next_update(name, crl):%Y-%m-%d}")
+    return crl
+
+
+def _next_update(name: str, crl: x509.CertificateRevocationList) -> datetime:
+    if crl.next_update_utc is None:
+        raise StepFailed(f"the {name} revocation list never expires")
+    return crl.next_update_utc
+
+
+def _check_not_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> None:
+    if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+        raise StepFailed(f"{certificate.subject.rfc4514_string()} is revoked")

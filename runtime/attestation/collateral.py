@@ -1,0 +1,147 @@
+"""TCB info and quoting-enclave identity: steps 5 and 6 (Intel PCS API v4: tcb info v3, identity v2)."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+import dcap_qvl
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from runtime.attestation.quote import Report
+from runtime.attestation.record import StepFailed
+from runtime.attestation.signatures import certificate_key, check_signature
+from runtime.wire.attestation import TcbStatus
+
+
+def _hexadecimal(length: int) -> StringConstraints:
+    return StringConstraints(pattern=rf"^[0-9A-Fa-f]{{{2 * length}}}$")
+
+
+class _Signed(BaseModel):
+    """Intel may add fields without a new version: unknown ones are ignored, as they are signed anyway."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Component(_Signed):
+    """One SVN component of a TCB level."""
+
+    svn: int = Field(ge=0, le=255)
+
+
+class PlatformSvns(_Signed):
+    """The SVNs that a platform must reach for a level."""
+
+    components: tuple[Component, ...] = Field(alias="sgxtcbcomponents", min_length=16, max_length=16)
+    pce: int = Field(alias="pcesvn", ge=0, le=65_535)
+
+
+class QeSvn(_Signed):
+    """The SVN that a quoting enclave must reach for a level."""
+
+    svn: int = Field(alias="isvsvn", ge=0, le=65_535)
+
+
+class _Level(_Signed):
+    date: AwareDatetime = Field(alias="tcbDate")
+    status: TcbStatus = Field(alias="tcbStatus")
+    advisories: tuple[str, ...] = Field(default=(), alias="advisoryIDs", max_length=256)
+
+
+class PlatformLevel(_Level):
+    """One row of a TCB info."""
+
+    tcb: PlatformSvns
+
+
+class QeLevel(_Level):
+    """One row of a QE identity."""
+
+    tcb: QeSvn
+
+
+class _Dated(_Signed):
+    issued: AwareDatetime = Field(alias="issueDate")
+    next_update: AwareDatetime = Field(alias="nextUpdate")
+    evaluation: int = Field(alias="tcbEvaluationDataNumber", ge=0)
+
+
+class TcbInfo(_Dated):
+    """What patch levels of one processor family are worth."""
+
+    id: Literal["SGX"]
+    version: Literal[3]
+    fmspc: Annotated[str, _hexadecimal(6)]
+    pce_id: Annotated[str, Field(alias="pceId"), _hexadecimal(2)]
+    levels: tuple[PlatformLevel, ...] = Field(alias="tcbLevels", min_length=1, max_length=256)
+
+
+class QeIdentity(_Dated):
+    """What a genuine quoting enclave looks like."""
+
+    id: Literal["QE"]
+    version: Literal[2]
+    misc_select: Annotated[str, Field(alias="miscselect"), _hexadecimal(4)]
+    misc_select_mask: Annotated[str, Field(alias="miscselectMask"), _hexadecimal(4)]
+    attributes: Annotated[str, _hexadecimal(16)]
+    attributes_mask: Annotated[str, Field(alias="attributesMask"), _hexadecimal(16)]
+    signer: Annotated[str, Field(alias="mrsigner"), _hexadecimal(32)]
+    product_id: int = Field(alias="isvprodid", ge=0, le=65_535)
+    levels: tuple[QeLevel, ...] = Field(alias="tcbLevels", min_length=1, max_length=256)
+
+
+_Statement = TypeVar("_Statement", TcbInfo, QeIdentity)
+
+
+def check_statement(
+    model: type[_Statement], name: str, raw: str, signature: str, signer: x509.Certificate, at: datetime
+) -> _Statement:
+    """The signature, form and dates of a TCB info or QE identity.
+
+    Raises:
+        StepFailed: one does not hold.
+    """
+    try:
+        check_signature(name, certificate_key(signer), bytes.fromhex(signature), raw.encode())
+        statement = model.model_validate_json(raw)
+    except (ValidationError, ValueError) as error:
+        raise StepFailed(f"the {name} cannot be read") from error
+    if at < statement.issued:
+        raise StepFailed(f"the {name} is of the future")
+    if at > statement.next_update:
+        raise StepFailed(f"the {name} expired on {statement.next_update:%Y-%m-%d}")
+    return statement
+
+
+def check_same_platform(info: TcbInfo, pck: x509.Certificate) -> "dcap_qvl.PckExtension":
+    """That the TCB info speaks of the processor family and PCE in the PCK certificate; returns its facts.
+
+    Raises:
+        StepFailed: it does not, or the certificate names none.
+    """
+    try:
+        facts = dcap_qvl.parse_pck_extension_from_pem(pck.public_bytes(Encoding.PEM))
+    except ValueError as error:
+        raise StepFailed("the PCK certificate's SGX extension cannot be read") from error
+    if bytes(facts.fmspc) != bytes.fromhex(info.fmspc) or bytes(facts.pce_id) != bytes.fromhex(info.pce_id):
+        raise StepFailed(f"the TCB info is of FMSPC {info.fmspc}, the processor of {facts.fmspc.hex()}")
+    return facts
+
+
+def check_quoting_enclave(identity: QeIdentity, report: Report) -> None:
+    """That the report is of the enclave that the identity describes.
+
+    Raises:
+        StepFailed: with what differs.
+    """
+    if report.signer != bytes.fromhex(identity.signer) or report.product_id != identity.product_id:
+        raise StepFailed(f"the quoting enclave is signed by {report.signer.hex()}")
+    mask = int.from_bytes(bytes.fromhex(identity.misc_select_mask), "little")
+    expected = int.from_bytes(bytes.fromhex(identity.misc_select), "little")
+    if report.misc_select & mask != expected & mask:
+        raise StepFailed("the quoting enclave's MISCSELECT differs")
+    masks = bytes.fromhex(identity.attributes_mask)
+    wanted = bytes.fromhex(identity.attributes)
+    if any((a ^ b) & m for a, b, m in zip(report.attributes, wanted, masks, strict=True)) or report.debug:
+        raise StepFailed("the quoting enclave's attributes differ")

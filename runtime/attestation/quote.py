@@ -1,0 +1,127 @@
+"""Taking a v3 ECDSA quote apart, strictly: every length must fit, and no byte may be left over.
+
+Intel SGX ECDSA QuoteLibReference, appendix A. Nothing here is verified; it only says what the bytes claim.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+HEADER_BYTES = 48
+REPORT_BYTES = 384
+SIGNED_BYTES = HEADER_BYTES + REPORT_BYTES
+PCK_CHAIN = 5
+"""Certification data type: the PCK certificate chain in PEM."""
+_HEADER = struct.Struct("<HHIHH16s20s")
+_REPORT = struct.Struct("<16sI28s16s32s32s32s96sHH60s64s")
+_FIXED_SIGNATURE = struct.Struct("<64s64s384s64sH")
+_DEBUG = 0x02
+
+
+class QuoteMalformed(ValueError):
+    """The bytes are not a quote. `runtime.attestation.verify` turns this into a refused step 1."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a quote says it is."""
+
+    version: int
+    key_type: int
+    tee_type: int
+    vendor: bytes
+
+    @classmethod
+    def parse(cls, quote: bytes) -> Self:
+        """The first 48 bytes of any DCAP quote.
+
+        Raises:
+            QuoteMalformed: it is shorter than a header, or of a version that nobody defined.
+        """
+        if len(quote) < HEADER_BYTES:
+            raise QuoteMalformed(f"{len(quote)} bytes are no quote")
+        version, key_type, tee_type, _, _, vendor, _ = _HEADER.unpack_from(quote)
+        if version not in (3, 4, 5):
+            raise QuoteMalformed(f"unknown quote version {version}")
+        return cls(version, key_type, tee_type, vendor)
+
+
+@dataclass(frozen=True)
+class Report:
+    """sgx_report_body_t: what the processor says of an enclave."""
+
+    raw: bytes
+    misc_select: int
+    attributes: bytes
+    """Flags (8 bytes) and XFRM (8 bytes), little-endian."""
+    measurement: bytes
+    signer: bytes
+    product_id: int
+    svn: int
+    report_data: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """From exactly 384 bytes."""
+        _, misc, _, attributes, measurement, _, signer, _, product, svn, _, data = _REPORT.unpack(raw)
+        return cls(raw, misc, attributes, measurement, signer, product, svn, data)
+
+    @property
+    def debug(self) -> bool:
+        """Whether the host can read the enclave's memory."""
+        return bool(self.attributes[0] & _DEBUG)
+
+
+@dataclass(frozen=True)
+class SgxQuote:
+    """Every part of a v3 quote."""
+
+    report: Report
+    signed: bytes
+    """Header and report: what the attestation key signs."""
+    signature: bytes
+    attestation_key: bytes
+    qe_report: Report
+    qe_signature: bytes
+    qe_auth_data: bytes
+    certification_type: int
+    certification_data: bytes
+
+    @classmethod
+    def parse(cls, quote: bytes) -> Self:
+        """Take a v3 quote apart.
+
+        Raises:
+            QuoteMalformed: a length does not fit, or bytes are left over.
+        """
+        body = _prefixed(quote, SIGNED_BYTES, 4)
+        if SIGNED_BYTES + 4 + len(body) != len(quote):
+            raise QuoteMalformed("bytes follow the signature data")
+        if len(body) < _FIXED_SIGNATURE.size:
+            raise QuoteMalformed("the signature data is cut off")
+        signature, key, qe_report, qe_signature, _ = _FIXED_SIGNATURE.unpack_from(body)
+        auth_data = _prefixed(body, _FIXED_SIGNATURE.size - 2, 2)
+        place = _FIXED_SIGNATURE.size + len(auth_data)
+        certification = _prefixed(body, place + 2, 4)
+        if place + 6 + len(certification) != len(body):
+            raise QuoteMalformed("bytes follow the certification data")
+        return cls(
+            report=Report.parse(quote[HEADER_BYTES:SIGNED_BYTES]),
+            signed=quote[:SIGNED_BYTES],
+            signature=signature,
+            attestation_key=key,
+            qe_report=Report.parse(qe_report),
+            qe_signature=qe_signature,
+            qe_auth_data=auth_data,
+            certification_type=int.from_bytes(body[place : place + 2], "little"),
+            certification_data=certification,
+        )
+
+
+def _prefixed(raw: bytes, place: int, prefix: int) -> bytes:
+    """The bytes at `place` whose length is written before them in `prefix` bytes, little-endian."""
+    start = place + prefix
+    length = int.from_bytes(raw[place:start], "little")
+    if len(raw) < start + length or len(raw) < start:
+        raise QuoteMalformed("a length exceeds the quote")
+    return raw[start : start + length]

@@ -1,0 +1,217 @@
+"""Steps 1 to 11 of verification: the quote by itself. `runtime.attestation.verify` lists them all."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from runtime.attestation.chains import Chains, check_chains, check_revocation, parse_chain
+from runtime.attestation.collateral import (
+    QeIdentity,
+    TcbInfo,
+    check_quoting_enclave,
+    check_same_platform,
+    check_statement,
+)
+from runtime.attestation.quote import PCK_CHAIN, Header, QuoteMalformed, Report, SgxQuote
+from runtime.attestation.record import Record, StepFailed
+from runtime.attestation.second_opinion import Opinion, second_opinion
+from runtime.attestation.signatures import check_quote_signatures
+from runtime.attestation.steps import Step, StepResult
+from runtime.attestation.tcb import TcbVerdict, check_accepted, match
+from runtime.transparency.proofs import LogRefused, check_inclusion
+from runtime.wire.attestation import AttestationPolicy, Collateral, TcbStatus
+
+INTEL_ROOT_DER = (files("runtime.attestation") / "intel_sgx_root_ca.der").read_bytes
+"""Reads Intel's SGX root CA certificate, which ships with the package."""
+INTEL_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+"""Whose quoting enclave made the quote; the only one that DCAP defines."""
+_KEY_TYPE_P256 = 2
+
+
+@dataclass(frozen=True)
+class VerifiedQuote:
+    """A quote that passed steps 1 to 11."""
+
+    measurement: str
+    signer: str
+    tcb_status: TcbStatus
+    advisories: tuple[str, ...]
+    report_data: bytes
+    steps: tuple[StepResult, ...]
+
+
+def verify_quote(
+    quote: bytes, collateral: Collateral, policy: AttestationPolicy, at: datetime
+) -> VerifiedQuote:
+    """Steps 1 to 11: a quote by itself, without claims.
+
+    Raises:
+        EvidenceRefused: as `verify`.
+    """
+    record = Record()
+    at = at.astimezone(UTC)
+    root = policy.software_root or INTEL_ROOT_DER()
+    parsed = _check_form(record, quote)
+    chains = _check_certificates(record, parsed, collateral, policy, at)
+    info, identity = _check_statements(record, parsed, collateral, chains, policy, at)
+    opinion = second_opinion(quote, collateral, root, at)
+    verdict = _check_signatures(record, parsed, chains, (info, identity), opinion)
+    with record.step(Step.TCB_STATUS) as told:
+        told.detail = check_accepted(_agreed(verdict, opinion), policy, at)
+    record.check(Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}")
+    _check_measurement(record, parsed.report, policy)
+    with record.step(Step.TRANSPARENCY) as told:
+        told.detail = _check_log(parsed.report.measurement.hex(), policy)
+    return VerifiedQuote(
+        measurement=opinion.measurement,
+        signer=opinion.signer,
+        tcb_status=opinion.status or TcbStatus.REVOKED,
+        advisories=opinion.advisories,
+        report_data=opinion.report_data,
+        steps=record.steps,
+    )
+
+
+def _check_form(record: Record, quote: bytes) -> SgxQuote:
+    """Steps 1 and 2."""
+    try:
+        header = Header.parse(quote)
+        parsed = SgxQuote.parse(quote) if header.version == 3 else None
+    except QuoteMalformed as error:
+        raise record.refuse(Step.PARSE, str(error)) from error
+    record.passed(Step.PARSE, f"version {header.version}, {len(quote)} bytes")
+    sgx = header.tee_type == 0 and header.key_type == _KEY_TYPE_P256 and header.vendor == INTEL_VENDOR
+    detail = f"version {header.version}, TEE type {header.tee_type:#x}, key type {header.key_type}"
+    if parsed is None or not sgx:
+        raise record.refuse(Step.TEE_TYPE, f"{detail}: only SGX with ECDSA P-256 (version 3, 0x0, 2) is")
+    record.passed(Step.TEE_TYPE, detail)
+    return parsed
+
+
+def _check_certificates(
+    record: Record, parsed: SgxQuote, collateral: Collateral, policy: AttestationPolicy, at: datetime
+) -> Chains:
+    """Steps 3 and 4."""
+    quoted = parsed.certification_data if parsed.certification_type == PCK_CHAIN else None
+    root = policy.software_root or INTEL_ROOT_DER()
+    with record.step(Step.CERTIFICATE_CHAIN) as told:
+        try:
+            chains = check_chains(collateral, quoted, root, at)
+        except StepFailed as error:
+            raise StepFailed(_told_of_software_root(str(error), collateral, policy)) from error
+        name = "a SOFTWARE root, given explicitly" if policy.software_root else "Intel's root"
+        told.detail = f"three chains to {name}, in date at {at:%Y-%m-%d %H:%M} UTC"
+    with record.step(Step.REVOCATION) as told:
+        told.detail = check_revocation(collateral, chains, at)
+    return chains
+
+
+def _told_of_software_root(detail: str, collateral: Collateral, policy: AttestationPolicy) -> str:
+    """Evidence that names itself a development TEE's gets a refusal that says what to do; only words."""
+    if policy.software_root is not None:
+        return detail
+    try:
+        names = [c.subject.rfc4514_string() for c in parse_chain("", collateral.tcb_info_issuer_chain)]
+    except StepFailed:
+        return detail
+    if not any("SOFTWARE TEE" in name for name in names):
+        return detail
+    return (
+        "this is a development TEE's evidence, which protects nothing; its root must be trusted explicitly "
+        "(--trust-software-root FILE)"
+    )
+
+
+def _check_statements(
+    record: Record,
+    parsed: SgxQuote,
+    collateral: Collateral,
+    chains: Chains,
+    policy: AttestationPolicy,
+    at: datetime,
+) -> tuple[TcbInfo, QeIdentity]:
+    """Steps 5 and 6."""
+    with record.step(Step.TCB_INFO) as told:
+        signature = collateral.tcb_info_signature
+        info = check_statement(TcbInfo, "TCB info", collateral.tcb_info, signature, chains.tcb_info[0], at)
+        check_same_platform(info, chains.pck[0])
+        told.detail = f"FMSPC {info.fmspc}, {_check_recent(info, policy)}"
+    with record.step(Step.QE_IDENTITY) as told:
+        signature = collateral.qe_identity_signature
+        identity = check_statement(
+            QeIdentity, "QE identity", collateral.qe_identity, signature, chains.qe_identity[0], at
+        )
+        check_quoting_enclave(identity, parsed.qe_report)
+        told.detail = f"signer {identity.signer[:16].lower()}…, {_check_recent(identity, policy)}"
+    return info, identity
+
+
+def _check_recent(statement: TcbInfo | QeIdentity, policy: AttestationPolicy) -> str:
+    if statement.evaluation < policy.minimum_tcb_evaluation:
+        raise StepFailed(
+            f"evaluation {statement.evaluation}, the policy demands {policy.minimum_tcb_evaluation}"
+        )
+    return f"evaluation {statement.evaluation}, current until {statement.next_update:%Y-%m-%d}"
+
+
+def _check_signatures(
+    record: Record,
+    parsed: SgxQuote,
+    chains: Chains,
+    statements: tuple[TcbInfo, QeIdentity],
+    opinion: Opinion,
+) -> TcbVerdict | None:
+    """Step 7. dcap-qvl may refuse only what a later step of ours refuses too, and then names better."""
+    with record.step(Step.SIGNATURE) as told:
+        check_quote_signatures(parsed, chains.pck[0])
+        svns = check_same_platform(statements[0], chains.pck[0])
+        try:
+            verdict = match(*statements, svns, parsed.qe_report.svn)
+        except StepFailed:
+            verdict = None
+        refused_later = verdict is None or verdict.status is TcbStatus.REVOKED or parsed.report.debug
+        if opinion.refusal is not None and not refused_later:
+            raise StepFailed(f"dcap-qvl: {opinion.refusal}")
+        told.detail = "ECDSA P-256: PCK → quoting enclave → attestation key → report"
+    return verdict
+
+
+def _agreed(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
+    """Our verdict on the TCB, which dcap-qvl must share.
+
+    Raises:
+        StepFailed: there is none, or it does not.
+    """
+    if verdict is None:
+        raise StepFailed("the platform reaches no TCB level")
+    ours = (verdict.status, verdict.advisories)
+    if opinion.refusal is None and (opinion.status, opinion.advisories) != ours:
+        raise StepFailed(f"{verdict.status} here, {opinion.status} to dcap-qvl")
+    return verdict
+
+
+def _check_measurement(record: Record, report: Report, policy: AttestationPolicy) -> None:
+    measurement, signer = report.measurement.hex(), report.signer.hex()
+    if policy.measurements:
+        record.check(Step.MEASUREMENT, measurement in policy.measurements, f"MRENCLAVE {measurement}")
+        return
+    accepted = (
+        signer in policy.signers
+        and report.product_id == policy.product_id
+        and report.svn >= policy.minimum_svn
+    )
+    detail = f"MRSIGNER {signer}, product {report.product_id}, SVN {report.svn}"
+    record.check(Step.MEASUREMENT, accepted, detail)
+
+
+def _check_log(measurement: str, policy: AttestationPolicy) -> str:
+    if policy.transparency is None:
+        return "not demanded"
+    for proof in policy.transparency.proofs:
+        if proof.entry.measurement == measurement:
+            try:
+                check_inclusion(proof, policy.transparency.log_public_key)
+            except LogRefused as error:
+                raise StepFailed(str(error)) from error
+            return f"entry {proof.index} of {proof.head.head.tree_size}, {proof.entry.source_revision[:12]}"
+    raise StepFailed("no inclusion proof for this measurement")
