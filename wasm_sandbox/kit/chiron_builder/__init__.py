@@ -12,7 +12,7 @@ Plain Python without dependencies, so that it can be compiled to WebAssembly wit
 """
 
 from .graph import BuildRefused, Graph, Tensor
-from .initial import ONES, ZEROS, Asset, Constant, Glorot, He, Initial, Normal, Uniform
+from .initial import GLOROT, HE, ONES, ZEROS, Asset, Constant, Glorot, He, Initial, Normal, Uniform
 from .layers import (
     average_pool,
     batch_norm,
@@ -43,6 +43,8 @@ from .onnx import ElementType
 from .request import Plan, Request, Trial
 
 __all__ = [
+    "GLOROT",
+    "HE",
     "ONES",
     "ZEROS",
     "Asset",

@@ -103,3 +103,7 @@ def _filled(shape: str, output: str, number: float) -> bytes:
     one = integers(1, [1]) + integer(2, 1) + blob(9, single(0, number)[1:])
     value = text(1, "value") + blob(5, one) + integer(20, 4)
     return text(1, shape) + text(2, output) + text(4, "ConstantOfShape") + blob(5, value)
+
+
+HE = He()
+GLOROT = Glorot()

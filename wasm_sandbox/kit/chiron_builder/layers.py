@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from . import onnx
 from .graph import Tensor
-from .initial import ONES, ZEROS, Glorot, He, Initial, Normal
+from .initial import GLOROT, HE, ONES, ZEROS, Initial, Normal
 from .onnx import ElementType
 
 
@@ -17,7 +17,7 @@ def dense(
     units: int,
     *,
     bias: bool = True,
-    initial: Initial = He(),
+    initial: Initial = HE,
     name: str = "dense",
 ) -> Tensor:
     """A fully connected layer over the flattened input: (…) to (units,)."""
@@ -25,7 +25,7 @@ def dense(
     width, graph = x.elements, x.graph
     layer = graph.name(name)
     weight = graph.parameter(f"{layer}.weight", [width, units], initial, fan_in=width, fan_out=units)
-    operands = [x, weight]
+    operands: list[Tensor | str] = [x, weight]
     if bias:
         operands.append(graph.parameter(f"{layer}.bias", [units], ZEROS))
     return graph.node("Gemm", *operands, shape=[units])
@@ -33,7 +33,7 @@ def dense(
 
 def logits(x: Tensor, *, name: str = "logits") -> Tensor:
     """The last layer of a classification: one score a class. The loss applies the softmax."""
-    return dense(x, x.graph.request.classes, initial=Glorot(), name=name)
+    return dense(x, x.graph.request.classes, initial=GLOROT, name=name)
 
 
 def conv(
@@ -45,7 +45,7 @@ def conv(
     padding: int | None = None,
     groups: int = 1,
     bias: bool = True,
-    initial: Initial = He(),  # noqa: B008
+    initial: Initial = HE,
     name: str = "conv",
 ) -> Tensor:
     """A two-dimensional convolution; `padding` is kernel // 2 unless given."""
@@ -60,7 +60,7 @@ def conv(
         fan_in=window,
         fan_out=channels // groups * kernel * kernel,
     )
-    operands = [x, weight]
+    operands: list[Tensor | str] = [x, weight]
     if bias:
         operands.append(graph.parameter(f"{layer}.bias", [channels], ZEROS))
     shape = [channels, *(_positions(size, kernel, stride, pad) for size in (height, width))]

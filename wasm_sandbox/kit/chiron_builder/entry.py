@@ -1,0 +1,58 @@
+"""Between the component's exports and a project's `build` and `revise`. Imported by generated code only."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from componentize_py_types import Err
+from wit_world.imports import types
+
+from . import capabilities as _capabilities  # noqa: F401 - looks its interfaces up while there are files
+from .graph import BuildRefused
+from .request import Plan, Request, Trial
+
+
+def run_build(build: Callable[[Request], Plan], request: Any) -> Any:
+    """The component's `build`."""
+    return _told(_answer(build, _request(request)))
+
+
+def run_revise(
+    revise: Callable[[Request, Sequence[Trial]], Plan | None], request: Any, history: Sequence[Any]
+) -> Any:
+    """The component's `revise`."""
+    plan = _answer(revise, _request(request), [_trial(trial) for trial in history])
+    return None if plan is None else _told(plan)
+
+
+def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except (BuildRefused, ValueError) as error:
+        raise Err(str(error)) from error
+
+
+def _told(plan: Plan) -> Any:
+    return types.Plan(graph=plan.graph, recipe=plan.recipe)
+
+
+def _request(request: Any) -> Request:
+    return Request(
+        task=request.task.name.lower(),
+        input_shape=tuple(request.input_shape),
+        input_type=request.input_type.name.lower(),
+        target_shape=tuple(request.target_shape),
+        classes=request.classes,
+        max_parameters=request.max_parameters,
+        trial=request.trial,
+        trials=request.trials,
+    )
+
+
+def _trial(trial: Any) -> Trial:
+    return Trial(
+        number=trial.number,
+        outcome=trial.outcome.name.lower(),
+        validation_loss=trial.validation_loss,
+        validation_score=trial.validation_score,
+        recipe=trial.recipe,
+    )

@@ -1,0 +1,75 @@
+"""A builder project: a folder with `builder.py`, `builder.toml` and `manifest.json`."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from wasm_sandbox.contract import BuilderManifest, Capability, ContractModel
+from wasm_sandbox.kit.errors import ProjectInvalid
+
+SETTINGS, MANIFEST, MODULE, COMPONENT = "builder.toml", "manifest.json", "builder.py", "builder.wasm"
+_MAX_TEXT_BYTES = 2**20
+
+AssetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+RelativePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")]
+
+
+class Settings(ContractModel):
+    """`builder.toml`."""
+
+    capabilities: frozenset[Capability] = frozenset()
+    """What the component imports: every data owner has to grant all of it."""
+    revises: bool = False
+    """`builder.py` has a function `revise` too."""
+    assets: dict[AssetName, RelativePath] = Field(default_factory=dict)
+    """Pretrained tensors to carry: a name for `Asset("name/tensor")`, and a safetensors file."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is in the folder."""
+
+    directory: Path
+    settings: Settings
+    manifest: BuilderManifest
+
+    def sources(self) -> list[Path]:
+        """The Python files that are compiled in, sorted."""
+        return sorted(path for path in self.directory.rglob("*.py") if "__pycache__" not in path.parts)
+
+    def assets(self) -> dict[str, Path]:
+        """Name and file of each asset; raises `ProjectInvalid` where one is not there."""
+        files = {name: self.directory / path for name, path in sorted(self.settings.assets.items())}
+        for name, path in files.items():
+            if not path.is_file():
+                raise ProjectInvalid(f"asset {name}: there is no file {path}")
+        return files
+
+
+def read_project(directory: Path) -> Project:
+    """Read a project's settings; raises `ProjectInvalid`, saying which file and why."""
+    if not (directory / MODULE).is_file():
+        raise ProjectInvalid(f"{directory} has no {MODULE}; `chiron builder new` makes a project")
+    try:
+        settings = Settings.model_validate(tomllib.loads(_text(directory / SETTINGS)))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ProjectInvalid(f"{directory / SETTINGS}: {error}") from error
+    try:
+        manifest = BuilderManifest.model_validate_json(_text(directory / MANIFEST))
+    except ValidationError as error:
+        raise ProjectInvalid(f"{directory / MANIFEST}: {error}") from error
+    return Project(directory, settings, manifest)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise ProjectInvalid(f"{path} is larger than {_MAX_TEXT_BYTES} bytes")
+        return path.read_text()
+    except OSError as error:
+        raise ProjectInvalid(f"{path} cannot be read") from error
+    except UnicodeDecodeError as error:
+        raise ProjectInvalid(f"{path} is not UTF-8 text") from error
