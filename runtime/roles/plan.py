@@ -9,6 +9,7 @@ from wasm_sandbox.admission import admit
 from wasm_sandbox.errors import SandboxError
 from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Recipe, parse_recipe
+from wasm_sandbox.recipe_fit import check_recipe
 
 _HEAD = struct.Struct("<4sBII")
 _MAGIC = b"CHPL"
@@ -33,8 +34,10 @@ def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:
     Raises:
         SandboxError: the graph is not admitted, or the recipe is not one.
     """
+    request = spec.build_request(trial)
     parsed = parse_recipe(recipe)
-    return Plan(admit(graph, spec.build_request(trial), spec.envelope), parsed)
+    check_recipe(parsed, request)
+    return Plan(admit(graph, request, spec.envelope), parsed)
 
 
 def encode_plan(graph: bytes, recipe: bytes) -> bytes:
