@@ -78,7 +78,7 @@ async def _exchange(
 ) -> TrainingReport:
     for learner, dataset in zip(learners, datasets, strict=True):
         await learner.train(dataset, number, exchanges)
-    merged = np.mean([learner.read() for learner in learners], axis=0, dtype=np.float32)
+    merged = np.asarray(np.mean([learner.read() for learner in learners], axis=0), np.float32)
     sums = np.sum([learner.sums() for learner in learners], axis=0)
     for learner in learners:
         learner.write(merged)
