@@ -51,9 +51,9 @@ class ExchangeSpec(BaseModel):
     """A change longer than this (Euclidean norm over the whole vector) is scaled down to it."""
     staleness: int = Field(default=4, ge=0, le=1024)
     """`async` only: how many of the others' rounds may be merged while a trainer works on one change."""
-    deadline_s: float = Field(default=0, ge=0, le=86_400)
+    deadline_s: float = Field(default=0.0, ge=0, le=86_400)
     """How long the first trainer at an exchange waits for the last; then those present go on. 0: for ever."""
-    period_s: float = Field(default=0, ge=0, le=86_400)
+    period_s: float = Field(default=0.0, ge=0, le=86_400)
     """Pacing: changes are sent at multiples of this after the trial's start. 0: as soon as they are ready."""
 
     @model_validator(mode="after")

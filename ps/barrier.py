@@ -1,0 +1,151 @@
+"""The exchange with a barrier (`sync`, `local`): all trainers push, one merge, all get its result.
+
+For each number the life is: first push arrives → … → last push arrives, or the deadline passes → merge in a
+thread → result for everyone, also for a trainer that asks again because its connection broke.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ps.codec import Flag, Header, Kind, Layout
+from ps.errors import ExchangeRefused
+from ps.merging import Contribution, clip_scale
+from ps.result import Entry, MergeHook, Result, finite_sums
+from ps.shared_vector import SharedVector
+from ps.spec import ExchangeSpec
+from ps.streams import Body
+from ps.uploads import Change, Uploads
+
+
+class Barrier:
+    """Implements `ps.result.Exchange`."""
+
+    def __init__(
+        self,
+        spec: ExchangeSpec,
+        layout: Layout,
+        shared: SharedVector,
+        weights: Sequence[float],
+        after_merge: MergeHook,
+    ) -> None:
+        self._spec = spec
+        self._layout = layout
+        self._shared = shared
+        self._weights = weights
+        self._after_merge = after_merge
+        self._uploads = Uploads(spec)
+        self.next = 0
+        self._changes: dict[int, tuple[Header, Change]] = {}
+        self._sums = np.zeros((spec.trainers, layout.sums))
+        self._merged_sums = np.zeros(layout.sums)
+        self._set_aside: frozenset[int] = frozenset()
+        self._trial = 0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._merge: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    async def enter(self, trainer: int) -> Entry:
+        """The present vector, once no merge is under way."""
+        while self._merge is not None:
+            await asyncio.shield(self._done)
+        generation = self._shared.generation
+        return Entry(self.next, self._shared.current, lambda: self._shared.generation == generation)
+
+    async def settled(self) -> None:
+        """Wait for the merge under way.
+
+        Raises:
+            ExchangeRefused: trainers are in the middle of an exchange.
+        """
+        while self._merge is not None:
+            await asyncio.shield(self._done)
+        if self._changes:
+            raise ExchangeRefused("exchange-open", "an exchange of the present trial is under way")
+
+    async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
+        """Take the change of `trainer` for exchange `header.exchange`; wait for the merged vector.
+
+        A change for an exchange that was already merged, or a second one for the same, is read and dropped:
+        its sender gets the result of the last merge, which `Result.header.exchange` names.
+
+        Raises:
+            ExchangeRefused: the exchange lies in the future.
+        """
+        number = header.exchange
+        if number > self.next:
+            raise ExchangeRefused("exchange-ahead", "the exchanges before this one are not merged yet")
+        if number == self.next and trainer not in self._changes and self._merge is None:
+            change = await self._uploads.receive(trainer, body)
+            if number == self.next and self._merge is None:
+                self._accept(trainer, header, sums, change)
+        else:
+            await body.drain()
+        while number == self.next or self._merge is not None:
+            await asyncio.shield(self._done)
+        return self._result(trainer)
+
+    def _accept(self, trainer: int, header: Header, sums: NDArray[np.float64], change: Change) -> None:
+        self._changes[trainer] = header, change
+        self._sums[trainer] = finite_sums(sums)
+        if len(self._changes) == self._spec.trainers:
+            self._start_merge()
+        elif self._spec.deadline_s and self._deadline is None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(self._spec.deadline_s, self._start_merge)
+
+    def _start_merge(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._merge is None:
+            self._merge = asyncio.create_task(self._run_merge())
+
+    async def _run_merge(self) -> None:
+        done, number = self._done, self.next
+        present = sorted(self._changes)
+        contributions = {k: c for k in present if (c := self._contribution(k)) is not None}
+        try:
+            await asyncio.to_thread(self._shared.merge, [c for c in contributions.values() if c.weight > 0])
+            self._set_aside = frozenset(present) - contributions.keys()
+            self._merged_sums = self._sums[present].sum(axis=0)
+            self._trial = self._changes[present[0]][0].trial
+            await self._after_merge(number)
+        except BaseException as error:
+            # Nobody may go on from a vector that is half merged: everyone who waits or comes gets the error.
+            done.set_exception(error)
+            done.exception()
+            raise
+        self._changes.clear()
+        self.next = number + 1
+        self._merge = None
+        self._done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+
+    def _contribution(self, trainer: int) -> Contribution | None:
+        """None where the change is set aside: its sender says so, or it is not finite."""
+        header, change = self._changes[trainer]
+        if header.flags & Flag.SET_ASIDE or not math.isfinite(change.norm):
+            return None
+        # The sender's norm is over all shards, ours over this slice; a faulty one cannot understate ours.
+        scale = clip_scale(max(header.norm, change.norm), self._spec)
+        return Contribution(change.frame, self._weights[trainer], scale)
+
+    def _result(self, trainer: int) -> Result:
+        generation = self._shared.generation
+        header = self._layout.header(
+            Kind.MERGED,
+            trial=self._trial,
+            exchange=self.next - 1,
+            excluded=len(self._set_aside),
+            flags=Flag.SET_ASIDE if trainer in self._set_aside else Flag.NONE,
+        )
+        return Result(
+            header,
+            self._merged_sums,
+            self._shared.outgoing,
+            valid=lambda: self._shared.generation == generation,
+        )

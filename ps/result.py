@@ -1,0 +1,61 @@
+"""What one trainer is answered to its push."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ps.codec import Header
+from ps.merging import Frame
+from ps.streams import Body
+
+MergeHook: TypeAlias = Callable[[int], Awaitable[None]]
+"""Awaited with an exchange's number after its merge and before anyone is told the result."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A MERGED frame in parts. `payload` is the server's own memory, so it is sent only while `valid()`."""
+
+    header: Header
+    sums: NDArray[np.float64]
+    payload: Frame
+    valid: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a trainer begins a trial from, or takes up in the middle of one."""
+
+    exchange: int
+    """The number of its next exchange."""
+    payload: Frame
+    valid: Callable[[], bool]
+
+
+class Exchange(Protocol):
+    """One way for trainers to meet."""
+
+    @property
+    def next(self) -> int:
+        """The lowest exchange that is not merged yet."""
+        ...
+
+    async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
+        """Take a trainer's change and wait for the vector it goes on with."""
+        ...
+
+    async def enter(self, trainer: int) -> Entry:
+        """The vector that a trainer starts from now."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait until no exchange is under way, so that the next trial may begin."""
+        ...
+
+
+def finite_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`sums` with every entry that is not finite as 0: one trainer's NaN must not become everybody's."""
+    return np.where(np.isfinite(sums), sums, 0.0)

@@ -1,0 +1,117 @@
+"""HTTP routes of the exchange. Every body is checked for its exact size before a byte of it is read."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiohttp import web
+
+from ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
+from ps.errors import ExchangeError, ExchangeRefused, FrameInvalid
+from ps.merging import Frame
+from ps.streams import Body, as_bytes, pieces
+
+if TYPE_CHECKING:
+    from ps.server import ParameterServer
+
+Identify: TypeAlias = Callable[[web.Request], int]
+"""The index of the trainer at the other end of the connection; raises where there is none."""
+
+HELLO_PATH = "/v1/exchange/hello"
+PUBLISH_PATH = "/v1/exchange/publish"
+START_PATH = "/v1/exchange/start"
+PUSH_PATH = "/v1/exchange/push"
+
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def exchange_routes(server: "ParameterServer", identify: Identify) -> list[web.RouteDef]:
+    """The four requests that a trainer makes. `identify` comes first in each, before the body."""
+    layout = server.layout
+
+    async def hello(request: web.Request) -> web.StreamResponse:
+        identify(request)
+        body = _body(request, HELLO_BYTES)
+        return _header(server.hello(Hello.parse(await body.read(HELLO_BYTES))).pack())
+
+    async def publish(request: web.Request) -> web.StreamResponse:
+        trainer = identify(request)
+        body = _body(request, layout.publish_bytes)
+        header, plan = layout.parse_plan(await body.read(layout.plan_head_bytes), Kind.PUBLISH)
+        return _header((await server.publish(trainer, header, plan, body)).pack())
+
+    async def start(request: web.Request) -> web.StreamResponse:
+        trainer = identify(request)
+        header = layout.expect(await _body(request, HEADER_BYTES).read(HEADER_BYTES), Kind.START)
+        started, entry = await server.start(trainer, header.trial)
+        return await _stream(request, layout.pack_plan(started, server.plan), entry.payload, entry.valid)
+
+    async def push(request: web.Request) -> web.StreamResponse:
+        trainer = identify(request)
+        body = _body(request, layout.push_bytes)
+        header, sums = layout.parse_head(await body.read(layout.head_bytes), Kind.PUSH)
+        result = await server.push(trainer, header, sums, body)
+        return await _stream(
+            request, layout.pack_head(result.header, result.sums), result.payload, result.valid
+        )
+
+    return [
+        web.post(HELLO_PATH, _refusing(hello)),
+        web.post(PUBLISH_PATH, _refusing(publish)),
+        web.post(START_PATH, _refusing(start)),
+        web.post(PUSH_PATH, _refusing(push)),
+    ]
+
+
+def _body(request: web.Request, size: int) -> Body:
+    if request.content_length != size:
+        raise FrameInvalid("frame-size", "the body has another size than its frame")
+    return Body(request.content, request.transport)
+
+
+def _header(frame: bytes) -> web.Response:
+    return web.Response(body=frame, content_type="application/octet-stream")
+
+
+async def _stream(
+    request: web.Request, head: bytes, payload: Frame, valid: Callable[[], bool]
+) -> web.StreamResponse:
+    """Send `head` and `payload` from where they are in memory.
+
+    A payload that changes under a slow reader would reach it torn, so then the connection is broken off: a
+    reader that is still there asks again.
+    """
+    view = as_bytes(payload)
+    response = web.StreamResponse()
+    response.content_type = "application/octet-stream"
+    response.content_length = len(head) + len(view)
+    await response.prepare(request)
+    await response.write(head)
+    for piece in pieces(view):
+        if not valid():
+            raise ConnectionAbortedError
+        await response.write(piece)
+    return response
+
+
+def _refusing(handler: _Handler) -> _Handler:
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        body = Body(request.content, request.transport)
+        try:
+            return await handler(request)
+        except OSError:
+            # The peer has gone, or must come back: what of the answer is on its way is not a whole frame.
+            body.abort()
+            raise
+        except ExchangeError as error:
+            status = 400
+            if isinstance(error, ExchangeRefused):
+                # The body is of a frame's size. Its sender reads a refusal only once all of it is sent.
+                await body.drain()
+                status = 409
+            problem = {"title": "refused", "status": status, "code": error.code}
+            return web.Response(
+                status=status, body=json.dumps(problem).encode(), content_type="application/problem+json"
+            )
+
+    return refusing

@@ -1,0 +1,132 @@
+"""The parameter server: one job's shared vector, its trials, and the routes that trainers speak to.
+
+Trainer 0 publishes each trial's plan and initial vector; every trainer starts from them and then exchanges.
+All a trainer can do is read the shared vector and push its own change: who it is comes from its TLS client
+certificate, through `identify`. Nothing the host sees depends on what is in a vector.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ps.asynchronous import Asynchronous
+from ps.barrier import Barrier
+from ps.codec import Header, Hello, Kind, Layout, common_version
+from ps.errors import ExchangeRefused, TrialOver
+from ps.result import Entry, Exchange, MergeHook, Result
+from ps.routes import exchange_routes
+from ps.shared_vector import SharedVector
+from ps.spec import ExchangeMode, ExchangeSpec, spec_digest
+from ps.streams import Body, as_bytes
+
+__all__ = ["ParameterServer", "exchange_routes"]
+
+PUBLISHER = 0
+"""The trainer that runs the builder and publishes what all start from."""
+
+
+class ParameterServer:
+    """The state of one job's exchange, or of one shard of it."""
+
+    def __init__(
+        self,
+        spec: ExchangeSpec,
+        plan_bytes: int,
+        *,
+        sums: int = 64,
+        weights: Sequence[float] | None = None,
+        after_merge: MergeHook | None = None,
+    ) -> None:
+        """`weights`, one a trainer, are public: each trainer's share of the data. Equal by default.
+
+        Must be made in a running event loop.
+        """
+        weights = [1.0] * spec.trainers if weights is None else list(weights)
+        if len(weights) != spec.trainers or min(weights) < 0 or max(weights) <= 0:
+            raise ValueError("one weight a trainer, none negative, not all zero")
+        self.layout = Layout.of(spec, plan_bytes, sums)
+        self.shared = SharedVector(spec)
+        self._digest = spec_digest(spec, plan_bytes, sums)
+        hook = after_merge or _nothing
+        kind = Asynchronous if spec.mode is ExchangeMode.ASYNC else Barrier
+        self.exchange: Exchange = kind(spec, self.layout, self.shared, weights, hook)
+        self.trial = -1
+        """The trial that is under way; -1 before the first is published."""
+        self.plan = b""
+        self._publishing = asyncio.Lock()
+        self._published = asyncio.Condition()
+
+    def hello(self, hello: Hello) -> Header:
+        """Agree on a version with a client that was told the same spec.
+
+        Raises:
+            FrameInvalid: no version in common.
+            ExchangeRefused: the client was told another spec.
+        """
+        version = common_version(hello)
+        if hello.spec_digest != self._digest:
+            raise ExchangeRefused("spec-mismatch", "the trainer was told another exchange spec")
+        return Header(Kind.WELCOME, version=version)
+
+    async def publish(self, trainer: int, header: Header, plan: bytes, body: Body) -> Header:
+        """Take the plan and initial vector of the next trial; publishing the present one again is a no-op.
+
+        Raises:
+            ExchangeRefused: not the publisher, or not the trial that is next.
+        """
+        if trainer != PUBLISHER:
+            raise ExchangeRefused("publish-forbidden", "only the leading trainer publishes")
+        async with self._publishing:
+            if header.trial == self.trial:
+                await body.drain()
+            elif header.trial == self.trial + 1:
+                await self._take(header.trial, plan, body)
+            else:
+                raise ExchangeRefused("publish-out-of-order", "trials are published one after the other")
+        return self.layout.header(Kind.PUBLISHED, trial=header.trial)
+
+    async def _take(self, trial: int, plan: bytes, body: Body) -> None:
+        await self.exchange.settled()
+        await body.into(as_bytes(self.shared.spare))
+        async with self._published:
+            self.shared.staged = True
+            self.plan, self.trial = plan, trial
+            self._published.notify_all()
+
+    async def start(self, trainer: int, trial: int) -> tuple[Header, Entry]:
+        """Wait for `trial` to be published; the vector as it is now, and the number of the exchange due next.
+
+        Raises:
+            TrialOver: a later trial is under way.
+        """
+        async with self._published:
+            await self._published.wait_for(lambda: self.trial >= trial)
+        if self.trial > trial:
+            raise TrialOver("trial-over", "a later trial is under way")
+        entry = await self.exchange.enter(trainer)
+        header = self.layout.header(
+            Kind.STARTED, trial=trial, exchange=entry.exchange, plan_length=len(self.plan)
+        )
+        return header, entry
+
+    async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
+        """One exchange of one trainer; see `Barrier.push` and `Asynchronous.push`.
+
+        Raises:
+            ExchangeRefused: the exchange or trial lies in the future.
+            TrialOver: the trial ended without this trainer.
+        """
+        if header.trial > self.trial:
+            raise ExchangeRefused("exchange-ahead", "the trial is not published")
+        if header.trial < self.trial and header.exchange >= self.exchange.next:
+            raise TrialOver("trial-over", "a later trial is under way")
+        result = await self.exchange.push(trainer, header, sums, body)
+        if result.header.trial != header.trial:
+            raise TrialOver("trial-over", "a later trial is under way")
+        return result
+
+
+async def _nothing(_: int) -> None:
+    """The hook of a server that keeps no checkpoints."""

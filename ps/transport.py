@@ -1,0 +1,109 @@
+"""A client's requests to the parameter server: retried while the connection is broken, bounded, strict."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Hello, Kind, parse_header
+from ps.errors import CODE_PATTERN, ExchangeError, ExchangeRefused, FrameInvalid, ServerUnreachable, TrialOver
+from ps.routes import HELLO_PATH
+from ps.streams import Body, pieces
+
+_T = TypeVar("_T")
+_MAX_PROBLEM_BYTES = 4096
+_LONGEST_PAUSE_S = 2.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+"""An answer may take as long as the slowest trainer; a dead peer is found by TCP keep-alive."""
+
+
+class _Problem(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    code: str = Field(pattern=CODE_PATTERN)
+
+
+class Transport:
+    """Requests of one client to one server."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, spec_digest: bytes, patience_s: float
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._spec_digest = spec_digest
+        self._patience_s = patience_s
+        self._greeted = False
+
+    async def persist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """The result of `attempt`, which is made again while the server is away.
+
+        Raises:
+            ServerUnreachable: it stayed away for `patience_s`.
+        """
+        away_since: float | None = None
+        pause = 0.05
+        while True:
+            began = time.monotonic()
+            try:
+                if not self._greeted:
+                    await self._greet()
+                return await attempt()
+            except (aiohttp.ClientError, OSError) as error:
+                self._greeted = False
+                now = time.monotonic()
+                if away_since is None or now - began > _LONGEST_PAUSE_S:
+                    # An attempt that lasted had reached the server: this is a new absence.
+                    away_since, pause = now, 0.05
+                if now - away_since > self._patience_s:
+                    raise ServerUnreachable(
+                        "parameter-server-unreachable", "the parameter server did not answer in time"
+                    ) from error
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE_S, pause * 2)
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, head: bytes, payload: memoryview, answer_bytes: int
+    ) -> AsyncIterator[Body]:
+        """Send `head` and `payload`; the answer's body, which is of `answer_bytes` exactly."""
+        headers = {
+            "Content-Length": str(len(head) + len(payload)),
+            "Content-Type": "application/octet-stream",
+        }
+        async with self._session.post(
+            self._url + path, data=_upload(head, payload), headers=headers, timeout=_TIMEOUT
+        ) as response:
+            if response.status != 200:
+                raise await _refusal(response)
+            if response.content_length != answer_bytes:
+                raise FrameInvalid("frame-size", "the answer has another size than its frame")
+            yield Body(response.content)
+
+    async def _greet(self) -> None:
+        hello = Hello(LOWEST_VERSION, VERSION, self._spec_digest).pack()
+        async with self.post(HELLO_PATH, hello, memoryview(b""), HEADER_BYTES) as answer:
+            if parse_header(await answer.read(HEADER_BYTES)).kind is not Kind.WELCOME:
+                raise FrameInvalid("frame-unexpected", "the server did not return the greeting")
+        self._greeted = True
+
+
+async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | memoryview]:
+    yield head
+    for piece in pieces(payload):
+        yield piece
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> Exception:
+    if response.status >= 500:
+        return aiohttp.ClientError(f"the parameter server answered {response.status}")
+    try:
+        code = _Problem.model_validate_json(await response.content.read(_MAX_PROBLEM_BYTES)).code
+    except ValidationError:
+        code = "exchange-refused"
+    kind: type[ExchangeError] = FrameInvalid if response.status == 400 else ExchangeRefused
+    kind = TrialOver if code == "trial-over" else kind
+    return kind(code, f"the parameter server answered {response.status}")
