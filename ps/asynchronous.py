@@ -62,6 +62,11 @@ class Asynchronous:
             self._seen[trainer] = self._merges
         return Entry(self._due[trainer], frame, self._unchanged(trainer))
 
+    async def reached(self, number: int) -> None:
+        """Wait until `next` is at least `number`."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.next >= number)
+
     async def settled(self) -> None:
         """Wait until all trainers have made the same number of exchanges; after the deadline, go on."""
         async with self._moved:

@@ -55,6 +55,11 @@ class Barrier:
         generation = self._shared.generation
         return Entry(self.next, self._shared.current, lambda: self._shared.generation == generation)
 
+    async def reached(self, number: int) -> None:
+        """Wait until `next` is at least `number`."""
+        while self.next < number:
+            await asyncio.shield(self._done)
+
     async def settled(self) -> None:
         """Wait for the merge under way.
 

@@ -51,6 +51,10 @@ class Exchange(Protocol):
         """The vector that a trainer starts from now."""
         ...
 
+    async def reached(self, number: int) -> None:
+        """Wait until `next` is at least `number`."""
+        ...
+
     async def settled(self) -> None:
         """Wait until no exchange is under way, so that the next trial may begin."""
         ...

@@ -70,6 +70,10 @@ class ParameterServer:
             raise ExchangeRefused("spec-mismatch", "the trainer was told another exchange spec")
         return Header(Kind.WELCOME, version=version)
 
+    async def completed(self, exchanges: int) -> None:
+        """Wait until that many exchanges of the job are merged."""
+        await self.exchange.reached(exchanges)
+
     async def publish(self, trainer: int, header: Header, plan: bytes, body: Body) -> Header:
         """Take the plan and initial vector of the next trial; publishing the present one again is a no-op.
 

@@ -166,3 +166,14 @@ async def test_a_nan_among_the_sums_counts_as_nothing() -> None:
             clients[0].exchange(0, vector, np.full(64, np.nan)), clients[1].exchange(0, vector, np.ones(64))
         )
         assert (merged[0].sums == 1.0).all()
+
+
+async def test_progress_can_be_followed_from_the_server() -> None:
+    async with job(spec_of()) as (server, clients):
+        second = asyncio.create_task(server.completed(2))
+        await begin(clients)
+        await exchange(clients, 0, [2.0, 4.0])
+        await server.completed(1)
+        assert not second.done()
+        await exchange(clients, 1, [2.0, 4.0])
+        await asyncio.wait_for(second, 5)
