@@ -11,8 +11,10 @@ def build(request: Request) -> Plan:
     if request.task != "classification":
         raise BuildRefused("this builder classifies")
     graph = Graph(request)
-    # Digits have 16 shades; other images 256.
-    x = scale(graph.input, 1 / 16 if request.input_shape == (8, 8) else 1 / 255)
+    x = graph.input
+    if request.input_type == "uint8":
+        # scikit-learn's digits, 8 × 8, have 16 shades; other images have 256.
+        x = scale(x, 1 / 16 if request.input_shape[-2:] == (8, 8) else 1 / 255)
     for units in HIDDEN:
         x = relu(dense(x, units))
     log(f"{graph.parameters} parameters for {dataset().examples} examples")

@@ -1,23 +1,16 @@
 """`chiron builder`: write, build, check and publish builders (operators); list them (everybody)."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
-from pydantic import ValidationError
 
+from chiron.cli.builder_files import ManifestOption, PathArgument, read_builder
+from chiron.cli.builder_project import build_command, check_command, new_command
 from chiron.cli.options import Json, client
 from chiron.cli.output import done, note, print_json, print_table
-from chiron.errors import ConfigurationInvalid
-from wasm_sandbox.contract import MAX_COMPONENT_BYTES, BuilderManifest
 
 app = typer.Typer(no_args_is_help=True, help="Write, build, check and publish builders.")
-COMPONENT = "builder.wasm"
-MANIFEST = "manifest.json"
-PathArgument = Annotated[Path, typer.Argument(help="Component (.wasm), or the directory that holds it.")]
-ManifestOption = Annotated[
-    Path | None, typer.Option("--manifest", help=f"Public manifest; {MANIFEST} beside the component.")
-]
+app.command("new")(new_command)
+app.command("build")(build_command)
+app.command("check")(check_command)
 
 
 @app.command("upload")
@@ -64,22 +57,3 @@ def list_command(json: Json = False) -> None:
             for info in builders
         ],
     )
-
-
-def read_builder(path: Path, manifest: Path | None) -> tuple[bytes, BuilderManifest]:
-    """Component and manifest, read with a bound.
-
-    Raises:
-        ConfigurationInvalid: one of them is missing, too large or malformed.
-    """
-    component = path / COMPONENT if path.is_dir() else path
-    described = manifest or component.with_name(MANIFEST)
-    try:
-        if component.stat().st_size > MAX_COMPONENT_BYTES:
-            raise ConfigurationInvalid(f"{component} is larger than {MAX_COMPONENT_BYTES} bytes")
-        return component.read_bytes(), BuilderManifest.model_validate_json(described.read_bytes())
-    except OSError as error:
-        raise ConfigurationInvalid(f"{error.filename} cannot be read") from error
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
-        raise ConfigurationInvalid(f"{described} is no builder manifest: {wrong}") from error

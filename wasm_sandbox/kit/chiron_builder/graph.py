@@ -132,13 +132,18 @@ class Graph:
         """End the graph and say how to train it: fields of the recipe (`docs/training.md`) by name.
 
         Args:
-            output: class scores (logits) of shape (classes,), or the values of a regression.
+            output: class scores (logits) of shape (classes,), or the values of a regression; it is reshaped
+                where it has as many elements as the job asks for.
             recipe: for example `epochs=20, batch_size=64, optimizer={"kind": "adamw"}`.
         """
         expected = self.request.output_shape
-        if output.shape != expected:
+        if output.elements != math.prod(expected):
             raise ValueError(f"the output has shape {output.shape}, the job asks for {expected}")
-        self._nodes.append(onnx.node("Identity", [output.name], ["output"]))
+        if output.shape != expected:
+            target = self.constant("output_shape", onnx.int64s([-1, *expected]))
+            self._nodes.append(onnx.node("Reshape", [output.name, target], ["output"]))
+        else:
+            self._nodes.append(onnx.node("Identity", [output.name], ["output"]))
         loss = {"kind": "cross-entropy" if self.request.task == "classification" else "mse"}
         described: Mapping[str, object] = {"version": 1, "loss": loss, **recipe}
         return Plan(self._model(), json.dumps(described))

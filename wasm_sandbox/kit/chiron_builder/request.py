@@ -1,6 +1,7 @@
 """What a builder is asked, what it is told of earlier trials, and what it answers."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,11 @@ class Request:
     def output_shape(self) -> tuple[int, ...]:
         """What the graph must make of one example."""
         return (self.classes,) if self.task == "classification" else self.target_shape
+
+    @property
+    def outputs(self) -> int:
+        """Elements of `output_shape`."""
+        return math.prod(self.output_shape)
 
 
 @dataclass(frozen=True)
