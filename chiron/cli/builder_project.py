@@ -63,6 +63,6 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
     note(f"  it {'revises its plan over several trials' if info.revises else 'makes one plan'}")
     bounds = described.envelope
     note(
-        f"  its envelope: at most {bounds.max_parameters:,} parameters, {bounds.max_graph_bytes:,} bytes of graph "
-        f"and recipe, {bounds.max_steps:,} steps"
+        f"  its envelope: at most {bounds.max_parameters:,} parameters, {bounds.max_steps:,} steps, "
+        f"{bounds.max_graph_bytes:,} bytes of graph and recipe"
     )
