@@ -89,24 +89,25 @@ class Run:
 
         Raises:
             CapabilityNotGranted: it imports what `terms.granted` does not have.
-            ComponentRefused: it has no such export.
+            ComponentRefused: it is no builder of our world.
         """
         self._terms = terms
         self._engine = make_engine(Backend(terms.backend), stack_bytes=terms.limits["stack_bytes"])
         self._component: Component = load_compiled(self._engine, module)
         self._capabilities, revises = examine(self._component, self._engine)
         check_granted(self._capabilities, terms.granted)
-        if terms.call == REVISE and not revises:
-            raise failure(Code.COMPONENT_EXPORT_MISSING, "revise")
+        self._absent = terms.call == REVISE and not revises
         self.host = Host(terms, statistics, sample)
 
     def answer(self) -> Plan:
-        """Instantiate and call.
+        """Instantiate and call. A builder that does not export `revise` has no better idea.
 
         Raises:
             BuilderFailed: it trapped, broke a limit, or answered an error.
             PlanRefused: its plan is larger than a plan may be.
         """
+        if self._absent:
+            return Plan(False, b"", b"", 0)
         limits = _StoreLimits(self._terms.limits)
         store = make_store(self._engine, limits)
         with _deadline(self._engine, self._terms.run_seconds):

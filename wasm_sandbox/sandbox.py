@@ -88,11 +88,10 @@ class Sandbox:
         *,
         seed: int,
     ) -> RawPlan | None:
-        """The plan for the next trial, or None if the builder has no better idea.
+        """The plan for the next trial, or None if the builder has no better idea, or no `revise`.
 
         Raises:
-            ComponentRefused: also if it does not export `revise`.
-            CapabilityNotGranted, BuilderFailed, PlanRefused, SandboxFailed: as `build`.
+            SandboxError: as `build`.
         """
         return self._call(component, request, history, grants, data, seed)
 
