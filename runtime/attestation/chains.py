@@ -18,7 +18,15 @@ from runtime.attestation.record import StepFailed
 from runtime.wire.attestation import Collateral
 
 MAX_CHAIN = 3
-_PARSE_ERRORS = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+_PARSE_ERRORS = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that `cryptography` raises for bytes that it cannot read."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,29 @@ def parse_chain(name: str, pem: str | bytes) -> tuple[x509.Certificate, ...]:
     raw = pem.encode() if isinstance(pem, str) else pem
     try:
         chain = tuple(x509.load_pem_x509_certificates(raw))
+        for certificate in chain:
+            _read_whole(certificate)
     except _PARSE_ERRORS as error:
         raise StepFailed(f"the {name} chain cannot be read") from error
     if len(chain) > MAX_CHAIN:
         raise StepFailed(f"the {name} chain holds {len(chain)} certificates")
     return chain
+
+
+def _read_whole(certificate: x509.Certificate) -> None:
+    """`cryptography` parses a certificate's parts when they are asked for: here, all that are used are."""
+    certificate.subject.rfc4514_string()
+    certificate.issuer.rfc4514_string()
+    list(certificate.extensions)
+    certificate.public_key()
+    _ = certificate.signature_hash_algorithm, certificate.signature_algorithm_parameters
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def _name(certificate: x509.Certificate) -> str:
+    """For messages: whoever made the certificate chose it, so nothing in it may move a terminal's cursor."""
+    text = certificate.subject.rfc4514_string()[:120]
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _pck_chain(collateral: Collateral, quoted: bytes | None) -> tuple[x509.Certificate, ...]:
@@ -102,7 +128,7 @@ def check_chain(
     if chain[-1].public_bytes(Encoding.DER) != root:
         raise StepFailed(f"the {name} chain ends in another root than the pinned one")
     for certificate, issuer in zip(chain, (*chain[1:], chain[-1]), strict=True):
-        subject = certificate.subject.rfc4514_string()
+        subject = _name(certificate)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
@@ -118,21 +144,17 @@ def _check_may_issue(certificate: x509.Certificate) -> None:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, *_PARSE_ERRORS) as error:
-        raise StepFailed(f"{certificate.subject.rfc4514_string()} is no authority") from error
+    except x509.ExtensionNotFound as error:
+        raise StepFailed(f"{_name(certificate)} is no authority") from error
     if not constraints.ca or not usage.key_cert_sign:
-        raise StepFailed(f"{certificate.subject.rfc4514_string()} is no authority")
+        raise StepFailed(f"{_name(certificate)} is no authority")
 
 
 def _check_p256(certificate: x509.Certificate) -> None:
-    try:
-        key = certificate.public_key()
-        hashed = certificate.signature_hash_algorithm
-    except (*_PARSE_ERRORS, x509.InvalidVersion) as error:
-        raise StepFailed("a certificate's key cannot be read") from error
+    key, hashed = certificate.public_key(), certificate.signature_hash_algorithm
     p256 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
     if not p256 or not isinstance(hashed, hashes.SHA256):
-        raise StepFailed(f"{certificate.subject.rfc4514_string()} is not ECDSA P-256 with SHA-256")
+        raise StepFailed(f"{_name(certificate)} is not ECDSA P-256 with SHA-256")
 
 
 def check_revocation(collateral: Collateral, chains: Chains, at: datetime) -> str:
@@ -159,10 +181,11 @@ def _current_list(
     try:
         crl = x509.load_der_x509_crl(bytes.fromhex(encoded))
         signed = crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
-        list(crl)  # every entry must parse
-    except (*_PARSE_ERRORS, TypeError) as error:
+        named = crl.issuer == issuer.subject
+        list(crl), list(crl.extensions)  # every part must parse
+    except _PARSE_ERRORS as error:
         raise StepFailed(f"the {name} revocation list cannot be read") from error
-    if crl.issuer != issuer.subject or not signed:
+    if not named or not signed:
         raise StepFailed(f"the {name} revocation list is not signed by its issuer")
     if at < crl.last_update_utc:
         raise StepFailed(f"the {name} revocation list is of the future")
@@ -179,4 +202,4 @@ def _next_update(name: str, crl: x509.CertificateRevocationList) -> datetime:
 
 def _check_not_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> None:
     if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-        raise StepFailed(f"{certificate.subject.rfc4514_string()} is revoked")
+        raise StepFailed(f"{_name(certificate)} is revoked")
