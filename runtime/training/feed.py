@@ -1,7 +1,4 @@
-"""A trainer's examples: every one exactly once an epoch, in seeded order, in the public schedule of reads.
-
-A part that fits in memory is read once, before the first step, and shuffled as a whole every epoch.
-"""
+"""A trainer's examples: every one exactly once an epoch, in seeded order, in the public schedule of reads."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets import EncryptedDataset, Examples
+from runtime.training.reading import holding_pass
 from runtime.training.seeds import Seeds
 from runtime.training.splitting import validation_mask
 from runtime.training.timetable import Part, Timetable
@@ -33,34 +31,34 @@ class Feed(Protocol):
     """Where examples come from."""
 
     validation: Examples
-    """Rows held out of training; empty before the first `portions` has begun."""
+    """Rows held out of training; empty until they are read, before the first portion."""
 
-    def portions(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> AsyncIterator[Portion]:
-        """What is due before an exchange. Reads the same chunks whatever the recipe says.
+    def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
+        """What is due before an exchange: one portion at least, maybe without batches.
 
         Raises:
             DatasetError: a chunk is not the owner's.
         """
 
 
+NOTHING = Examples(np.empty(0), np.empty(0))
+
+
 class InMemoryFeed:
-    """All rows at once, in arrays of their own."""
+    """A part that fits in memory: read once, shuffled as a whole every epoch."""
 
     def __init__(self, part: Part, timetable: Timetable, seeds: Seeds) -> None:
         self._part = part
         self._timetable = timetable
         self._seeds = seeds
         self._training: Examples | None = None
-        self.validation = Examples(np.empty(0), np.empty(0))
+        self.validation = NOTHING
 
-    async def portions(
-        self, dataset: EncryptedDataset, exchange: int, exchanges: int
-    ) -> AsyncIterator[Portion]:
-        """One portion."""
+    async def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
+        """One portion: all examples."""
         if self._training is None:
             self._training, self.validation = await self._load(dataset)
-        due = self._timetable.due(exchange, exchanges)
-        yield Portion(self._training, self._batches(due))
+        yield Portion(self._training, self._batches(self._timetable.due(exchange), len(self._training.x)))
 
     async def _load(self, dataset: EncryptedDataset) -> tuple[Examples, Examples]:
         part = self._part
@@ -68,18 +66,15 @@ class InMemoryFeed:
         validation = empty_examples(dataset, sum(part.validation_rows))
         place, held = 0, 0
         position = 0
-        async for examples in dataset.read(part.chunks):
-            count = part.validation_rows[position]
-            mask = validation_mask(
-                examples.y, count, self._seeds.generator("validation", part.chunks[position])
-            )
-            place = _put(training, place, examples, ~mask)
-            held = _put(validation, held, examples, mask)
+        async for examples in dataset.read(holding_pass(part)):
+            mask = held_out(part, position, examples, self._seeds)
+            place = put(training, place, examples, ~mask)
+            held = put(validation, held, examples, mask)
             position += 1
         return training, validation
 
-    def _batches(self, due: range) -> list[Batch]:
-        if self._training is None or not len(self._training.x):
+    def _batches(self, due: range, rows: int) -> list[Batch]:
+        if rows == 0:
             return []
         batches: list[Batch] = []
         per_epoch = self._timetable.steps_per_epoch
@@ -87,16 +82,22 @@ class InMemoryFeed:
         for step in due:
             epoch, place = divmod(step, per_epoch)
             if not len(order) or place == 0:
-                order = self._seeds.generator("order", epoch).permutation(len(self._training.x))
-            rows = share(order, place, per_epoch)
-            if len(rows):
-                batches.append(Batch(step, rows))
+                order = self._seeds.generator("order", epoch).permutation(rows)
+            batch = share(order, place, per_epoch)
+            if len(batch):
+                batches.append(Batch(step, batch))
         return batches
 
 
 def share(order: NDArray[np.int64], place: int, parts: int) -> NDArray[np.int64]:
     """The `place`-th of `parts` consecutive pieces, whose lengths differ by one at most."""
     return order[place * len(order) // parts : (place + 1) * len(order) // parts]
+
+
+def held_out(part: Part, position: int, examples: Examples, seeds: Seeds) -> NDArray[np.bool_]:
+    """Which rows [n] of the part's chunk at `position` are for validation."""
+    generator = seeds.generator("validation", part.chunks[position])
+    return validation_mask(examples.y, part.validation_rows[position], generator)
 
 
 def empty_examples(dataset: EncryptedDataset, rows: int) -> Examples:
@@ -107,7 +108,8 @@ def empty_examples(dataset: EncryptedDataset, rows: int) -> Examples:
     return Examples(x, np.empty((rows, *manifest.target_shape), target))
 
 
-def _put(into: Examples, place: int, examples: Examples, mask: NDArray[np.bool_]) -> int:
+def put(into: Examples, place: int, examples: Examples, mask: NDArray[np.bool_]) -> int:
+    """Copy the rows of `mask` to `place`; the place after them."""
     end = place + int(mask.sum())
     np.compress(mask, examples.x, axis=0, out=into.x[place:end])
     np.compress(mask, examples.y, axis=0, out=into.y[place:end])

@@ -1,19 +1,24 @@
 """One trainer's learning in one trial: local steps between exchanges, on its own part of the data."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets import EncryptedDataset
+from runtime.training import checkpoint
 from runtime.training.errors import Reason, failing_as
 from runtime.training.feed import Feed, InMemoryFeed, Portion
 from runtime.training.graphs import inference_model
 from runtime.training.initial import initial_values
 from runtime.training.layout import FlatLayout, Vector
 from runtime.training.metrics import SUMS, Place, told
+from runtime.training.program import training_program
 from runtime.training.seeds import Seeds
 from runtime.training.stepper import Stepper
+from runtime.training.stopping import EarlyStopping
+from runtime.training.streaming import StreamedFeed
 from runtime.training.timetable import Part, Timetable
 from runtime.training.validation import Validator
 from runtime.wire.jobs import JobSpec
@@ -26,8 +31,8 @@ from wasm_sandbox.recipe_fit import check_recipe
 class Learner:
     """Trains a graph by a recipe. Never raises because training diverges: it says so in its sums.
 
-    An exchange goes: `train`, then `read` and `sums` to the parameter server, then `write` of the merged
-    vector and `report` of the merged sums — on every trainer, since all must stop early at the same time.
+    An exchange goes: `train`; then `read` and `sums` to the parameter server; then `write` of the merged
+    vector and `report` of the merged sums, on every trainer: all must stop early at the same time.
     """
 
     def __init__(
@@ -41,14 +46,20 @@ class Learner:
         request = spec.build_request(trial)
         check_recipe(recipe, request)
         self._graph, self._recipe, self._spec, self._trial = graph, recipe, spec, trial
-        self._timetable = Timetable.of(spec, recipe)
+        self._timetable = Timetable.of(spec, recipe, trial)
         self._layout = FlatLayout(graph.parameters)
+        self._variances = _variances(graph, self._layout)
         self._shared = Seeds(spec.seed, recipe.seed, trial)
         """The same on every trainer."""
         own = Seeds(spec.seed, recipe.seed, trial, "trainer", index)
-        self._feed: Feed = InMemoryFeed(Part.of(spec, index), self._timetable, own)
-        self._stepper = Stepper(graph, recipe, request, self._layout, self._timetable, own, threads)
-        self._validator = Validator(graph, recipe, request, self._layout, self._stepper.vector, threads)
+        part = Part.of(spec, index)
+        feed = StreamedFeed if part.streamed else InMemoryFeed
+        self._feed: Feed = feed(part, self._timetable, own)
+        program = training_program(graph, recipe, request)
+        self._stepper = Stepper(program, self._layout, recipe, request, self._timetable, own, threads=threads)
+        vector = self._stepper.vector
+        self._validator = Validator(graph, recipe, request, self._layout, vector, threads)
+        self._stopping = EarlyStopping(recipe.early_stop, self.elements)
         self._sums = np.zeros(SUMS, np.float64)
 
     @property
@@ -62,7 +73,7 @@ class Learner:
         Raises:
             TrainingFailed: initialization-failed.
         """
-        self._stepper.vector[:] = initial_values(self._graph, self._layout, self._shared)
+        self._stepper.adopt(initial_values(self._graph, self._layout, self._shared))
         return self.read()
 
     def read(self) -> Vector:
@@ -71,33 +82,43 @@ class Learner:
 
     def write(self, vector: NDArray[np.float32]) -> None:
         """Go on from this vector [≥ elements]; what lies beyond the parameters is padding."""
-        self._stepper.adopt(vector[: self._layout.elements])
+        self._stepper.adopt(vector[: self.elements])
+        for span in self._variances:
+            # The outer optimizer's momentum can carry an average below what a variance can be.
+            np.maximum(self._stepper.vector[span], 0, out=self._stepper.vector[span])
 
     async def train(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
-        """The steps due before this trial's exchange `exchange` of `exchanges`, and the validation of the
-        vector that they began with (of the last exchange, which has no steps: the final model's).
+        """The steps due before this trial's exchange `exchange`, after the validation of the vector that
+        they begin with. The last of the `exchanges` has no steps: what it validates is the final model.
 
         Raises:
             DatasetError: a chunk is not what the owner made.
             TrainingFailed: the engine failed.
         """
         self._sums[:] = 0
-        validated = False
+        self._stopping.validating(self._stepper.vector)
+        validated = exchanges == 1
         with failing_as(Reason.ENGINE_FAILED):
-            async for portion in self._feed.portions(dataset, exchange, exchanges):
-                if not validated and exchanges > 1:
-                    await asyncio.to_thread(self._validate)
-                    validated = True
-                await asyncio.to_thread(self._learn, portion)
-            if not validated:
+            async for portion in self._feed.portions(dataset, exchange):
+                await asyncio.to_thread(self._work, portion, validate=not validated)
+                validated = True
+            if exchange == self._timetable.learning_exchanges - 1 and not self._stopping.stopped:
+                self._stepper.take_average()
+            if exchanges == 1:
                 await asyncio.to_thread(self._validate)
         self._sums[Place.DIVERGED] = self._stepper.diverged
 
-    def _learn(self, portion: Portion) -> None:
-        self._stepper.learn(portion, self._sums)
+    def _work(self, portion: Portion, *, validate: bool) -> None:
+        if validate:
+            self._validate()
+        # A warning in the log, which the host reads, would tell it that training diverges.
+        with np.errstate(all="ignore"):
+            if not self._stopping.stopped:
+                self._stepper.learn(portion, self._sums)
 
     def _validate(self) -> None:
-        self._validator.add(self._feed.validation, self._sums)
+        with np.errstate(all="ignore"):
+            self._validator.add(self._feed.validation, self._sums)
 
     def sums(self) -> NDArray[np.float64]:
         """What was measured since the exchange before, [SUMS]; the parameter server adds them up."""
@@ -111,7 +132,10 @@ class Learner:
             steps=self._stepper.steps,
             learning_rate=self._stepper.learning_rate,
         )
-        return told(merged_sums, report, frozenset(self._recipe.metrics))
+        report = told(merged_sums, report, frozenset(self._recipe.metrics))
+        if self._stopping.judge(report.validation_loss):
+            self._stepper.adopt(self._stopping.best)
+        return report
 
     def export(self) -> bytes:
         """The inference model of the current vector as ONNX bytes, preprocessing and activation included.
@@ -124,3 +148,36 @@ class Learner:
             model = inference_model(self._graph, values, self._recipe, self._spec.dataset.task)
             data: bytes = model.SerializeToString(deterministic=True)
             return data
+
+    def state(self) -> bytes:
+        """All that training goes on from after an exchange; of one size for a graph and recipe. Secret."""
+        counters = self._stepper.counters()
+        return checkpoint.dump(self._tensors(counters))
+
+    def restore(self, saved: bytes) -> None:
+        """Go on from `state()` of a learner of the same graph, recipe, spec, index and trial.
+
+        Raises:
+            TrainingFailed: training-state-invalid.
+        """
+        counters = self._stepper.counters()
+        checkpoint.load(saved, self._tensors(counters))
+        self._stepper.set_counters(counters)
+        self._stepper.adopt(self._stepper.vector)
+
+    def _tensors(self, counters: NDArray[np.float64]) -> checkpoint.Tensors:
+        tensors: dict[str, NDArray[Any]] = {
+            "vector": self._stepper.vector,
+            "ema": self._stepper.ema,
+            "counters": counters,
+            "best": self._stopping.best,
+            "progress": self._stopping.progress,
+        }
+        tensors |= {f"moment{n}": array for n, array in enumerate(self._stepper.optimizer.moments())}
+        return {name: array for name, array in tensors.items() if array.size}
+
+
+def _variances(graph: AdmittedGraph, layout: FlatLayout) -> list[slice]:
+    """Where the running variances of batch normalisations lie."""
+    norms = (node for node in graph.forward.graph.node if node.op_type == "BatchNormalization")
+    return [layout.spans[node.input[4]] for node in norms if node.input[4] in layout.spans]

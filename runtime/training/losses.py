@@ -98,9 +98,9 @@ class TargetEncoder:
             self._weights = np.asarray(loss.class_weights, np.float32)
 
     def dense(self, y: NDArray[Any]) -> NDArray[np.float32]:
-        """Class indices [n] one-hot [n, classes]; values as they are."""
+        """Class indices [n] one-hot [n, classes]; a copy of values."""
         if not self._classes:
-            return np.ascontiguousarray(y, np.float32)
+            return np.array(y, np.float32)
         encoded = np.zeros((len(y), self._classes), np.float32)
         encoded[np.arange(len(y)), y] = 1
         return encoded

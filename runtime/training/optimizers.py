@@ -123,7 +123,8 @@ def optimizer_state(settings: AdamW | Sgd, elements: int, decayed: Sequence[slic
 
 def squared_norm(gradient: Vector) -> float:
     """Sum of squares: float32 within a block, float64 over them; inf or NaN if an element is."""
-    return sum(float(np.dot(gradient[block], gradient[block])) for block in blocks(len(gradient)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sum(float(np.dot(gradient[block], gradient[block])) for block in blocks(len(gradient)))
 
 
 def clip(gradient: Vector, norm: float | None, value: float | None, squared: float) -> None:

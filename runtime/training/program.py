@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 from onnxruntime import SessionOptions
 from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
+from runtime.training.dropout import Mask, replace_dropouts
 from runtime.training.errors import Reason, TrainingFailed, failing_as
 from runtime.training.graphs import OWN, forward_model, preprocess
 from runtime.training.losses import LOSS, append_loss
@@ -20,15 +21,6 @@ from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Recipe, matches
 
 _NEW = OWN + "new"
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The input that stands for a Dropout's random mask, [n, *shape], and the fraction it drops."""
-
-    name: str
-    shape: tuple[int, ...]
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ def training_program(
     model = forward_model(graph)
     preprocess(model.graph, recipe)
     statistics = _train_batch_norms(model)
-    masks: tuple[Mask, ...] = ()
+    masks = replace_dropouts(model)
     append_loss(model.graph, recipe.loss, request)
     trained = trained_parameters(graph, recipe)
     if not trained:
@@ -77,6 +69,8 @@ def training_program(
 
 def _differentiate(model: ModelProto, trained: set[str]) -> ModelProto:
     options = SessionOptions()
+    # The gradient builder tells at INFO what it finds in a graph; the host reads the log.
+    options.log_severity_level = 3
     optimized = get_optimized_model(model.SerializeToString(), trained, options)
     builder = GradientGraphBuilder(optimized, {LOSS}, trained, LOSS, options)
     builder.build()

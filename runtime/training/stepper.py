@@ -1,4 +1,4 @@
-"""Optimizer steps on the flat vector: forward and backward, clipping, update, running statistics."""
+"""Optimizer steps on the flat vector: forward and backward, clipping, update, running statistics, average."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,50 +7,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.training.augmentation import augment, mix
 from runtime.training.feed import Portion
 from runtime.training.layout import FlatLayout, Vector
-from runtime.training.losses import TargetEncoder
+from runtime.training.losses import TargetEncoder, Targets
 from runtime.training.metrics import Place, correct
-from runtime.training.optimizers import clip, optimizer_state, squared_norm
-from runtime.training.program import training_program
+from runtime.training.optimizers import average, clip, optimizer_state, squared_norm
+from runtime.training.program import Program
 from runtime.training.schedules import learning_rate
 from runtime.training.seeds import Seeds
 from runtime.training.sessions import GradientSession
 from runtime.training.timetable import Timetable
 from wasm_sandbox.contract import BuildRequest
-from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Recipe, matches
 
 
 class Stepper:
-    """Owns the vector and everything a step changes."""
+    """Owns the vector and everything that a step changes."""
 
     def __init__(
         self,
-        graph: AdmittedGraph,
+        program: Program,
+        layout: FlatLayout,
         recipe: Recipe,
         request: BuildRequest,
-        layout: FlatLayout,
         timetable: Timetable,
         seeds: Seeds,
+        *,
         threads: int,
     ) -> None:
         """
         Raises:
-            TrainingFailed: the graph cannot be trained as the recipe says.
+            TrainingFailed: the engine refuses the program.
         """
         self._recipe, self._timetable, self._seeds = recipe, timetable, seeds
         self._classification = request.classes > 0
-        self.vector: Vector = np.zeros(layout.elements, np.float32)
-        self._gradient: Vector = np.zeros(layout.elements, np.float32)
-        self._finite: Vector = np.zeros(layout.elements, np.float32)
+        elements = layout.elements
+        self.vector: Vector = np.zeros(elements, np.float32)
+        self._gradient: Vector = np.zeros(elements, np.float32)
+        self._total: Vector = np.zeros(elements if recipe.accumulation > 1 else 0, np.float32)
+        self._finite: Vector = np.zeros(elements, np.float32)
         """The vector as the last exchange left it."""
-        program = training_program(graph, recipe, request)
+        self.ema: Vector = np.zeros(elements if recipe.ema_decay else 0, np.float32)
+        """Average of the weights since the first step."""
+        self._masks = program.masks
         self._session = GradientSession(program, layout, self.vector, self._gradient, threads)
         self._buffers = {name: layout.views(self.vector)[name] for name in program.statistics}
-        self._optimizer = optimizer_state(
-            recipe.optimizer, layout.elements, _decayed(layout, program.gradients, recipe)
-        )
+        decayed = _decayed(layout, program.gradients, recipe)
+        self.optimizer = optimizer_state(recipe.optimizer, elements, decayed)
         self._encoder = TargetEncoder(recipe.loss, request)
         self.steps = 0
         """Taken so far, by the timetable."""
@@ -63,36 +67,95 @@ class Stepper:
         self.vector[:] = vector
         self._finite[:] = vector
 
+    def counters(self) -> NDArray[np.float64]:
+        """Steps, latest learning rate, whether diverged: for checkpoints."""
+        return np.array([self.steps, self.learning_rate, self.diverged], np.float64)
+
+    def set_counters(self, counters: NDArray[np.float64]) -> None:
+        """Go on from `counters()`."""
+        self.steps, self.learning_rate, self.diverged = (
+            int(counters[0]),
+            float(counters[1]),
+            bool(counters[2]),
+        )
+
     def learn(self, portion: Portion, sums: NDArray[np.float64]) -> None:
         """Take the steps of a portion and add up its training loss. Ends in a finite vector."""
+        if len(self.ema) and self.steps == 0:
+            self.ema[:] = self.vector
         for step, rows in portion.batches:
             if self.diverged:
                 break
-            examples = portion.examples
-            self._step(step, examples.x[rows], examples.y[rows], sums)
+            self._step(step, portion.examples.x[rows], portion.examples.y[rows], sums)
         if portion.batches:
             self.steps = portion.batches[-1].step + 1
-        if not self.diverged and not np.isfinite(self.vector).all():
+        if not np.isfinite(self.vector).all():
             self.diverged = True
         if self.diverged:
             self.vector[:] = self._finite
 
+    def take_average(self) -> None:
+        """Make the moving average the vector, if there is one."""
+        if len(self.ema) and self.steps and np.isfinite(self.ema).all():
+            self.vector[:] = self.ema
+
     def _step(self, step: int, x: NDArray[Any], y: NDArray[Any], sums: NDArray[np.float64]) -> None:
-        targets = self._encoder.encode(self._encoder.dense(y))
-        loss, outputs = self._session.run(x, targets, {})
+        x, dense = self._varied(step, x, self._encoder.dense(y))
+        loss, outputs = self._accumulate(step, x, self._encoder.encode(dense))
         squared = squared_norm(self._gradient)
         if not math.isfinite(loss) or not math.isfinite(squared):
             self.diverged = True
             return
         clip(self._gradient, self._recipe.clip_norm, self._recipe.clip_value, squared)
         self.learning_rate = learning_rate(self._recipe, step, self._timetable.steps)
-        self._optimizer.update(self.vector, self._gradient, self.learning_rate)
-        for name, value in self._session.statistics.items():
-            self._buffers[name][...] = value
+        self.optimizer.update(self.vector, self._gradient, self.learning_rate)
+        if self._recipe.ema_decay is not None:
+            # The cap lets a short training forget its first weights, as TensorFlow's num_updates does.
+            average(self.ema, self.vector, min(self._recipe.ema_decay, (1 + step) / (10 + step)))
         sums[Place.TRAIN_LOSS] += loss * len(y)
         sums[Place.TRAIN_COUNT] += len(y)
         if self._classification:
             sums[Place.TRAIN_CORRECT] += correct(outputs, y)
+
+    def _varied(
+        self, step: int, x: NDArray[Any], dense: NDArray[np.float32]
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        settings = self._recipe.augmentations
+        if settings.spatial:
+            x = augment(x, settings, self._seeds.generator("augment", step))
+        if settings.mixup_alpha:
+            x, dense = mix(x, dense, settings.mixup_alpha, self._seeds.generator("mixup", step))
+        return x, dense
+
+    def _accumulate(self, step: int, x: NDArray[Any], targets: Targets) -> tuple[float, NDArray[np.float32]]:
+        """Loss and outputs of a batch, computed in parts; its gradient is left in the gradient's buffer."""
+        parts = min(self._recipe.accumulation, len(x))
+        if parts == 1:
+            return self._run(step, 0, x, targets)
+        losses, outputs = 0.0, []
+        for part in range(parts):
+            rows = slice(part * len(x) // parts, (part + 1) * len(x) // parts)
+            loss, output = self._run(step, part, x[rows], Targets(targets.values[rows], targets.scale))
+            losses += loss
+            outputs.append(output)
+            if part == 0:
+                self._total[:] = self._gradient
+            else:
+                self._total += self._gradient
+        self._gradient[:] = self._total
+        return losses, np.concatenate(outputs)
+
+    def _run(
+        self, step: int, part: int, x: NDArray[Any], targets: Targets
+    ) -> tuple[float, NDArray[np.float32]]:
+        masks = {
+            mask.name: mask.draw(len(x), self._seeds.generator("dropout", step, part, number))
+            for number, mask in enumerate(self._masks)
+        }
+        result = self._session.run(x, targets, masks)
+        for name, value in self._session.statistics.items():
+            self._buffers[name][...] = value
+        return result
 
 
 def _decayed(layout: FlatLayout, trained: Mapping[str, str], recipe: Recipe) -> Sequence[slice]:
