@@ -55,7 +55,7 @@ def build_image(directory: Path, *, report: Report = lambda _: None) -> ImageMan
         manifest = ImageManifest(
             entry_point=ENTRY_POINT,
             environment=ENVIRONMENT,
-            entries=tuple(list_entries(_settled(fresh / ROOT))),
+            entries=list_entries(_settled(fresh / ROOT)),
         )
         (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         (fresh / INPUTS).write_text(inputs)

@@ -7,7 +7,6 @@ measured with the files: whoever changes a byte, a mode, a name or a variable ha
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -34,8 +33,7 @@ def examine(directory: Path) -> ImageManifest:
         ImageInvalid: as `measure`.
     """
     recorded = read_manifest(directory)
-    entries = tuple(list_entries(directory / ROOT))
-    return recorded.model_copy(update={"entries": entries})
+    return recorded.model_copy(update={"entries": list_entries(directory / ROOT)})
 
 
 def read_manifest(directory: Path) -> ImageManifest:
@@ -57,7 +55,7 @@ def read_manifest(directory: Path) -> ImageManifest:
         raise ImageInvalid(f"{MANIFEST} is not an image's manifest") from error
 
 
-def list_entries(root: Path) -> Iterator[Entry]:
+def list_entries(root: Path) -> tuple[Entry, ...]:
     """Every entry under `root`, sorted by path, files hashed.
 
     Raises:
@@ -65,24 +63,26 @@ def list_entries(root: Path) -> Iterator[Entry]:
     """
     if not root.is_dir():
         raise ImageInvalid(f"{root} is not a directory")
-    yield from sorted(_walk(root, ""), key=lambda entry: entry.path)
+    waiting = [str(root)]
+    entries: list[Entry] = []
+    # Plain strings, as this runs at every launch over thousands of files.
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            for item in found:
+                path = item.path[len(str(root)) :]
+                if item.is_symlink():
+                    entries.append(Link(path=path, target=os.readlink(item.path)))  # noqa: PTH115
+                elif item.is_dir():
+                    entries.append(Folder(path=path))
+                    waiting.append(item.path)
+                else:
+                    entries.append(_file(item.path, path))
+    return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[Entry]:
-    with os.scandir(folder) as found:
-        for item in found:
-            path = f"{prefix}/{item.name}"
-            if item.is_symlink():
-                yield Link(path=path, target=str(Path(item.path).readlink()))
-            elif item.is_dir():
-                yield Folder(path=path)
-                yield from _walk(Path(item.path), path)
-            else:
-                yield _file(Path(item.path), path)
-
-
-def _file(file: Path, path: str) -> File:
-    with file.open("rb") as content:
+def _file(file: str, path: str) -> File:
+    # Without waiting for a writer, if someone put a pipe there.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:  # noqa: PTH123
         status = os.fstat(content.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_ISUID | stat.S_ISGID):
             raise ImageInvalid(f"{path}: an image holds plain files, folders and links only")

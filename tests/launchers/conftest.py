@@ -1,0 +1,126 @@
+"""Real enclaves in real bubblewrap: of the image, and of one that starts a probe instead of a role."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.launchers.launcher import LaunchOrder
+from api.launchers.local import LocalLauncher, LocalOptions
+from api.launchers.local_enclave import LocalEnclave
+from api.settings import Settings
+from enclave_image.manifest import MANIFEST, ROOT
+from enclave_image.measurement import read_manifest
+from ps.spec import ExchangeSpec
+from runtime.wire.attestation import Role
+from runtime.wire.datasets import DatasetManifest
+from runtime.wire.jobs import JobSpec
+from wasm_sandbox.contract import Envelope
+
+TOKEN = "0123456789abcdef.a-token-that-nobody-else-may-see"
+JOB = "ab" * 16
+OTHER_JOB = "cd" * 16
+
+
+def job_spec(job: str = JOB) -> JobSpec:
+    """A small job."""
+    dataset = DatasetManifest(
+        dataset_id="ef" * 16,
+        task="classification",
+        input_shape=(8, 8),
+        input_dtype="uint8",
+        classes=10,
+        examples=40,
+        chunk_examples=10,
+        chunk_ciphertext_bytes=1000,
+        chunk_sha256=("00" * 32,) * 4,
+    )
+    return JobSpec(
+        job=job,
+        dataset=dataset,
+        builder_sha256="11" * 32,
+        envelope=Envelope(max_parameters=1000),
+        exchange=ExchangeSpec(parameters=1000, trainers=2, exchanges=3),
+        seed=0,
+    )
+
+
+def order(job: str = JOB, role: Role = Role.TRAINER, index: int = 0) -> LaunchOrder:
+    """To launch one enclave of it."""
+    return LaunchOrder(role=role, job=job, index=index, spec=job_spec(job), token=TOKEN)
+
+
+def probe_image(image: Path, directory: Path, program: str) -> Path:
+    """An image with the same files whose entry point is a Python program."""
+    directory.mkdir()
+    (directory / ROOT).symlink_to(image / ROOT)
+    manifest = read_manifest(image)
+    entry_point = (manifest.entry_point[0], "-I", "-B", "-u", "-c", program)
+    changed = manifest.model_copy(update={"entry_point": entry_point})
+    (directory / MANIFEST).write_text(changed.model_dump_json())
+    return directory
+
+
+@dataclass
+class Probed:
+    """Launches probes and reads what they print."""
+
+    image: Path
+    state_dir: Path
+    launcher: LocalLauncher
+    settings: Settings
+
+    async def launch(self, job: str = JOB) -> LocalEnclave:
+        return await self.launcher.launch(order(job))
+
+    def printed(self, enclave: LocalEnclave) -> str:
+        """All that it has printed so far."""
+        logs = list((self.state_dir / "logs").glob(f"*-{enclave.name}.log"))
+        return logs[0].read_text() if logs else ""
+
+    async def until_printed(self, enclave: LocalEnclave, text: str) -> None:
+        """Wait until it has printed `text`."""
+        async with asyncio.timeout(20):
+            while text not in self.printed(enclave):  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.01)
+
+    async def result(self, job: str = JOB) -> Any:
+        """The JSON that a probe prints before it ends well."""
+        enclave = await self.launch(job)
+        code = await enclave.wait()
+        printed = self.printed(enclave)
+        assert code == 0, printed
+        return json.loads(printed)
+
+
+_numbers = itertools.count()
+
+
+@contextlib.asynccontextmanager
+async def probing(image: Path, directory: Path, program: str) -> AsyncIterator[Probed]:
+    """A launcher of probes that run `program`, with a socket where the gateway's would be."""
+    number = next(_numbers)
+    probe = probe_image(image, directory / f"probe-{number}", program)
+    state_dir = directory / f"s{number}"
+    settings = Settings(state_dir=state_dir, port=0)
+    launcher = await LocalLauncher.open(settings, LocalOptions(image=probe, tmp_bytes=2**24))
+    with socket.socket(socket.AF_UNIX) as gateway:
+        gateway.bind(str(settings.socket_path))
+        gateway.listen()
+        try:
+            yield Probed(probe, state_dir, launcher, settings)
+        finally:
+            await launcher.close()
+
+
+@pytest.fixture
+def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory whose sockets' paths fit."""
+    return tmp_path_factory.mktemp("l")
