@@ -48,6 +48,11 @@ class Barrier:
         self._merge: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
+    @property
+    def present(self) -> frozenset[int]:
+        """The trainers whose change for the next exchange has arrived."""
+        return frozenset(self._changes)
+
     async def enter(self, trainer: int) -> Entry:
         """The present vector, once no merge is under way."""
         while self._merge is not None:

@@ -17,6 +17,7 @@ Who a frame comes from is not in it: that is the TLS client certificate's busine
     plan length u32 | norm f32 | elements u32 | zero u32
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -128,7 +129,7 @@ def parse_header(data: Buffer) -> Header:
         raise FrameInvalid("frame-malformed", "not a frame of the exchange")
     if not LOWEST_VERSION <= version <= VERSION:
         raise FrameInvalid("frame-version", "the frame is of another protocol version")
-    if not 0.0 <= norm < float("inf"):
+    if not 0.0 <= norm < math.inf or math.copysign(1.0, norm) < 0:
         raise FrameInvalid("frame-malformed", "the norm is not one")
     try:
         known, element_type = Kind(kind), ElementType(dtype)

@@ -1,7 +1,8 @@
 """A real parameter server on loopback, over real mutual TLS 1.3, as an enclave would run it."""
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
@@ -34,6 +35,12 @@ def identify(request: web.Request) -> int:
     assert request.transport is not None
     subject = dict(field[0] for field in request.transport.get_extra_info("peercert")["subject"])
     return int(subject["commonName"].removeprefix("trainer-"))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds; pytest's own timeout or the caller's bounds it."""
+    while not condition():  # noqa: ASYNC110  (what is waited for has no event)
+        await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
