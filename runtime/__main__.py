@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -61,7 +61,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def _where(error: BaseException) -> str:
-    """Type and places of an unexpected error, never its message: it may hold data, and the host reads logs."""
+    """Type and places of an unexpected error, never its message, which may hold data."""
     frames = traceback.extract_tb(error.__traceback__)
     places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
     return f"{type(error).__name__} at {places}"
@@ -88,14 +88,22 @@ async def _run(launch: LaunchSpec) -> None:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    platform = _platform(launch)
-    if launch.role is Role.PARAMETER_SERVER:
-        from runtime.roles import parameter_server as role
-    elif launch.role is Role.TRAINER:
-        from runtime.roles import trainer as role
-    else:
-        from runtime.roles import predictor as role
-    await role.run(launch, platform)
+    await _role(launch.role)(launch, _platform(launch))
+
+
+def _role(role: Role) -> Callable[[LaunchSpec, Platform], Awaitable[None]]:
+    """Imported late: no role pays for the libraries of another."""
+    if role is Role.PARAMETER_SERVER:
+        from runtime.roles import parameter_server
+
+        return parameter_server.run
+    if role is Role.TRAINER:
+        from runtime.roles import trainer
+
+        return trainer.run
+    from runtime.roles import predictor
+
+    return predictor.run
 
 
 if __name__ == "__main__":

@@ -51,9 +51,10 @@ class Fleet:
                 return enclave
         return None
 
-    def of(self, job: str) -> list[LaunchedEnclave]:
-        """All of a job's enclaves that run."""
-        return [enclave for enclave in self._by_launch.values() if enclave.spec.job == job]
+    def of(self, job: str, roles: frozenset[Role]) -> list[LaunchedEnclave]:
+        """A job's enclaves in these roles that run."""
+        running = self._by_launch.values()
+        return [enclave for enclave in running if enclave.spec.job == job and enclave.role in roles]
 
     def register(self, tenant: str, spec: JobSpec, role: Role, index: int = 0) -> tuple[LaunchedEnclave, str]:
         """An enclave-to-be with its token. It has a mailbox already, and may call as soon as it starts."""
@@ -100,15 +101,18 @@ class Fleet:
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
-    async def dismiss(self, job: str, leave_s: float = 0) -> None:
-        """End all of a job's enclaves, giving them `leave_s` to go by themselves, and free what they held."""
-        enclaves = self.of(job)
+    async def dismiss(self, job: str, roles: frozenset[Role], leave_s: float = 0) -> None:
+        """End a job's enclaves in these roles, with `leave_s` to go by themselves; free what they held.
+
+        A predictor can be waiting already while the training enclaves leave: hence the roles.
+        """
+        enclaves = self.of(job, roles)
         if enclaves:
             leaving = [asyncio.create_task(enclave.gone.wait()) for enclave in enclaves]
             _, staying = await asyncio.wait(leaving, timeout=leave_s)
             for task in staying:
                 task.cancel()
-        await asyncio.gather(*(self._stop(enclave) for enclave in self.of(job)))
+        await asyncio.gather(*(self._stop(enclave) for enclave in self.of(job, roles)))
         try:
             await self._launcher.release(job)
         except Exception as error:

@@ -81,5 +81,5 @@ class Predictors:
         except Exception as error:
             log_unexpected(error, job=job, enclave=enclave.name)
         finally:
-            await self._fleet.dismiss(job)
+            await self._fleet.dismiss(job, frozenset({Role.PREDICTOR}))
             del self._tasks[job]

@@ -15,6 +15,9 @@ from runtime.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFai
 
 _LOG = logging.getLogger(__name__)
 
+TRAINING = frozenset({Role.PARAMETER_SERVER, Role.TRAINER})
+"""Roles whose enclaves live as long as the job does."""
+
 
 class _Run:
     """A job that has processes."""
@@ -67,7 +70,7 @@ class Supervisor:
             job = await self._records.create(tenant, spec)
         except BaseException:
             del self._runs[spec.job]
-            await self._fleet.dismiss(spec.job)
+            await self._fleet.dismiss(spec.job, TRAINING)
             raise
         run.task = asyncio.create_task(self._run(run))
         return job
@@ -129,7 +132,7 @@ class Supervisor:
             await asyncio.wait({work, ended})
             # Enclaves of a job that succeeded are about to leave by themselves.
             leave_s = self._settings.timing.enclave_stop_s if run.succeeded else 0
-            await self._fleet.dismiss(job, leave_s)
+            await self._fleet.dismiss(job, TRAINING, leave_s)
             del self._runs[job]
 
     async def _launch_and_watch(self, run: _Run) -> PublicFailure:

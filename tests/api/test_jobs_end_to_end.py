@@ -1,10 +1,13 @@
 """A job from upload to answered query, through the real gateway and the real sockets."""
 
+import asyncio
 import base64
 
-from runtime.wire.attestation import Evidence
+from runtime.wire.attestation import Evidence, Role
 from runtime.wire.jobs import Job, JobState
+from tests.api import simulator
 from tests.api.conftest import CHUNKS, Party
+from tests.api.simulator import Launched
 
 
 def b64(data: bytes) -> str:
@@ -40,6 +43,27 @@ async def test_a_job_runs_to_its_end_and_its_model_answers(world: Party, compone
     seen = (await owner("GET", f"/v1/jobs/{job}/observations")).json
     assert sum(entry["size"] for entry in seen if entry["kind"] == "dataset-chunk") == sum(map(len, CHUNKS))
     assert {"builder", "evidence", "grant", "object", "query", "answer"} <= {entry["kind"] for entry in seen}
+
+
+async def test_a_predictor_asked_for_while_the_jobs_enclaves_still_leave_is_not_taken_along(
+    world: Party, component: bytes
+) -> None:
+    may_leave = asyncio.Event()
+
+    async def lingering(me: Launched) -> int:
+        code = await simulator.parameter_server(me)
+        await may_leave.wait()
+        return code
+
+    world.launcher.scripts[Role.PARAMETER_SERVER] = lingering
+    owner = world.owner
+    job = await world.create_job(component)
+    assert (await owner("POST", f"/v1/jobs/{job}/grant", json={"sealed": b64(b"grant")})).status == 204
+    await world.events(job)
+    assert (await owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
+    may_leave.set()
+    answer = await owner("POST", f"/v1/jobs/{job}/queries", json={"sealed": b64(b"query")})
+    assert base64.b64decode(answer.json["sealed"]) == b"answer to query"
 
 
 async def test_what_the_job_view_shows_parses_as_the_wire_model(world: Party, component: bytes) -> None:
