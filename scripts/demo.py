@@ -7,7 +7,6 @@ TEE under the enclaves is the development one (docs/threat-model.md).
 
 import argparse
 import json
-import math
 import re
 import subprocess
 import sys
@@ -222,11 +221,14 @@ def _follow(owner: Client, job: Job, watch: Stopwatch) -> None:
         if outcome.status is not OutcomeStatus.TRAINED or outcome.metrics is None:
             raise DemoFailed(f"{outcome.status}: [{outcome.code}] {outcome.detail}")
         for report in owner.reports(job):
-            note(
-                f"  exchange {report.exchange + 1:2}: train loss {report.train_loss or math.nan:.4f}, "
-                f"validation accuracy {report.validation_accuracy or math.nan:.4f}"
-            )
+            loss, accuracy = _number(report.train_loss), _number(report.validation_accuracy)
+            note(f"  exchange {report.exchange + 1:2}: train loss {loss}, validation accuracy {accuracy}")
         done(f"trained and sealed: {outcome.parameters:,} parameters; only the owner can read this curve")
+
+
+def _number(value: float | None) -> str:
+    """A metric, or a dash where the exchange had none: the last one only measures."""
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _predict(owner: Client, job: Job, watch: Stopwatch) -> float:
@@ -245,7 +247,7 @@ def _observed(owner: Client, job: Job) -> list[dict[str, Any]]:
     """What the operator's side stored and relayed, as it says itself; repeated things are summed."""
     totals: dict[tuple[str, str], list[int]] = {}
     for seen in owner.observations(job):
-        name = re.sub(r"\d+$", "*", seen.name)
+        name = re.sub(r"(^|-)\d+$", r"\1*", seen.name)
         totals.setdefault((seen.kind, name), []).append(seen.size)
     return [
         {"kind": kind, "name": name, "count": len(sizes), "bytes": sum(sizes)}
