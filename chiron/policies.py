@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
 from chiron.errors import ConfigurationInvalid, PolicyMissing
+from runtime.attestation.errors import PolicyInvalid
+from runtime.attestation.policy_file import load_policy, load_root
 from runtime.wire.attestation import AttestationPolicy
 
 HOW_TO_GET_A_MEASUREMENT = (
@@ -30,12 +30,8 @@ def policy_of(
     if not chosen and file is None:
         raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
     try:
-        policy = (
-            AttestationPolicy.model_validate_json(file.read_bytes())
-            if file
-            else AttestationPolicy(measurements=chosen)
-        )
-    except (OSError, ValidationError) as error:
+        policy = load_policy(file) if file else AttestationPolicy(measurements=chosen)
+    except (PolicyInvalid, ValidationError) as error:
         raise ConfigurationInvalid(f"the attestation policy cannot be used: {_reason(error)}") from error
     changes: dict[str, object] = {}
     if file and chosen:
@@ -52,14 +48,12 @@ def software_root_der(path: Path) -> bytes:
         ConfigurationInvalid: the file cannot be read or is no certificate.
     """
     try:
-        raw = path.read_bytes()
-        load = x509.load_pem_x509_certificate if raw.startswith(b"-----") else x509.load_der_x509_certificate
-        return load(raw).public_bytes(Encoding.DER)
-    except (OSError, ValueError) as error:
+        return load_root(path)
+    except PolicyInvalid as error:
         raise ConfigurationInvalid(f"{path} is not a root certificate") from error
 
 
-def _reason(error: OSError | ValidationError) -> str:
+def _reason(error: PolicyInvalid | ValidationError) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
-    return error.strerror or type(error).__name__
+    return str(error)

@@ -2,6 +2,8 @@
 
 AttestationError
 ├── EvidenceRefused         evidence did not pass a numbered verification step
+├── EvidenceMissing         a certificate carries no evidence that could be verified
+├── PolicyInvalid           a policy file that cannot be used
 └── PlatformUnavailable     no quote or key can be had here
 """
 
@@ -26,6 +28,18 @@ class EvidenceRefused(AttestationError):
         self.steps = steps
         self.step = refused.step
         self.code = f"evidence-{refused.step.value}"
+
+
+class EvidenceMissing(AttestationError):
+    """There is nothing to verify: no extension, or not evidence of ours."""
+
+    code = "evidence-missing"
+
+
+class PolicyInvalid(AttestationError):
+    """The policy file cannot be read, or says what no policy can mean."""
+
+    code = "policy-invalid"
 
 
 class PlatformUnavailable(AttestationError):

@@ -3,6 +3,9 @@
 from runtime.attestation.platform import Platform
 from runtime.wire.attestation import Claims, Evidence
 
+BOOT_NONCE = bytes(32)
+"""Evidence that no verifier asked for yet: peers check it for identity, never for freshness."""
+
 
 def attest(platform: Platform, claims: Claims) -> Evidence:
     """Evidence that an enclave on `platform` makes these claims.

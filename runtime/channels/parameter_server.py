@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.evidence import attest
+from runtime.attestation.evidence import BOOT_NONCE, attest
 from runtime.attestation.platform import Platform
 from runtime.attestation.verify import Expected, verify
 from runtime.channels.enrolment import (
@@ -33,9 +33,9 @@ from runtime.wire.encoding import WireModel, sha256_hex
 from runtime.wire.jobs import JobState
 from runtime.wire.launch import LaunchSpec
 
+__all__ = ["BOOT_NONCE", "Membership", "join"]
+
 _Message = TypeVar("_Message", bound=WireModel)
-BOOT_NONCE = bytes(32)
-"""Evidence that no verifier asked for yet: peers check it for identity, never for freshness."""
 MAX_TICKET_BYTES = 128 * 2**20
 """A job spec holds one digest a chunk, so a ticket can be large."""
 

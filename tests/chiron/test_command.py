@@ -151,7 +151,7 @@ async def test_a_job_from_the_command_line(shell: Shell) -> None:
     assert result["status"] == "trained"
     assert result["evidence_verified"] is True
     assert "SOFTWARE root" in err
-    assert "13. it is the role and job we asked for" in err
+    assert "14. it is the role and job we asked for" in err
     assert "may decrypt this dataset, for this job only" in err
     job = result["job"]
     code, out, err = await shell("predict", job[:6], "--held-out", "--json", "--output", "p.csv")
@@ -222,7 +222,7 @@ async def test_predicting_remembers_the_policy_and_takes_files(shell: Shell) -> 
     assert (code, "[configuration-invalid]" in err) == (1, True)
     code, out, err = await shell("attest", "verify", job, "--role", "predictor", *shell.accept, "--json")
     assert code == 0, err
-    assert [step["passed"] for step in json.loads(out)["steps"]] == [True] * 13
+    assert [step["passed"] for step in json.loads(out)["steps"]] == [True] * 15
 
 
 async def test_doctor_looks_at_the_gateway_too(shell: Shell) -> None:

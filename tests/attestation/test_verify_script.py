@@ -1,0 +1,297 @@
+"""`scripts/verify_attestation.py`: what an auditor runs, with what exit codes, and with how few packages."""
+
+import asyncio
+import importlib.util
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from runtime.attestation.steps import Step
+from runtime.wire.attestation import Collateral
+from tests.attestation.forge import JOB, MEASUREMENT, NONCE, Platform
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "verify_attestation.py"
+GENUINE = ROOT.parent / "shared" / "data" / "dcap"
+GENUINE_MEASUREMENT = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
+IN_DATE = "2025-06-25T00:00:00Z"
+PACKAGES = {"cryptography", "dcap_qvl", "pydantic", "rfc8785"}
+THEIR_DEPENDENCIES = {"pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"} | {
+    "cffi",
+    "_cffi_backend",
+    "pycparser",
+}
+
+needs_genuine = pytest.mark.skipif(
+    not GENUINE.is_dir(), reason="no genuine Intel evidence at ../shared/data/dcap"
+)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("verify_attestation", SCRIPT)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def platform() -> Platform:
+    return Platform(datetime.now(UTC))
+
+
+@pytest.fixture
+def files(tmp_path: Path, platform: Platform) -> Path:
+    """A folder with a software platform's evidence, quote, collateral and root."""
+    evidence = platform.evidence()
+    (tmp_path / "evidence.json").write_text(evidence.model_dump_json())
+    (tmp_path / "quote").write_bytes(evidence.quote)
+    (tmp_path / "collateral.json").write_text(evidence.collateral.model_dump_json(exclude_none=True))
+    (tmp_path / "root.pem").write_bytes(platform.root.pem)
+    return tmp_path
+
+
+class Genuine:
+    """Runs the script on Intel's own evidence."""
+
+    def __init__(self, script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+        self._script = script
+        self._capsys = capsys
+
+    def __call__(
+        self, *options: str, name: str = "sgx", at: str | None = IN_DATE, quote: Path | None = None
+    ) -> int:
+        arguments = ["--quote", str(quote or GENUINE / f"{name}_quote")]
+        arguments += ["--collateral", str(GENUINE / f"{name}_quote_collateral.json")]
+        arguments += ["--mrenclave", GENUINE_MEASUREMENT, *(["--at", at] if at else []), *options]
+        return int(self._script.main(arguments))
+
+    def out(self) -> str:
+        return self._capsys.readouterr().out
+
+
+@pytest.fixture
+def genuine(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> Genuine:
+    return Genuine(script, capsys)
+
+
+ACCEPT = ("--accept-tcb", "ConfigurationAndSWHardeningNeeded")
+
+
+@needs_genuine
+class TestGenuineEvidence:
+    """What issue 4 demands to be shown."""
+
+    def test_verifies_in_its_time(self, genuine: Genuine) -> None:
+        assert genuine(*ACCEPT) == 0
+        out = genuine.out()
+        assert "10. pass" in out
+        assert out.rstrip().endswith("verified")
+
+    def test_stops_at_the_tcb_step_without_accept_tcb(self, genuine: Genuine) -> None:
+        assert genuine() == 10 + Step.TCB_STATUS.number
+        assert "REFUSED at step 8 (tcb-status)" in genuine.out()
+
+    def test_stops_at_expiry_today(self, genuine: Genuine) -> None:
+        assert genuine(*ACCEPT, at=None) == 10 + Step.REVOCATION.number
+        assert "expired" in genuine.out()
+
+    def test_stops_at_the_tee_type_for_tdx(self, genuine: Genuine) -> None:
+        assert genuine(*ACCEPT, name="tdx") == 10 + Step.TEE_TYPE.number
+        assert "(tee-type)" in genuine.out()
+
+    def test_stops_at_the_signature_for_one_flipped_byte(self, genuine: Genuine, tmp_path: Path) -> None:
+        quote = bytearray((GENUINE / "sgx_quote").read_bytes())
+        quote[100] ^= 1
+        (tmp_path / "quote").write_bytes(quote)
+        assert genuine(*ACCEPT, quote=tmp_path / "quote") == 10 + Step.SIGNATURE.number
+        assert "(signature)" in genuine.out()
+
+    def test_json_names_the_step(self, genuine: Genuine) -> None:
+        genuine("--json")
+        told = json.loads(genuine.out())
+        assert (told["verified"], told["refused"], told["exit_code"]) == (False, "tcb-status", 18)
+        assert [step["passed"] for step in told["steps"]] == [True] * 7 + [False]
+
+
+def test_evidence_from_a_file_verifies_in_every_step(
+    script: ModuleType, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main(_evidence(files, "--json")) == 0
+    captured = capsys.readouterr()
+    assert [step["number"] for step in json.loads(captured.out)["steps"]] == list(range(1, 16))
+    assert "SOFTWARE root" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "step"),
+    [
+        (["--nonce", "00" * 32], Step.NONCE),
+        (["--job", "b" * 32], Step.ROLE_AND_JOB),
+        (["--role", "predictor"], Step.ROLE_AND_JOB),
+        (["--at", "2020-01-01T00:00:00Z"], Step.CERTIFICATE_CHAIN),
+    ],
+)
+def test_exit_code_names_the_step(script: ModuleType, files: Path, options: list[str], step: Step) -> None:
+    assert script.main(_evidence(files, *options)) == 10 + step.number
+
+
+def test_without_the_software_root_it_is_refused_and_told_why(
+    script: ModuleType, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = _evidence(files)
+    place = arguments.index("--trust-software-root")
+    assert script.main(arguments[:place] + arguments[place + 2 :]) == 10 + Step.CERTIFICATE_CHAIN.number
+    assert "development TEE" in capsys.readouterr().out
+
+
+def test_policy_file_is_used_and_options_override_it(script: ModuleType, files: Path) -> None:
+    (files / "policy.toml").write_text(
+        f'measurements = ["{"0" * 64}"]\nsoftware_root_file = "root.pem"\ngrace_days = 3\n'
+    )
+    options = ["--quote", str(files / "quote"), "--collateral", str(files / "collateral.json")]
+    options += ["--policy", str(files / "policy.toml")]
+    assert script.main(options) == 10 + Step.MEASUREMENT.number
+    assert script.main([*options, "--mrenclave", MEASUREMENT.hex().upper()]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--quote", "q"],
+        ["--quote", "q", "--collateral", "c"],
+        ["--evidence", "e", "--mrenclave", "0" * 64],
+        ["--evidence", "e", "--mrenclave", "0" * 64, "--job", JOB],
+        ["--url", "http://localhost", "--mrenclave", "0" * 64],
+        ["--quote", "q", "--collateral", "c", "--mrenclave", "xyz"],
+        ["--quote", "q", "--collateral", "c", "--mrenclave", "0" * 64, "--at", "yesterday"],
+        ["--quote", "q", "--collateral", "c", "--mrenclave", "0" * 64, "--accept-tcb", "Fine"],
+        ["--quote", "q", "--url", "http://localhost"],
+    ],
+)
+def test_wrong_usage_exits_with_2(script: ModuleType, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script.main(arguments)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("broken", ["quote", "collateral.json", "root.pem", "evidence.json"])
+def test_unreadable_input_exits_with_3(
+    script: ModuleType, files: Path, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    bare = ["--quote", str(files / "quote"), "--collateral", str(files / "collateral.json")]
+    bare += ["--mrenclave", MEASUREMENT.hex(), "--trust-software-root", str(files / "root.pem")]
+    (files / broken).unlink()
+    assert script.main(_evidence(files) if broken == "evidence.json" else bare) == 3
+    if broken != "quote":
+        (files / broken).write_text("{}")
+        assert script.main(_evidence(files) if broken == "evidence.json" else bare) == 3
+    assert "error:" in capsys.readouterr().err
+
+
+def test_nobody_at_the_url_or_endpoint_exits_with_3(script: ModuleType) -> None:
+    policy = ["--job", JOB, "--mrenclave", "0" * 64]
+    assert script.main(["--url", "http://127.0.0.1:9", *policy]) == 3
+    assert script.main(["--url", "file:///etc/passwd", *policy]) == 3
+    assert script.main(["--tls", "127.0.0.1:9", *policy]) == 3
+    assert script.main(["--tls", "nonsense", *policy]) == 3
+
+
+def test_it_runs_with_four_packages_and_what_they_need(files: Path) -> None:
+    """Anything else from site-packages fails to import."""
+    allowed = PACKAGES | THEIR_DEPENDENCIES
+    program = f"""
+import sys, runpy
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = top in sys.stdlib_module_names or top.startswith("_sysconfigdata") or top in {sorted(allowed | {"runtime", "enclave_image"})!r}
+        if not known:
+            raise ImportError("not among the few: " + name)
+sys.meta_path.insert(0, Only())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    arguments = [sys.executable, "-I", "-c", program, str(SCRIPT), *_evidence(files)]
+    finished = subprocess.run(arguments, capture_output=True, text=True, cwd=files, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.rstrip().endswith("verified")
+
+
+async def test_collateral_is_fetched_from_a_pccs(files: Path, platform: Platform) -> None:
+    """A server of Intel's PCS interface, version 4, on loopback; dcap-qvl's own client asks it."""
+    async with _Pccs(platform.collateral) as url:
+        arguments = ["--quote", str(files / "quote"), "--pccs", url, "--mrenclave", MEASUREMENT.hex()]
+        arguments += ["--trust-software-root", str(files / "root.pem")]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(SCRIPT), *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        out = (await process.communicate())[0].decode()
+    assert process.returncode == 0, out
+    assert "11. pass" in out
+
+
+class _Pccs:
+    def __init__(self, collateral: Collateral) -> None:
+        self._collateral = collateral
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> str:
+        app = web.Application()
+        app.add_routes([web.get("/sgx/certification/v4/{name:.*}", self._answer)])
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        from urllib.parse import quote
+
+        c = self._collateral
+        answers: dict[str, tuple[str | bytes, str, str]] = {
+            "pckcrl": (bytes.fromhex(c.pck_crl), "SGX-PCK-CRL-Issuer-Chain", c.pck_crl_issuer_chain),
+            "rootcacrl": (c.root_ca_crl.encode(), "X-None", ""),
+            "tcb": (
+                f'{{"tcbInfo":{c.tcb_info},"signature":"{c.tcb_info_signature}"}}',
+                "TCB-Info-Issuer-Chain",
+                c.tcb_info_issuer_chain,
+            ),
+            "qe/identity": (
+                f'{{"enclaveIdentity":{c.qe_identity},"signature":"{c.qe_identity_signature}"}}',
+                "SGX-Enclave-Identity-Issuer-Chain",
+                c.qe_identity_issuer_chain,
+            ),
+        }
+        body, header, chain = answers[request.match_info["name"]]
+        raw = body.encode() if isinstance(body, str) else body
+        return web.Response(body=raw, headers={header: quote(chain)})
+
+
+def _evidence(files: Path, *options: Any) -> list[str]:
+    honest = {"--job": JOB, "--nonce": NONCE.hex(), "--mrenclave": MEASUREMENT.hex()}
+    given = dict(zip(options[::2], options[1::2], strict=False)) if "--json" not in options else {}
+    pairs = [part for pair in (honest | given).items() for part in pair]
+    flags = ["--json"] if "--json" in options else []
+    return [
+        "--evidence",
+        str(files / "evidence.json"),
+        *pairs,
+        *flags,
+        "--trust-software-root",
+        str(files / "root.pem"),
+    ]
