@@ -138,13 +138,8 @@ def _parameters(nodes: list[NodeProto], tensors: Tensors) -> tuple[Parameter, ..
 
 
 def _forward(section: Section, request: BuildRequest) -> ModelProto:
-    nodes = []
-    for node in section.nodes:
-        kept = NodeProto(op_type=node.op_type, input=node.input, output=node.output)
-        kept.attribute.extend(node.attribute)
-        nodes.append(kept)
     graph = helper.make_graph(
-        nodes,
+        [_kept(number, node) for number, node in enumerate(section.nodes)],
         "graph",
         [helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", *output_shape(request)])],
@@ -154,6 +149,15 @@ def _forward(section: Section, request: BuildRequest) -> ModelProto:
     return helper.make_model(
         graph, opset_imports=opsets, ir_version=section.ir_version, producer_name="chiron"
     )
+
+
+def _kept(number: int, node: NodeProto) -> NodeProto:
+    kept = NodeProto(op_type=node.op_type, input=node.input, output=node.output)
+    kept.attribute.extend(node.attribute)
+    if node.op_type == "LayerNormalization":
+        # Its gradient reads the mean and the inverse deviation.
+        kept.output[:] = [node.output[0], f"·mean{number}", f"·inverse{number}"]
+    return kept
 
 
 __all__ = ["DEFAULT_LIMITS", "SENTENCES", "GraphCode", "GraphLimits", "admit"]

@@ -17,13 +17,16 @@ def live_nodes(nodes: Sequence[NodeProto], output: str, parameters: Sequence[Ten
 
     Raises:
         GraphRefused: output-mismatch where no node makes the output; parameter-invalid where a parameter
-            is not an operand of any, other than for its shape.
+            is not an operand of any, other than for its shape; operator-not-trainable for an operator
+            whose gradient needs all of its outputs.
     """
     wanted, operands = {output}, set()
     live: list[NodeProto] = []
     for node in reversed(nodes):
         if wanted.isdisjoint(node.output):
             continue
+        if OPERATORS[node.op_type].all_outputs_used and not wanted.issuperset(node.output):
+            raise refused(GraphCode.OPERATOR_NOT_TRAINABLE, f"an output of {node.op_type} is not used")
         live.append(node)
         wanted.update(node.input)
         if OPERATORS[node.op_type].part is not Part.SHAPE:

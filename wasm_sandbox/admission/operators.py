@@ -40,12 +40,14 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator. `float_only`: every input is float32, because the integer form can trap."""
+    """One operator."""
 
     part: Part = Part.TRAINED
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     most_inputs: int | None = None
     float_only: bool = False
+    """Every input is float32: the integer form can trap."""
+    all_outputs_used: bool = False
 
 
 def _int(low: int, high: int) -> Attribute:
@@ -90,7 +92,8 @@ _PLAIN_PREPROCESSING = (
     "Round", "Sign",
 )  # fmt: skip
 _WITH_ATTRIBUTES = {
-    "AveragePool": Operator(attributes={**_POOL, "count_include_pad": _FLAG}),
+    # Not trained: the CPU kernel of its gradient answers an empty tensor (seen with 1.19.2).
+    "AveragePool": Operator(Part.PREPROCESSING, {**_POOL, "count_include_pad": _FLAG}),
     # In the graph both stand in their form for inference; training mode is the runtime's business.
     "BatchNormalization": Operator(
         attributes={"epsilon": _float(1e-12, 1.0), "momentum": _float(0.0, 1.0), "training_mode": _int(0, 0)},
@@ -118,7 +121,8 @@ _WITH_ATTRIBUTES = {
     "Reshape": Operator(attributes={"allowzero": _int(0, 0)}),
     "Slice": Operator(),
     "Softmax": Operator(attributes={"axis": _AXIS}),
-    "Split": Operator(attributes={"axis": _AXIS, "num_outputs": _int(1, 16)}),
+    # Its gradient forgets outputs that nothing uses, so none may be.
+    "Split": Operator(all_outputs_used=True, attributes={"axis": _AXIS, "num_outputs": _int(1, 16)}),
     "Squeeze": Operator(),
     "Transpose": Operator(attributes={"perm": _ints(0, 7)}),
     "Unsqueeze": Operator(),

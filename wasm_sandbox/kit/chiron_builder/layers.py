@@ -137,18 +137,19 @@ def residual(x: Tensor, layers: Callable[[Tensor], Tensor]) -> Tensor:
 
 def max_pool(x: Tensor, size: int = 2, *, stride: int | None = None) -> Tensor:
     """Largest value of each window."""
-    return _pool(x, "MaxPool", size, stride or size)
-
-
-def average_pool(x: Tensor, size: int = 2, *, stride: int | None = None) -> Tensor:
-    """Mean of each window."""
-    return _pool(x, "AveragePool", size, stride or size)
-
-
-def _pool(x: Tensor, operator: str, size: int, stride: int) -> Tensor:
     channels, height, width = x.shape
-    shape = [channels, _positions(height, size, stride, 0), _positions(width, size, stride, 0)]
-    return x.graph.node(operator, x, shape=shape, kernel_shape=[size, size], strides=[stride, stride])
+    step = stride or size
+    shape = [channels, _positions(height, size, step, 0), _positions(width, size, step, 0)]
+    return x.graph.node("MaxPool", x, shape=shape, kernel_shape=[size, size], strides=[step, step])
+
+
+def average_pool(x: Tensor, size: int = 2) -> Tensor:
+    """Mean of each window of size × size, side by side; the size divides height and width."""
+    channels, height, width = x.shape
+    # Not AveragePool, whose gradient onnxruntime-training does not have on CPUs.
+    windows = reshape(x, [channels, height // size, size, width // size, size])
+    shape = [channels, height // size, width // size]
+    return x.graph.node("ReduceMean", windows, shape=shape, axes=[3, 5], keepdims=0)
 
 
 def global_average_pool(x: Tensor) -> Tensor:
