@@ -87,7 +87,7 @@ async def _stream(
     response.content_length = len(head) + len(view)
     await response.prepare(request)
     await response.write(head)
-    for piece in pieces(view):
+    async for piece in pieces(view):
         if not valid():
             raise ConnectionAbortedError
         await response.write(piece)

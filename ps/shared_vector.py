@@ -1,7 +1,7 @@
 """The vector that all trainers share, with the outer optimizer's state; every change is made in place.
 
-Held per server: the vector, the momentum (only if the spec has one), and one spare that holds the next
-trial's initial vector or, between trials and only for bfloat16, the rounding error still owed.
+Held per server: the vector; one more that is the momentum within a trial and the initial vector of the next
+between trials; for bfloat16 two of half the size, the step last sent and the rounding error still owed.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,14 @@ class SharedVector:
         self._rule = spec.merge
         self._trim = spec.trim
         self.vector = np.zeros(spec.parameters, np.float32)
-        self.velocity = np.zeros(spec.parameters if self._momentum else 0, np.float32)
         self.spare = np.zeros(spec.parameters, np.float32)
-        self.step = np.zeros(spec.parameters if spec.dtype == "bfloat16" else 0, np.uint16)
-        """bfloat16 patterns of the last merge's step: what clients are sent."""
+        """The momentum, or while `staged` the initial vector of a trial that has not merged yet."""
         self.staged = False
-        """Whether `spare` is the initial vector of a trial that has not merged yet."""
+        narrow_elements = spec.parameters if spec.dtype == "bfloat16" else 0
+        self.step = np.zeros(narrow_elements, np.uint16)
+        """bfloat16 patterns of the last merge's step: what clients are sent."""
+        self.owed = np.zeros(narrow_elements, np.uint16)
+        """bfloat16 patterns of what rounding has kept back of all steps so far."""
         self.generation = 0
 
     @property
@@ -75,24 +77,26 @@ class SharedVector:
         self.generation += 1
         if self.staged:
             self.vector, self.spare = self.spare, self.vector
-            self.velocity.fill(0)
             self.spare.fill(0)
+            self.owed.fill(0)
             self.staged = False
 
     def _advance(self, part: slice, step: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
         """The outer step of one block; `step` comes in as the merged change."""
         if self._momentum:
-            velocity = self.velocity[part]
+            velocity = self.spare[part]
             velocity *= self._momentum
             velocity += step
             np.multiply(velocity, self._momentum, out=scratch)
             step += scratch
         step *= self._learning_rate
         if len(self.step):
-            step += self.spare[part]
+            widen(self.owed[part], scratch)
+            step += scratch
             narrow(step, self.step[part])
             widen(self.step[part], scratch)
-            np.subtract(step, scratch, out=self.spare[part])
             self.vector[part] += scratch
+            np.subtract(step, scratch, out=scratch)
+            narrow(scratch, self.owed[part])
         else:
             self.vector[part] += step

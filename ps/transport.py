@@ -93,7 +93,7 @@ class Transport:
 
 async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | memoryview]:
     yield head
-    for piece in pieces(payload):
+    async for piece in pieces(payload):
         yield piece
 
 
