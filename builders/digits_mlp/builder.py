@@ -17,9 +17,10 @@ def build(request: Request) -> Plan:
         x = scale(x, 1 / 16 if request.input_shape[-2:] == (8, 8) else 1 / 255)
     for units in HIDDEN:
         x = relu(dense(x, units))
+    scores = logits(x)
     log(f"{graph.parameters} parameters for {dataset().examples} examples")
     return graph.plan(
-        logits(x),
+        scores,
         epochs=40,
         batch_size=32,
         optimizer={"kind": "adamw", "learning_rate": 0.004, "weight_decay": 0.01},

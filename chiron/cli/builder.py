@@ -4,6 +4,7 @@ import typer
 
 from chiron.cli.builder_files import ManifestOption, PathArgument, read_builder
 from chiron.cli.builder_project import build_command, check_command, new_command
+from chiron.cli.builder_run import run_command
 from chiron.cli.options import Json, client
 from chiron.cli.output import done, note, print_json, print_table
 
@@ -11,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Write, build, check and publish bu
 app.command("new")(new_command)
 app.command("build")(build_command)
 app.command("check")(check_command)
+app.command("run")(run_command)
 
 
 @app.command("upload")
