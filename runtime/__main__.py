@@ -1,10 +1,8 @@
 """`python -m runtime`: start the role that the launch specification names, on the platform it names."""
 
 import asyncio
-import faulthandler
 import logging
 import os
-import resource
 import signal
 import sys
 import traceback
@@ -13,9 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from runtime.attestation.errors import PlatformUnavailable
+from runtime.attestation.pccs import Pccs
 from runtime.attestation.platform import Platform
 from runtime.attestation.refusing import RefusingPlatform
+from runtime.attestation.sgx import SgxPlatform
 from runtime.attestation.software import SoftwarePlatform
+from runtime.core_dumps import forbid_core_dumps
 from runtime.errors import EnclaveError, LaunchInvalid
 from runtime.wire.attestation import Role
 from runtime.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
@@ -33,9 +35,7 @@ EXIT_STOPPED = 143
 def main() -> int:
     """Run one role to its end; the exit code tells the launcher whether it ended well."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    # A core dump or a traceback of every thread would carry keys out of the enclave.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.disable()
+    forbid_core_dumps()
     code = 0
     try:
         asyncio.run(_run(_launch_spec()))
@@ -81,7 +81,11 @@ def _launch_spec() -> LaunchSpec:
 def _platform(launch: LaunchSpec) -> Platform:
     if isinstance(launch.platform, SoftwarePlatformSpec):
         return SoftwarePlatform(launch.platform.socket)
-    return RefusingPlatform()
+    try:
+        return SgxPlatform.open(Pccs(launch.platform.pccs_url))
+    except PlatformUnavailable as error:
+        _LOG.error("no SGX here: %s", error)
+        return RefusingPlatform()
 
 
 async def _run(launch: LaunchSpec) -> None:

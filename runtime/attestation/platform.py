@@ -28,8 +28,20 @@ class Platform(Protocol):
         """
         ...
 
-    def sealing_key(self, policy: SealingPolicy, label: bytes) -> bytes:
+    def sealing_recipe(self) -> bytes:
+        """Public facts that today's sealing keys depend on (SGX: patch levels), at most 64 bytes.
+
+        Stored beside what is sealed: after an update, `sealing_key` needs them to derive the same key.
+
+        Raises:
+            PlatformUnavailable: as above.
+        """
+        ...
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> bytes:
         """32 bytes that only this measurement (or signer) on this platform derives for `label`.
+
+        Without a recipe, today's.
 
         Raises:
             PlatformUnavailable: as above.

@@ -13,6 +13,10 @@ class RefusingPlatform:
         """Refuse."""
         raise PlatformUnavailable("no TEE is configured: nothing is quoted")
 
-    def sealing_key(self, policy: SealingPolicy, label: bytes) -> NoReturn:
+    def sealing_recipe(self) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: nothing is sealed")
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> NoReturn:
         """Refuse."""
         raise PlatformUnavailable("no TEE is configured: no sealing key is derived")

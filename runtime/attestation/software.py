@@ -41,8 +41,14 @@ class SoftwarePlatform:
             raise PlatformUnavailable("the quoting service gave no quote")
         return Quoted(reply.quote, reply.collateral)
 
-    def sealing_key(self, policy: SealingPolicy, label: bytes) -> bytes:
+    def sealing_recipe(self) -> bytes:
+        """See `Platform.sealing_recipe`: this TEE's keys never change."""
+        return b""
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> bytes:
         """See `Platform.sealing_key`."""
+        if recipe:
+            raise PlatformUnavailable("the sealed object was not sealed by this kind of TEE")
         reply = self._ask(QuotingRequest(request=SealingKeyRequest(policy=policy, label=label)))
         if reply.sealing_key is None:
             raise PlatformUnavailable("the quoting service gave no key")

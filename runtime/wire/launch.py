@@ -37,6 +37,8 @@ class SgxPlatformSpec(WireModel):
     """SGX under Occlum: quotes and keys come from /dev/sgx."""
 
     kind: Literal["sgx"] = "sgx"
+    pccs_url: str = Field(default="http://127.0.0.1:8081", pattern=r"^https?://", max_length=2000)
+    """Where the host's PCCS answers: collateral for our quotes, which whoever verifies them checks."""
 
 
 class LaunchSpec(WireModel):
