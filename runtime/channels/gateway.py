@@ -30,6 +30,9 @@ RECONNECT_DEADLINE_S = 120
 MAX_JSON_BYTES = 96 * 2**20
 """A relayed sealed message in base64, at most."""
 
+MAX_PROBLEM_BYTES = 64 * 1024
+"""A problem's body; objects can be smaller than one."""
+
 
 class GatewayClient:
     """Speaks `/enclave/v1` with this launch's token. Use as an async context manager."""
@@ -116,7 +119,8 @@ class GatewayClient:
         while True:
             try:
                 async with self._session.request(method, path, **options) as response:
-                    body = await _read_bounded(response, limit)
+                    expected = limit if response.status < 400 else MAX_PROBLEM_BYTES
+                    body = await _read_bounded(response, expected)
                     if response.status < 400:
                         return body
                     if response.status != 503:

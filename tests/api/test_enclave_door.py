@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from api.launchers.launcher import LaunchOrder
+from runtime.channels.gateway import GatewayClient
+from runtime.errors import GatewayRefused
 from runtime.wire.attestation import Role
+from runtime.wire.launch import GatewayChannel
 from tests.api.conftest import CHUNKS, Answer, Party
 from tests.api.simulator import evidence, silent
 
@@ -182,3 +185,11 @@ async def test_a_message_is_not_lost_when_the_enclave_hangs_up(idle: Idle) -> No
     mail = (await idle.as_server("GET", "/mailbox?wait=2")).json
     await idle.as_server("POST", f"/mailbox/{mail['id']}", json={"refusal": "still-here"})
     assert (await asked).code == "still-here"
+
+
+async def test_a_problem_is_told_whole_where_less_was_expected_than_it_is_long(idle: Idle) -> None:
+    channel = GatewayChannel(socket=str(idle.world.launcher.socket), token=idle.trainer.token)
+    async with GatewayClient(channel) as gateway:
+        with pytest.raises(GatewayRefused) as refused:
+            await gateway.get_object("state-query-budget", limit=8)
+    assert refused.value.code == "object-unknown"

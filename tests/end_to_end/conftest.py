@@ -1,0 +1,35 @@
+"""One service for all end-to-end tests of a process: starting one takes a while."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from chiron import Client
+from chiron.datasets import Encrypted
+from tests.end_to_end.service import Service, encrypted_digits, serving
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """`chiron serve`, with a state directory of its own."""
+    # Not pytest's directory: its paths are too long for Unix sockets.
+    with (
+        TemporaryDirectory(prefix="chiron-test-") as directory,
+        serving(Path(directory, "state"), Path(directory, "home")) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+def owner(service: Service) -> Iterator[Client]:
+    """The data owner's client."""
+    with service.owner() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def digits(service: Service, owner: Client) -> Encrypted:
+    """The digits, encrypted and uploaded."""
+    return encrypted_digits(owner, service.home / "digits.enc")

@@ -1,0 +1,96 @@
+"""A whole service for tests: `chiron serve` as an operator starts it, and an owner beside it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chiron import Client, Job, JobRequest, OwnerStore, policy_of
+from chiron.datasets import Encrypted, EncryptOptions
+from runtime.wire.attestation import AttestationPolicy
+from runtime.wire.reports import Outcome
+from wasm_sandbox.contract import CapabilityGrants
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A gateway that answers, what it told at its start, and a directory for the owner."""
+
+    url: str
+    measurement: str
+    software_root: Path
+    operator_key: str
+    owner_key: str
+    state: Path
+    home: Path
+
+    @property
+    def policy(self) -> AttestationPolicy:
+        """Accepts this service's enclaves, under its software root."""
+        return policy_of([self.measurement], software_root=self.software_root)
+
+    def owner(self, policy: AttestationPolicy | None = None) -> Client:
+        """A data owner's client."""
+        return Client(
+            self.url, self.owner_key, policy=policy or self.policy, store=OwnerStore(self.home / "owner")
+        )
+
+    def operator(self) -> Client:
+        """The operator's client."""
+        return Client(self.url, self.operator_key, store=OwnerStore(self.home / "operator"))
+
+
+@contextmanager
+def serving(state: Path, home: Path, *options: str) -> Iterator[Service]:
+    """`chiron serve` on a free port, stopped in order at the end of the block."""
+    command = [sys.executable, "-m", "chiron", "serve", "--state-dir", str(state), "--port", "0", "--json"]
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "gateway.log").open("a") as log:
+        process = subprocess.Popen(
+            [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, (home / "gateway.log").read_text()[-3000:]
+        told = json.loads(line)
+        yield Service(
+            url=told["url"],
+            measurement=told["measurement"],
+            software_root=Path(told["software_root"]),
+            operator_key=told["operator_key"],
+            owner_key=told["owner_key"],
+            state=state,
+            home=home,
+        )
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def encrypted_digits(owner: Client, directory: Path) -> Encrypted:
+    """scikit-learn's digits, encrypted and uploaded, a fifth held out."""
+    options = EncryptOptions(held_out_percent=20)
+    encrypted = owner.encrypt("sklearn:digits", directory, options)
+    owner.upload_dataset(encrypted.bundle)
+    return encrypted
+
+
+def start_and_grant(owner: Client, request: JobRequest) -> Job:
+    """A job that has its grant: everything that its builder asks for."""
+    job = owner.create_job(request)
+    info = next(info for info in owner.builders() if info.sha256 == request.builder_sha256)
+    verified = owner.verify_job(job)
+    owner.send_grant(verified, capabilities=CapabilityGrants(granted=frozenset(info.capabilities)))
+    return job
+
+
+def run_to_end(owner: Client, request: JobRequest) -> tuple[Job, Outcome]:
+    """A job from its request to its sealed outcome."""
+    job = owner.wait(start_and_grant(owner, request))
+    return job, owner.outcome(job)

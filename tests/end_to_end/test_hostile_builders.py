@@ -1,0 +1,89 @@
+"""Builders that misbehave in real enclaves: the host sees a job like any other, the owner learns why."""
+
+import numpy as np
+import onnx
+import pytest
+
+from chiron import Client, JobRequest
+from chiron.datasets import Encrypted
+from chiron.errors import AnswerRefused, GatewayError
+from runtime.wire.jobs import JobState
+from runtime.wire.reports import OutcomeStatus
+from tests.end_to_end import graphs
+from tests.end_to_end.service import Service, run_to_end
+from tests.end_to_end.static_builder import ENDLESS, GREEDY, answering, component
+from wasm_sandbox.contract import BuilderManifest, Envelope, InputType, Task
+
+MANIFEST = BuilderManifest(
+    name="hostile",
+    version="1",
+    tasks=frozenset({Task.CLASSIFICATION}),
+    envelope=Envelope(max_parameters=1000, max_graph_bytes=65_536),
+)
+
+
+def _digits_type(digits: Encrypted) -> int:
+    uint8 = digits.bundle.manifest.input_dtype is InputType.UINT8
+    return int(onnx.TensorProto.UINT8 if uint8 else onnx.TensorProto.FLOAT)
+
+
+def _plan(kind: str, digits: Encrypted) -> bytes:
+    shape = digits.bundle.manifest.input_shape
+    builders = {
+        "loops-forever": lambda: component(ENDLESS),
+        "grows-memory": lambda: component(GREEDY),
+        "traps": lambda: component("unreachable"),
+        "not-onnx": lambda: answering(b"this is no protobuf \xff\xff\xff", graphs.RECIPE),
+        "foreign-operator": lambda: answering(graphs.foreign_operator(), graphs.RECIPE),
+        "exceeds-envelope": lambda: answering(
+            graphs.linear(shape, _digits_type(digits), width=5000), graphs.RECIPE
+        ),
+        "recipe-is-none": lambda: answering(
+            graphs.linear(shape, _digits_type(digits)), b'{"batch_size": -1}'
+        ),
+    }
+    return builders[kind]()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("loops-forever", "builder-out-of-fuel"),
+        ("grows-memory", "builder-trapped"),
+        ("traps", "builder-trapped"),
+        ("not-onnx", "graph-malformed"),
+        ("foreign-operator", "domain-not-allowed"),
+        ("exceeds-envelope", "parameters-exceed-envelope"),
+        ("recipe-is-none", "recipe-invalid"),
+    ],
+)
+def test_a_misbehaving_builder_ends_in_a_sealed_code_and_an_ordinary_schedule(
+    service: Service, owner: Client, digits: Encrypted, kind: str, code: str
+) -> None:
+    with service.operator() as operator:
+        info = operator.upload_builder(_plan(kind, digits), MANIFEST.model_dump_json().encode())
+    request = JobRequest(
+        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=info.sha256, trainers=1, exchanges=2
+    )
+    job, outcome = run_to_end(owner, request)
+    assert (outcome.status, outcome.code) == (OutcomeStatus.BUILDER_REFUSED, code)
+    assert job.state is JobState.SUCCEEDED
+    assert job.failure is None
+    assert job.exchanges_done == 2
+    with pytest.raises(AnswerRefused) as refusal:
+        owner.predict(job, np.zeros((1, *job.spec.dataset.input_shape), job.spec.dataset.input_dtype.value))
+    assert refusal.value.code == "model-unusable"
+
+
+@pytest.mark.parametrize(
+    ("garbage", "code"),
+    [
+        (b"\x00asm garbage", "component-malformed"),
+        (b"\x00asm\x01\x00\x00\x00", "component-is-core-module"),
+        (b"no wasm at all", "component-malformed"),
+    ],
+)
+def test_what_is_no_component_is_refused_at_the_door(service: Service, garbage: bytes, code: str) -> None:
+    with service.operator() as operator, pytest.raises(GatewayError) as refusal:
+        operator.upload_builder(garbage, MANIFEST.model_dump_json().encode())
+    assert refusal.value.code == code

@@ -1,0 +1,98 @@
+"""A host that serves other bytes than it was given: real enclaves notice, and fail with a fixed code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chiron import Client, JobRequest
+from chiron.datasets import Encrypted
+from chiron.errors import GatewayError, JobEnded
+from runtime.wire.jobs import PublicFailure
+from tests.end_to_end import graphs
+from tests.end_to_end.service import Service, encrypted_digits, run_to_end, start_and_grant
+from tests.end_to_end.static_builder import answering
+from tests.end_to_end.test_hostile_builders import MANIFEST, _digits_type
+
+Tamper = Callable[[list[Path]], None]
+
+
+def _alter(chunks: list[Path]) -> None:
+    content = bytearray(chunks[3].read_bytes())
+    content[100] ^= 1
+    chunks[3].write_bytes(content)
+
+
+def _reorder(chunks: list[Path]) -> None:
+    first, second = chunks[0].read_bytes(), chunks[2].read_bytes()
+    chunks[0].write_bytes(second)
+    chunks[2].write_bytes(first)
+
+
+def _repeat(chunks: list[Path]) -> None:
+    chunks[1].write_bytes(chunks[0].read_bytes())
+
+
+def _replace_by_foreign(chunks: list[Path]) -> None:
+    chunks[0].write_bytes(bytes(chunks[0].stat().st_size))
+
+
+@pytest.fixture(scope="module")
+def builder(service: Service, digits: Encrypted) -> str:
+    """A small builder that works."""
+    graph = graphs.linear(digits.bundle.manifest.input_shape, _digits_type(digits))
+    with service.operator() as operator:
+        info = operator.upload_builder(
+            answering(graph, graphs.RECIPE),
+            MANIFEST.model_copy(update={"name": "linear"}).model_dump_json().encode(),
+        )
+    return info.sha256
+
+
+@pytest.mark.parametrize("tamper", [_alter, _reorder, _repeat, _replace_by_foreign])
+def test_chunks_that_are_not_the_owners_end_the_job_as_input_corrupted(
+    service: Service, owner: Client, builder: str, tmp_path: Path, tamper: Tamper
+) -> None:
+    encrypted = encrypted_digits(owner, tmp_path / "digits.enc")
+    dataset_id = encrypted.bundle.manifest.dataset_id
+    (directory,) = service.state.glob(f"blobs/datasets/*/{dataset_id}")
+    tamper(sorted(directory.iterdir(), key=lambda path: int(path.name)))
+    request = JobRequest(dataset_id=dataset_id, builder_sha256=builder, trainers=1, exchanges=2)
+    with pytest.raises(JobEnded) as ended:
+        owner.wait(start_and_grant(owner, request))
+    assert ended.value.code == PublicFailure.INPUT_CORRUPTED
+
+
+def test_another_component_than_the_jobs_ends_it_as_input_corrupted(
+    service: Service, owner: Client, digits: Encrypted, builder: str
+) -> None:
+    (stored,) = service.state.glob(f"blobs/builders/{builder}")
+    honest = stored.read_bytes()
+    stored.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
+    request = JobRequest(
+        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=builder, trainers=1, exchanges=1
+    )
+    try:
+        with pytest.raises(JobEnded) as ended:
+            owner.wait(start_and_grant(owner, request))
+    finally:
+        stored.write_bytes(honest)
+    assert ended.value.code == PublicFailure.INPUT_CORRUPTED
+
+
+def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
+    service: Service, owner: Client, digits: Encrypted, builder: str
+) -> None:
+    request = JobRequest(
+        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=builder, trainers=1, exchanges=2
+    )
+    job, _ = run_to_end(owner, request)
+    rows = np.zeros((1, *job.spec.dataset.input_shape), job.spec.dataset.input_dtype.value)
+    (stored,) = service.state.glob(f"blobs/jobs/{job.spec.job}/model/*")
+    honest = stored.read_bytes()
+    stored.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
+    with pytest.raises(GatewayError):
+        owner.predict(job, rows)
+    stored.write_bytes(honest)
+    assert len(owner.predict(job, rows)) == 1

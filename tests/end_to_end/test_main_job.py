@@ -1,0 +1,182 @@
+"""The main job for real: `chiron serve`, enclaves in bubblewrap, a builder compiled from Python."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chiron import Client, JobRequest, PredictionPolicy
+from chiron.datasets import Encrypted
+from chiron.errors import AnswerRefused, EvidenceRejected, GatewayError
+from chiron.granting import seal_grant
+from runtime.attestation.steps import Step
+from runtime.queries import seal_query
+from runtime.sealing.hpke import PrivateKey
+from runtime.wire.attestation import Role
+from runtime.wire.grants import Grant
+from runtime.wire.jobs import Job, JobState
+from runtime.wire.reports import OUTCOME_OBJECT, OutcomeStatus
+from tests.end_to_end.service import ROOT, Service, start_and_grant
+from wasm_sandbox.contract import CapabilityGrants
+from wasm_sandbox.kit.build import build_project
+
+BUILDER = ROOT / "builders" / "digits_mlp"
+EXCHANGES = 4
+
+
+@pytest.fixture(scope="session")
+def trained(service: Service, owner: Client, digits: Encrypted) -> Job:
+    """A job of two trainers that ran its schedule."""
+    with service.operator() as operator:
+        info = operator.upload_builder(build_project(BUILDER), (BUILDER / "manifest.json").read_bytes())
+    request = JobRequest(
+        dataset_id=digits.bundle.manifest.dataset_id,
+        builder_sha256=info.sha256,
+        trainers=2,
+        exchanges=EXCHANGES,
+    )
+    return owner.wait(start_and_grant(owner, request))
+
+
+def held_out(digits: Encrypted) -> tuple[np.ndarray, np.ndarray]:
+    assert digits.record.held_out is not None
+    with np.load(digits.record.held_out) as kept:
+        return kept["x"], kept["y"]
+
+
+def test_two_trainers_make_a_model_that_predicts_held_out_digits(
+    owner: Client, digits: Encrypted, trained: Job
+) -> None:
+    assert trained.state is JobState.SUCCEEDED
+    outcome = owner.outcome(trained)
+    assert outcome.status is OutcomeStatus.TRAINED, outcome
+    assert [report.exchange for report in owner.reports(trained)] == list(range(EXCHANGES))
+    x, y = held_out(digits)
+    assert np.mean(owner.predict(trained, x).labels == y) >= 0.9
+
+
+def test_nothing_of_the_data_lies_in_the_operators_storage_in_the_clear(
+    service: Service, owner: Client, digits: Encrypted, trained: Job
+) -> None:
+    x, _ = held_out(digits)
+    owner.predict(trained, x)
+    rows = [row.tobytes() for row in x if np.count_nonzero(row) > 20]
+    seen = b"".join(path.read_bytes() for path in service.state.rglob("*") if _is_stored(path, service))
+    assert len(seen) > trained.spec.dataset.chunks * trained.spec.dataset.chunk_ciphertext_bytes
+    assert not any(row in seen for row in rows)
+    assert digits.record.key not in seen
+
+
+def _is_stored(path: Path, service: Service) -> bool:
+    image = service.state / "image"
+    return path.is_file() and not path.is_relative_to(image)
+
+
+def test_what_the_operator_saw_has_names_and_sizes_that_the_spec_implies(owner: Client, trained: Job) -> None:
+    seen = owner.observations(trained)
+    reports = [item for item in seen if item.name.startswith("report-")]
+    assert len({item.name for item in reports}) == EXCHANGES
+    assert len({item.size for item in reports}) == 1
+    assert {"model", OUTCOME_OBJECT} <= {item.name for item in seen}
+
+
+def test_another_measurement_than_the_accepted_one_is_refused_at_its_step(
+    service: Service, trained: Job
+) -> None:
+    flipped = service.measurement[:-1] + ("0" if service.measurement[-1] != "0" else "1")
+    policy = service.policy.model_copy(update={"measurements": frozenset({flipped})})
+    with service.owner(policy) as stranger, pytest.raises(EvidenceRejected) as refusal:
+        stranger.predict(trained, np.zeros((1, *trained.spec.dataset.input_shape), np.float32))
+    assert refusal.value.steps[-1].step is Step.MEASUREMENT
+
+
+def test_without_the_software_root_the_evidence_is_refused_and_the_reason_told(
+    service: Service, trained: Job
+) -> None:
+    policy = service.policy.model_copy(update={"software_root": None})
+    with service.owner(policy) as stranger, pytest.raises(EvidenceRejected, match="--trust-software-root"):
+        stranger.verify_job(trained, Role.PREDICTOR)
+
+
+def test_a_query_for_another_key_is_refused_and_the_predictor_lives_on(
+    owner: Client, digits: Encrypted, trained: Job
+) -> None:
+    x, _ = held_out(digits)
+    owner.predict(trained, x[:1])
+    foreign = seal_query(trained.spec, x[:1], PrivateKey.generate().public_bytes)
+    with pytest.raises(GatewayError) as refusal:
+        _relay(owner, f"/v1/jobs/{trained.spec.job}/queries", foreign.sealed)
+    assert refusal.value.code == "query-unreadable"
+    assert len(owner.predict(trained, x[:3])) == 3
+
+
+def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
+    service: Service, owner: Client, digits: Encrypted, trained: Job
+) -> None:
+    request = JobRequest(
+        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=trained.spec.builder_sha256, exchanges=1
+    )
+    job = owner.create_job(request)
+    verified = owner.verify_job(job)
+    record = owner.store.job(job.spec.job)
+    wrong = Grant(
+        job=job.spec.job,
+        dataset_key=digits.record.key,
+        dataset_digest=job.spec.dataset.digest(),
+        spec_digest=trained.spec.digest(),
+        attestation=service.policy,
+        owner_public_key=record.private_key.public_bytes,
+    )
+    with pytest.raises(GatewayError) as refusal:
+        _relay(owner, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))
+    assert refusal.value.code == "grant-spec-mismatch"
+    capabilities = CapabilityGrants(granted=frozenset({"log", "dataset-shape"}))
+    budget = PredictionPolicy(query_budget=5, top_k=1)
+    owner.send_grant(verified, capabilities=capabilities, prediction=budget)
+    assert owner.wait(job).state is JobState.SUCCEEDED
+    x, _ = held_out(digits)
+    assert owner.predict(job, x[:5]).scores.shape == (5, 1)
+    with pytest.raises(AnswerRefused) as exhausted:
+        owner.predict(job, x[:1])
+    assert exhausted.value.code == "budget-exhausted"
+
+
+def _relay(owner: Client, path: str, sealed: bytes) -> None:
+    owner._run(owner._client.gateway.relay(path, sealed))
+
+
+def test_the_same_through_the_commands_that_people_type(
+    service: Service, tmp_path: Path, trained: Job
+) -> None:
+    def chiron(*arguments: str, key: str) -> str:
+        environment = {
+            "CHIRON_URL": service.url,
+            "CHIRON_API_KEY": key,
+            "CHIRON_HOME": str(tmp_path / "home"),
+            "HOME": str(tmp_path),
+            "PATH": "/usr/bin:/bin",
+        }
+        command = [sys.executable, "-m", "chiron", *arguments]
+        ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    assert "digits-mlp" in chiron("builder", "list", key=service.operator_key)
+    bundle = str(tmp_path / "digits.enc")
+    options = ["--held-out", "20", "--out", bundle]
+    chiron("data", "encrypt", "sklearn:digits", *options, key=service.owner_key)
+    chiron("data", "upload", bundle, key=service.owner_key)
+    trust = ["-m", service.measurement, "--trust-software-root", str(service.software_root)]
+    told = chiron(
+        *("train", bundle, "digits-mlp", *trust, "--exchanges", "2", "--yes", "--json"), key=service.owner_key
+    )
+    job = json.loads(told.splitlines()[-1])
+    assert job["status"] == "trained"
+    assert job["evidence_verified"] is True
+    predicted = json.loads(
+        chiron("predict", job["job"], "--held-out", "--json", key=service.owner_key).splitlines()[-1]
+    )
+    assert predicted["accuracy"] > 0.8
