@@ -10,7 +10,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def forbid_core_dumps() -> None:
-    """Forbid core dumps, tracebacks of every thread, and reading this process's memory through ptrace or /proc.
+    """Forbid core dumps, tracebacks of every thread, and reading our memory through ptrace or /proc.
 
     A limit of zero alone does not stop a kernel that pipes dumps to a program (core(5)); not being dumpable
     does. Where the kernel knows no such thing (Occlum: the memory is encrypted anyway), the limit remains.

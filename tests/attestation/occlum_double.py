@@ -1,7 +1,7 @@
 """A double of Occlum's /dev/sgx at the ioctl boundary: raw addresses in, raw memory out.
 
 It knows nothing of our ctypes classes: codes, sizes and offsets are written here a second time, from Intel's
-and Occlum's sources. Keys depend on what EGETKEY binds them to, and SVNs above the platform's own are refused.
+and Occlum's sources. Keys depend on what EGETKEY binds them to; SVNs above the platform's own are refused.
 """
 
 import ctypes
