@@ -6,10 +6,8 @@ no code generator's output is trusted to keep to its memory, and no signal handl
 """
 
 import ctypes
-import hashlib
 import struct
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from wasmtime import Config, Engine, Store, WasmtimeError
@@ -20,7 +18,7 @@ from wasmtime.component import Component
 from wasm_sandbox.codec import Buffer
 
 CONFIG_VERSION = 1
-"""Part of every cache key: raise it with any change to `make_engine`."""
+"""Part of every cache key: raise it with any change to the settings below."""
 
 
 class Backend(StrEnum):
@@ -120,24 +118,10 @@ def load_compiled(engine: Engine, compiled: Buffer) -> Component:
     return Component._from_ptr(pointer)
 
 
-def cache_key(component: bytes, backend: Backend, stack_bytes: int) -> str:
-    """Names the compiled form of a component: its digest, the engine's version and the settings."""
-    facts = f"{_engine_version()}/{CONFIG_VERSION}/{backend}/{stack_bytes}/{struct.calcsize('P')}"
-    return hashlib.sha256(hashlib.sha256(component).digest() + facts.encode()).hexdigest()
-
-
-def _engine_version() -> str:
-    try:
-        return version("wasmtime")
-    except PackageNotFoundError:  # An image without package metadata: the engine itself checks what it loads.
-        return "unknown"
-
-
 __all__ = [
     "Backend",
     "StoreLimits",
     "WasmtimeError",
-    "cache_key",
     "compile_component",
     "load_compiled",
     "make_engine",

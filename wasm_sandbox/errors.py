@@ -90,6 +90,7 @@ class CapabilityNotGranted(SandboxError):
         super().__init__(
             Code.CAPABILITY_NOT_GRANTED,
             f"the builder needs `{capability}`, which the data owner did not grant",
+            capability,
         )
         self.capability = capability
 

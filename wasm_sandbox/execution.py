@@ -10,6 +10,7 @@ from typing import Any
 from wasmtime import Engine
 from wasmtime.component import Component, Instance, Linker
 
+from wasm_sandbox.calling import Answer, AnswerBounds, Refusal, call
 from wasm_sandbox.capabilities import Host, record
 from wasm_sandbox.codec import Buffer
 from wasm_sandbox.engine import (
@@ -116,28 +117,24 @@ class Run:
                 self.host.link(linker, self._capabilities)
                 instance = linker.instantiate(store, self._component)
             with self._failures(returning=True):
-                value = self._call(instance, store)
-        return self._plan(value, limits.fuel - store.get_fuel())
+                answer = self._call(instance, store)
+        fuel = limits.fuel - store.get_fuel()
+        if answer is None:
+            return Plan(False, b"", b"", fuel)
+        if isinstance(answer, Refusal):
+            raise failure(Code.BUILDER_REFUSED_REQUEST, answer.text)
+        return Plan(True, answer.graph, answer.recipe, fuel)
 
-    def _call(self, instance: Instance, store: Any) -> Any:
+    def _call(self, instance: Instance, store: Any) -> Answer | Refusal | None:
         function = instance.get_func(store, self._terms.call)
         if function is None:
             raise failure(Code.COMPONENT_EXPORT_MISSING, self._terms.call)
         arguments: list[Any] = [record(self._terms.request)]
         if self._terms.call == REVISE:
             arguments.append([record(trial) for trial in self._terms.history])
-        return function(store, *arguments)
-
-    def _plan(self, value: Any, fuel: int) -> Plan:
-        if isinstance(value, str):
-            raise failure(Code.BUILDER_REFUSED_REQUEST, _shown(value))
-        if value is None:
-            return Plan(False, b"", b"", fuel)
-        recipe = value.recipe.encode()
         limits = self._terms.limits
-        if len(value.graph) > limits["graph_bytes"] or len(recipe) > limits["recipe_bytes"]:
-            raise failure(Code.PLAN_TOO_LARGE)
-        return Plan(True, value.graph, recipe, fuel)
+        bounds = AnswerBounds(limits["graph_bytes"], limits["recipe_bytes"], MAX_DETAIL)
+        return call(function, store, arguments, bounds)
 
     @contextmanager
     def _failures(self, *, returning: bool) -> Iterator[None]:
@@ -168,9 +165,7 @@ _TRAPS = {
     "interrupt": Code.BUILDER_DEADLINE,
     "call stack exhausted": Code.BUILDER_STACK_OVERFLOW,
 }
-_LIMITS = re.compile(
-    r"exceeds (memory|table) limits|resource limit exceeded|out of memory|failed to allocate"
-)
+_LIMITS = re.compile(r"exceeds (memory|table) limits|limit exceeded|out of memory|failed to allocate")
 _HOST_CALL_FUEL = "fuel allocated for hostcalls has been exhausted"
 
 

@@ -6,17 +6,33 @@ content's SHA-256 first, so that a damaged one is compiled again rather than run
 
 import os
 import stat
+import struct
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from wasm_sandbox.engine import CONFIG_VERSION, Backend
 from wasm_sandbox.errors import Code, failure
 
 _DIGEST_BYTES = 32
 _SUFFIX = ".compiled"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def cache_key(component: bytes, backend: Backend, stack_bytes: int) -> str:
+    """Names the compiled form of a component: its digest, the engine's version and the settings."""
+    facts = f"{_engine_version()}/{CONFIG_VERSION}/{backend}/{stack_bytes}/{struct.calcsize('P')}"
+    return sha256(sha256(component).digest() + facts.encode()).hexdigest()
+
+
+def _engine_version() -> str:
+    try:
+        return version("wasmtime")
+    except PackageNotFoundError:  # An image without package metadata: the engine itself checks what it loads.
+        return "unknown"
 
 
 class ModuleCache:

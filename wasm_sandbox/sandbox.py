@@ -9,10 +9,10 @@ from wasm_sandbox.capability_data import CapabilityData
 from wasm_sandbox.codec import Buffer, Frame, Kind
 from wasm_sandbox.compiling import compile_apart
 from wasm_sandbox.contract import BuildRequest, CapabilityGrants, Trial
-from wasm_sandbox.engine import Backend, cache_key
+from wasm_sandbox.engine import Backend
 from wasm_sandbox.errors import Code, failure
 from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.module_cache import ModuleCache
+from wasm_sandbox.module_cache import ModuleCache, cache_key
 from wasm_sandbox.process import Worker
 from wasm_sandbox.run_terms import run_terms
 from wasm_sandbox.terms import dump

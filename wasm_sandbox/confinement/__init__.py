@@ -6,7 +6,7 @@ answers ENOSYS: there the wall is the enclave's own, and the engine is the first
 
 from dataclasses import dataclass
 
-from wasm_sandbox.confinement import landlock, resources, seccomp
+from wasm_sandbox.confinement import landlock, memory, resources, seccomp
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,12 @@ class Confinement:
 
 
 def confine(*, memory_bytes: int, executable_memory: bool) -> Confinement:
-    """Give up all that computing does not need, for good. Call it before any thread is started.
+    """Give up all that computing does not need, for good. Call it before any thread is started,
+    and after all imports.
 
     `memory_bytes`: address space that may be added. `executable_memory`: machine code is going to be loaded.
     """
+    memory.forbid_writable_code()
     used = resources.address_space()
     restricted = landlock.deny_everything()
     resources.limit(None if used is None else used + memory_bytes)

@@ -1,0 +1,9 @@
+"""Logs for ever."""
+# expects: builder-out-of-fuel
+
+from wit_world.imports import log
+
+
+def build(request):
+    while True:
+        log.write(log.Level.INFO, "data" * 1000)

@@ -1,0 +1,6 @@
+"""A power of a billion digits."""
+# expects: builder-out-of-fuel
+
+
+def build(request):
+    return 7 ** (7**12)

@@ -1,0 +1,9 @@
+"""Asks for randomness for ever."""
+# expects: builder-out-of-fuel
+
+from wit_world.imports import random
+
+
+def build(request):
+    while True:
+        random.bytes(65536)

@@ -1,0 +1,6 @@
+"""Recursion without end: Python stops it, nobody catches it."""
+# expects: builder-trapped
+
+
+def build(request):
+    return build(request)

@@ -1,0 +1,10 @@
+;; Pointer and length of the graph's list wrap around.
+;; expects: builder-invalid-value
+(core module $code
+  (memory (export "memory") 1)
+  (data (i32.const 16) "\00\00\00\00\00\00\ff\ff\ff\ff\ff\ff\40\00\00\00\02\00\00\00")
+  (data (i32.const 64) "{}")
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const 16))

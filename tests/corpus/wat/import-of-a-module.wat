@@ -1,0 +1,4 @@
+;; Imports a core module.
+;; expects: component-imports-foreign
+(component
+  (import "code" (core module)))

@@ -1,0 +1,9 @@
+;; Logs what lies beyond its memory.
+;; expects: builder-invalid-value
+;; imports: log
+(core module $code
+  (import "host" "memory" (memory 1))
+  (import "host" "log" (func $log (param i32 i32 i32)))
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    (call $log (i32.const 1) (i32.const -1) (i32.const -1))
+    unreachable))

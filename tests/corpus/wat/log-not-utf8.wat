@@ -1,0 +1,10 @@
+;; Logs what is not UTF-8.
+;; expects: builder-invalid-value
+;; imports: log
+(core module $code
+  (import "host" "memory" (memory 1))
+  (import "host" "log" (func $log (param i32 i32 i32)))
+  (data (i32.const 128) "\ff\fe")
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    (call $log (i32.const 1) (i32.const 128) (i32.const 2))
+    unreachable))

@@ -1,0 +1,9 @@
+;; A loop without end in build.
+;; expects: builder-out-of-fuel
+(core module $code
+  (memory (export "memory") 1)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    (loop $forever (br $forever))
+    unreachable))

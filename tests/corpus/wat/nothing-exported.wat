@@ -1,0 +1,3 @@
+;; A component that exports nothing.
+;; expects: component-export-missing
+(component)

@@ -1,0 +1,8 @@
+;; realloc answers an address beyond memory.
+;; expects: builder-invalid-value
+(core module $code
+  (memory (export "memory") 1)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const -8)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const 16))

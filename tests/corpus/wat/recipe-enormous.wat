@@ -1,0 +1,10 @@
+;; A recipe of 250 MB of NUL characters.
+;; expects: plan-too-large
+(core module $code
+  (memory (export "memory") 4096)
+  (data (i32.const 16) "\00\00\00\00\00\04\00\00\01\00\00\00\00\04\00\00\80\b2\e6\0e")
+  (data (i32.const 64) "{}")
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const 16))

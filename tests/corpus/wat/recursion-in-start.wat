@@ -1,0 +1,10 @@
+;; Recursion without end in the start function.
+;; expects: builder-stack-overflow
+(core module $code
+  (memory (export "memory") 1)
+  (func $deeper (call $deeper))
+  (start $deeper)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const 16))

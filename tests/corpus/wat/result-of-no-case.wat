@@ -1,0 +1,9 @@
+;; The answer is neither ok nor an error.
+;; expects: builder-invalid-value
+(core module $code
+  (memory (export "memory") 1)
+  (data (i32.const 16) "\ff")
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const 16))

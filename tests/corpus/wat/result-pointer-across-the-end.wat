@@ -1,0 +1,8 @@
+;; The answer begins in memory and ends outside.
+;; expects: builder-invalid-value
+(core module $code
+  (memory (export "memory") 1)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const 65528))

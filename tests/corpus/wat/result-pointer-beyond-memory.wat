@@ -1,0 +1,8 @@
+;; The answer lies beyond its memory.
+;; expects: builder-invalid-value
+(core module $code
+  (memory (export "memory") 1)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    i32.const -16))

@@ -1,0 +1,9 @@
+;; Writes beyond its memory.
+;; expects: builder-trapped
+(core module $code
+  (memory (export "memory") 1)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  (func (export "build") (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
+    (i64.store (i32.const 65533) (i64.const -1))
+    i32.const 16))

@@ -1,0 +1,49 @@
+"""Answers with all that it can see: the request, every capability, the history."""
+
+import json
+
+from wit_world.imports import dataset_sample, dataset_shape, dataset_statistics, log, random, types
+
+
+def plain(value):
+    """As JSON has it."""
+    if isinstance(value, bytes):
+        return list(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "name"):
+        return value.name
+    if hasattr(value, "__dict__"):
+        return {name: plain(item) for name, item in vars(value).items()}
+    return value
+
+
+def plan(seen):
+    return types.Plan(graph=b"", recipe=json.dumps(plain(seen)))
+
+
+def build(request):
+    log.write(log.Level.WARNING, "line one")
+    log.write(log.Level.DEBUG, "line \N{GREEK SMALL LETTER ALPHA}")
+    return plan(
+        {
+            "request": request,
+            "shape": dataset_shape.describe(),
+            "granularity": dataset_statistics.input_granularity(),
+            "inputs": dataset_statistics.inputs(),
+            "levels": dataset_statistics.quantile_levels(),
+            "quantiles": dataset_statistics.input_quantiles(),
+            "targets": dataset_statistics.targets(),
+            "counts": dataset_statistics.class_counts(),
+            "count": dataset_sample.count(),
+            "samples": [dataset_sample.get(index) for index in range(dataset_sample.count())],
+            "beyond": dataset_sample.get(2**32 - 1),
+            "random": [random.next_u64(), random.bytes(5), random.next_u64(), random.bytes(0)],
+        }
+    )
+
+
+def revise(request, history):
+    if not history:
+        return None
+    return plan({"request": request, "history": history})
