@@ -7,7 +7,8 @@ vector. Every trainer still makes its fixed number of exchanges.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ps.codec import Flag, Header, Kind, Layout
 from ps.errors import ExchangeRefused
 from ps.merging import Contribution, clip_scale
-from ps.result import Entry, MergeHook, Result, finite_sums
+from ps.result import Entry, Persist, Result, finite_sums
 from ps.shared_vector import SharedVector
 from ps.spec import ExchangeSpec
 from ps.streams import Body
@@ -31,20 +32,20 @@ class Asynchronous:
         layout: Layout,
         shared: SharedVector,
         weights: Sequence[float],
-        after_merge: MergeHook,
+        persist: Persist,
     ) -> None:
         self._spec = spec
         self._layout = layout
         self._shared = shared
         total = math.fsum(weights)
         self._weights = [weight / total for weight in weights]
-        self._after_merge = after_merge
+        self._persist = persist
         self._uploads = Uploads(spec)
-        self._due = [0] * spec.trainers
+        self._due = np.zeros(spec.trainers, np.int64)
         self._sums = np.zeros((spec.trainers, layout.sums))
         self._answers: dict[int, tuple[Header, NDArray[np.float64]]] = {}
         self._merges = 0
-        self._seen = [0] * spec.trainers
+        self._seen = np.zeros(spec.trainers, np.int64)
         """The count of merges in the vector that each trainer works from."""
         self._merging = asyncio.Lock()
         self._moved = asyncio.Condition()
@@ -52,7 +53,16 @@ class Asynchronous:
     @property
     def next(self) -> int:
         """The exchange that the slowest trainer has yet to make."""
-        return min(self._due)
+        return int(self._due.min())
+
+    @property
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """See `Exchange.state`."""
+        return {"due": self._due, "seen": self._seen, "sums": self._sums}
+
+    def restored(self) -> None:
+        """See `Exchange.restored`. Answers are not kept: who asks again for one starts over."""
+        self._merges = int(self._seen.max())
 
     async def enter(self, trainer: int) -> Entry:
         """A copy of the present vector, in the trainer's own buffer: the shared one moves on."""
@@ -60,7 +70,7 @@ class Asynchronous:
         async with self._merging:
             await asyncio.to_thread(np.copyto, frame, self._shared.current)
             self._seen[trainer] = self._merges
-        return Entry(self._due[trainer], frame, self._unchanged(trainer))
+        return Entry(int(self._due[trainer]), frame, self._unchanged(trainer))
 
     async def reached(self, number: int) -> None:
         """Wait until `next` is at least `number`."""
@@ -72,9 +82,13 @@ class Asynchronous:
         async with self._moved:
             try:
                 async with asyncio.timeout(self._spec.deadline_s or None):
-                    await self._moved.wait_for(lambda: len(set(self._due)) == 1)
+                    await self._moved.wait_for(lambda: bool((self._due == self._due[0]).all()))
             except TimeoutError:
-                self._due = [max(self._due)] * self._spec.trainers
+                self._due[:] = self._due.max()
+
+    def knows(self, trainer: int, merged: int) -> bool:
+        """See `Exchange.knows`."""
+        return merged <= int(self._due[trainer])
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
         """Merge the change of `trainer` for its exchange `header.exchange`; answer the vector as it is then.
@@ -85,6 +99,8 @@ class Asynchronous:
             ExchangeRefused: the exchange lies in the trainer's future.
         """
         number = header.exchange
+        if number < self._due[trainer] and trainer not in self._answers:
+            raise ExchangeRefused("answer-lost", "the server was restarted since; start from where it is")
         if number > self._due[trainer]:
             raise ExchangeRefused("exchange-ahead", "the exchanges before this one are not merged yet")
         if number == self._due[trainer]:
@@ -121,9 +137,9 @@ class Asynchronous:
             ),
             self._sums.sum(axis=0),
         )
-        await self._after_merge(header.exchange)
         async with self._moved:
             self._due[trainer] = header.exchange + 1
+            await self._persist()
             self._moved.notify_all()
 
     def _apply(self, contribution: Contribution | None, change: Change) -> None:

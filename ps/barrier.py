@@ -6,7 +6,8 @@ thread → result for everyone, also for a trainer that asks again because its c
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ps.codec import Flag, Header, Kind, Layout
 from ps.errors import ExchangeRefused
 from ps.merging import Contribution, clip_scale
-from ps.result import Entry, MergeHook, Result, finite_sums
+from ps.result import Entry, Persist, Result, finite_sums
 from ps.shared_vector import SharedVector
 from ps.spec import ExchangeSpec
 from ps.streams import Body
@@ -30,23 +31,36 @@ class Barrier:
         layout: Layout,
         shared: SharedVector,
         weights: Sequence[float],
-        after_merge: MergeHook,
+        persist: Persist,
     ) -> None:
         self._spec = spec
         self._layout = layout
         self._shared = shared
         self._weights = weights
-        self._after_merge = after_merge
+        self._persist = persist
         self._uploads = Uploads(spec)
-        self.next = 0
+        self._counters = np.zeros(2, np.int64)
+        """Exchanges merged, and the trial of the last of them."""
         self._changes: dict[int, tuple[Header, Change]] = {}
         self._sums = np.zeros((spec.trainers, layout.sums))
         self._merged_sums = np.zeros(layout.sums)
-        self._set_aside: frozenset[int] = frozenset()
-        self._trial = 0
+        self._set_aside = np.zeros(spec.trainers, np.bool_)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._merge: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def next(self) -> int:
+        """The exchange that is merged next."""
+        return int(self._counters[0])
+
+    @property
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """See `Exchange.state`."""
+        return {"counters.barrier": self._counters, "sums": self._merged_sums, "set_aside": self._set_aside}
+
+    def restored(self) -> None:
+        """See `Exchange.restored`: nothing is derived from the arrays."""
 
     @property
     def present(self) -> frozenset[int]:
@@ -55,8 +69,7 @@ class Barrier:
 
     async def enter(self, trainer: int) -> Entry:
         """The present vector, once no merge is under way."""
-        while self._merge is not None:
-            await asyncio.shield(self._done)
+        await self._quiet()
         generation = self._shared.generation
         return Entry(self.next, self._shared.current, lambda: self._shared.generation == generation)
 
@@ -71,10 +84,17 @@ class Barrier:
         Raises:
             ExchangeRefused: trainers are in the middle of an exchange.
         """
-        while self._merge is not None:
-            await asyncio.shield(self._done)
+        await self._quiet()
         if self._changes:
             raise ExchangeRefused("exchange-open", "an exchange of the present trial is under way")
+
+    def knows(self, _trainer: int, merged: int) -> bool:
+        """See `Exchange.knows`."""
+        return merged <= self.next
+
+    async def _quiet(self) -> None:
+        while self._merge is not None:
+            await asyncio.shield(self._done)
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
         """Take the change of `trainer` for exchange `header.exchange`; wait for the merged vector.
@@ -86,9 +106,10 @@ class Barrier:
             ExchangeRefused: the exchange lies in the future.
         """
         number = header.exchange
+        await self._quiet()
         if number > self.next:
             raise ExchangeRefused("exchange-ahead", "the exchanges before this one are not merged yet")
-        if number == self.next and trainer not in self._changes and self._merge is None:
+        if number == self.next and trainer not in self._changes:
             change = await self._uploads.receive(trainer, body)
             if number == self.next and self._merge is None:
                 self._accept(trainer, header, sums, change)
@@ -115,25 +136,29 @@ class Barrier:
             self._merge = asyncio.create_task(self._run_merge())
 
     async def _run_merge(self) -> None:
-        done, number = self._done, self.next
+        done = self._done
         present = sorted(self._changes)
         contributions = {k: c for k in present if (c := self._contribution(k)) is not None}
         try:
             await asyncio.to_thread(self._shared.merge, [c for c in contributions.values() if c.weight > 0])
-            self._set_aside = frozenset(present) - contributions.keys()
-            self._merged_sums = self._sums[present].sum(axis=0)
-            self._trial = self._changes[present[0]][0].trial
-            await self._after_merge(number)
+            self._note(present, frozenset(contributions))
+            await self._persist()
         except BaseException as error:
             # Nobody may go on from a vector that is half merged: everyone who waits or comes gets the error.
             done.set_exception(error)
             done.exception()
             raise
         self._changes.clear()
-        self.next = number + 1
         self._merge = None
         self._done = asyncio.get_running_loop().create_future()
         done.set_result(None)
+
+    def _note(self, present: list[int], merged: frozenset[int]) -> None:
+        """Write down how the merge went; it counts, but nobody is told before `_done`."""
+        self._set_aside[:] = False
+        self._set_aside[[k for k in present if k not in merged]] = True
+        np.sum(self._sums[present], axis=0, out=self._merged_sums)
+        self._counters[:] = self.next + 1, self._changes[present[0]][0].trial
 
     def _contribution(self, trainer: int) -> Contribution | None:
         """None where the change is set aside: its sender says so, or it is not finite."""
@@ -148,14 +173,14 @@ class Barrier:
         generation = self._shared.generation
         header = self._layout.header(
             Kind.MERGED,
-            trial=self._trial,
+            trial=int(self._counters[1]),
             exchange=self.next - 1,
-            excluded=len(self._set_aside),
-            flags=Flag.SET_ASIDE if trainer in self._set_aside else Flag.NONE,
+            excluded=int(self._set_aside.sum()),
+            flags=Flag.SET_ASIDE if self._set_aside[trainer] else Flag.NONE,
         )
         return Result(
             header,
-            self._merged_sums,
+            self._merged_sums.copy(),
             self._shared.outgoing,
             valid=lambda: self._shared.generation == generation,
         )

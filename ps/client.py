@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ps.bfloat16 import narrow, widen
-from ps.codec import HEADER_BYTES, Flag, Kind, Layout
+from ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Flag, Hello, Kind, Layout
+from ps.errors import ExchangeRefused
 from ps.merging import BLOCK, Frame, blocks, euclidean_norm, new_frame
 from ps.routes import PUBLISH_PATH, PUSH_PATH, START_PATH
 from ps.spec import ExchangeSpec, spec_digest
 from ps.streams import Body, as_bytes
-from ps.transport import Transport
+from ps.transport import Reconnect, Transport
 
 PATIENCE_S = 120.0
 """How long the server may be away (a restart) before a trainer gives up."""
@@ -63,10 +64,15 @@ class ParameterClient:
         *,
         sums: int = 64,
         patience_s: float = PATIENCE_S,
+        reconnect: Reconnect | None = None,
     ) -> None:
+        """`reconnect` is asked for a session and URL whenever a connection broke."""
         self._layout = Layout.of(spec, plan_bytes, sums)
-        self._transport = Transport(session, url, spec_digest(spec, plan_bytes, sums), patience_s)
+        self._digest = spec_digest(spec, plan_bytes, sums)
+        self._transport = Transport(session, url, self._hello, patience_s, reconnect)
         self._trial = -1
+        self._merged = 0
+        """How many exchanges `_base` is the result of."""
         self._base = np.zeros(spec.parameters, np.float32)
         """The vector as of the last merge, or as we started."""
         is_narrow = spec.dtype == "bfloat16"
@@ -74,6 +80,9 @@ class ParameterClient:
         self._step = np.zeros(spec.parameters if is_narrow else 0, np.uint16)
         self._owed = np.zeros(spec.parameters if is_narrow else 0, np.float32)
         """bfloat16 only: the rounding error of our changes so far, added to the next (error feedback)."""
+
+    def _hello(self) -> Hello:
+        return Hello(LOWEST_VERSION, VERSION, self._digest, self._trial, self._merged)
 
     async def publish(self, trial: int, plan: bytes, vector: NDArray[np.float32]) -> None:
         """Give all trainers the plan and initial vector of `trial`; for the leading trainer only.
@@ -95,6 +104,7 @@ class ParameterClient:
                 self._layout.expect(await answer.read(HEADER_BYTES), Kind.PUBLISHED)
 
         await self._transport.persist(attempt)
+        self._trial = trial
 
     async def start(self, trial: int) -> Start:
         """Wait until `trial` is published, and begin it, or take it up where the others are.
@@ -115,7 +125,7 @@ class ParameterClient:
             return Start(plan, _read_only(self._base), header.exchange)
 
         started = await self._transport.persist(attempt)
-        self._trial = trial
+        self._trial, self._merged = trial, started.exchange
         self._owed.fill(0)
         return started
 
@@ -143,9 +153,16 @@ class ParameterClient:
         async def attempt() -> Merged:
             payload = as_bytes(self._frame)
             async with self._transport.post(PUSH_PATH, head, payload, self._layout.push_bytes) as answer:
-                return await self._receive(number, answer)
+                return await self._receive(answer)
 
-        return await self._transport.persist(attempt)
+        try:
+            return await self._transport.persist(attempt)
+        except ExchangeRefused as error:
+            if error.code != "answer-lost":
+                raise
+            # Merged, but `async` servers do not keep answers over a restart.
+            start = await self.start(self._trial)
+            return Merged(start.vector, np.zeros_like(sums), start.exchange - 1, 0, set_aside=False)
 
     def _prepare(self, vector: NDArray[np.float32]) -> float | None:
         """Lay the change into the frame; its norm, or None where it is not finite and so set aside."""
@@ -182,17 +199,18 @@ class ParameterClient:
                 np.subtract(change, owed, out=owed)
         return math.sqrt(total) if total >= 0 else math.nan
 
-    async def _receive(self, number: int, answer: Body) -> Merged:
+    async def _receive(self, answer: Body) -> Merged:
         header, sums = self._layout.parse_head(await answer.read(self._layout.head_bytes), Kind.MERGED)
         if not len(self._owed):
             await answer.into(as_bytes(self._base))
         else:
             await answer.into(as_bytes(self._step))
-            if header.exchange == number:
+            if header.exchange == self._merged:
                 await asyncio.to_thread(self._take_step)
-            else:
+            elif header.exchange > self._merged:
                 # The others went on without us, and this step does not lead on from our vector.
                 await self.start(self._trial)
+        self._merged = header.exchange + 1
         return Merged(
             _read_only(self._base),
             sums,

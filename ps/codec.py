@@ -86,7 +86,8 @@ class Header:
     elements: int = 0
     trial: int = 0
     exchange: int = 0
-    """PUSH: the exchange asked for. MERGED: the last one merged. STARTED: the next one due."""
+    """PUSH: the exchange asked for. MERGED: the last one merged. STARTED: the next one due. HELLO: how many
+    the client has seen merged, and in `trial` one more than the trial it is in."""
     flags: Flag = Flag.NONE
     excluded: int = 0
     """MERGED: how many trainers' changes were set aside in this exchange."""
@@ -253,23 +254,29 @@ class Hello:
     highest: int
     spec_digest: bytes
     """SHA-256, 32 bytes (`ps.spec.spec_digest`)."""
+    trial: int = -1
+    """The trial that the client is in; -1 before its first."""
+    merged: int = 0
+    """How many exchanges the client has seen the result of."""
 
     def pack(self) -> bytes:
         """The whole frame."""
         body = _HELLO.pack(self.lowest, self.highest, bytes(6), self.spec_digest)
-        return Header(Kind.HELLO, version=LOWEST_VERSION).pack() + body
+        header = Header(Kind.HELLO, version=LOWEST_VERSION, trial=self.trial + 1, exchange=self.merged)
+        return header.pack() + body
 
     @classmethod
     def parse(cls, data: Buffer) -> "Hello":
         """Raises FrameInvalid where `data` is not a HELLO."""
         if len(data) != HELLO_BYTES:
             raise FrameInvalid("frame-truncated", "a HELLO has another length")
-        if parse_header(memoryview(data)[:HEADER_BYTES]).kind is not Kind.HELLO:
+        header = parse_header(memoryview(data)[:HEADER_BYTES])
+        if header.kind is not Kind.HELLO:
             raise FrameInvalid("frame-unexpected", "expected a HELLO frame")
         lowest, highest, zeros, digest = _HELLO.unpack(memoryview(data)[HEADER_BYTES:])
         if any(zeros) or not 1 <= lowest <= highest:
             raise FrameInvalid("frame-malformed", "the HELLO's versions are not a range")
-        return cls(lowest, highest, digest)
+        return cls(lowest, highest, digest, header.trial - 1, header.exchange)
 
 
 def common_version(hello: Hello) -> int:

@@ -1,8 +1,8 @@
 """What one trainer is answered to its push."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from ps.codec import Header
 from ps.merging import Frame
 from ps.streams import Body
 
-MergeHook: TypeAlias = Callable[[int], Awaitable[None]]
-"""Awaited with an exchange's number after its merge and before anyone is told the result."""
+Persist: TypeAlias = Callable[[], Awaitable[None]]
+"""Awaited after every merge and publication, before anyone is told of it: the place to write a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,19 @@ class Exchange(Protocol):
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
         """Take a trainer's change and wait for the vector it goes on with."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """The arrays that a checkpoint holds of it, as of the last merge: the live memory itself."""
+        ...
+
+    def restored(self) -> None:
+        """The arrays in `state` were given the content of a checkpoint."""
+        ...
+
+    def knows(self, trainer: int, merged: int) -> bool:
+        """Whether that many of the trainer's exchanges are merged here: if not, we were rolled back."""
         ...
 
     async def enter(self, trainer: int) -> Entry:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from aiohttp import web
 
 from ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
-from ps.errors import ExchangeError, ExchangeRefused, FrameInvalid
+from ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack
 from ps.merging import Frame
 from ps.streams import Body, as_bytes, pieces
 
@@ -30,9 +30,9 @@ def exchange_routes(server: "ParameterServer", identify: Identify) -> list[web.R
     layout = server.layout
 
     async def hello(request: web.Request) -> web.StreamResponse:
-        identify(request)
+        trainer = identify(request)
         body = _body(request, HELLO_BYTES)
-        return _header(server.hello(Hello.parse(await body.read(HELLO_BYTES))).pack())
+        return _header(server.hello(trainer, Hello.parse(await body.read(HELLO_BYTES))).pack())
 
     async def publish(request: web.Request) -> web.StreamResponse:
         trainer = identify(request)
@@ -105,7 +105,7 @@ def _refusing(handler: _Handler) -> _Handler:
             raise
         except ExchangeError as error:
             status = 400
-            if isinstance(error, ExchangeRefused):
+            if isinstance(error, ExchangeRefused | RolledBack):
                 # The body is of a frame's size. Its sender reads a refusal only once all of it is sent.
                 await body.drain()
                 status = 409

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ps.asynchronous import Asynchronous
 from ps.barrier import Barrier
 from ps.codec import Header, Hello, Kind, Layout, common_version
-from ps.errors import ExchangeRefused, TrialOver
-from ps.result import Entry, Exchange, MergeHook, Result
+from ps.errors import ExchangeRefused, RolledBack, TrialOver
+from ps.result import Entry, Exchange, Persist, Result
 from ps.routes import exchange_routes
 from ps.shared_vector import SharedVector
 from ps.spec import ExchangeMode, ExchangeSpec, spec_digest
@@ -37,7 +37,7 @@ class ParameterServer:
         *,
         sums: int = 64,
         weights: Sequence[float] | None = None,
-        after_merge: MergeHook | None = None,
+        persist: Persist | None = None,
     ) -> None:
         """`weights`, one a trainer, are public: each trainer's share of the data. Equal by default.
 
@@ -49,25 +49,31 @@ class ParameterServer:
         self.layout = Layout.of(spec, plan_bytes, sums)
         self.shared = SharedVector(spec)
         self._digest = spec_digest(spec, plan_bytes, sums)
-        hook = after_merge or _nothing
+        self._persist = persist or _nothing
         kind = Asynchronous if spec.mode is ExchangeMode.ASYNC else Barrier
-        self.exchange: Exchange = kind(spec, self.layout, self.shared, weights, hook)
+        self.exchange: Exchange = kind(spec, self.layout, self.shared, weights, self._persist)
         self.trial = -1
         """The trial that is under way; -1 before the first is published."""
         self.plan = b""
+        self.rolled_back = asyncio.Event()
+        """Set once a client has shown that the host restored us from an old checkpoint."""
         self._publishing = asyncio.Lock()
         self._published = asyncio.Condition()
 
-    def hello(self, hello: Hello) -> Header:
+    def hello(self, trainer: int, hello: Hello) -> Header:
         """Agree on a version with a client that was told the same spec.
 
         Raises:
             FrameInvalid: no version in common.
             ExchangeRefused: the client was told another spec.
+            RolledBack: the client has seen more than we know of, so our checkpoint was not the last.
         """
         version = common_version(hello)
         if hello.spec_digest != self._digest:
             raise ExchangeRefused("spec-mismatch", "the trainer was told another exchange spec")
+        if hello.trial > self.trial or not self.exchange.knows(trainer, hello.merged):
+            self.rolled_back.set()
+            raise RolledBack("checkpoint-rolled-back", "the trainers know of later exchanges than the server")
         return Header(Kind.WELCOME, version=version)
 
     async def completed(self, exchanges: int) -> None:
@@ -97,6 +103,7 @@ class ParameterServer:
         async with self._published:
             self.shared.staged = True
             self.plan, self.trial = plan, trial
+            await self._persist()
             self._published.notify_all()
 
     async def start(self, trainer: int, trial: int) -> tuple[Header, Entry]:
@@ -132,5 +139,5 @@ class ParameterServer:
         return result
 
 
-async def _nothing(_: int) -> None:
+async def _nothing() -> None:
     """The hook of a server that keeps no checkpoints."""

@@ -4,13 +4,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Hello, Kind, parse_header
-from ps.errors import CODE_PATTERN, ExchangeError, ExchangeRefused, FrameInvalid, ServerUnreachable, TrialOver
+from ps.codec import HEADER_BYTES, Hello, Kind, parse_header
+from ps.errors import (
+    CODE_PATTERN,
+    ExchangeError,
+    ExchangeRefused,
+    FrameInvalid,
+    RolledBack,
+    ServerUnreachable,
+    TrialOver,
+)
 from ps.routes import HELLO_PATH
 from ps.streams import Body, pieces
 
@@ -19,6 +27,11 @@ _MAX_PROBLEM_BYTES = 4096
 _LONGEST_PAUSE_S = 2.0
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An answer may take as long as the slowest trainer; a dead peer is found by TCP keep-alive."""
+
+
+Reconnect: TypeAlias = Callable[[], Awaitable[tuple[aiohttp.ClientSession, str]]]
+"""Finds the server again after a connection broke: it may have been restarted elsewhere. What it raises
+beyond aiohttp's errors ends the exchange."""
 
 
 class _Problem(BaseModel):
@@ -30,13 +43,21 @@ class Transport:
     """Requests of one client to one server."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, spec_digest: bytes, patience_s: float
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        hello: Callable[[], Hello],
+        patience_s: float,
+        reconnect: Reconnect | None,
     ) -> None:
+        """`hello` says, at the beginning of every connection, what the client knows."""
         self._session = session
         self._url = url
-        self._spec_digest = spec_digest
+        self._hello = hello
         self._patience_s = patience_s
+        self._reconnect = reconnect
         self._greeted = False
+        self._lost = False
 
     async def persist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """The result of `attempt`, which is made again while the server is away.
@@ -49,11 +70,14 @@ class Transport:
         while True:
             began = time.monotonic()
             try:
+                if self._lost and self._reconnect is not None:
+                    self._session, self._url = await self._reconnect()
+                self._lost = False
                 if not self._greeted:
                     await self._greet()
                 return await attempt()
             except (aiohttp.ClientError, OSError) as error:
-                self._greeted = False
+                self._greeted, self._lost = False, True
                 now = time.monotonic()
                 if away_since is None or now - began > _LONGEST_PAUSE_S:
                     # An attempt that lasted had reached the server: this is a new absence.
@@ -84,8 +108,7 @@ class Transport:
             yield Body(response.content)
 
     async def _greet(self) -> None:
-        hello = Hello(LOWEST_VERSION, VERSION, self._spec_digest).pack()
-        async with self.post(HELLO_PATH, hello, memoryview(b""), HEADER_BYTES) as answer:
+        async with self.post(HELLO_PATH, self._hello().pack(), memoryview(b""), HEADER_BYTES) as answer:
             if parse_header(await answer.read(HEADER_BYTES)).kind is not Kind.WELCOME:
                 raise FrameInvalid("frame-unexpected", "the server did not return the greeting")
         self._greeted = True
@@ -97,6 +120,9 @@ async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | mem
         yield piece
 
 
+_KINDS: dict[str, type[ExchangeError]] = {"trial-over": TrialOver, "checkpoint-rolled-back": RolledBack}
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> Exception:
     if response.status >= 500:
         return aiohttp.ClientError(f"the parameter server answered {response.status}")
@@ -104,6 +130,5 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
         code = _Problem.model_validate_json(await response.content.read(_MAX_PROBLEM_BYTES)).code
     except ValidationError:
         code = "exchange-refused"
-    kind: type[ExchangeError] = FrameInvalid if response.status == 400 else ExchangeRefused
-    kind = TrialOver if code == "trial-over" else kind
+    kind = FrameInvalid if response.status == 400 else _KINDS.get(code, ExchangeRefused)
     return kind(code, f"the parameter server answered {response.status}")

@@ -133,16 +133,18 @@ def test_a_frame_of_another_layout_is_refused(header: Header) -> None:
         LAYOUT.expect(header.pack(), Kind.PUSH)
 
 
-@given(st.integers(1, 255), st.integers(1, 255), st.binary(min_size=32, max_size=32))
-def test_a_hello_parses_back_and_agrees_on_a_version_both_speak(low: int, high: int, digest: bytes) -> None:
-    packed = Hello(low, high, digest).pack()
+@given(st.integers(1, 255), st.integers(1, 255), st.binary(min_size=32, max_size=32), st.integers(-1, 65534))
+def test_a_hello_parses_back_and_agrees_on_a_version_both_speak(
+    low: int, high: int, digest: bytes, trial: int
+) -> None:
+    packed = Hello(low, high, digest, trial, merged=trial + 7).pack()
     assert len(packed) == HELLO_BYTES
     if low > high:
         with pytest.raises(FrameInvalid):
             Hello.parse(packed)
         return
     hello = Hello.parse(packed)
-    assert hello == Hello(low, high, digest)
+    assert hello == Hello(low, high, digest, trial, trial + 7)
     if low > VERSION or high < LOWEST_VERSION:
         with pytest.raises(FrameInvalid, match="no protocol version"):
             common_version(hello)
