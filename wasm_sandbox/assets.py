@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
 
 from wasm_sandbox.admission.codes import GraphCode, refused
 from wasm_sandbox.errors import Code, failure
@@ -55,8 +55,8 @@ class Assets:
 
     def _entries(self, name: str) -> list[tuple[str, Mapping[str, object]]]:
         try:
-            entries: list[tuple[str, Mapping[str, object]]] = safetensors.deserialize(self.files[name])
-        except safetensors.SafetensorError as error:
+            entries: list[tuple[str, Mapping[str, object]]] = deserialize(self.files[name])  # type: ignore[no-untyped-call]
+        except SafetensorError as error:
             raise refused(GraphCode.ASSET_INVALID, f"{name}: {error}") from None
         return entries
 

@@ -7,9 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
-
-from wasm_sandbox.admission.codes import GraphCode, refused
+from onnx import ModelProto, TensorProto
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,12 @@ class AdmittedGraph:
 
     forward: ModelProto
     """`input` [N, …] to `output` [N, …]; constants as initializers; parameters are not in it."""
-    drawn: ModelProto
-    """No inputs; one output for each parameter that is not pretrained. Random operators have no seed yet."""
-    pretrained: Mapping[str, str]
-    """The asset of each parameter that begins as a pretrained tensor."""
-    assets: Mapping[str, NDArray[np.float32]] | None
-    """Its values; None where the graph was admitted without the component's assets."""
+    initialization: ModelProto
+    """No inputs; one output for each parameter, of its name. Random operators have no seed yet.
+
+    Where the graph asks for pretrained tensors and was admitted without the component's assets, their outputs
+    are missing: whoever needs initial values then gets an error, not zeros.
+    """
     parameters: tuple[Parameter, ...]
     """Sorted by name: the layout of the flat float32 vector."""
     activation_bytes_per_example: int
@@ -50,23 +48,6 @@ class AdmittedGraph:
     def elements(self) -> int:
         """Length of the flat vector: all parameters, buffers among them."""
         return sum(parameter.elements for parameter in self.parameters)
-
-    @cached_property
-    def initialization(self) -> ModelProto:
-        """No inputs; one output for each parameter, of its name. Random operators have no seed yet.
-
-        Raises:
-            GraphRefused: asset-unknown, where it was admitted without the assets that it asks for.
-        """
-        if self.pretrained and self.assets is None:
-            raise refused(GraphCode.ASSET_UNKNOWN, "admitted without assets")
-        model = ModelProto()
-        model.CopyFrom(self.drawn)
-        for name, value in sorted((self.assets or {}).items()):
-            model.graph.initializer.append(_tensor(f"·asset.{name}", value))
-            model.graph.node.append(helper.make_node("Identity", [f"·asset.{name}"], [name]))
-            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
-        return model
 
     def with_values(self, values: Mapping[str, NDArray[np.float32]]) -> ModelProto:
         """The forward model with these values as initializers: what onnxruntime runs and trains.
@@ -85,10 +66,12 @@ class AdmittedGraph:
             value = values[parameter.name]
             if value.dtype != np.float32 or value.shape != parameter.shape:
                 raise ValueError(f"parameter of shape {parameter.shape} got {value.dtype} {value.shape}")
-            model.graph.initializer.append(_tensor(parameter.name, value))
+            model.graph.initializer.append(
+                TensorProto(
+                    name=parameter.name,
+                    data_type=TensorProto.FLOAT,
+                    dims=parameter.shape,
+                    raw_data=np.ascontiguousarray(value, "<f4").tobytes(),
+                )
+            )
         return model
-
-
-def _tensor(name: str, value: NDArray[np.float32]) -> TensorProto:
-    raw = np.ascontiguousarray(value, "<f4").tobytes()
-    return TensorProto(name=name, data_type=TensorProto.FLOAT, dims=value.shape, raw_data=raw)

@@ -14,14 +14,17 @@ The bytes come from hostile code. They are read in steps, each of which bounds w
  7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused.
  8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
     within the memory bounds. (`shapes`)
- 9. **Initialization**: of every parameter, by a graph without inputs. (`initialization`)
+ 9. **Initialization**: of every parameter, by a graph without inputs (`initialization`) or a pretrained
+    tensor of the component (`wasm_sandbox.assets`).
 
 Nothing is executed and nothing of a parameter's size is allocated. What is admitted is a model put together
 anew of the parts that were checked: names of nodes, texts, metadata and declared inner shapes are gone.
 """
 
+from collections.abc import Mapping
+
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
 from wasm_sandbox.admission.initialization import read_initialization
@@ -37,8 +40,9 @@ from wasm_sandbox.admission.liveness import buffers, live_nodes
 from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
 from wasm_sandbox.admission.operators import OPERATORS
 from wasm_sandbox.admission.shapes import Memory, Section, activation_memory, forward_values
-from wasm_sandbox.admission.tensors import Tensors, read_initializers
+from wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from wasm_sandbox.admission.wire import scan
+from wasm_sandbox.assets import Assets
 from wasm_sandbox.contract import BuildRequest, Envelope
 from wasm_sandbox.graph import AdmittedGraph, Parameter
 
@@ -46,7 +50,12 @@ DEFAULT_LIMITS = GraphLimits()
 
 
 def admit(
-    graph: bytes, request: BuildRequest, envelope: Envelope, *, limits: GraphLimits = DEFAULT_LIMITS
+    graph: bytes,
+    request: BuildRequest,
+    envelope: Envelope,
+    *,
+    assets: Assets | None = None,
+    limits: GraphLimits = DEFAULT_LIMITS,
 ) -> AdmittedGraph:
     """Check a builder's graph against its job and make it ready for the runtime.
 
@@ -54,6 +63,8 @@ def admit(
         graph: serialised ONNX `ModelProto`.
         request: what the builder was asked for.
         envelope: the builder's public bounds.
+        assets: the pretrained tensors of the component. Without them a graph that asks for some is admitted,
+            but has no initial values: for trainers that get these from another.
         limits: our own bounds.
 
     Raises:
@@ -76,11 +87,11 @@ def admit(
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
     section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)
     memory = _check_shapes(section, request, limits)
-    if len(model.training_info) != 1:
-        raise refused(GraphCode.INITIALIZATION_MISSING, f"{len(model.training_info)} TrainingInfoProto")
-    initialization = read_initialization(
-        model.training_info[0], tensors.parameters, opset, model.ir_version, limits
-    )
+    pretrained = {t.name: asset for t in tensors.parameters if (asset := asset_of(t)) is not None}
+    drawn = [tensor for tensor in tensors.parameters if tensor.name not in pretrained]
+    initialization = read_initialization(model.training_info, drawn, opset, model.ir_version, limits)
+    if assets is not None:
+        _add_pretrained(initialization, tensors, pretrained, assets)
     return AdmittedGraph(
         forward=_forward(section, request),
         initialization=initialization,
@@ -135,6 +146,19 @@ def _parameters(nodes: list[NodeProto], tensors: Tensors) -> tuple[Parameter, ..
         Parameter(tensor.name, tuple(tensor.dims), tensor.name not in untrained)
         for tensor in tensors.parameters
     )
+
+
+def _add_pretrained(
+    initialization: ModelProto, tensors: Tensors, pretrained: Mapping[str, str], assets: Assets
+) -> None:
+    """Give each pretrained parameter its value in the initialization model."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in tensors.parameters}
+    graph = initialization.graph
+    for name, reference in pretrained.items():
+        value, inner = assets.tensor(reference, shapes[name]), f"·asset.{name}"
+        graph.initializer.append(numpy_helper.from_array(value, inner))
+        graph.node.append(helper.make_node("Identity", [inner], [name]))
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]))
 
 
 def _forward(section: Section, request: BuildRequest) -> ModelProto:

@@ -22,7 +22,7 @@ _INTERNAL = "·"
 
 
 def read_initialization(
-    info: TrainingInfoProto,
+    infos: Sequence[TrainingInfoProto],
     parameters: Sequence[TensorProto],
     opset: int,
     ir_version: int,
@@ -30,10 +30,15 @@ def read_initialization(
 ) -> ModelProto:
     """A model without inputs whose outputs are named by the parameters that they initialise.
 
+    `parameters` are those that do not begin as a pretrained tensor.
+
     Raises:
         GraphRefused: initialization-missing, initialization-not-allowed, initialization-mismatch,
             initialization-too-large, and what nodes and shapes may be refused for.
     """
+    if len(infos) != 1 and (infos or parameters):
+        raise refused(GraphCode.INITIALIZATION_MISSING, f"{len(infos)} TrainingInfoProto")
+    info = infos[0] if infos else TrainingInfoProto()
     graph = info.initialization
     bound = _bindings(info.initialization_binding, parameters)
     if graph.input:

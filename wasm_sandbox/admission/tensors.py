@@ -37,6 +37,18 @@ class Tensors:
     constants: tuple[TensorProto, ...]
 
 
+ASSET_KEY = "chiron.asset"
+"""Metadata of a parameter that begins as a pretrained tensor; the value is `file/tensor`."""
+
+
+def asset_of(tensor: TensorProto) -> str | None:
+    """The pretrained tensor that a parameter asks for; raises feature-not-allowed for other metadata."""
+    entries = {entry.key: entry.value for entry in tensor.metadata_props}
+    if len(tensor.metadata_props) > 1 or entries.keys() - {ASSET_KEY}:
+        raise refused(GraphCode.FEATURE_NOT_ALLOWED, f"metadata of {tensor.name}")
+    return entries.get(ASSET_KEY)
+
+
 def item_bytes(data_type: int) -> int:
     """Bytes of one element of an allowed type; raises type-not-allowed."""
     if data_type not in ALLOWED_TYPES:
