@@ -13,6 +13,7 @@ ChironError
 │   └── GatewayMisbehaved       it answered something that its interface does not allow
 ├── PolicyMissing               nothing says which enclaves are acceptable, so none is
 ├── EvidenceRejected            evidence did not verify; `steps` tells how far it came
+├── LogRejected                 a transparency log or proof did not verify
 ├── SpecMismatch                the gateway's job is not the one that was asked for
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
 ├── ReportUnreadable            a sealed report or outcome is not for this owner and job
@@ -116,6 +117,12 @@ class EvidenceRejected(ChironError):
     def __init__(self, message: str, *, code: str, steps: Sequence[StepResult]) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
+
+
+class LogRejected(ChironError):
+    """What a transparency log says does not hold."""
+
+    code = "log-rejected"
 
 
 class SpecMismatch(ChironError):

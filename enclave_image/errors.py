@@ -3,7 +3,8 @@
 ImageError                  has a stable code
 ├── ImageUnbuildable        image-unbuildable   something that belongs into the image is not on this machine
 ├── ImageInvalid            image-invalid       no image there, or one with what no image may hold
-└── OcclumRefuses           occlum-refuses      the image or its configuration would not start under Occlum
+├── OcclumRefuses           occlum-refuses      the image or its configuration would not start under Occlum
+└── LogCorrupted            log-corrupted       a transparency log that is none, or that was changed
 """
 
 
@@ -29,3 +30,9 @@ class OcclumRefuses(ImageError):
     """What Occlum would refuse at start is refused at build."""
 
     code = "occlum-refuses"
+
+
+class LogCorrupted(ImageError):
+    """No transparency log there, or entries and signed heads do not agree."""
+
+    code = "log-corrupted"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import typer
 
-from chiron.cli import attest, builder, data, image, job, keys
+from chiron.cli import attest, builder, data, image, job, keys, log
 from chiron.cli.doctor import doctor_command
 from chiron.cli.output import fail
 from chiron.cli.predict import predict_command
@@ -32,6 +32,7 @@ _GROUPS = {
     "attest": attest.app,
     "builder": builder.app,
     "image": image.app,
+    "log": log.app,
     "keys": keys.app,
 }
 for _name, _group in _GROUPS.items():

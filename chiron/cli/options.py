@@ -24,7 +24,9 @@ Measurement = Annotated[
 ]
 PolicyFile = Annotated[
     Path | None,
-    typer.Option("--policy", metavar="FILE", help="Attestation policy (TOML or JSON), instead of --measurement."),
+    typer.Option(
+        "--policy", metavar="FILE", help="Attestation policy (TOML or JSON), instead of --measurement."
+    ),
 ]
 SoftwareRoot = Annotated[
     Path | None,
