@@ -15,7 +15,7 @@ from runtime.training.dropout import Mask, replace_dropouts
 from runtime.training.errors import Reason, TrainingFailed, failing_as
 from runtime.training.graphs import OWN, forward_model, preprocess
 from runtime.training.losses import LOSS, append_loss
-from runtime.training.rewrites import rewrite
+from runtime.training.rewrites import rewrite, rewrite_forward
 from wasm_sandbox.contract import BuildRequest
 from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Recipe, matches
@@ -56,6 +56,8 @@ def training_program(
     trained = trained_parameters(graph, recipe)
     if not trained:
         raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
+    if rewritten:
+        rewrite_forward(model)
     with failing_as(Reason.NOT_DIFFERENTIABLE):
         differentiated = _differentiate(model, set(trained))
     made = {output.name for output in differentiated.graph.output}

@@ -1,0 +1,39 @@
+"""Passes over graphs that make training faster and compute the same numbers (docs/benchmarks.md).
+
+Each is a function on `Rewriting`; where it does not know a node's exact form it leaves the node alone. Tests
+hold each against the untouched graph.
+"""
+
+from onnx import ModelProto
+
+from runtime.training.rewrites.convolutions import (
+    blocked_convolutions,
+    input_gradient_as_convolution,
+    rectified_convolutions,
+)
+from runtime.training.rewrites.editing import rewrite_with
+from runtime.training.rewrites.elementwise import relu_gradient_as_mask
+from runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
+
+FORWARD_PASSES = (rectified_after_pooling,)
+"""Of the forward graph, before it is differentiated."""
+PASSES = (
+    relu_gradient_as_mask,
+    pooling_without_indices,
+    input_gradient_as_convolution,
+    blocked_convolutions,
+    rectified_convolutions,
+)
+"""Of the gradient graph, in the order in which they are applied."""
+
+
+def rewrite_forward(model: ModelProto) -> None:
+    """Apply all forward passes, in place."""
+    for apply in FORWARD_PASSES:
+        rewrite_with(model, apply)
+
+
+def rewrite(model: ModelProto) -> None:
+    """Apply all passes over the gradient graph, in place."""
+    for apply in PASSES:
+        rewrite_with(model, apply)

@@ -1,0 +1,76 @@
+"""A graph's nodes while a pass works on them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.shape_inference import infer_shapes
+
+from runtime.training.graphs import OWN
+
+
+@dataclass
+class Rewriting:
+    """A graph's nodes while passes work on them."""
+
+    nodes: list[NodeProto]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of what shape inference knows; 0 stands for a dimension that it does not (the batch)."""
+    kept: frozenset[str]
+    """The graph's outputs: they must stay."""
+    constants: list[TensorProto] = field(default_factory=list)
+    count: int = 0
+
+    def name(self) -> str:
+        """A fresh value's."""
+        self.count += 1
+        return f"{OWN}r{self.count}"
+
+    def constant(self, value: Any, dtype: type[np.generic]) -> str:
+        """A fresh constant's."""
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), self.name()))
+        return str(self.constants[-1].name)
+
+    def users(self) -> Counter[str]:
+        """How many inputs (and outputs of the graph) each value is."""
+        return Counter(name for node in self.nodes for name in node.input) + Counter(self.kept)
+
+    def add(
+        self, op_type: str, inputs: Iterable[str], domain: str = "", **attributes: Any
+    ) -> tuple[NodeProto, str]:
+        """A node that makes one fresh value."""
+        output = self.name()
+        return helper.make_node(op_type, list(inputs), [output], domain=domain, **attributes), output
+
+    def replace(self, change: Callable[[NodeProto], list[NodeProto] | None]) -> None:
+        """Put what `change` gives in each node's place; None leaves it."""
+        replaced: list[NodeProto] = []
+        for node in self.nodes:
+            new = change(node)
+            replaced.extend([node] if new is None else new)
+        self.nodes = replaced
+
+
+def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
+    """Apply one pass, in place."""
+    graph = model.graph
+    inferred = infer_shapes(model).graph
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*inferred.input, *inferred.value_info)
+    }
+    kept = frozenset(value.name for value in graph.output)
+    fresh = sum(node.domain != "" or OWN in "".join(node.output) for node in graph.node)
+    nodes = []
+    for node in graph.node:
+        copied = NodeProto()
+        copied.CopyFrom(node)
+        nodes.append(copied)
+    work = Rewriting(nodes, shapes, kept, count=1000 * len(graph.node) + fresh)
+    apply(work)
+    del graph.node[:]
+    graph.node.extend(work.nodes)
+    graph.initializer.extend(work.constants)
