@@ -33,7 +33,10 @@ def examine(directory: Path) -> ImageManifest:
         ImageInvalid: as `measure`.
     """
     recorded = read_manifest(directory)
-    return recorded.model_copy(update={"entries": list_entries(directory / ROOT)})
+    try:
+        return recorded.model_copy(update={"entries": list_entries(directory / ROOT)})
+    except (OSError, ValidationError) as error:
+        raise ImageInvalid(f"{directory} holds what cannot be read or named") from error
 
 
 def read_manifest(directory: Path) -> ImageManifest:

@@ -52,6 +52,11 @@ def job_spec(job: str = JOB) -> JobSpec:
     )
 
 
+def alive(process: int) -> bool:
+    """Whether there is such a process on this machine."""
+    return Path(f"/proc/{process}").exists()
+
+
 def order(job: str = JOB, role: Role = Role.TRAINER, index: int = 0) -> LaunchOrder:
     """To launch one enclave of it."""
     return LaunchOrder(role=role, job=job, index=index, spec=job_spec(job), token=TOKEN)

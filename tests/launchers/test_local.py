@@ -21,7 +21,7 @@ from enclave_image.errors import ImageInvalid
 from enclave_image.manifest import MANIFEST, ROOT
 from enclave_image.measurement import measure
 from runtime.attestation.software import SoftwarePlatform
-from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, probe_image, probing
+from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, probe_image, probing
 
 OBEYS = """
 import signal, sys, time
@@ -37,10 +37,6 @@ print("ready")
 while True: time.sleep(60)
 """
 TALKS = f"print('x' * {output.MAX_LOG_BYTES}); print('END')"
-
-
-def alive(process: int) -> bool:
-    return Path(f"/proc/{process}").exists()
 
 
 async def test_is_asked_to_end_and_says_how_it_ended(image: Path, short_path: Path) -> None:
