@@ -58,7 +58,7 @@ def request(graph: AdmittedGraph) -> BuildRequest:
 
 def run(graph: AdmittedGraph, program: Program, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     layout = FlatLayout(graph.parameters)
-    vector = np.random.default_rng(2).normal(size=layout.elements).astype(np.float32) / 4
+    vector = np.random.default_rng(2).normal(scale=0.25, size=layout.elements).astype(np.float32)
     gradient = np.zeros_like(vector)
     for parameter in graph.parameters:
         if parameter.name.endswith("running_var"):
@@ -67,7 +67,7 @@ def run(graph: AdmittedGraph, program: Program, x: NDArray[np.float32]) -> dict[
     encoder = TargetEncoder(Recipe().loss, request(graph))
     classes = np.arange(ROWS) % CLASSES
     loss, outputs = session.run(x, encoder.encode(encoder.dense(classes)), {})
-    measured = {"loss": np.float32(loss), "outputs": outputs.copy(), "gradient": gradient}
+    measured = {"loss": np.asarray(loss, np.float32), "outputs": outputs.copy(), "gradient": gradient}
     return measured | {name: value.copy() for name, value in session.statistics.items()}
 
 
