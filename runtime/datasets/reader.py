@@ -32,11 +32,11 @@ class EncryptedDataset:
 
     def partition(self, index: int, count: int) -> range:
         """Numbers of the chunks that trainer `index` of `count` reads; empty if there are too few chunks."""
-        return range(index, self.manifest.chunks, count)
+        return self.manifest.partition(index, count)
 
     def examples_in(self, numbers: Sequence[int]) -> int:
         """Rows in these chunks, without the filling."""
-        return sum(self._rows(number) for number in numbers)
+        return sum(self.manifest.rows(number) for number in numbers)
 
     async def chunk(self, number: int) -> Examples:
         """Fetch, verify and open one chunk; filled rows are dropped.
@@ -68,11 +68,6 @@ class EncryptedDataset:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    def _rows(self, number: int) -> int:
-        return min(
-            self.manifest.chunk_examples, self.manifest.examples - number * self.manifest.chunk_examples
-        )
-
     def _open(self, number: int, ciphertext: bytes) -> Examples:
         manifest = self.manifest
         if len(ciphertext) != manifest.chunk_ciphertext_bytes:
@@ -84,4 +79,4 @@ class EncryptedDataset:
             raise ChunkAltered(f"what was served as chunk {number} is not of this dataset")
         last = number == manifest.chunks - 1
         plaintext = open_chunk(self._key, number, ciphertext, last=last, bound=self._bound)
-        return self._form.decode(plaintext, self._rows(number))
+        return self._form.decode(plaintext, manifest.rows(number))

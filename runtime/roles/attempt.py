@@ -6,7 +6,6 @@ vector, and the reason travels sealed. What the host itself caused (`EnclaveErro
 """
 
 import asyncio
-import logging
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,10 @@ from runtime.datasets import EncryptedDataset
 from runtime.datasets.errors import ChunkRefused
 from runtime.errors import EnclaveError, InputCorrupted
 from runtime.roles.plan import Plan
+from runtime.schedule import IDLE, SUMS
 from runtime.training.learner import Learner
 from runtime.wire.jobs import JobSpec
 from runtime.wire.reports import TrainingReport
-
-_LOG = logging.getLogger(__name__)
-
-SUMS = 64
-"""Values that are summed over the trainers at each exchange."""
-IDLE = SUMS - 1
-"""Place in the sums that counts idle trainers; the others are the learner's."""
 
 
 class Attempt:

@@ -23,8 +23,8 @@ from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
 from runtime.errors import EnclaveError, GrantRefused
 from runtime.roles.grant import open_grant
-from runtime.roles.plan import plan_bytes
 from runtime.roles.public_end import failing_publicly
+from runtime.schedule import SUMS, plan_bytes, shares
 from runtime.sealing.hpke import PrivateKey
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
@@ -53,7 +53,8 @@ class _Job:
         self._hpke_key = PrivateKey.generate()
         self._ca = JobCa(launch.job, datetime.now(UTC))
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
-        self._server = ParameterServer(launch.spec.exchange, plan_bytes(launch.spec))
+        spec = launch.spec
+        self._server = ParameterServer(spec.exchange, plan_bytes(spec), sums=SUMS, weights=shares(spec))
         self._finished = asyncio.Event()
 
     async def run(self) -> None:

@@ -13,7 +13,6 @@ from wasm_sandbox.recipe_fit import check_recipe
 
 _HEAD = struct.Struct("<4sBII")
 _MAGIC = b"CHPL"
-_HEAD_ROOM = 64
 
 
 class Plan(NamedTuple):
@@ -21,11 +20,6 @@ class Plan(NamedTuple):
 
     graph: AdmittedGraph
     recipe: Recipe
-
-
-def plan_bytes(spec: JobSpec) -> int:
-    """Room for any plan of this job: both sides of the exchange pad to it."""
-    return spec.envelope.max_graph_bytes + _HEAD_ROOM
 
 
 def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:

@@ -1,4 +1,4 @@
-"""How many rows a model has answered: kept sealed in the operator's storage, so that a restart resets nothing.
+"""How many rows a model has answered: sealed in the operator's storage, so that a restart resets nothing.
 
 The host can still roll it back to an earlier state (docs/threat-model.md): a budget bounds an honest host's
 clients, and makes a dishonest host's rollback visible in its storage.

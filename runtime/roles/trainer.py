@@ -10,11 +10,11 @@ from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
 from runtime.channels.parameter_server import Membership, join
 from runtime.datasets import EncryptedDataset
-from runtime.roles.attempt import SUMS, Attempt
+from runtime.roles.attempt import Attempt
 from runtime.roles.lead import Lead
-from runtime.roles.plan import Plan, decode_plan, plan_bytes
+from runtime.roles.plan import Plan, decode_plan
 from runtime.roles.public_end import failing_publicly
-from runtime.wire.jobs import JobSpec
+from runtime.schedule import SUMS, exchanges_of, plan_bytes
 from runtime.wire.launch import LaunchSpec
 
 
@@ -24,12 +24,6 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform) as membership:
             await _Trainer(launch.index, membership, gateway, platform).run()
-
-
-def exchanges_of(spec: JobSpec, trial: int) -> range:
-    """Numbers of the exchanges that belong to a trial: the job's, dealt out evenly."""
-    total = spec.exchange.exchanges
-    return range(trial * total // spec.trials, (trial + 1) * total // spec.trials)
 
 
 class _Trainer:

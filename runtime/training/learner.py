@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.datasets import EncryptedDataset
+from runtime.schedule import SUMS
 from runtime.training import checkpoint
 from runtime.training.errors import Reason, failing_as
 from runtime.training.feed import Feed, InMemoryFeed, Portion
 from runtime.training.graphs import inference_model
 from runtime.training.initial import initial_values
 from runtime.training.layout import FlatLayout, Vector
-from runtime.training.metrics import SUMS, Place, told
+from runtime.training.metrics import Place, told
 from runtime.training.program import training_program
 from runtime.training.seeds import Seeds
 from runtime.training.stepper import Stepper

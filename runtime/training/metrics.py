@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from runtime.wire.reports import TrainingReport
 
-SUMS = 64
-
 
 class Place:
-    """Where each sum stands among the SUMS."""
+    """Where each sum stands among the SUMS; the last is the role's (`runtime.schedule.IDLE`)."""
 
     TRAIN_LOSS, TRAIN_CORRECT, TRAIN_COUNT = 0, 1, 2
     LOSS, COUNT, CORRECT, TOP5 = 3, 4, 5, 6

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from runtime.datasets.chunks import ChunkForm
+from runtime.schedule import exchanges_of
 from runtime.training.errors import Reason, TrainingFailed
 from runtime.wire.jobs import JobSpec
 from wasm_sandbox.recipe import Recipe
@@ -74,12 +75,6 @@ def _validation_rows(spec: JobSpec, chunk: int) -> int:
     return _end(spec, chunk) * percent // 100 - start * percent // 100
 
 
-def exchanges_of(spec: JobSpec, trial: int) -> int:
-    """How many of the job's exchanges are a trial's."""
-    total = spec.exchange.exchanges
-    return (trial + 1) * total // spec.trials - trial * total // spec.trials
-
-
 class EpochShare(NamedTuple):
     """The `place`-th of `parts` pieces of an epoch."""
 
@@ -107,7 +102,7 @@ class Timetable:
         trained = examples - examples * _validation_percent(spec) // 100
         steps_per_epoch = max(1, -(-trained // recipe.batch_size))
         steps = recipe.steps or (recipe.epochs or DEFAULT_EPOCHS) * steps_per_epoch
-        table = cls(steps_per_epoch, steps, exchanges_of(spec, trial))
+        table = cls(steps_per_epoch, steps, len(exchanges_of(spec, trial)))
         if is_streamed(spec):
             table = cls(steps_per_epoch, max(1, round(table.epochs)) * steps_per_epoch, table.exchanges)
             if table.epochs > table.learning_exchanges:

@@ -32,6 +32,14 @@ class DatasetManifest(WireModel):
         """Number of chunks."""
         return len(self.chunk_sha256)
 
+    def rows(self, number: int) -> int:
+        """Examples in chunk `number`, without the filling."""
+        return min(self.chunk_examples, self.examples - number * self.chunk_examples)
+
+    def partition(self, index: int, count: int) -> range:
+        """Numbers of the chunks that trainer `index` of `count` reads; empty if there are too few chunks."""
+        return range(index, self.chunks, count)
+
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:
         if -(-self.examples // self.chunk_examples) != self.chunks:
