@@ -8,7 +8,9 @@ from chiron.client import Client
 from chiron.errors import ChironError
 from chiron.policies import policy_of
 from chiron.predictions import Predictions
+from chiron.ra_tls import attested_connector, attested_context
 from chiron.store import OwnerStore
+from runtime.wire.attestation import Role
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import Job, JobRequest
 from wasm_sandbox.contract import Capability, CapabilityGrants
@@ -24,5 +26,8 @@ __all__ = [
     "OwnerStore",
     "PredictionPolicy",
     "Predictions",
+    "Role",
+    "attested_connector",
+    "attested_context",
     "policy_of",
 ]

@@ -13,6 +13,7 @@ ChironError
 │   └── GatewayMisbehaved       it answered something that its interface does not allow
 ├── PolicyMissing               nothing says which enclaves are acceptable, so none is
 ├── EvidenceRejected            evidence did not verify; `steps` tells how far it came
+├── PeerNotAttested             a TLS peer whose certificate carries no evidence that holds (also an SSLError)
 ├── LogRejected                 a transparency log or proof did not verify
 ├── SpecMismatch                the gateway's job is not the one that was asked for
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
@@ -20,6 +21,7 @@ ChironError
 └── AnswerRefused               the predictor gave no answer; `code` says why
 """
 
+import ssl
 from collections.abc import Sequence
 
 from runtime.attestation.steps import StepResult
@@ -115,6 +117,19 @@ class EvidenceRejected(ChironError):
     """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
 
     def __init__(self, message: str, *, code: str, steps: Sequence[StepResult]) -> None:
+        super().__init__(message, code=code)
+        self.steps = tuple(steps)
+
+
+class PeerNotAttested(ChironError, ssl.SSLCertVerificationError):
+    """The handshake ended here: nothing was sent. `steps` is empty where there was no evidence at all.
+
+    It is an `ssl.SSLError` too, so that everything that speaks TLS ends the connection for it.
+    """
+
+    code = "peer-not-attested"
+
+    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult] = ()) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 

@@ -7,11 +7,15 @@ every certificate under it. Peers get a certificate only after their own evidenc
 import datetime
 import hashlib
 import ipaddress
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from runtime.attestation.ra_tls import evidence_extension
+from runtime.wire.attestation import Evidence
 
 LIFETIME = datetime.timedelta(days=30)
 """Longer than any job; the key does not outlive its process anyway."""
@@ -40,9 +44,15 @@ class JobCa:
         """DER of the CA certificate; its SHA-256 is the `tls_ca_sha256` claim."""
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
-    def issue_server(self, public_key: ec.EllipticCurvePublicKey, host: str) -> x509.Certificate:
-        """The parameter server's own certificate; the only one under this CA that may serve."""
-        return self._issue("parameter-server", public_key, ExtendedKeyUsageOID.SERVER_AUTH, host)
+    def issue_server(
+        self, public_key: ec.EllipticCurvePublicKey, host: str, evidence: Evidence | None = None
+    ) -> x509.Certificate:
+        """The parameter server's own certificate; the only one under this CA that may serve.
+
+        With evidence whose claims bind `public_key`, data owners can verify it by itself (RA-TLS).
+        """
+        extra = [evidence_extension(evidence)] if evidence else []
+        return self._issue("parameter-server", public_key, ExtendedKeyUsageOID.SERVER_AUTH, host, extra)
 
     def issue_client(self, name: str, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
         """A trainer's certificate: good for connecting, not for serving."""
@@ -54,6 +64,7 @@ class JobCa:
         public_key: ec.EllipticCurvePublicKey,
         purpose: x509.ObjectIdentifier,
         host: str | None,
+        extra: Sequence[x509.UnrecognizedExtension] = (),
     ) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -68,6 +79,8 @@ class JobCa:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_general_name(host)]), critical=False
             )
+        for extension in extra:
+            builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

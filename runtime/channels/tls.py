@@ -19,7 +19,7 @@ def server_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context, ca)
     context.verify_mode = ssl.CERT_OPTIONAL
-    _load_key(context, key, certificate)
+    load_key(context, key, certificate)
     return context
 
 
@@ -35,7 +35,7 @@ def client_context(
     # the parameter server holds a certificate for serving under the job's CA: the CA is the identity.
     context.check_hostname = False
     if key is not None and certificate is not None:
-        _load_key(context, key, certificate)
+        load_key(context, key, certificate)
     return context
 
 
@@ -45,9 +45,7 @@ def _harden(context: ssl.SSLContext, ca: x509.Certificate) -> None:
     context.load_verify_locations(cadata=ca.public_bytes(serialization.Encoding.DER))
 
 
-def _load_key(
-    context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
-) -> None:
+def load_key(context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
     """Python's ssl reads keys from files only: one lives for this call in the enclave's in-memory /tmp."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "key.pem")

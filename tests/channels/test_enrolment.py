@@ -135,9 +135,9 @@ async def test_trainer_certificate_cannot_serve(door: Door) -> None:
     applicant = Applicant(door)
     certificate = await applicant.enrol()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    from runtime.channels.tls import _load_key
+    from runtime.channels.tls import load_key
 
-    _load_key(context, applicant.key, certificate)
+    load_key(context, applicant.key, certificate)
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(ssl.SSLCertVerificationError):
