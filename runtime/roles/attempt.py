@@ -17,6 +17,7 @@ from runtime.errors import EnclaveError, InputCorrupted
 from runtime.roles.plan import Plan
 from runtime.schedule import IDLE, SUMS
 from runtime.training.learner import Learner
+from runtime.training.reading import read_unused
 from runtime.wire.jobs import JobSpec
 from runtime.wire.reports import TrainingReport
 
@@ -24,9 +25,10 @@ from runtime.wire.reports import TrainingReport
 class Attempt:
     """A learner, or none any more."""
 
-    def __init__(self, spec: JobSpec, trial: int) -> None:
+    def __init__(self, spec: JobSpec, trial: int, index: int) -> None:
         self._spec = spec
         self._trial = trial
+        self._index = index
         self._learner: Learner | None = None
         self._vector = np.zeros(spec.exchange.parameters, np.float32)
         self.failure: str | None = "no-plan"
@@ -39,13 +41,15 @@ class Attempt:
         """Whether the merged vector is a trained model."""
         return self.failure is None and not self.report.diverged
 
-    async def begin(self, plan: Plan, index: int) -> None:
-        """Make the learner; its initial values are the attempt's vector."""
+    async def begin(self, plan: Plan) -> None:
+        """Make the learner. The leading trainer's initial values are the attempt's vector."""
         try:
             learner = await asyncio.to_thread(
-                Learner, plan.graph, plan.recipe, self._spec, index=index, trial=self._trial
+                Learner, plan.graph, plan.recipe, self._spec, index=self._index, trial=self._trial
             )
-            self._put(await asyncio.to_thread(learner.initial))
+            if self._index == 0:
+                # Only it has the pretrained tensors; the others get the vector that it publishes.
+                self._put(await asyncio.to_thread(learner.initial))
         except Exception as error:
             self._fail(error)
         else:
@@ -69,9 +73,11 @@ class Attempt:
             InputCorrupted: the host served a chunk that is not the owner's.
             EnclaveError: the host otherwise failed us.
         """
-        if self._learner is None:
-            return
         try:
+            if self._learner is None:
+                # The host counts requests for chunks: an idle trainer makes as many as any other.
+                await read_unused(dataset, self._spec, self._index, exchange)
+                return
             await self._learner.train(dataset, exchange, exchanges)
             self._put(await asyncio.to_thread(self._learner.read))
         except Exception as error:

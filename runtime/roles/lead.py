@@ -72,7 +72,7 @@ class Lead:
         if self._proposed is None:
             return encode_no_plan()
         plan, published = self._proposed
-        await attempt.begin(plan, index=0)
+        await attempt.begin(plan)
         return published if attempt.failure is None else encode_no_plan()
 
     async def _ask_builder(self, trial: int) -> tuple[Plan, bytes] | None:

@@ -12,7 +12,7 @@ from runtime.channels.parameter_server import Membership, join
 from runtime.datasets import EncryptedDataset
 from runtime.roles.attempt import Attempt
 from runtime.roles.lead import Lead
-from runtime.roles.plan import Plan, decode_plan
+from runtime.roles.plan import decode_plan
 from runtime.roles.public_end import failing_publicly
 from runtime.schedule import SUMS, exchanges_of, plan_bytes
 from runtime.wire.launch import LaunchSpec
@@ -54,14 +54,15 @@ class _Trainer:
             await self._lead.conclude()
 
     async def _trial(self, trial: int) -> None:
-        attempt = Attempt(self._spec, trial)
+        attempt = Attempt(self._spec, trial, self._index)
         if self._lead:
             published = await self._lead.propose(attempt, trial)
             await self._client.publish(trial, published, attempt.pushed()[0])
         start = await self._client.start(trial)
         if not self._lead:
             plan = await asyncio.to_thread(decode_plan, self._spec, trial, start.plan)
-            await self._begin(attempt, plan)
+            if plan is not None:
+                await attempt.begin(plan)
         await attempt.adopt(start.vector)
         numbers = exchanges_of(self._spec, trial)
         for number in numbers:
@@ -72,7 +73,3 @@ class _Trainer:
                 await self._lead.report(attempt)
         if self._lead:
             await self._lead.weigh(attempt, trial)
-
-    async def _begin(self, attempt: Attempt, plan: Plan | None) -> None:
-        if plan is not None:
-            await attempt.begin(plan, self._index)
