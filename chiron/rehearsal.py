@@ -19,6 +19,7 @@ from runtime.training.learner import Learner
 from runtime.wire.jobs import JobSpec
 from runtime.wire.reports import TrainingReport
 from wasm_sandbox.admission import admit
+from wasm_sandbox.assets import read_assets
 from wasm_sandbox.contract import BuilderManifest, Capability, CapabilityGrants
 from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.inspection import ComponentInfo
@@ -90,7 +91,7 @@ async def rehearse(
     sandbox = Sandbox(log=log, cache=cache)
     request = spec.build_request()
     plan = sandbox.build(component, request, grants, data, seed=spec.seed)
-    graph = admit(plan.graph, request, spec.envelope)
+    graph = admit(plan.graph, request, spec.envelope, assets=read_assets(component))
     recipe = _shortened(parse_recipe(plan.recipe), scale.steps, spec)
     learner = Learner(graph, recipe, spec, index=0, trial=0)
     learner.initial()

@@ -3,6 +3,7 @@
 import typer
 
 from chiron.cli.builder_files import ManifestOption, PathArgument, read_builder
+from chiron.cli.builder_pack import pack_command
 from chiron.cli.builder_project import build_command, check_command, new_command
 from chiron.cli.builder_run import run_command
 from chiron.cli.options import Json, client
@@ -11,6 +12,7 @@ from chiron.cli.output import done, note, print_json, print_table
 app = typer.Typer(no_args_is_help=True, help="Write, build, check and publish builders.")
 app.command("new")(new_command)
 app.command("build")(build_command)
+app.command("pack")(pack_command)
 app.command("check")(check_command)
 app.command("run")(run_command)
 

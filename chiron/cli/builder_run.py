@@ -12,6 +12,7 @@ from chiron.cli.output import done, note, print_json
 from chiron.datasets.opening import SourceOptions, open_source
 from chiron.rehearsal import Rehearsal, Scale, rehearse, sparkline
 from runtime.wire.reports import TrainingReport
+from wasm_sandbox.errors import SandboxError
 from wasm_sandbox.inspection import inspect_component
 from wasm_sandbox.kit.build import default_cache
 
@@ -41,18 +42,22 @@ def run_command(
     component, described = read_builder(path, manifest)
     info = inspect_component(component)
     source = open_source(data, SourceOptions(target=target))
-    result = asyncio.run(
-        rehearse(
-            component,
-            info,
-            described,
-            source,
-            scale=Scale(rows=rows, steps=steps),
-            log=lambda severity, text: note(f"  builder [{severity}] {text}"),
-            cache=default_cache() / "compiled",
-            progress=None if json else _show,
-        )
+    running = rehearse(
+        component,
+        info,
+        described,
+        source,
+        scale=Scale(rows=rows, steps=steps),
+        log=lambda severity, text: note(f"  builder [{severity}] {text}"),
+        cache=default_cache() / "compiled",
+        progress=None if json else _show,
     )
+    try:
+        result = asyncio.run(running)
+    except SandboxError as error:
+        # On the author's own machine there is nobody to keep it from.
+        note(f"  {error.detail}")
+        raise
     directory = out or (path if path.is_dir() else path.parent) / "run"
     _write(result, directory)
     if json:

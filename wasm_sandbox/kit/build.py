@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from shutil import copyfile, copytree
 
+from wasm_sandbox.assets import attach_asset
+from wasm_sandbox.contract import MAX_COMPONENT_BYTES
 from wasm_sandbox.kit.errors import CompilationFailed
 from wasm_sandbox.kit.project import Project, read_project
 from wasm_sandbox.signatures import PACKAGE, VERSION
@@ -44,6 +46,12 @@ def build_project(directory: Path, *, cache: Path | None = None) -> bytes:
         return kept.read_bytes()
     with tempfile.TemporaryDirectory(prefix="chiron-build-") as place:
         component = _compile(project, Path(place))
+    for name, path in project.assets().items():
+        component = attach_asset(component, name, path.read_bytes())
+    if len(component) > MAX_COMPONENT_BYTES:
+        raise CompilationFailed(
+            f"the component has {len(component):,} bytes, {MAX_COMPONENT_BYTES:,} are allowed"
+        )
     _keep(kept, component)
     return component
 
