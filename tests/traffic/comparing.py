@@ -1,0 +1,55 @@
+"""Whether a host could tell two jobs apart by anything it saw."""
+
+import re
+from itertools import zip_longest
+
+from tests.traffic.recording import SIGNATURE_SLACK_BYTES, Call, EnclaveTrace
+from tests.traffic.world import View
+
+_IDENTIFIER = re.compile(r"[0-9a-f]{32,64}")
+_CERTIFIED = ("/enclave/v1/ready", "/enclave/v1/peers/parameter-server")
+"""Bodies that hold a fresh certificate, whose random integers vary by some bytes in DER."""
+
+
+def difference(one: View, other: View) -> str | None:
+    """The first thing that differs, in words; None where all is the same."""
+    if one.enclaves.keys() != other.enclaves.keys():
+        return f"enclaves: {sorted(one.enclaves)} and {sorted(other.enclaves)}"
+    for name, trace in one.enclaves.items():
+        found = _between(trace, other.enclaves[name])
+        if found is not None:
+            return f"{name} {found}"
+    if one.files != other.files:
+        return f"storage: {one.files} and {other.files}"
+    if _public(one) != _public(other):
+        return f"the operator's side: {_public(one)} and {_public(other)}"
+    return None
+
+
+def _between(one: EnclaveTrace, other: EnclaveTrace) -> str | None:
+    for call, twin in zip_longest(one.calls, other.calls):
+        if not _same_call(call, twin):
+            return f"calls {call} and {twin}"
+    if len(one.connections) != len(other.connections):
+        return f"opens {len(one.connections)} and {len(other.connections)} connections"
+    for number, (a, b) in enumerate(zip(one.connections, other.connections, strict=True)):
+        if not a.equals(b):
+            return f"connection {number}: {a} and {b}"
+    if (one.log_lines, one.exit_code) != (other.log_lines, other.exit_code):
+        return f"ends {one.log_lines, one.exit_code} and {other.log_lines, other.exit_code}"
+    return None
+
+
+def _same_call(call: Call | None, twin: Call | None) -> bool:
+    if call is None or twin is None:
+        return False
+    if (call.method, call.path, call.status) != (twin.method, twin.path, twin.status):
+        return False
+    slack = SIGNATURE_SLACK_BYTES if call.path.startswith(_CERTIFIED) else 0
+    return max(abs(call.sent - twin.sent), abs(call.received - twin.received)) <= slack
+
+
+def _public(view: View) -> list[tuple[str, ...]]:
+    """What the gateway noted, without identifiers, and the job's public state."""
+    seen = [(item.kind, _IDENTIFIER.sub("ID", item.name), str(item.size)) for item in view.observations]
+    return [*seen, (view.job.state, str(view.job.exchanges_done), str(view.job.failure))]

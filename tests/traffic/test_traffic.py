@@ -1,0 +1,105 @@
+"""What the host can observe is a function of the public job spec: the same spec gives the same trace.
+
+Everything is recorded that crosses an enclave's border: calls to the gateway with their sizes and order, TLS
+records between enclaves with theirs, objects in storage, log lines, exit codes. Data and builders differ in
+every way that could leave a mark; the trace must not.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from api.software_tee.tee import SoftwareTee
+from runtime.wire.jobs import JobState
+from runtime.wire.reports import OutcomeStatus
+from tests.traffic import builders
+from tests.traffic.comparing import difference
+from tests.traffic.world import View, digits, host_in
+
+Arrays = tuple[NDArray[Any], NDArray[Any]]
+Run = Callable[..., View]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs one job in a world of its own and returns what the host saw of it."""
+    # Not pytest's directory: its paths are too long for Unix sockets.
+    with TemporaryDirectory(prefix="chiron-") as directory:
+        tee = SoftwareTee.open(Path(directory, "tee"), datetime.now(UTC))
+        count = 0
+
+        def run_job(data: Arrays, component: bytes, **request: Any) -> View:
+            nonlocal count
+            count += 1
+            own = Path(directory, str(count))
+            own.mkdir()
+
+            async def job() -> View:
+                async with asyncio.timeout(60), host_in(own, tee) as host:
+                    return await host.run(*data, component, **({"trainers": 2, "exchanges": 3} | request))
+
+            return asyncio.run(job())
+
+        yield run_job
+
+
+@pytest.fixture(scope="module")
+def usual(run: Run) -> View:
+    """The digits with an orderly builder: what all others must look like."""
+    view = run(digits(), builders.orderly())
+    assert view.outcome.status is OutcomeStatus.TRAINED
+    assert view.job.state is JobState.SUCCEEDED
+    return view
+
+
+def shuffled_labels() -> Arrays:
+    x, y = digits()
+    return x, np.random.default_rng(1).permutation(y)
+
+
+def all_zero() -> Arrays:
+    x, y = digits()
+    return np.zeros_like(x), y
+
+
+def one_class_but_for_one_row_each() -> Arrays:
+    x, y = digits()
+    lonely = np.zeros_like(y)
+    lonely[:10] = np.arange(10)
+    return x, lonely
+
+
+DATA = [digits, shuffled_labels, all_zero, one_class_but_for_one_row_each]
+
+
+@pytest.mark.parametrize("data", DATA, ids=lambda data: data.__name__)
+def test_the_trace_does_not_depend_on_the_data(usual: View, run: Run, data: Callable[[], Arrays]) -> None:
+    assert difference(usual, run(data(), builders.orderly())) is None
+
+
+OUTCOMES = {
+    "one whose training diverges": OutcomeStatus.DIVERGED,
+    "one that traps": OutcomeStatus.BUILDER_REFUSED,
+    "one that answers garbage": OutcomeStatus.BUILDER_REFUSED,
+    "one beyond the envelope": OutcomeStatus.BUILDER_REFUSED,
+    "a recipe that is none": OutcomeStatus.BUILDER_REFUSED,
+}
+
+
+@pytest.mark.parametrize("kind", builders.BUILDERS)
+def test_the_trace_does_not_depend_on_what_the_builder_does(usual: View, run: Run, kind: str) -> None:
+    view = run(digits(), builders.BUILDERS[kind]())
+    assert difference(usual, view) is None
+    assert view.outcome.status is OUTCOMES.get(kind, OutcomeStatus.TRAINED)
+
+
+def test_the_trace_depends_on_the_spec(usual: View, run: Run) -> None:
+    """The comparison can fail: one exchange more is seen at once."""
+    assert difference(usual, run(digits(), builders.orderly(), exchanges=4)) is not None
