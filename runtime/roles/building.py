@@ -8,6 +8,7 @@ from runtime.channels.gateway import GatewayClient
 from runtime.datasets import EncryptedDataset
 from runtime.datasets.statistics import collect
 from runtime.roles.plan import Plan, admit_plan, encode_plan
+from wasm_sandbox.assets import read_assets
 from wasm_sandbox.capability_data import CapabilityData
 from wasm_sandbox.contract import Trial
 from wasm_sandbox.sandbox import RawPlan, Sandbox
@@ -52,8 +53,12 @@ class Building:
         raw = await asyncio.to_thread(self._run, trial, history)
         if raw is None:
             raise NoBetterIdea
-        plan = await asyncio.to_thread(admit_plan, self._ticket.spec, trial, raw.graph, raw.recipe)
+        plan = await asyncio.to_thread(self._admit, trial, raw)
         return plan, encode_plan(raw.graph, raw.recipe)
+
+    def _admit(self, trial: int, raw: RawPlan) -> Plan:
+        assets = read_assets(self._component)
+        return admit_plan(self._ticket.spec, trial, raw.graph, raw.recipe, assets)
 
     def _run(self, trial: int, history: Sequence[Trial]) -> RawPlan | None:
         request = self._ticket.spec.build_request(trial)

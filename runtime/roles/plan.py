@@ -6,7 +6,8 @@ from typing import NamedTuple
 from runtime.errors import PeerRefused
 from runtime.wire.jobs import JobSpec
 from wasm_sandbox.admission import admit
-from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.assets import Assets
+from wasm_sandbox.errors import Code, SandboxError, failure
 from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Recipe, parse_recipe
 from wasm_sandbox.recipe_fit import check_recipe
@@ -22,16 +23,20 @@ class Plan(NamedTuple):
     recipe: Recipe
 
 
-def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:
+def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes, assets: Assets | None = None) -> Plan:
     """Check a builder's answer against the job's public terms.
 
+    `assets` are the component's pretrained tensors; only who makes initial values needs them.
+
     Raises:
-        SandboxError: the graph is not admitted, or the recipe is not one.
+        SandboxError: the graph is not admitted, the recipe is not one, or both are larger than the envelope.
     """
     request = spec.build_request(trial)
+    if len(graph) + len(recipe) > spec.envelope.max_graph_bytes:
+        raise failure(Code.PLAN_TOO_LARGE)
     parsed = parse_recipe(recipe)
     check_recipe(parsed, request)
-    return Plan(admit(graph, request, spec.envelope), parsed)
+    return Plan(admit(graph, request, spec.envelope, assets=assets), parsed)
 
 
 def encode_plan(graph: bytes, recipe: bytes) -> bytes:

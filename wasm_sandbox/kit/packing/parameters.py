@@ -74,18 +74,32 @@ def _empty(tensor: TensorProto) -> None:
         tensor.ClearField(field)
 
 
-def _roles(graph: GraphProto) -> dict[str, tuple[str, int]]:
-    """Operator and position of each trained tensor's first use."""
-    roles: dict[str, tuple[str, int]] = {}
+@dataclass(frozen=True)
+class _Role:
+    """A trained tensor's first use."""
+
+    operator: str
+    position: int
+    fan_in_axes: slice
+    """Dimensions of the tensor that an output element sums over."""
+
+
+def _roles(graph: GraphProto) -> dict[str, _Role]:
+    roles: dict[str, _Role] = {}
     sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
     dependent: set[str] = set()
     for node in graph.node:
         for position, name in enumerate(node.input):
             if name in sizes and _is_trained(node, position, sizes[name], dependent):
-                roles.setdefault(name, (node.op_type, position))
+                roles.setdefault(name, _Role(node.op_type, position, _summed(node)))
         if not (dependent | roles.keys()).isdisjoint(node.input):
             dependent.update(node.output)
     return roles
+
+
+def _summed(node: NodeProto) -> slice:
+    turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return slice(1, None) if node.op_type == "Conv" or turned else slice(0, -1)
 
 
 def _is_trained(node: NodeProto, position: int, size: int, dependent: set[str]) -> bool:
@@ -94,15 +108,17 @@ def _is_trained(node: NodeProto, position: int, size: int, dependent: set[str]) 
     return node.op_type in _ELEMENTWISE and size > 1 and not dependent.isdisjoint(node.input)
 
 
-def _fresh(name: str, shape: tuple[int, ...], role: tuple[str, int]) -> list[NodeProto]:
+def _fresh(name: str, shape: tuple[int, ...], role: _Role) -> list[NodeProto]:
     """He for matrices and windows, 1 for scales and variances, 0 for biases and means."""
     if len(shape) < 2:
-        filled = helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0 if role in _ONES else 0.0])
+        filled = helper.make_tensor(
+            "value", TensorProto.FLOAT, [1], [1.0 if (role.operator, role.position) in _ONES else 0.0]
+        )
         size = helper.make_tensor("size", TensorProto.INT64, [len(shape)], shape)
         return [
             helper.make_node("Constant", [], [f"{name}.shape"], value=size),
             helper.make_node("ConstantOfShape", [f"{name}.shape"], [name], value=filled),
         ]
-    fan_in = prod(shape[1:]) if role[0] == "Conv" else shape[0]
-    scale = _STANDARD_DEVIATION if role[0] == "Gather" else sqrt(2 / fan_in)
+    embedding = role.operator == "Gather"
+    scale = _STANDARD_DEVIATION if embedding else sqrt(2 / prod(shape[role.fan_in_axes]))
     return [helper.make_node("RandomNormal", [], [name], shape=shape, scale=float(scale))]

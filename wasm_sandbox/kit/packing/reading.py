@@ -93,7 +93,7 @@ def _strip(model: ModelProto) -> None:
 
 
 def take_bytes(model: ModelProto) -> None:
-    """Let the model, which takes float32 from 0 to 1, take uint8 from 0 to 255: images as owners send them."""
+    """Let the model, which takes float32 from 0 to 1, take uint8 from 0 to 255: images."""
     given = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
         if value.name in given:
@@ -101,7 +101,7 @@ def take_bytes(model: ModelProto) -> None:
         value.type.tensor_type.elem_type = TensorProto.UINT8
         for node in model.graph.node:
             node.input[:] = ["scaled_input" if name == value.name else name for name in node.input]
-        scale = numpy_helper.from_array(np.float32(1 / 255), "byte_scale")
+        scale = numpy_helper.from_array(np.asarray(1 / 255, np.float32), "byte_scale")
         model.graph.initializer.append(scale)
         model.graph.node.insert(
             0, helper.make_node("Cast", [value.name], ["cast_input"], to=TensorProto.FLOAT)
