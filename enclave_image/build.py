@@ -13,11 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from enclave_image.bytecode import bytecode_path, compile_source
-from enclave_image.contents import ENTRY_POINT, ENVIRONMENT, MOUNT_POINTS, Source, links, sources
+from enclave_image.contents import (
+    ENTRY_POINT,
+    ENVIRONMENT,
+    MOUNT_POINTS,
+    Source,
+    links,
+    runtime_distributions,
+    sources,
+)
 from enclave_image.errors import ImageInvalid
 from enclave_image.libraries import is_elf, shared_libraries
-from enclave_image.manifest import MANIFEST, ROOT, ImageManifest
+from enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest
 from enclave_image.measurement import examine, list_entries, read_manifest
+from enclave_image.sbom import bill_of_materials
 
 INPUTS = ".inputs"
 """Digest of what the image was built from, so that building it again is quick if nothing changed."""
@@ -58,6 +67,7 @@ def build_image(directory: Path, *, report: Report = lambda _: None) -> ImageMan
             entries=list_entries(_settled(fresh / ROOT)),
         )
         (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        (fresh / SBOM).write_text(bill_of_materials(manifest, runtime_distributions()))
         (fresh / INPUTS).write_text(inputs)
         _replace(directory, fresh)
     return manifest

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from chiron.cli.options import Json
-from chiron.cli.output import done, note, print_json
+from chiron.cli.output import done, note, print_json, warn
 from chiron.cli.places import IMAGE_FOLDER, STATE_DIR
 from enclave_image.build import build_image
 from enclave_image.manifest import ImageManifest
 from enclave_image.measurement import examine
+from enclave_image.occlum_files import parse_version, write_occlum_files
 
 app = typer.Typer(no_args_is_help=True, help="The enclave image: everything that runs inside, measured.")
 
@@ -47,6 +48,26 @@ def measure_command(directory: _Directory = STATE_DIR / IMAGE_FOLDER, json: Json
         _print_facts(directory, manifest)
         return
     print(manifest.measurement)
+
+
+@app.command("occlum")
+def occlum_command(
+    output: Annotated[Path, typer.Argument(help="Where Occlum.json and bom.yaml are written.")],
+    directory: Annotated[Path, typer.Option("--image", help="The image's directory.")] = STATE_DIR
+    / IMAGE_FOLDER,
+    development: Annotated[bool, typer.Option("--development", help="Debuggable: protects NOTHING.")] = False,
+    glibc: Annotated[str, typer.Option(metavar="X.Y", help="Version of Occlum's C library.")] = "2.35",
+) -> None:
+    """Check that the image would start under Occlum, and write what `copy_bom` and `occlum build` take.
+
+    What to do with them on an SGX machine is in docs/occlum.md. Never run on SGX hardware by us.
+
+    **Example**: `chiron image occlum occlum/ --image /tmp/image`
+    """
+    manifest = write_occlum_files(directory, output, development=development, glibc=parse_version(glibc))
+    if development:
+        warn("a debuggable enclave: whoever runs it reads its memory; no owner's default policy accepts it")
+    done(f"{output}: Occlum.json and bom.yaml of {manifest.measurement}")
 
 
 def _print_facts(directory: Path, manifest: ImageManifest) -> None:
