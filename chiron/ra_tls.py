@@ -2,7 +2,7 @@
 
 `attested_context` is an `ssl.SSLContext` that works wherever one is taken (aiohttp, asyncio, http.client,
 plain sockets). The evidence is verified at the end of the handshake, before one byte of the application is
-sent; a peer without evidence, or with evidence that the policy refuses, ends the handshake: `PeerNotAttested`.
+sent; without evidence, or with evidence that the policy refuses, the handshake ends: `PeerNotAttested`.
 
 >>> connector = attested_connector(policy, Role.PREDICTOR, job)
 >>> async with aiohttp.ClientSession(connector=connector) as session: ...

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.attestation.platform import Platform, SealingPolicy
+from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
 from runtime.channels.parameter_server import Membership
 from runtime.datasets import EncryptedDataset
@@ -18,6 +18,7 @@ from runtime.roles.plan import Plan, encode_no_plan
 from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
 from runtime.sealing.errors import TooLarge
 from runtime.sealing.labels import MODEL
+from runtime.sealing.sealer import Sealer
 from runtime.wire.jobs import JobState
 from runtime.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
 from wasm_sandbox.contract import Trial, TrialOutcome
@@ -123,7 +124,7 @@ class Lead:
         await self._advance(JobState.SUCCEEDED)
 
     def _seal(self) -> tuple[bytes, Outcome]:
-        key = self._platform.sealing_key(SealingPolicy.MEASUREMENT, MODEL)
+        sealer = Sealer(self._platform, MODEL)
         if self._best is not None:
             trained = Outcome(
                 status=OutcomeStatus.TRAINED,
@@ -131,14 +132,14 @@ class Lead:
                 parameters=self._best.plan.graph.elements,
             )
             try:
-                return seal_model(self._spec, self._header(usable=True), self._best.onnx, key), trained
+                return seal_model(self._spec, self._header(usable=True), self._best.onnx, sealer), trained
             except TooLarge:
                 self._why_none = Outcome(
                     status=OutcomeStatus.TRAINING_FAILED,
                     code="model-exceeds-envelope",
                     detail="the trained model is larger than the builder's envelope says",
                 )
-        return seal_model(self._spec, self._header(usable=False), NO_MODEL, key), self._why_none
+        return seal_model(self._spec, self._header(usable=False), NO_MODEL, sealer), self._why_none
 
     def _header(self, *, usable: bool) -> ModelHeader:
         return ModelHeader(

@@ -18,7 +18,7 @@ from runtime.attestation.platform import Platform
 from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from runtime.channels.gateway import GatewayClient
 from runtime.channels.identity import narrowed
-from runtime.channels.job_ca import JobCa, certificate_digest
+from runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
 from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
 from runtime.errors import EnclaveError, GrantRefused
@@ -28,6 +28,7 @@ from runtime.schedule import SUMS, plan_bytes, shares
 from runtime.sealing.hpke import PrivateKey
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
+from runtime.wire.encoding import sha256_hex
 from runtime.wire.grants import Grant
 from runtime.wire.jobs import JobState
 from runtime.wire.launch import LaunchSpec
@@ -51,6 +52,7 @@ class _Job:
         self._platform = platform
         self._gateway = gateway
         self._hpke_key = PrivateKey.generate()
+        self._tls_key = ec.generate_private_key(ec.SECP256R1())
         self._ca = JobCa(launch.job, datetime.now(UTC))
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         spec = launch.spec
@@ -70,6 +72,7 @@ class _Job:
             job=self._launch.job,
             hpke_public_key=self._hpke_key.public_bytes,
             tls_ca_sha256=certificate_digest(self._ca.certificate_der),
+            tls_public_key_sha256=sha256_hex(public_key_der(self._tls_key.public_key())),
             nonce=nonce,
         )
         return attest(self._platform, claims)
@@ -106,7 +109,7 @@ class _Job:
             prediction=grant.prediction,
             owner_public_key=grant.owner_public_key,
         )
-        runner = await self._listen(registrar, ticket)
+        runner = await self._listen(registrar, ticket, own)
         try:
             host, port = runner.addresses[0][:2]
             await self._gateway.ready(
@@ -125,16 +128,15 @@ class _Job:
             await self._server.completed(exchange)
             await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
 
-    async def _listen(self, registrar: Registrar, ticket: Ticket) -> web.AppRunner:
+    async def _listen(self, registrar: Registrar, ticket: Ticket, own: Evidence) -> web.AppRunner:
         app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
         app.add_routes(enrolment_routes(registrar, ticket))
         app.add_routes(exchange_routes(self._server, registrar.identify))
         app.add_routes([web.post("/v1/state", self._state_handler(registrar))])
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._ca.issue_server(key.public_key(), self._launch.listen_host)
+        certificate = self._ca.issue_server(self._tls_key.public_key(), self._launch.listen_host, own)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        context = server_context(key, certificate, self._ca.certificate)
+        context = server_context(self._tls_key, certificate, self._ca.certificate)
         await web.TCPSite(
             runner, self._launch.listen_host, self._launch.listen_port, ssl_context=context
         ).start()

@@ -3,7 +3,7 @@
 import asyncio
 
 from runtime.attestation.evidence import attest
-from runtime.attestation.platform import Platform, SealingPolicy
+from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
 from runtime.errors import QueryRefused
 from runtime.prediction import Model
@@ -13,6 +13,7 @@ from runtime.roles.query_budget import QueryBudget
 from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, open_model, sealed_bytes
 from runtime.sealing.hpke import PrivateKey
 from runtime.sealing.labels import BUDGET, MODEL
+from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
 from runtime.wire.launch import LaunchSpec
@@ -26,8 +27,8 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     """
     async with GatewayClient(launch.gateway) as gateway:
         sealed = await gateway.get_object(MODEL_OBJECT, sealed_bytes(launch.spec))
-        key = platform.sealing_key(SealingPolicy.MEASUREMENT, MODEL)
-        header, onnx = await asyncio.to_thread(open_model, launch.spec, sealed, key)
+        sealer = Sealer(platform, MODEL)
+        header, onnx = await asyncio.to_thread(open_model, launch.spec, sealed, sealer)
         model = await asyncio.to_thread(Model, onnx, launch.spec) if header.usable else None
         budget = await _budget(launch, platform, gateway, header)
         predictor = _Predictor(launch, platform, header, model, budget)
@@ -42,8 +43,7 @@ async def _budget(
     limit = header.prediction.query_budget
     if limit is None:
         return None
-    key = platform.sealing_key(SealingPolicy.MEASUREMENT, BUDGET)
-    budget = QueryBudget(limit, launch.job, key, gateway)
+    budget = QueryBudget(limit, launch.job, Sealer(platform, BUDGET), gateway)
     await budget.load()
     return budget
 

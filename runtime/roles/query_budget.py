@@ -6,9 +6,8 @@ clients, and makes a dishonest host's rollback visible in its storage.
 
 from runtime.channels.gateway import GatewayClient
 from runtime.errors import GatewayRefused, ModelUnusable
-from runtime.sealing import blob
 from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import BUDGET
+from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 
 BUDGET_OBJECT = "state-query-budget"
 _COUNT_BYTES = 8
@@ -17,10 +16,10 @@ _COUNT_BYTES = 8
 class QueryBudget:
     """Counts the rows that one job's model answers, against the owner's limit."""
 
-    def __init__(self, limit: int, job: str, sealing_key: bytes, gateway: GatewayClient) -> None:
+    def __init__(self, limit: int, job: str, sealer: Sealer, gateway: GatewayClient) -> None:
         self._limit = limit
         self._context = bytes.fromhex(job)
-        self._key = sealing_key
+        self._sealer = sealer
         self._gateway = gateway
         self._spent = 0
 
@@ -30,7 +29,7 @@ class QueryBudget:
         Raises:
             ModelUnusable: what is stored was not sealed by this job's predictor.
         """
-        limit = _COUNT_BYTES + blob.OVERHEAD_BYTES
+        limit = _COUNT_BYTES + OVERHEAD_BYTES
         try:
             sealed = await self._gateway.get_object(BUDGET_OBJECT, limit)
         except GatewayRefused as error:
@@ -38,7 +37,7 @@ class QueryBudget:
                 raise
             return
         try:
-            stored = blob.open(self._key, sealed, label=BUDGET, context=self._context)
+            stored = self._sealer.open(sealed, context=self._context)
         except SealingError as error:
             raise ModelUnusable("budget-unreadable", "the stored budget was not sealed by us") from error
         self._spent = int.from_bytes(stored, "little")
@@ -52,6 +51,6 @@ class QueryBudget:
             return False
         self._spent += rows
         content = self._spent.to_bytes(_COUNT_BYTES, "little")
-        sealed = blob.seal(self._key, content, size=_COUNT_BYTES, label=BUDGET, context=self._context)
+        sealed = self._sealer.seal(content, size=_COUNT_BYTES, context=self._context)
         await self._gateway.put_object(BUDGET_OBJECT, sealed)
         return True

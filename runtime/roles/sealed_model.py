@@ -6,9 +6,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from runtime.errors import ModelUnusable
-from runtime.sealing import blob
 from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import MODEL
+from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from runtime.wire.encoding import Digest, Identifier, WireModel
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import JobSpec
@@ -34,26 +33,24 @@ def padded_size(spec: JobSpec) -> int:
     return HEADER_BYTES + spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
 
 
-def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealing_key: bytes) -> bytes:
+def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealer: Sealer) -> bytes:
     """The object to store, `sealed_bytes(spec)` long.
 
     Raises:
         TooLarge: the model exceeds what the job's envelope allows.
     """
     content = _encode(header, onnx)
-    return blob.seal(
-        sealing_key, content, size=padded_size(spec), label=MODEL, context=bytes.fromhex(spec.job)
-    )
+    return sealer.seal(content, size=padded_size(spec), context=bytes.fromhex(spec.job))
 
 
-def open_model(spec: JobSpec, sealed: bytes, sealing_key: bytes) -> tuple[ModelHeader, bytes]:
+def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeader, bytes]:
     """Header and ONNX bytes of what `seal_model` made for this job.
 
     Raises:
         ModelUnusable: it was sealed for another measurement, job or purpose, or was altered.
     """
     try:
-        content = blob.open(sealing_key, sealed, label=MODEL, context=bytes.fromhex(spec.job))
+        content = sealer.open(sealed, context=bytes.fromhex(spec.job))
     except SealingError as error:
         raise ModelUnusable("model-unreadable", "the model was not sealed to this enclave and job") from error
     return _decode(content, spec)
@@ -61,7 +58,7 @@ def open_model(spec: JobSpec, sealed: bytes, sealing_key: bytes) -> tuple[ModelH
 
 def sealed_bytes(spec: JobSpec) -> int:
     """Length of every sealed model of this job."""
-    return padded_size(spec) + blob.OVERHEAD_BYTES
+    return padded_size(spec) + OVERHEAD_BYTES
 
 
 def _encode(header: ModelHeader, onnx: bytes) -> bytes:

@@ -1,0 +1,99 @@
+"""Sealing to an enclave's own measurement, across restarts, updates and other enclaves."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.software_tee.quote import EnclaveIdentity
+from runtime.attestation.refusing import RefusingPlatform
+from runtime.attestation.sgx import SgxPlatform
+from runtime.sealing.errors import OpenFailed, TooLarge
+from runtime.sealing.labels import BUDGET, MODEL
+from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from tests.attestation.forge import Platform
+from tests.attestation.occlum_double import OcclumDouble
+from tests.channels.conftest import QuotingServices
+
+HARDWARE = Platform(datetime.now(UTC))
+DOUBLE = OcclumDouble(HARDWARE)
+
+
+def sgx(double: OcclumDouble = DOUBLE) -> SgxPlatform:
+    return SgxPlatform(3, double.ioctl, lambda quote: HARDWARE.collateral)
+
+
+def test_sealed_object_opens_after_a_restart_and_has_its_public_size() -> None:
+    for content in (b"", b"weights", b"x" * 100):
+        sealed = Sealer(sgx(), MODEL).seal(content, size=100, context=b"job")
+        assert len(sealed) == 100 + OVERHEAD_BYTES
+        assert Sealer(sgx(), MODEL).open(sealed, context=b"job") == content
+
+
+def test_sealed_object_opens_after_the_processors_update() -> None:
+    sealed = Sealer(sgx(), MODEL).seal(b"weights", size=100, context=b"job")
+    updated = replace(DOUBLE, cpu_svn=bytes([9] * 16))
+    assert Sealer(sgx(updated), MODEL).open(sealed, context=b"job") == b"weights"
+    newer = Sealer(sgx(updated), MODEL).seal(b"weights", size=100, context=b"job")
+    with pytest.raises(OpenFailed):
+        Sealer(sgx(), MODEL).open(newer, context=b"job")
+
+
+def test_nobody_else_opens_it() -> None:
+    sealed = Sealer(sgx(), MODEL).seal(b"weights", size=100, context=b"job")
+    others = [
+        Sealer(sgx(replace(DOUBLE, fuse=b"another processor")), MODEL),
+        Sealer(sgx(replace(DOUBLE, debug=True)), MODEL),
+        Sealer(sgx(), BUDGET),
+        Sealer(RefusingPlatform(), MODEL),
+    ]
+    for other in others:
+        with pytest.raises(OpenFailed):
+            other.open(sealed, context=b"job")
+    with pytest.raises(OpenFailed):
+        Sealer(sgx(), MODEL).open(sealed, context=b"another job")
+
+
+def test_development_tee_seals_and_refuses_what_sgx_sealed(tmp_path: Path) -> None:
+    quoting = QuotingServices(tmp_path)
+    here = Sealer(quoting.platform(EnclaveIdentity(b"\x01" * 32)), MODEL)
+    there = Sealer(quoting.platform(EnclaveIdentity(b"\x02" * 32)), MODEL)
+    sealed = here.seal(b"weights", size=100, context=b"job")
+    assert here.open(sealed, context=b"job") == b"weights"
+    with pytest.raises(OpenFailed):
+        there.open(sealed, context=b"job")
+    with pytest.raises(OpenFailed):
+        here.open(Sealer(sgx(), MODEL).seal(b"weights", size=100, context=b"job"), context=b"job")
+    quoting.close()
+
+
+def test_content_that_exceeds_its_public_size_is_refused() -> None:
+    with pytest.raises(TooLarge):
+        Sealer(sgx(), MODEL).seal(b"x" * 101, size=100, context=b"job")
+
+
+SEALED = Sealer(sgx(), MODEL).seal(b"weights", size=100, context=b"job")
+
+
+@settings(max_examples=100, deadline=None)
+@given(place=st.integers(0, len(SEALED) - 1), mask=st.integers(1, 255))
+def test_altered_object_never_opens_to_something_else(place: int, mask: int) -> None:
+    """The recipe's padding says nothing, so that there the object opens as before."""
+    altered = bytearray(SEALED)
+    altered[place] ^= mask
+    try:
+        opened = Sealer(sgx(), MODEL).open(bytes(altered), context=b"job")
+    except OpenFailed:
+        return
+    assert 21 <= place < 65
+    assert opened == b"weights"
+
+
+@settings(max_examples=50, deadline=None)
+@given(garbage=st.binary(max_size=300))
+def test_garbage_does_not_open(garbage: bytes) -> None:
+    with pytest.raises(OpenFailed):
+        Sealer(sgx(), MODEL).open(garbage, context=b"job")
