@@ -18,6 +18,11 @@ _LOG = logging.getLogger(__name__)
 TRAINING = frozenset({Role.PARAMETER_SERVER, Role.TRAINER})
 """Roles whose enclaves live as long as the job does."""
 
+KILLED = 128
+"""An exit code above this says by which signal an enclave ended."""
+STOPPED = 128 + 15
+"""SIGTERM: we asked."""
+
 
 class _Run:
     """A job that has processes."""
@@ -145,7 +150,7 @@ class Supervisor:
             # Launchers are many; whatever one raises, the job has not started.
             log_unexpected(error, job=job, reason=_reason(error))
             return PublicFailure.LAUNCH_FAILED
-        await self._until_one_fails(enclaves)
+        await self._until_lost(run, enclaves)
         return PublicFailure.ENCLAVE_EXITED
 
     async def _launch(self, run: _Run) -> list[LaunchedEnclave]:
@@ -160,25 +165,42 @@ class Supervisor:
                 launches.create_task(self._fleet.start(trainer, token))
         return [run.parameter_server, *(trainer for trainer, _ in trainers)]
 
-    async def _until_one_fails(self, enclaves: list[LaunchedEnclave]) -> None:
+    async def _until_lost(self, run: _Run, enclaves: list[LaunchedEnclave]) -> None:
         """Return when the job cannot come to its end any more.
 
-        A trainer that leaves in order (exit code 0) has done its part. Any other exit is fatal, and so is
-        every exit of the parameter server: it reports the job's success before it leaves.
+        A trainer that leaves in order (exit code 0) has done its part. One that crashed is launched again, up
+        to a limit: it takes up its work where the others are. Any other exit is fatal, and so is the
+        parameter server's unless it crashed: it reports the job's success before it leaves.
         """
         waiting = {asyncio.create_task(enclave.gone.wait()): enclave for enclave in enclaves}
+        restarts = self._settings.limits.restarts
         timeout: float | None = None
         try:
             while True:
                 done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 left = [waiting.pop(task) for task in done]
-                if not left or any(_is_fatal(enclave) for enclave in left):
+                crashed = [enclave for enclave in left if _crashed(enclave)]
+                restarts -= len(crashed)
+                if not left or restarts < 0 or any(_is_fatal(enclave) for enclave in left):
                     return
+                for replacement in await self._launch_again(run, crashed):
+                    waiting[asyncio.create_task(replacement.gone.wait())] = replacement
                 if len(waiting) == 1:
                     timeout = self._settings.timing.last_trainer_s
         finally:
             for task in waiting:
                 task.cancel()
+
+    async def _launch_again(self, run: _Run, crashed: list[LaunchedEnclave]) -> list[LaunchedEnclave]:
+        """The crashed enclaves' replacements."""
+        # All are known before the first is launched: their peers must find them at once, if not ready yet.
+        replacements = [
+            self._fleet.register(run.tenant, run.spec, enclave.role, enclave.index) for enclave in crashed
+        ]
+        for enclave, token in replacements:
+            _LOG.warning("launching again", extra={"job": run.spec.job, "enclave": enclave.name})
+            await self._fleet.start(enclave, token)
+        return [enclave for enclave, _ in replacements]
 
     async def _fail(self, job: str, failure: PublicFailure) -> None:
         try:
@@ -189,8 +211,13 @@ class Supervisor:
                 run.ended.set()
 
 
+def _crashed(enclave: LaunchedEnclave) -> bool:
+    """Ended by a signal that was not our own request. One that left by itself would only do so again."""
+    return enclave.exit_code is not None and enclave.exit_code > KILLED and enclave.exit_code != STOPPED
+
+
 def _is_fatal(enclave: LaunchedEnclave) -> bool:
-    return enclave.role is Role.PARAMETER_SERVER or enclave.exit_code != 0
+    return not _crashed(enclave) and (enclave.role is Role.PARAMETER_SERVER or enclave.exit_code != 0)
 
 
 def _reason(error: Exception) -> str:

@@ -33,6 +33,9 @@ MAX_JSON_BYTES = 96 * 2**20
 MAX_PROBLEM_BYTES = 64 * 1024
 """A problem's body; objects can be smaller than one."""
 
+_RESTARTING = frozenset({"enclave-not-running", "enclave-gone"})
+_RESTART_PAUSE_S = 0.1
+
 
 class GatewayClient:
     """Speaks `/enclave/v1` with this launch's token. Use as an async context manager."""
@@ -57,11 +60,22 @@ class GatewayClient:
         await self._send("POST", "/enclave/v1/ready", ready)
 
     async def parameter_server(self) -> Ready:
-        """Wait until the job's parameter server is up; what is returned must still be verified."""
+        """Wait until the job's parameter server is up; what is returned must still be verified.
+
+        Raises:
+            GatewayRefused: there has been none for `RECONNECT_DEADLINE_S`; one that crashed is back by then.
+        """
+        deadline = time.monotonic() + RECONNECT_DEADLINE_S
         while True:
-            body = await self._request(
-                "GET", f"/enclave/v1/peers/parameter-server?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES
-            )
+            try:
+                body = await self._request(
+                    "GET", f"/enclave/v1/peers/parameter-server?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES
+                )
+            except GatewayRefused as error:
+                if error.code not in _RESTARTING or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_RESTART_PAUSE_S)
+                continue
             if body:
                 return _parse(Ready, body)
 

@@ -35,6 +35,37 @@ async def test_an_enclave_that_crashes_fails_the_job(world: Party, component: by
     assert (end["state"], end["failure"]) == ("failed", "enclave-exited")
 
 
+@pytest.mark.parametrize("role", [Role.PARAMETER_SERVER, Role.TRAINER])
+async def test_an_enclave_that_is_killed_is_launched_again(
+    world: Party, component: bytes, role: Role
+) -> None:
+    orderly = world.launcher.scripts[role]
+    killed = []
+
+    async def killed_once(me: Launched) -> int:
+        if not killed:
+            killed.append(me.order.token)
+            return 137
+        return await orderly(me)
+
+    world.launcher.scripts[role] = killed_once
+    job = await world.create_job(component)
+    await world.launcher.launched(4)
+    dead = await world.as_enclave("GET", "/mailbox", killed[0])
+    assert dead.code == "unauthenticated"
+    assert (await world.owner("POST", f"/v1/jobs/{job}/grant", json=GRANT)).status == 204
+    assert (await finished(world, job))["state"] == "succeeded"
+
+
+async def test_an_enclave_that_is_killed_again_and_again_fails_the_job(
+    world: Party, component: bytes
+) -> None:
+    world.launcher.scripts[Role.TRAINER] = exits(137)
+    assert (await finished(world, await world.create_job(component)))["failure"] == "enclave-exited"
+    limit = world.running.gateway.settings.limits.restarts
+    assert sum(order.role is Role.TRAINER for order in world.launcher.orders) <= 2 + limit
+
+
 async def test_a_parameter_server_that_leaves_early_fails_the_job(world: Party, component: bytes) -> None:
     world.launcher.scripts[Role.PARAMETER_SERVER] = exits(0)
     assert (await finished(world, await world.create_job(component)))["failure"] == "enclave-exited"
