@@ -1,10 +1,11 @@
 """A trainer's connection to its job's parameter server, from verified evidence to mutual TLS."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import aiohttp
 from cryptography import x509
@@ -25,6 +26,7 @@ from runtime.channels.enrolment import (
 )
 from runtime.channels.identity import like_ourselves
 from runtime.channels.job_ca import certificate_digest, public_key_der
+from runtime.channels.keep_alive import watched_socket
 from runtime.channels.tls import client_context
 from runtime.errors import PeerRefused
 from runtime.wire.attestation import Claims, Role
@@ -40,45 +42,115 @@ MAX_TICKET_BYTES = 128 * 2**20
 """A job spec holds one digest a chunk, so a ticket can be large."""
 
 
-@dataclass(frozen=True)
+Find: TypeAlias = Callable[[], Awaitable[Ready]]
+"""Asks the gateway where the job's parameter server is now."""
+PATIENCE_S = 120.0
+"""How long the parameter server may be away (a restart)."""
+_PAUSE_S = 0.1
+
+
 class Membership:
     """A trainer's place in a job: a session over mutual TLS, and the ticket it gave."""
 
-    session: aiohttp.ClientSession
-    url: str
-    ticket: Ticket
+    def __init__(
+        self, launch: LaunchSpec, platform: Platform, find: Find | None, stack: AsyncExitStack
+    ) -> None:
+        self._launch = launch
+        self._platform = platform
+        self._find = find
+        self._stack = stack
+        self.session: aiohttp.ClientSession
+        self.url = ""
+        self.ticket: Ticket
+
+    async def join(self, peer: Ready) -> None:
+        """Verify the parameter server, enrol with it, and fetch the ticket.
+
+        Raises:
+            PeerRefused: the evidence does not hold, or the server refused us.
+        """
+        self.session, self.url = await self._connect(peer)
+        self.ticket = await _fetch_ticket(self.session, self.url)
+
+    async def reconnect(self) -> tuple[aiohttp.ClientSession, str]:
+        """A session with the parameter server as it is now: the same, or its successor after a crash.
+
+        A successor is verified and enrolled with like the first, and must hold the same grant: else a host
+        could put a server with another owner's grant there, and have our changes merged for that owner.
+
+        Raises:
+            PeerRefused: it is not one of our measurement and job, or holds another grant.
+            aiohttp.ClientError, OSError: it is not there yet.
+        """
+        if self._find is None:
+            return self.session, self.url
+        peer = await self._find()
+        if _url(peer) != self.url:
+            session, url = await self._connect(peer)
+            if await _fetch_ticket(session, url) != self.ticket:
+                raise PeerRefused(
+                    "peer-ticket-differs", "the parameter server holds another grant than before"
+                )
+            self.session, self.url = session, url
+        return self.session, self.url
 
     async def advance(self, state: JobState) -> None:
         """As the leading trainer: tell the parameter server how far the public schedule is.
 
         Raises:
             PeerRefused: it does not take that from us.
+            aiohttp.ClientError, OSError: it stayed away for `PATIENCE_S`.
         """
         body = Progress(state=state).model_dump_json()
-        async with self.session.post(f"{self.url}/v1/state", data=body) as response:
-            if response.status != 204:
-                raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                async with self.session.post(f"{self.url}/v1/state", data=body) as response:
+                    if response.status != 204:
+                        raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
+                    return
+            except (aiohttp.ClientError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+            with suppress(aiohttp.ClientError, OSError):
+                await self.reconnect()
+
+    async def _connect(self, peer: Ready) -> tuple[aiohttp.ClientSession, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        public_key = public_key_der(key.public_key())
+        authority = _verify_peer(peer, self._launch, self._platform, public_key)
+        url = _url(peer)
+        certificate = await _enrol(url, authority, public_key, self._launch, self._platform)
+        context = client_context(authority, key, certificate)
+        connector = aiohttp.TCPConnector(ssl=context, limit=8, socket_factory=watched_socket)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
+        session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        return await self._stack.enter_async_context(session), url
 
 
 @asynccontextmanager
-async def join(peer: Ready, launch: LaunchSpec, platform: Platform) -> AsyncIterator[Membership]:
-    """Verify the parameter server, enrol with it, and fetch the ticket.
+async def join(
+    peer: Ready, launch: LaunchSpec, platform: Platform, find: Find | None = None
+) -> AsyncIterator[Membership]:
+    """Become a member of the job whose parameter server `peer` is; `find` finds its successors.
 
     Raises:
         PeerRefused: the evidence does not hold, or the server refused us.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    public_key = public_key_der(key.public_key())
-    certificate_authority = _verify_peer(peer, launch, platform, public_key)
-    url = f"https://{peer.address}"
-    certificate = await _enrol(url, certificate_authority, public_key, launch, platform)
-    context = client_context(certificate_authority, key, certificate)
-    connector = aiohttp.TCPConnector(ssl=context, limit=8)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        async with session.get(f"{url}/v1/ticket") as response:
-            ticket = await _read(response, Ticket, MAX_TICKET_BYTES)
-        yield Membership(session, url, ticket)
+    async with AsyncExitStack() as stack:
+        membership = Membership(launch, platform, find, stack)
+        await membership.join(peer)
+        yield membership
+
+
+def _url(peer: Ready) -> str:
+    return f"https://{peer.address}"
+
+
+async def _fetch_ticket(session: aiohttp.ClientSession, url: str) -> Ticket:
+    async with session.get(f"{url}/v1/ticket") as response:
+        return await _read(response, Ticket, MAX_TICKET_BYTES)
 
 
 def _verify_peer(peer: Ready, launch: LaunchSpec, platform: Platform, public_key: bytes) -> x509.Certificate:

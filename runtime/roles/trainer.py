@@ -6,6 +6,7 @@ Trainer 0 leads: it runs the builder, reports to the owner, and seals what the j
 import asyncio
 
 from ps.client import ParameterClient
+from ps.errors import TrialOver
 from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
 from runtime.channels.parameter_server import Membership, join
@@ -22,7 +23,7 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     """Take part in one job from enrolment to its end."""
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
-        async with join(peer, launch, platform) as membership:
+        async with join(peer, launch, platform, gateway.parameter_server) as membership:
             await _Trainer(launch.index, membership, gateway, platform).run()
 
 
@@ -35,7 +36,12 @@ class _Trainer:
         # The ticket's spec is the one that the owner granted for; the host's is only hearsay.
         self._spec = spec = ticket.spec
         self._client = ParameterClient(
-            membership.session, membership.url, spec.exchange, plan_bytes(spec), sums=SUMS
+            membership.session,
+            membership.url,
+            spec.exchange,
+            plan_bytes(spec),
+            sums=SUMS,
+            reconnect=membership.reconnect,
         )
         manifest = spec.dataset
 
@@ -49,7 +55,12 @@ class _Trainer:
         if self._lead:
             await self._lead.prepare(self._dataset)
         for trial in range(self._spec.trials):
-            await self._trial(trial)
+            try:
+                await self._trial(trial)
+            except TrialOver:
+                # We came late, in a crashed trainer's place, and the others are in a later trial.
+                if self._lead:
+                    raise
         if self._lead:
             await self._lead.conclude()
 
@@ -65,11 +76,17 @@ class _Trainer:
                 await attempt.begin(plan)
         await attempt.adopt(start.vector)
         numbers = exchanges_of(self._spec, trial)
-        for number in numbers:
+        if start.exchange > numbers.start:
+            # In a crashed trainer's place: ask again for the last result, which nobody may have reported.
+            await self._exchange(attempt, start.exchange - 1)
+        for number in range(start.exchange, numbers.stop):
             await attempt.train(self._dataset, number - numbers.start, len(numbers))
-            merged = await self._client.exchange(number, *attempt.pushed())
-            await attempt.take(number, merged)
-            if self._lead:
-                await self._lead.report(attempt)
+            await self._exchange(attempt, number)
         if self._lead:
             await self._lead.weigh(attempt, trial)
+
+    async def _exchange(self, attempt: Attempt, number: int) -> None:
+        merged = await self._client.exchange(number, *attempt.pushed())
+        await attempt.take(number, merged)
+        if self._lead:
+            await self._lead.report(attempt)
