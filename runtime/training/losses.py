@@ -24,7 +24,8 @@ class Targets:
     """Of one batch: `values` as the loss takes them, and the `scale` that makes its sum a mean."""
 
     values: NDArray[np.float32]
-    scale: np.float32
+    scale: NDArray[np.float32]
+    """[]"""
 
 
 def append_loss(graph: GraphProto, loss: Loss, request: BuildRequest) -> None:
@@ -118,8 +119,8 @@ class TargetEncoder:
                 dense += np.float32(smoothing / self._classes)
             if self._weights is not None:
                 dense *= self._weights
-            return Targets(dense, np.float32(1 / max(total, 1e-30)))
+            return Targets(dense, np.asarray(1 / max(total, 1e-30), np.float32))
         if smoothing:
             dense *= np.float32(1 - smoothing)
             dense += np.float32(smoothing / 2)
-        return Targets(dense, np.float32(1 / max(dense.size, 1)))
+        return Targets(dense, np.asarray(1 / max(dense.size, 1), np.float32))

@@ -47,6 +47,8 @@ class GradientSession:
             self._session = InferenceSession(program.model, session_options(threads), providers=_CPU)
         self._binding = self._session.io_binding()
         self._loss = np.zeros((), np.float32)
+        self._buffers: dict[str, NDArray[Any]] = {}
+        """What is bound for a batch: bound again only when the batch has another size."""
         self._keep = (vector, gradient)
         inputs = {value.name for value in self._session.get_inputs()}
         for name, view in layout.views(vector).items():
@@ -65,15 +67,31 @@ class GradientSession:
     def run(
         self, x: NDArray[Any], targets: Targets, masks: Mapping[str, NDArray[np.float32]]
     ) -> tuple[float, NDArray[np.float32]]:
-        """Loss and outputs [n, …] of a batch; its gradient is written to `gradient`."""
-        feeds = {INPUT: x, TARGET: targets.values, SCALE: np.asarray(targets.scale), **masks}
-        for name, array in feeds.items():
-            if name in self._inputs:
-                _bind_in(self._binding, name, array)
-        self._binding.bind_output(OUTPUT)
+        """Loss and outputs [n, …] of a batch; its gradient is written to `gradient`.
+
+        The outputs are valid until the next run.
+        """
+        self._feed(INPUT, x)
+        self._feed(TARGET, targets.values)
+        self._feed(SCALE, targets.scale)
+        for name, mask in masks.items():
+            self._feed(name, mask)
+        # Outputs have the targets' shape: class scores, or values.
+        outputs = self._buffers.get(OUTPUT)
+        if outputs is None or outputs.shape != targets.values.shape:
+            outputs = self._buffers[OUTPUT] = np.empty_like(targets.values)
+            _bind_out(self._binding, OUTPUT, outputs)
         self._session.run_with_iobinding(self._binding)
-        outputs = self._binding.get_outputs()
-        return float(self._loss), outputs[-1].numpy()
+        return float(self._loss), outputs
+
+    def _feed(self, name: str, array: NDArray[Any]) -> None:
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape != array.shape:
+            buffer = self._buffers[name] = np.array(array, order="C")
+            if name in self._inputs:
+                _bind_in(self._binding, name, buffer)
+        else:
+            buffer[...] = array
 
 
 class ForwardSession:

@@ -137,7 +137,7 @@ class Stepper:
             rows = slice(part * len(x) // parts, (part + 1) * len(x) // parts)
             loss, output = self._run(step, part, x[rows], Targets(targets.values[rows], targets.scale))
             losses += loss
-            outputs.append(output)
+            outputs.append(output.copy())
             if part == 0:
                 self._total[:] = self._gradient
             else:

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""How fast does Chiron train? Next to plain onnxruntime-training and to PyTorch, on the same graph.
+
+    python scripts/bench_training.py --model vgg9 --json
+
+Systems, in images (examples) a second over one epoch at the same batch size, AdamW:
+
+    plain_onnxruntime   A  onnxruntime-training's Module and Optimizer, one thread, no Chiron
+    chiron_1            B  one trainer: sandboxed builder, decryption, parameter server over mutual TLS,
+                           sealed reports; one thread
+    chiron_2            C  two trainers of one thread each, which share each batch
+    torch_eager         D  PyTorch, as many threads as cores
+    torch_compile       E  the same through torch.compile, with --compile, where it works
+
+Each turn is made of processes of its own, and the systems take turns, so that a busy machine slows all; a
+figure is the median over `--repeats` turns, a ratio the median of the turns' ratios. torch is no dependency
+of ours: `--torch-python` names an interpreter that has it (default: this one, with the extra `[bench]`).
+The last line of `--json` is one JSON object a model.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, cast
+
+import trustme
+
+HERE = Path(__file__).resolve().parent
+MODELS = ("vgg9", "resnet20", "mlp", "transformer")
+EXAMPLES = {"vgg9": 1024, "resnet20": 2048, "mlp": 131_072, "transformer": 2048}
+MOST_TRAINERS = 2
+
+
+class Peer:
+    """One process of a turn; speaks JSON lines."""
+
+    def __init__(self, stack: ExitStack, command: list[str], options: dict[str, Any]) -> None:
+        # One thread a process is ours to give: NumPy's own pool would come on top.
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OPENBLAS_NUM_THREADS": "1"}
+        self._process = stack.enter_context(
+            subprocess.Popen(
+                [*command, json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=HERE.parent,
+                env=environment,
+            )
+        )
+        stack.callback(self._process.kill)
+
+    def hear(self) -> dict[str, Any]:
+        """The next JSON line."""
+        line = cast("IO[str]", self._process.stdout).readline()
+        if not line:
+            raise RuntimeError("a benchmark process ended early")
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    def say(self) -> None:
+        """Let it go on."""
+        pipe = cast("IO[str]", self._process.stdin)
+        pipe.write("\n")
+        pipe.flush()
+
+
+def ours(role: str) -> list[str]:
+    """The command of a process of ours."""
+    return [sys.executable, "-m", "scripts.benchmarks.chiron_peers", role]
+
+
+def chiron_turn(options: dict[str, Any], trainers: int) -> dict[str, Any]:
+    """A job with so many trainers: the slowest one's time, the largest one's memory."""
+    with ExitStack() as stack:
+        settings = {**options, "trainers": trainers}
+        server = Peer(stack, ours("serve"), settings)
+        settings["port"] = server.hear()["ready"]
+        peers = [Peer(stack, ours("train"), {**settings, "index": index}) for index in range(trainers)]
+        for peer in peers:
+            peer.hear()
+        for peer in peers:
+            peer.say()
+        heard = [peer.hear() for peer in peers]
+        server.say()
+    return {
+        "seconds": max(told["seconds"] for told in heard),
+        "cpu_seconds": sum(told["cpu_seconds"] for told in heard),
+        "peak_mib": max(told["peak_mib"] for told in heard),
+    }
+
+
+def single_turn(command: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    """One process, warmed up, then timed."""
+    with ExitStack() as stack:
+        peer = Peer(stack, command, options)
+        peer.hear()
+        peer.say()
+        return peer.hear()
+
+
+def certificates(directory: Path) -> None:
+    """A CA, the server's certificate and one for each trainer, as PEM files."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(directory / "ca.pem"))
+    leaves = {"server": authority.issue_cert("127.0.0.1")}
+    for index in range(MOST_TRAINERS):
+        name = f"trainer-{index}"
+        leaves[name] = authority.issue_cert(f"{name}.test", common_name=name)
+    for name, leaf in leaves.items():
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+
+
+def measure(arguments: argparse.Namespace, model: str, directory: Path) -> dict[str, Any]:
+    """All figures of one model."""
+    certificates(directory)
+    examples = max(arguments.batch, int(EXAMPLES[model] * arguments.scale))
+    options = {
+        "directory": str(directory),
+        "model": model,
+        "batch": arguments.batch,
+        "examples": examples,
+        "exchanges": arguments.exchanges,
+    }
+    with ExitStack() as stack:
+        parameters = Peer(stack, ours("prepare"), options).hear()["parameters"]
+    torch = [arguments.torch_python, str(HERE / "benchmarks" / "torch_peer.py")]
+    cores = {"threads": os.cpu_count(), "compiled": False}
+    systems: dict[str, Callable[[], dict[str, Any]]] = {
+        "plain_onnxruntime": lambda: single_turn(ours("plain"), {**options, "threads": 1}),
+        "chiron_1": lambda: chiron_turn(options, 1),
+        "chiron_2": lambda: chiron_turn(options, 2),
+        "torch_eager": lambda: single_turn(torch, {**options, **cores}),
+    }
+    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
+    for number in range(arguments.repeats):
+        for name, turn in systems.items():
+            turns[name].append(turn())
+            rate = examples / turns[name][-1]["seconds"]
+            print(f"{model} turn {number + 1}: {name:18} {rate:10.1f} /s", file=sys.stderr, flush=True)
+    result = summary(examples, turns)
+    if arguments.compile:
+        result["torch_compile"] = compiled_rate(examples, torch, {**options, **cores, "compiled": True})
+    return {"model": model, "parameters": parameters, "batch": arguments.batch, **result}
+
+
+def summary(examples: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Medians of the turns, and of their ratios."""
+
+    def ratio(ours: str, theirs: str) -> float:
+        pairs = zip(turns[ours], turns[theirs], strict=True)
+        return round(statistics.median(float(b["seconds"] / a["seconds"]) for a, b in pairs), 3)
+
+    def median(name: str, field: str) -> float:
+        return statistics.median(float(turn[field]) for turn in turns[name])
+
+    return {
+        **{name: round(examples / median(name, "seconds"), 1) for name in turns},
+        "chiron_1_over_plain": ratio("chiron_1", "plain_onnxruntime"),
+        "chiron_2_over_torch": ratio("chiron_2", "torch_eager"),
+        "cpu_ms_per_example": {
+            name: round(median(name, "cpu_seconds") / examples * 1e3, 3) for name in turns
+        },
+        "peak_mib": {name: round(max(turn["peak_mib"] for turn in turns[name])) for name in turns},
+        "load_average": round(os.getloadavg()[1], 1),
+    }
+
+
+def compiled_rate(examples: int, torch: list[str], options: dict[str, Any]) -> float | None:
+    """E, or None where torch.compile does not work (it wants a C++ compiler)."""
+    try:
+        return round(examples / float(single_turn(torch, options)["seconds"]), 1)
+    except RuntimeError:
+        return None
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="How fast Chiron trains, next to others.")
+    parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
+    parser.add_argument("--batch", type=int, default=64, help="examples of an optimizer step")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each system")
+    parser.add_argument("--exchanges", type=int, default=4, help="of the epoch; the last one only measures")
+    parser.add_argument("--scale", type=float, default=1.0, help="longer or shorter turns")
+    parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has torch")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--json", action="store_true", help="one JSON object a model")
+    arguments = parser.parse_args()
+    for model in MODELS if arguments.model == "all" else [arguments.model]:
+        with tempfile.TemporaryDirectory() as directory:
+            result = measure(arguments, model, Path(directory))
+        if arguments.json:
+            print(json.dumps(result), flush=True)
+        else:
+            for name, value in result.items():
+                print(f"{name:22} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Processes of bench_training.py that are not torch's: role and JSON options as arguments, JSON lines out.
+
+prepare   writes the job: component, encrypted chunks, specs, and the graph for PyTorch
+serve     the parameter server, over mutual TLS 1.3
+train     one trainer: sandboxed builder (trainer 0), decryption, training, exchanges, sealed reports
+plain     onnxruntime-training's own Module and Optimizer on the same graph, without any of that
+"""
+
+import asyncio
+import importlib
+import json
+import resource
+import ssl
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import onnx
+import onnxruntime
+from aiohttp import web
+
+from ps.client import ParameterClient
+from ps.server import ParameterServer, exchange_routes
+from runtime.reports import seal_report
+from runtime.roles.attempt import Attempt
+from runtime.roles.plan import admit_plan, decode_plan, encode_plan
+from runtime.schedule import SUMS, plan_bytes
+from runtime.sealing import hpke
+from runtime.training.initial import initial_values
+from runtime.training.layout import FlatLayout
+from runtime.training.seeds import Seeds
+from scripts.benchmarks import models
+from scripts.benchmarks.job import make_job, open_dataset, read_spec, write_for_torch
+from wasm_sandbox.capability_data import CapabilityData, DatasetShape
+from wasm_sandbox.contract import CapabilityGrants
+from wasm_sandbox.sandbox import Sandbox
+
+
+def say(**message: Any) -> None:
+    """One JSON line."""
+    print(json.dumps(message), flush=True)
+
+
+def hear() -> None:
+    """Wait for a line."""
+    sys.stdin.readline()
+
+
+def measured(began: float, used: float) -> dict[str, float]:
+    """What a turn took."""
+    return {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - used,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def prepare(options: dict[str, Any]) -> None:
+    """Write the job."""
+    directory, model = Path(options["directory"]), options["model"]
+    drawn = models.plan(model, {"epochs": 1, "batch_size": options["batch"]})
+    x, y = models.examples(model, options["examples"])
+    # The envelope is as wide as the model: what padding costs is the owner's and the operator's choice.
+    terms = {"exchanges": options["exchanges"], "seed": 1, "validation_percent": 0}
+    make_job(
+        directory, drawn, x, y, classes=models.CLASSES, chunk=max(64, len(x) // 8), trainers=(1, 2),
+        parameters=models.parameters(model), **terms,
+    )  # fmt: skip
+    write_for_torch(directory, drawn, read_spec(directory, 1), x, y)
+    say(parameters=models.parameters(model))
+
+
+def _tls(directory: Path, name: str, purpose: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(purpose)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(directory / f"{name}.pem")
+    context.load_verify_locations(directory / "ca.pem")
+    return context
+
+
+def _index(request: web.Request) -> int:
+    transport = request.transport
+    if transport is None:
+        raise web.HTTPForbidden
+    subject = dict(field[0] for field in transport.get_extra_info("peercert")["subject"])
+    return int(subject["commonName"].removeprefix("trainer-"))
+
+
+async def serve(options: dict[str, Any]) -> None:
+    """Until a line comes."""
+    directory = Path(options["directory"])
+    spec = read_spec(directory, options["trainers"])
+    app = web.Application()
+    app.add_routes(exchange_routes(ParameterServer(spec.exchange, plan_bytes(spec), sums=SUMS), _index))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    context = _tls(directory, "server", ssl.PROTOCOL_TLS_SERVER)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    say(ready=runner.addresses[0][1])
+    await asyncio.to_thread(hear)
+    await runner.cleanup()
+
+
+async def train(options: dict[str, Any]) -> None:
+    """A trainer's whole job but for attestation and storage, as `runtime.roles.trainer` has it."""
+    directory, index = Path(options["directory"]), options["index"]
+    spec = read_spec(directory, options["trainers"])
+    dataset = open_dataset(directory, spec)
+    owner = hpke.PrivateKey.generate().public_bytes
+    context = _tls(directory, f"trainer-{index}", ssl.PROTOCOL_TLS_CLIENT)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
+        url = f"https://127.0.0.1:{options['port']}"
+        client = ParameterClient(session, url, spec.exchange, plan_bytes(spec), sums=SUMS)
+        attempt = Attempt(spec, 0, index)
+        if index == 0:
+            published = await _lead(directory, spec, attempt)
+            await client.publish(0, published, attempt.pushed()[0])
+        start = await client.start(0)
+        plan = decode_plan(spec, 0, start.plan)
+        if index > 0 and plan is not None:
+            await attempt.begin(plan)
+        await attempt.adopt(start.vector)
+        say(ready=True)
+        await asyncio.to_thread(hear)
+        began, used = time.perf_counter(), time.process_time()
+        for number in range(spec.exchange.exchanges):
+            await attempt.train(dataset, number, spec.exchange.exchanges)
+            merged = await client.exchange(number, *attempt.pushed())
+            await attempt.take(number, merged)
+            if index == 0:
+                seal_report(attempt.report, job=spec.job, owner_public_key=owner)
+        if not attempt.usable:
+            raise RuntimeError(f"the attempt ended with {attempt.failure}")
+        say(**measured(began, used), steps=attempt.report.steps, loss=attempt.report.train_loss)
+
+
+async def _lead(directory: Path, spec: Any, attempt: Attempt) -> bytes:
+    component = (directory / "builder.wasm").read_bytes()
+    dataset = spec.dataset
+    shape = DatasetShape(dataset.examples, dataset.input_shape, dataset.target_shape, dataset.classes)
+    terms = (spec.build_request(), CapabilityGrants(), CapabilityData(shape))
+    raw = await asyncio.to_thread(Sandbox().build, component, *terms, seed=spec.seed)
+    await attempt.begin(admit_plan(spec, 0, raw.graph, raw.recipe))
+    return encode_plan(raw.graph, raw.recipe)
+
+
+def _training_api() -> tuple[Any, Any]:
+    """onnxruntime.training without the torch that its own __init__ imports (onnxruntime issue 22070)."""
+    package = types.ModuleType("onnxruntime.training")
+    package.__path__ = [str(Path(onnxruntime.__file__).parent / "training")]
+    sys.modules["onnxruntime.training"] = package
+    return (
+        importlib.import_module("onnxruntime.training.artifacts"),
+        importlib.import_module("onnxruntime.training.api"),
+    )
+
+
+def plain(options: dict[str, Any]) -> None:
+    """Module and Optimizer over generated artifacts, AdamW, one thread."""
+    directory = Path(options["directory"])
+    module, adapt = _artifacts(directory, options)
+    arrays = np.load(directory / "torch.npz")
+    x, y, batch = arrays["x"], arrays["y"], options["batch"]
+
+    def step(start: int) -> None:
+        module(x[start : start + batch], y[start : start + batch])
+        adapt.step()
+        module.lazy_reset_grad()
+
+    step(0)
+    say(ready=True)
+    hear()
+    began, used = time.perf_counter(), time.process_time()
+    for start in range(0, len(x), batch):
+        step(start)
+    say(**measured(began, used))
+
+
+def _artifacts(directory: Path, options: dict[str, Any]) -> tuple[Any, Any]:
+    artifacts, api = _training_api()
+    onnxruntime.set_default_logger_severity(3)
+    spec = read_spec(directory, 1)
+    drawn = models.plan(options["model"], {"epochs": 1, "batch_size": options["batch"]})
+    admitted = admit_plan(spec, 0, drawn.graph, drawn.recipe.encode())
+    layout = FlatLayout(admitted.graph.parameters)
+    values = layout.views(initial_values(admitted.graph, layout, Seeds(1, 0, 0)))
+    model = admitted.graph.with_values(values)
+    model.ir_version = 9
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            node.attribute.append(onnx.helper.make_attribute("training_mode", 1))
+            node.output.extend([f"{node.name}{node.output[0]}.mean", f"{node.name}{node.output[0]}.variance"])
+    trained = [p.name for p in admitted.graph.parameters if p.trainable]
+    frozen = [p.name for p in admitted.graph.parameters if not p.trainable]
+    with tempfile.TemporaryDirectory() as place:
+        artifacts.generate_artifacts(
+            model,
+            requires_grad=trained,
+            frozen_params=frozen,
+            loss=artifacts.LossType.CrossEntropyLoss,
+            optimizer=artifacts.OptimType.AdamW,
+            artifact_directory=place,
+        )
+        for path in Path(place).glob("*.onnx"):
+            made = onnx.load(path)
+            made.ir_version = 9
+            onnx.save(made, path)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = options["threads"]
+        settings.log_severity_level = 3
+        state = api.CheckpointState.load_checkpoint(f"{place}/checkpoint")
+        module = api.Module(
+            f"{place}/training_model.onnx", state, f"{place}/eval_model.onnx", session_options=settings
+        )
+        module.train()
+        return module, api.Optimizer(f"{place}/optimizer_model.onnx", module)
+
+
+if __name__ == "__main__":
+    role, given = sys.argv[1], json.loads(sys.argv[2])
+    if role in ("serve", "train"):
+        asyncio.run({"serve": serve, "train": train}[role](given))
+    else:
+        {"prepare": prepare, "plain": plain}[role](given)
