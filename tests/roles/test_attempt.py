@@ -1,0 +1,122 @@
+"""An attempt takes part in every exchange, whatever happens inside it; only the host's own faults end it."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ps.client import Merged
+from runtime.datasets import EncryptedDataset
+from runtime.errors import InputCorrupted
+from runtime.roles.attempt import Attempt
+from runtime.roles.plan import Plan
+from runtime.schedule import IDLE, SUMS
+from tests.training.jobs import KEY, Job, make_job
+from tests.training.networks import Network
+from wasm_sandbox.recipe import Recipe
+
+EXCHANGES = 3
+
+
+@pytest.fixture
+def job() -> Job:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(96, 4)).astype(np.float32)
+    return make_job(x, (x.sum(axis=1) > 0).astype(np.int64), classes=2, rows=32, exchanges=EXCHANGES)
+
+
+def plan(*, learning_rate: float = 0.01) -> Plan:
+    network = Network([4])
+    network.dense("input", "dense", 4, 2)
+    optimizer = {"kind": "adamw", "learning_rate": learning_rate}
+    recipe = Recipe.model_validate({"epochs": 2, "batch_size": 16, "optimizer": optimizer})
+    return Plan(network.admitted([2]), recipe)
+
+
+def merged(exchange: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
+    return Merged(vector.copy(), sums.copy(), exchange=exchange, excluded=0, set_aside=False)
+
+
+async def run_schedule(attempt: Attempt, dataset: EncryptedDataset) -> None:
+    """All exchanges of a job of one trainer: what it pushes is what is merged."""
+    for exchange in range(EXCHANGES):
+        await attempt.train(dataset, exchange, EXCHANGES)
+        vector, sums = attempt.pushed()
+        await attempt.take(exchange, merged(exchange, vector, sums))
+
+
+async def test_an_attempt_with_a_plan_learns_and_exports(job: Job) -> None:
+    attempt = Attempt(job.spec, trial=0, index=0)
+    await attempt.begin(plan())
+    await attempt.adopt(attempt.pushed()[0].copy())
+    await run_schedule(attempt, job.dataset())
+    assert attempt.usable
+    assert attempt.report.validation_loss is not None
+    assert attempt.export()
+
+
+async def test_an_attempt_without_a_plan_pushes_zeros_and_says_so_in_the_sums(job: Job) -> None:
+    attempt = Attempt(job.spec, trial=0, index=0)
+    await run_schedule(attempt, job.dataset())
+    vector, sums = attempt.pushed()
+    assert vector.shape == (job.spec.exchange.parameters,)
+    assert not vector.any()
+    assert sums.shape == (SUMS,)
+    assert sums[IDLE] == 1
+    assert attempt.failure == "no-plan"
+    assert not attempt.usable
+    assert attempt.export() == b""
+
+
+async def test_idle_and_working_attempts_fetch_the_same_chunks_in_the_same_order(job: Job) -> None:
+    fetched: dict[str, list[int]] = {"working": [], "idle": []}
+    working, idle = Attempt(job.spec, trial=0, index=0), Attempt(job.spec, trial=0, index=0)
+    await working.begin(plan())
+    await run_schedule(working, job.dataset(fetched["working"]))
+    await run_schedule(idle, job.dataset(fetched["idle"]))
+    assert fetched["working"] == fetched["idle"] != []
+
+
+async def test_a_plan_that_cannot_be_trained_makes_the_attempt_idle_with_a_code(job: Job) -> None:
+    attempt = Attempt(job.spec, trial=0, index=0)
+    await attempt.begin(plan()._replace(recipe=Recipe(epochs=1, batch_size=16, loss={"kind": "mse"})))
+    assert attempt.failure is not None
+    await run_schedule(attempt, job.dataset())
+    assert not attempt.usable
+    assert attempt.export() == b""
+
+
+async def test_another_trainers_idleness_makes_the_result_unusable_for_everybody(job: Job) -> None:
+    attempt = Attempt(job.spec, trial=0, index=0)
+    await attempt.begin(plan())
+    vector, sums = attempt.pushed()
+    sums = sums.copy()
+    sums[IDLE] = 1
+    await attempt.take(0, merged(0, vector, sums))
+    assert attempt.failure == "peer-idle"
+    assert not attempt.usable
+
+
+async def test_divergence_is_reported_and_does_not_end_the_schedule(job: Job) -> None:
+    attempt = Attempt(job.spec, trial=0, index=0)
+    await attempt.begin(plan(learning_rate=9.0))
+    await attempt.adopt(np.full(job.spec.exchange.parameters, 3e38, np.float32))
+    await run_schedule(attempt, job.dataset())
+    vector, _ = attempt.pushed()
+    assert np.isfinite(vector).all()
+    assert attempt.report.diverged
+    assert attempt.export() == b""
+
+
+@pytest.mark.parametrize("planned", [True, False])
+async def test_a_chunk_that_is_not_the_owners_is_the_hosts_fault_and_is_raised(
+    job: Job, planned: bool
+) -> None:
+    async def fetch(number: int) -> bytes:
+        return bytes(job.spec.dataset.chunk_ciphertext_bytes)
+
+    attempt = Attempt(job.spec, trial=0, index=0)
+    if planned:
+        await attempt.begin(plan())
+    with pytest.raises(InputCorrupted) as refusal:
+        await attempt.train(EncryptedDataset(job.spec.dataset, KEY, fetch), 0, EXCHANGES)
+    assert refusal.value.code == "chunk-altered"

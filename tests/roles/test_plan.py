@@ -1,0 +1,81 @@
+"""Plans as trainer 0 publishes them: what was admitted comes out, anything else is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import PeerRefused
+from runtime.roles.plan import admit_plan, decode_plan, encode_no_plan, encode_plan
+from runtime.schedule import exchanges_of, plan_bytes, shares
+from runtime.wire.jobs import JobSpec
+from tests.end_to_end import graphs
+from tests.training.jobs import make_job
+from wasm_sandbox.errors import SandboxError
+
+
+@pytest.fixture(scope="module")
+def spec() -> JobSpec:
+    return make_job(np.zeros((70, 64), np.float32), np.zeros(70, np.int64), classes=10, rows=32).spec
+
+
+@pytest.fixture(scope="module")
+def graph() -> bytes:
+    return graphs.linear((64,), 1)
+
+
+def test_a_published_plan_is_the_admitted_one(spec: JobSpec, graph: bytes) -> None:
+    published = encode_plan(graph, graphs.RECIPE)
+    assert len(published) <= plan_bytes(spec)
+    decoded = decode_plan(spec, 0, published.ljust(plan_bytes(spec), b"\0"))
+    assert decoded is not None
+    admitted = admit_plan(spec, 0, graph, graphs.RECIPE)
+    assert decoded.recipe == admitted.recipe
+    assert decoded.graph.parameters == admitted.graph.parameters
+
+
+def test_no_plan_is_published_at_the_same_size_and_read_as_none(spec: JobSpec) -> None:
+    assert decode_plan(spec, 0, encode_no_plan().ljust(plan_bytes(spec), b"\0")) is None
+
+
+def test_a_plan_larger_than_the_envelope_is_not_admitted(spec: JobSpec, graph: bytes) -> None:
+    padded = graphs.RECIPE.ljust(spec.envelope.max_graph_bytes - len(graph) + 1)
+    with pytest.raises(SandboxError) as refusal:
+        admit_plan(spec, 0, graph, padded)
+    assert refusal.value.code == "plan-too-large"
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_cleanly(spec: JobSpec, published: bytes) -> None:
+    with pytest.raises(PeerRefused):
+        decode_plan(spec, 0, published)
+
+
+@given(st.integers(0, 200), st.integers(1, 255))
+def test_a_flipped_byte_gives_a_plan_or_a_clean_refusal(
+    spec: JobSpec, graph: bytes, place: int, change: int
+) -> None:
+    published = bytearray(encode_plan(graph, graphs.RECIPE))
+    published[place % len(published)] ^= change
+    try:
+        decoded = decode_plan(spec, 0, bytes(published))
+    except PeerRefused:
+        pass
+    else:
+        assert decoded is None or decoded.graph.elements <= spec.envelope.max_parameters
+
+
+@given(st.integers(1, 64), st.integers(0, 200))
+def test_trials_share_the_exchanges_without_gap_or_overlap(trials: int, extra: int) -> None:
+    base = make_job(np.zeros((4, 2), np.float32), np.zeros(4, np.int64), classes=2, rows=4).spec
+    exchange = base.exchange.model_copy(update={"exchanges": trials + extra})
+    spec = base.model_copy(update={"trials": trials, "exchange": exchange})
+    numbers = [number for trial in range(trials) for number in exchanges_of(spec, trial)]
+    assert numbers == list(range(trials + extra))
+
+
+def test_a_trainers_share_is_the_rows_that_it_reads() -> None:
+    spec = make_job(
+        np.zeros((70, 2), np.float32), np.zeros(70, np.int64), classes=2, rows=32, trainers=2
+    ).spec
+    assert shares(spec) == [32 + 6, 32]
