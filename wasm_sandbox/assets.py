@@ -12,11 +12,6 @@ the same sections (component-model, Binary.md).
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
-
-from wasm_sandbox.admission.codes import GraphCode, refused
 from wasm_sandbox.errors import Code, failure
 
 _PREFIX = b"chiron:asset/"
@@ -35,42 +30,12 @@ def attach_asset(component: bytes, name: str, content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Assets:
-    """The assets of a component, by name; nothing of them is parsed before a graph asks for it."""
+    """The assets of a component, by name; nothing of them is parsed before a graph asks for it.
+
+    `wasm_sandbox.admission.pretrained` reads their tensors.
+    """
 
     files: Mapping[str, bytes] = field(default_factory=dict)
-
-    def tensor(self, reference: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The tensor `file/tensor`, float32 of this shape.
-
-        Raises:
-            GraphRefused: asset-unknown, asset-invalid.
-        """
-        name, _, inner = reference.partition("/")
-        if name not in self.files:
-            raise refused(GraphCode.ASSET_UNKNOWN, reference)
-        for found, entry in self._entries(name):
-            if found == inner:
-                return _float32(entry, shape, reference)
-        raise refused(GraphCode.ASSET_UNKNOWN, reference)
-
-    def _entries(self, name: str) -> list[tuple[str, Mapping[str, object]]]:
-        try:
-            entries: list[tuple[str, Mapping[str, object]]] = deserialize(self.files[name])  # type: ignore[no-untyped-call]
-        except SafetensorError as error:
-            raise refused(GraphCode.ASSET_INVALID, f"{name}: {error}") from None
-        return entries
-
-
-def _float32(entry: Mapping[str, object], shape: tuple[int, ...], reference: str) -> NDArray[np.float32]:
-    if entry["dtype"] != "F32" or entry["shape"] != list(shape):
-        raise refused(GraphCode.ASSET_INVALID, f"{reference} is {entry['dtype']} {entry['shape']}")
-    data = entry["data"]
-    if not isinstance(data, bytes | bytearray):
-        raise refused(GraphCode.ASSET_INVALID, reference)
-    value = np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
-    if not np.isfinite(value).all():
-        raise refused(GraphCode.ASSET_INVALID, f"{reference} is not finite")
-    return value
 
 
 def read_assets(component: bytes) -> Assets:

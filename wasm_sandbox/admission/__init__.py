@@ -15,16 +15,14 @@ The bytes come from hostile code. They are read in steps, each of which bounds w
  8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
     within the memory bounds. (`shapes`)
  9. **Initialization**: of every parameter, by a graph without inputs (`initialization`) or a pretrained
-    tensor of the component (`wasm_sandbox.assets`).
+    tensor of the component. (`pretrained`)
 
 Nothing is executed and nothing of a parameter's size is allocated. What is admitted is a model put together
 anew of the parts that were checked: names of nodes, texts, metadata and declared inner shapes are gone.
 """
 
-from collections.abc import Mapping
-
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
 from wasm_sandbox.admission.initialization import read_initialization
@@ -39,6 +37,7 @@ from wasm_sandbox.admission.limits import (
 from wasm_sandbox.admission.liveness import buffers, live_nodes
 from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
 from wasm_sandbox.admission.operators import OPERATORS
+from wasm_sandbox.admission.pretrained import add_pretrained
 from wasm_sandbox.admission.shapes import Memory, Section, activation_memory, forward_values
 from wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from wasm_sandbox.admission.wire import scan
@@ -91,7 +90,7 @@ def admit(
     drawn = [tensor for tensor in tensors.parameters if tensor.name not in pretrained]
     initialization = read_initialization(model.training_info, drawn, opset, model.ir_version, limits)
     if assets is not None:
-        _add_pretrained(initialization, tensors, pretrained, assets)
+        add_pretrained(initialization, tensors, pretrained, assets)
     return AdmittedGraph(
         forward=_forward(section, request),
         initialization=initialization,
@@ -146,19 +145,6 @@ def _parameters(nodes: list[NodeProto], tensors: Tensors) -> tuple[Parameter, ..
         Parameter(tensor.name, tuple(tensor.dims), tensor.name not in untrained)
         for tensor in tensors.parameters
     )
-
-
-def _add_pretrained(
-    initialization: ModelProto, tensors: Tensors, pretrained: Mapping[str, str], assets: Assets
-) -> None:
-    """Give each pretrained parameter its value in the initialization model."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in tensors.parameters}
-    graph = initialization.graph
-    for name, reference in pretrained.items():
-        value, inner = assets.tensor(reference, shapes[name]), f"·asset.{name}"
-        graph.initializer.append(numpy_helper.from_array(value, inner))
-        graph.node.append(helper.make_node("Identity", [inner], [name]))
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]))
 
 
 def _forward(section: Section, request: BuildRequest) -> ModelProto:
