@@ -1,0 +1,183 @@
+"""The launcher for SGX machines: `occlum run` in a copy of a built instance for each enclave.
+
+Never run on SGX hardware by us: it is tested against a double at the process boundary.
+
+What it cannot promise as the local launcher does: Occlum's processes are told to end through their process
+group, and if the gateway is killed they run until they miss it (two minutes), as nobody holds their lives.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from api.launchers.errors import EnclaveNotStarted, LauncherError
+from api.launchers.launcher import LaunchOrder
+from api.launchers.occlum_enclave import OcclumEnclave
+from api.launchers.output import prune_logs
+from api.settings import Settings
+from enclave_image.contents import ENTRY_POINT
+from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
+
+_LOG = logging.getLogger(__name__)
+_MRENCLAVE = re.compile(r"[0-9a-f]{64}")
+_PRINT_TIMEOUT_S = 60
+MAX_VARIABLE_BYTES = 120 * 2**10
+"""Linux takes 128 KiB a variable, with its name."""
+_PASSED = ("PATH", "SGX_AESM_ADDR")
+"""Of the gateway's environment: what the host side of Occlum needs. None of it reaches the enclave, whose
+Occlum.json takes the launch variable and nothing else."""
+
+
+@dataclass(frozen=True)
+class OcclumOptions:
+    """What can be told to the Occlum launcher."""
+
+    instance: Path
+    """Directory that `occlum build` has made (docs/occlum.md)."""
+    pccs_url: str = "http://127.0.0.1:8081"
+    """Where enclaves fetch collateral for their quotes."""
+    listen_host: str = "127.0.0.1"
+    """Address of this machine at which a job's enclaves reach each other."""
+    program: str = "occlum"
+
+
+class OcclumLauncher:
+    """Starts enclaves of one Occlum instance on this machine."""
+
+    def __init__(self, settings: Settings, options: OcclumOptions, program: Path, measurement: str) -> None:
+        self.measurement = measurement
+        self._settings = settings
+        self._options = options
+        self._program = program
+        self._numbers = itertools.count(1)
+        self._copies = settings.state_dir / "occlum"
+        self._logs = settings.state_dir / "logs"
+        self._enclaves: set[OcclumEnclave] = set()
+
+    @classmethod
+    async def open(cls, settings: Settings, options: OcclumOptions) -> Self:
+        """A launcher whose instance has told its MRENCLAVE.
+
+        Raises:
+            LauncherError: no Occlum, no built instance, or no address at which enclaves reach the gateway.
+        """
+        program = shutil.which(options.program)
+        if program is None:
+            raise LauncherError("the occlum program was not found; see docs/occlum.md")
+        if settings.enclave_host is None or settings.enclave_port == 0:
+            raise LauncherError("enclaves under Occlum reach the gateway over TCP: give address and port")
+        measurement = await _mrenclave(Path(program), options.instance)
+        return cls(settings, options, Path(program), measurement)
+
+    async def launch(self, order: LaunchOrder) -> OcclumEnclave:
+        """See `Launcher.launch`.
+
+        Raises:
+            EnclaveNotStarted: the launch specification is too long, or the process did not start.
+        """
+        launch = self._launch_spec(order).model_dump_json()
+        if len(launch.encode()) > MAX_VARIABLE_BYTES:
+            raise EnclaveNotStarted(
+                f"the spec has {len(launch)} bytes, a variable holds {MAX_VARIABLE_BYTES}: use larger chunks"
+            )
+        number = next(self._numbers)
+        name = f"{order.role}-{order.index}-{number}"
+        copy = self._copies / str(number)
+        try:
+            await asyncio.to_thread(_copy_instance, self._options.instance, copy)
+            process = await self._started(copy, launch)
+        except OSError as error:
+            shutil.rmtree(copy, ignore_errors=True)
+            raise EnclaveNotStarted("the Occlum instance could not be copied or started") from error
+        except BaseException:
+            shutil.rmtree(copy, ignore_errors=True)
+            raise
+        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        prune_logs(self._logs)
+        enclave = OcclumEnclave(name, process, copy, self._logs / f"{order.job[:12]}-{name}.log")
+        self._enclaves.add(enclave)
+        enclave.when_ended(self._enclaves.discard)
+        return enclave
+
+    async def release(self, job: str) -> None:
+        """See `Launcher.release`: enclaves under Occlum share the machine's network and nothing of ours."""
+
+    async def close(self) -> None:
+        """See `Launcher.close`."""
+        await asyncio.gather(*(enclave.stop(0) for enclave in list(self._enclaves)))
+        shutil.rmtree(self._copies, ignore_errors=True)
+
+    async def _started(self, copy: Path, launch: str) -> asyncio.subprocess.Process:
+        passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        return await asyncio.create_subprocess_exec(
+            *(self._program, "run", *ENTRY_POINT),
+            cwd=copy,
+            env={**passed, LAUNCH_VARIABLE: launch},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            # `occlum` is a shell script around the enclave's process: they are ended together.
+            start_new_session=True,
+        )
+
+    def _launch_spec(self, order: LaunchOrder) -> LaunchSpec:
+        host = self._settings.enclave_host or ""
+        address = f"[{host}]" if ":" in host else host
+        return LaunchSpec(
+            role=order.role,
+            job=order.job,
+            index=order.index,
+            gateway=GatewayChannel(url=f"http://{address}:{self._settings.enclave_port}", token=order.token),
+            platform=SgxPlatformSpec(pccs_url=self._options.pccs_url),
+            listen_host=self._options.listen_host,
+            spec=order.spec,
+        )
+
+
+async def _mrenclave(program: Path, instance: Path) -> str:
+    """What the built instance measures, as Occlum's signing tool computes it."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, "print", "mrenclave"),
+            cwd=instance,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(_PRINT_TIMEOUT_S):
+            printed, _ = await process.communicate()
+    except (OSError, TimeoutError) as error:
+        raise LauncherError(f"{instance} holds no built Occlum instance") from error
+    found = _MRENCLAVE.findall(printed.decode(errors="replace").lower())
+    if process.returncode != 0 or len(found) != 1:
+        raise LauncherError(f"{instance} did not tell its MRENCLAVE: is it built?")
+    return str(found[0])
+
+
+def _copy_instance(instance: Path, copy: Path) -> None:
+    """The built part is shared by hard links, as nobody writes to it; each has a writable part of its own."""
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(mode=0o700)
+    for item in sorted(instance.iterdir()):
+        if item.name == "build":
+            shutil.copytree(item, copy / item.name, symlinks=True, copy_function=_linked)
+        elif item.is_dir():
+            shutil.copytree(item, copy / item.name, symlinks=True)
+        else:
+            shutil.copy2(item, copy / item.name)
+
+
+def _linked(source: str, target: str) -> str:
+    """A hard link, or a copy where the state directory is on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

@@ -1,0 +1,199 @@
+"""The Occlum launcher against a double of the `occlum` program; no SGX is here."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.launchers import occlum
+from api.launchers.errors import EnclaveNotStarted, LauncherError
+from api.launchers.launcher import LaunchOrder
+from api.launchers.occlum import OcclumLauncher, OcclumOptions
+from api.settings import Settings
+from enclave_image.contents import ENTRY_POINT
+from runtime.wire.attestation import Role
+from runtime.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SgxPlatformSpec
+from tests.launchers.conftest import JOB, TOKEN, alive, job_spec, order
+
+MRENCLAVE = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
+DOUBLE = """#!/bin/sh
+# Does at the process boundary what Occlum does: prints the measurement, or starts something long in a child.
+case "$1" in
+print) echo "$MEASUREMENT_TOLD"; exit "$PRINT_CODE" ;;
+run)
+    "$PYTHON" - "$@" <<'END'
+import json, os, sys
+print(json.dumps({"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd(),
+                  "here": sorted(os.listdir("."))}), flush=True)
+open("run/written", "w").write("by one enclave")
+END
+    [ -e build/ends ] && exit 5
+    sleep 600 & echo "child $!"; wait ;;
+esac
+"""
+
+
+def double(directory: Path, told: str = MRENCLAVE, code: int = 0) -> Path:
+    """An `occlum` program."""
+    program = directory / "occlum"
+    program.write_text(
+        DOUBLE.replace("$MEASUREMENT_TOLD", told)
+        .replace("$PRINT_CODE", str(code))
+        .replace("$PYTHON", sys.executable)
+    )
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> OcclumOptions:
+    instance = tmp_path / "instance"
+    (instance / "build/mount").mkdir(parents=True)
+    (instance / "build/mount/image").write_bytes(b"sealed")
+    (instance / "run").mkdir()
+    (instance / "Occlum.json").write_text("{}")
+    return OcclumOptions(instance, "http://pccs:8081", "10.0.0.7", str(double(tmp_path)))
+
+
+def settings_of(tmp_path: Path, **changes: Any) -> Settings:
+    told = {"enclave_host": "10.0.0.7", "enclave_port": 8800} | changes
+    return Settings(state_dir=tmp_path / "state", **told)
+
+
+async def printed(state_dir: Path, lines: int) -> list[str]:
+    """The first lines of the only log."""
+    async with asyncio.timeout(20):
+        while True:
+            for log in (state_dir / "logs").glob("*.log"):
+                found = log.read_text().splitlines()
+                if len(found) >= lines:
+                    return found
+            await asyncio.sleep(0.01)
+
+
+async def test_measures_what_occlum_says(tmp_path: Path, options: OcclumOptions) -> None:
+    launcher = await OcclumLauncher.open(settings_of(tmp_path), options)
+    assert launcher.measurement == MRENCLAVE
+
+
+async def test_starts_our_entry_point_with_the_launch_variable_and_little_else(
+    tmp_path: Path, options: OcclumOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD_OF_OURS", "x")
+    monkeypatch.setenv("SGX_AESM_ADDR", "1")
+    settings = settings_of(tmp_path)
+    launcher = await OcclumLauncher.open(settings, options)
+    enclave = await launcher.launch(order(role=Role.TRAINER, index=1))
+    told = json.loads((await printed(settings.state_dir, 2))[0])
+    assert told["arguments"] == ["run", *ENTRY_POINT]
+    assert set(told["environment"]) - {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"} == {
+        "PATH",
+        "SGX_AESM_ADDR",
+        LAUNCH_VARIABLE,
+    }
+    launch = LaunchSpec.model_validate_json(told["environment"][LAUNCH_VARIABLE])
+    assert (launch.role, launch.index, launch.job) == (Role.TRAINER, 1, JOB)
+    assert launch.gateway.url == "http://10.0.0.7:8800"
+    assert (launch.gateway.socket, launch.gateway.token) == (None, TOKEN)
+    assert launch.platform == SgxPlatformSpec(pccs_url="http://pccs:8081")
+    assert launch.listen_host == "10.0.0.7"
+    assert TOKEN not in " ".join(told["arguments"])
+    await enclave.stop(0)
+
+
+async def test_each_enclave_writes_into_a_copy_of_its_own_that_goes_with_it(
+    tmp_path: Path, options: OcclumOptions
+) -> None:
+    settings = settings_of(tmp_path)
+    launcher = await OcclumLauncher.open(settings, options)
+    enclaves = [await launcher.launch(order(index=index)) for index in range(2)]
+    await printed(settings.state_dir, 2)
+    copies = sorted((settings.state_dir / "occlum").iterdir())
+    assert len(copies) == 2
+    sealed = {(copy / "build/mount/image").stat().st_ino for copy in copies}
+    assert sealed == {(options.instance / "build/mount/image").stat().st_ino}
+    await asyncio.gather(*(enclave.stop(0) for enclave in enclaves))
+    assert list((settings.state_dir / "occlum").iterdir()) == []
+    assert list((options.instance / "run").iterdir()) == []
+
+
+async def test_ends_the_whole_process_group(tmp_path: Path, options: OcclumOptions) -> None:
+    settings = settings_of(tmp_path)
+    launcher = await OcclumLauncher.open(settings, options)
+    enclave = await launcher.launch(order())
+    child = int((await printed(settings.state_dir, 2))[1].split()[1])
+    assert alive(child)
+    await launcher.close()
+    assert await enclave.wait() == 128 + signal.SIGKILL
+    async with asyncio.timeout(10):
+        while alive(child):  # noqa: ASYNC110 - init reaps it
+            await asyncio.sleep(0.01)
+    assert not (settings.state_dir / "occlum").exists()
+
+
+async def test_tells_its_exit_code(tmp_path: Path, options: OcclumOptions) -> None:
+    (options.instance / "build/ends").touch()
+    launcher = await OcclumLauncher.open(settings_of(tmp_path), options)
+    enclave = await launcher.launch(order())
+    assert await enclave.wait() == 5
+    await enclave.stop(1)
+    await launcher.release(JOB)
+
+
+async def test_refuses_a_spec_that_no_variable_holds(tmp_path: Path, options: OcclumOptions) -> None:
+    settings = settings_of(tmp_path)
+    launcher = await OcclumLauncher.open(settings, options)
+    small = job_spec()
+    many = small.dataset.model_copy(update={"chunk_sha256": ("00" * 32,) * 2000})
+    large = small.model_copy(update={"dataset": many})
+    with pytest.raises(EnclaveNotStarted, match="use larger chunks"):
+        await launcher.launch(LaunchOrder(Role.TRAINER, JOB, 0, large, TOKEN))
+    assert not (settings.state_dir / "occlum").exists()
+
+
+async def test_leaves_nothing_if_the_instance_is_gone(tmp_path: Path, options: OcclumOptions) -> None:
+    settings = settings_of(tmp_path)
+    launcher = await OcclumLauncher.open(settings, options)
+    options.instance.rename(tmp_path / "moved")
+    with pytest.raises(EnclaveNotStarted):
+        await launcher.launch(order())
+    assert list((settings.state_dir / "occlum").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "said"),
+    [("", 0, "is it built"), ("no hex", 0, "is it built"), (MRENCLAVE, 1, "is it built")],
+)
+async def test_refuses_an_instance_that_tells_no_measurement(
+    tmp_path: Path, options: OcclumOptions, told: str, code: int, said: str
+) -> None:
+    double(tmp_path, told, code)
+    with pytest.raises(LauncherError, match=said):
+        await OcclumLauncher.open(settings_of(tmp_path), options)
+
+
+async def test_says_what_is_missing(tmp_path: Path, options: OcclumOptions) -> None:
+    with pytest.raises(LauncherError, match="address and port"):
+        await OcclumLauncher.open(settings_of(tmp_path, enclave_host=None), options)
+    with pytest.raises(LauncherError, match="was not found"):
+        await OcclumLauncher.open(settings_of(tmp_path), OcclumOptions(options.instance, program="no-occlum"))
+    with pytest.raises(LauncherError, match="no built Occlum instance"):
+        await OcclumLauncher.open(
+            settings_of(tmp_path), OcclumOptions(tmp_path / "none", program=options.program)
+        )
+
+
+def test_copies_where_hard_links_are_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, os.strerror(18))
+
+    (tmp_path / "a/build").mkdir(parents=True)
+    (tmp_path / "a/build/image").write_bytes(b"sealed")
+    monkeypatch.setattr(os, "link", refuse)
+    occlum._copy_instance(tmp_path / "a", tmp_path / "copies/1")
+    assert (tmp_path / "copies/1/build/image").read_bytes() == b"sealed"
