@@ -1,93 +1,142 @@
-"""`chiron serve`: the operator's gateway with enclaves on this machine."""
+"""`chiron serve`: the operator's gateway, with enclaves on this machine."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from api.launchers.launcher import Launcher
 from api.launchers.local import LocalLauncher, LocalOptions
+from api.launchers.occlum import OcclumLauncher, OcclumOptions
 from api.logs import configure_logs
 from api.server import RunningGateway, serve
 from api.settings import Settings
 from api.storage.lock import exclusive
 from chiron.cli.options import Json
-from chiron.cli.output import done, note, print_json, warn
+from chiron.cli.output import done, fail, note, print_json, warn
 from chiron.cli.places import IMAGE_FOLDER, ROOT_FILE, STATE_DIR
 from enclave_image.build import build_image
+
+MakeLauncher = Callable[[Settings], Awaitable[Launcher]]
 
 
 class LauncherKind(StrEnum):
     """Where enclaves run."""
 
     LOCAL = "local"
+    OCCLUM = "occlum"
 
 
 def serve_command(
     host: Annotated[str, typer.Option(help="Address of the public API.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 takes a free one.")] = 8799,
     state_dir: Annotated[Path, typer.Option(help="Database, ciphertext, image, TEE and logs.")] = STATE_DIR,
+    launcher: Annotated[
+        LauncherKind, typer.Option(help="local: bubblewrap and a software TEE. occlum: SGX, untested.")
+    ] = LauncherKind.LOCAL,
     image: Annotated[
-        Path | None, typer.Option(help="Image to launch as it is, instead of building one.")
+        Path | None, typer.Option(help="local: launch this image as it is, instead of building one.")
     ] = None,
-    launcher: Annotated[LauncherKind, typer.Option(help="Where enclaves run.")] = LauncherKind.LOCAL,
+    instance: Annotated[Path | None, typer.Option(help="occlum: the built Occlum instance.")] = None,
+    enclave_host: Annotated[
+        str | None, typer.Option(help="occlum: address at which enclaves reach us and each other.")
+    ] = None,
+    enclave_port: Annotated[int, typer.Option(min=0, max=65_535, help="occlum: our port for them.")] = 8800,
+    pccs_url: Annotated[str, typer.Option(help="occlum: where collateral is.")] = "http://127.0.0.1:8081",
     json: Json = False,
 ) -> None:
     """Run a gateway until Ctrl-C or SIGTERM; its enclaves end with it.
 
     At the first start the enclave image is built, and one operator's and one owner's API key are printed,
-    this once. Logs go to standard error, one JSON object a line.
+    this once. Logs go to standard error, one JSON object a line; enclaves' own are in the state directory.
 
     **Example**: `chiron serve`
 
     **Example**: `chiron serve --port 0 --state-dir /var/lib/chiron --json`
-    """
-    settings = Settings(state_dir=state_dir, host=host, port=port)
-    if image is None:
-        image = state_dir / IMAGE_FOLDER
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Never under the feet of a gateway that runs there.
-        with exclusive(state_dir):
-            build_image(image, report=lambda stage: note(f"image: {stage}"))
-    configure_logs()
-    options = LocalOptions(image=image)
 
-    async def make_launcher(settings: Settings) -> Launcher:
-        local = await LocalLauncher.open(settings, options)
-        # For the owners of this development TEE; the certificate is public.
-        (settings.state_dir / ROOT_FILE).write_bytes(local.tee.root_pem)
-        return local
+    **Example**: `chiron serve --launcher occlum --instance occlum/ --enclave-host 10.0.0.7`
+    """
+    settings = _settings(state_dir=state_dir, host=host, port=port)
+    make_launcher: MakeLauncher
+    if launcher is LauncherKind.OCCLUM:
+        if instance is None or enclave_host is None:
+            raise typer.BadParameter("--launcher occlum needs --instance and --enclave-host")
+        settings = settings.model_copy(update={"enclave_host": enclave_host, "enclave_port": enclave_port})
+        make_launcher = _occlum(OcclumOptions(instance, pccs_url, enclave_host))
+    else:
+        make_launcher = _local(LocalOptions(image or _built_image(state_dir)))
+    configure_logs()
 
     def ready(running: RunningGateway) -> None:
-        _tell(running, settings.state_dir / ROOT_FILE, as_json=json)
+        _tell(running, launcher, settings.state_dir / ROOT_FILE, as_json=json)
 
-    asyncio.run(serve(settings, make_launcher, ready=ready))
+    try:
+        asyncio.run(serve(settings, make_launcher, ready=ready))
+    except OSError as error:
+        fail("cannot-listen", f"{error.strerror or error}: is another gateway at {host}:{port}?")
+        raise typer.Exit(1) from None
 
 
-def _tell(running: RunningGateway, root: Path, *, as_json: bool) -> None:
-    measurement = running.gateway.launcher.measurement
+def _settings(**told: Any) -> Settings:
+    try:
+        return Settings(**told)
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(wrong["msg"] for wrong in error.errors())) from None
+
+
+def _built_image(state_dir: Path) -> Path:
+    image = state_dir / IMAGE_FOLDER
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Never under the feet of a gateway that runs there.
+    with exclusive(state_dir):
+        build_image(image, report=lambda stage: note(f"image: {stage}"))
+    return image
+
+
+def _local(options: LocalOptions) -> MakeLauncher:
+    async def make(settings: Settings) -> Launcher:
+        launcher = await LocalLauncher.open(settings, options)
+        # For the owners of this development TEE; the certificate is public.
+        (settings.state_dir / ROOT_FILE).write_bytes(launcher.tee.root_pem)
+        return launcher
+
+    return make
+
+
+def _occlum(options: OcclumOptions) -> MakeLauncher:
+    async def make(settings: Settings) -> Launcher:
+        return await OcclumLauncher.open(settings, options)
+
+    return make
+
+
+def _tell(running: RunningGateway, launcher: LauncherKind, root: Path, *, as_json: bool) -> None:
+    software = launcher is LauncherKind.LOCAL
     keys = running.first_keys
+    told = {
+        "url": running.url,
+        "measurement": running.gateway.launcher.measurement,
+        "software_root": str(root) if software else None,
+        "operator_key": keys.operator if keys else None,
+        "owner_key": keys.owner if keys else None,
+    }
     if as_json:
-        print_json(
-            {
-                "url": running.url,
-                "measurement": measurement,
-                "software_root": str(root),
-                "operator_key": keys.operator if keys else None,
-                "owner_key": keys.owner if keys else None,
-            }
-        )
+        print_json(told)
         return
     done(f"gateway ready: {running.url}")
-    note(f"  measurement    {measurement}")
-    note(f"  software root  {root}")
+    note(f"  measurement    {told['measurement']}")
+    if software:
+        note(f"  software root  {root}")
     if keys is not None:
         note("These keys are shown once and stored nowhere in the clear:")
         note(f"  operator  {keys.operator}")
         note(f"  owner     {keys.owner}")
-    warn(
-        "enclaves run on a SOFTWARE TEE: for development only. This machine can read everything in them; "
-        "owners have to ask for it with --trust-software-root"
-    )
+    if software:
+        warn(
+            "enclaves run on a SOFTWARE TEE: for development only. This machine can read everything in "
+            "them; owners have to ask for it with --trust-software-root"
+        )
