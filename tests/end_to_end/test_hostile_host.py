@@ -1,17 +1,20 @@
 """A host that serves other bytes than it was given: real enclaves notice, and fail with a fixed code."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
-from chiron import Client, JobRequest
+from chiron import Client, JobRequest, policy_of
 from chiron.datasets import Encrypted
-from chiron.errors import GatewayError, JobEnded
+from chiron.errors import EvidenceRejected, GatewayError, JobEnded
+from runtime.attestation.steps import Step
 from runtime.wire.jobs import PublicFailure
 from tests.end_to_end import graphs
-from tests.end_to_end.service import Service, encrypted_digits, run_to_end, start_and_grant
+from tests.end_to_end.service import Service, encrypted_digits, run_to_end, serving, start_and_grant
 from tests.end_to_end.static_builder import answering
 from tests.end_to_end.test_hostile_builders import MANIFEST, _digits_type
 
@@ -96,3 +99,30 @@ def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
         owner.predict(job, rows)
     stored.write_bytes(honest)
     assert len(owner.predict(job, rows)) == 1
+
+
+def test_one_changed_byte_in_the_image_is_another_measurement_and_gets_no_grant(
+    service: Service, tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    shutil.copytree(service.state / "image", image, symlinks=True)
+    (altered,) = image.rglob("site-packages/runtime/roles/grant.py")
+    altered.chmod(0o644)
+    altered.write_bytes(altered.read_bytes().replace(b"Opening a grant", b"Opening a Grant"))
+    altered.chmod(0o444)
+    with TemporaryDirectory(prefix="chiron-test-") as directory:
+        places = Path(directory, "state"), Path(directory, "home")
+        with serving(*places, "--image", str(image)) as tampered:
+            assert tampered.measurement != service.measurement
+            honest = policy_of([service.measurement], software_root=tampered.software_root)
+            with tampered.operator() as operator:
+                component = answering(graphs.linear((8, 8), 1), graphs.RECIPE)
+                info = operator.upload_builder(component, MANIFEST.model_dump_json().encode())
+            with tampered.owner(honest) as owner:
+                encrypted = encrypted_digits(owner, tmp_path / "digits.enc")
+                dataset_id = encrypted.bundle.manifest.dataset_id
+                job = owner.create_job(JobRequest(dataset_id=dataset_id, builder_sha256=info.sha256))
+                with pytest.raises(EvidenceRejected) as refusal:
+                    owner.verify_job(job)
+                owner.cancel(job)
+    assert refusal.value.steps[-1].step is Step.MEASUREMENT
