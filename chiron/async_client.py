@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from chiron import uploads
 from chiron.configuration import load_configuration
 from chiron.datasets.bundle import Bundle
-from chiron.errors import EvidenceRejected, PolicyMissing, ReportUnreadable
+from chiron.errors import EvidenceRejected, PolicyMissing, RecordMissing, ReportUnreadable
 from chiron.gateway import GatewaySession
 from chiron.granting import seal_grant
 from chiron.jobs import check_spec, raise_if_ended_badly, watch
@@ -28,6 +28,7 @@ from runtime.sealing.hpke import PrivateKey
 from runtime.wire.attestation import AttestationPolicy, Role
 from runtime.wire.builders import BuilderInfo
 from runtime.wire.enclave_api import ObjectInfo, Observation
+from runtime.wire.encoding import sha256_hex
 from runtime.wire.grants import Grant, PredictionPolicy
 from runtime.wire.jobs import Job, JobRequest, JobSpec
 from runtime.wire.reports import OUTCOME_OBJECT, Outcome, TrainingReport
@@ -125,6 +126,8 @@ class AsyncClient:
     async def verify_job(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> VerifiedEvidence:
         """Fetch evidence over a fresh random nonce and verify it; its `steps` say what was checked.
 
+        A predictor must show that it serves our model, where the job was created on this machine.
+
         Raises:
             PolicyMissing: this client was given no policy.
             EvidenceRejected: a step did not hold.
@@ -134,9 +137,17 @@ class AsyncClient:
         nonce = secrets.token_bytes(32)
         evidence = await self.gateway.evidence(_id(job), role, nonce)
         try:
-            return verify(evidence, self.policy, Expected(role, _id(job), nonce), self._clock())
+            expected = Expected(role, _id(job), nonce, owner_key_sha256=self._owner_key(_id(job), role))
+            return verify(evidence, self.policy, expected, self._clock())
         except EvidenceRefused as error:
             raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
+
+    def _owner_key(self, job: str, role: Role) -> str | None:
+        try:
+            record = self.store.job(job)
+        except RecordMissing:
+            return None
+        return sha256_hex(record.signing_public_key) if role is Role.PREDICTOR else None
 
     async def send_grant(
         self,
@@ -163,6 +174,7 @@ class AsyncClient:
             capabilities=capabilities or CapabilityGrants(),
             prediction=prediction or PredictionPolicy(),
             owner_public_key=record.private_key.public_bytes,
+            owner_signing_key=record.signing_public_key,
         )
         await self.gateway.relay(f"/v1/jobs/{grant.job}/grant", seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": self.policy}))

@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from platformdirs import user_config_path
 from pydantic import Field, ValidationError
 
 from chiron.errors import RecordMissing, RecordUnusable
 from runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
+from runtime.sealing.labels import OWNER_SIGNING
 from runtime.sealing.stream import KEY_BYTES
 from runtime.wire.attestation import AttestationPolicy
 from runtime.wire.datasets import DatasetManifest
@@ -58,6 +62,17 @@ class JobRecord(WireModel):
     def private_key(self) -> PrivateKey:
         """What reports and the outcome are sealed to."""
         return PrivateKey.from_bytes(self.owner_key)
+
+    @property
+    def signing_key(self) -> Ed25519PrivateKey:
+        """What the model is known to be ours by, and what signs its upgrades."""
+        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=OWNER_SIGNING).derive(self.owner_key)
+        return Ed25519PrivateKey.from_private_bytes(derived)
+
+    @property
+    def signing_public_key(self) -> bytes:
+        """Its public half, 32 bytes."""
+        return self.signing_key.public_key().public_bytes_raw()
 
 
 class OwnerStore:

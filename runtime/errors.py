@@ -10,6 +10,7 @@ EnclaveError                    has a stable code and the public failure it is r
 ├── PeerRefused                 the parameter server's evidence does not hold
 ├── PeerLost                    the parameter server went away, or broke the protocol
 ├── PlatformFailed              the TEE under us gave no quote or key
+├── UpgradeRefused              an upgrade that the model's owner did not order, or to another enclave
 ├── ModelUnusable               the sealed model cannot be opened here
 └── QueryRefused                a query that this predictor cannot read
 """
@@ -75,6 +76,12 @@ class PlatformFailed(EnclaveError):
     """No quote or sealing key can be had."""
 
     public = PublicFailure.LAUNCH_FAILED
+
+
+class UpgradeRefused(EnclaveError):
+    """The model is not handed over, or not taken."""
+
+    public = PublicFailure.ATTESTATION_REFUSED
 
 
 class ModelUnusable(EnclaveError):

@@ -32,6 +32,8 @@ class Expected:
     nonce: bytes
     tls_public_key_sha256: str | None = None
     """Over RA-TLS: digest of the key (SubjectPublicKeyInfo) that the peer's handshake proved to hold."""
+    owner_key_sha256: str | None = None
+    """Of a predictor: digest of the signing key of the owner whose model it must serve."""
 
 
 @dataclass(frozen=True)
@@ -72,5 +74,7 @@ def _check_keys(claims: Claims, expected: Expected) -> str:
     wanted, bound = expected.tls_public_key_sha256, claims.tls_public_key_sha256
     if wanted is not None and wanted != bound:
         raise StepFailed(f"the peer's TLS key is {wanted[:32]}…, the evidence binds {bound or 'none'}")
+    if expected.owner_key_sha256 not in (None, claims.owner_key_sha256):
+        raise StepFailed("the predictor serves a model of another owner")
     named = {"HPKE": claims.hpke_public_key, "job CA": claims.tls_ca_sha256, "TLS": bound}
     return "binds " + ", ".join(f"{name} key" for name, key in named.items() if key is not None)

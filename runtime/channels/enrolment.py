@@ -26,7 +26,7 @@ from runtime.attestation.verify import Expected, verify
 from runtime.channels.job_ca import JobCa
 from runtime.errors import EnrolmentRefused
 from runtime.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
-from runtime.wire.encoding import Base64, WireModel, sha256_hex
+from runtime.wire.encoding import Base64, SigningPublicKey, WireModel, sha256_hex
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import JobSpec
 from wasm_sandbox.contract import CapabilityGrants
@@ -64,6 +64,7 @@ class Ticket(WireModel):
     capabilities: CapabilityGrants
     prediction: PredictionPolicy
     owner_public_key: HpkePublicKey
+    owner_signing_key: SigningPublicKey
 
 
 class Registrar:

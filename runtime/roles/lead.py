@@ -146,6 +146,7 @@ class Lead:
             job=self._spec.job,
             spec_digest=self._spec.digest(),
             prediction=self._ticket.prediction,
+            owner_signing_key=self._ticket.owner_signing_key,
             usable=usable,
         )
 

@@ -108,6 +108,7 @@ class _Job:
             capabilities=grant.capabilities,
             prediction=grant.prediction,
             owner_public_key=grant.owner_public_key,
+            owner_signing_key=grant.owner_signing_key,
         )
         runner = await self._listen(registrar, ticket, own)
         try:

@@ -16,6 +16,7 @@ from runtime.sealing.labels import BUDGET, MODEL
 from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
+from runtime.wire.encoding import sha256_hex
 from runtime.wire.launch import LaunchSpec
 
 
@@ -60,6 +61,7 @@ class _Predictor:
         self._launch = launch
         self._platform = platform
         self._policy = header.prediction
+        self._owner = header.owner_signing_key
         self._model = model
         self._budget = budget
         self._key = PrivateKey.generate()
@@ -81,6 +83,7 @@ class _Predictor:
             role=Role.PREDICTOR,
             job=self._launch.job,
             hpke_public_key=self._key.public_bytes,
+            owner_key_sha256=sha256_hex(self._owner),
             nonce=nonce,
         )
         return attest(self._platform, claims)

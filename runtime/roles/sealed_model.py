@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from runtime.errors import ModelUnusable
 from runtime.sealing.errors import SealingError
 from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from runtime.wire.encoding import Digest, Identifier, WireModel
+from runtime.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import JobSpec
 
@@ -24,6 +24,8 @@ class ModelHeader(WireModel):
     job: Identifier
     spec_digest: Digest
     prediction: PredictionPolicy
+    owner_signing_key: SigningPublicKey
+    """Whose model it is: an upgrade needs this key's signature."""
     usable: bool
     """False where the job ran its schedule without learning; the owner knows why, the host nothing."""
 
@@ -39,7 +41,7 @@ def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealer: Sealer) 
     Raises:
         TooLarge: the model exceeds what the job's envelope allows.
     """
-    content = _encode(header, onnx)
+    content = encode_model(header, onnx)
     return sealer.seal(content, size=padded_size(spec), context=bytes.fromhex(spec.job))
 
 
@@ -53,7 +55,7 @@ def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeade
         content = sealer.open(sealed, context=bytes.fromhex(spec.job))
     except SealingError as error:
         raise ModelUnusable("model-unreadable", "the model was not sealed to this enclave and job") from error
-    return _decode(content, spec)
+    return decode_model(content, spec)
 
 
 def sealed_bytes(spec: JobSpec) -> int:
@@ -61,14 +63,18 @@ def sealed_bytes(spec: JobSpec) -> int:
     return padded_size(spec) + OVERHEAD_BYTES
 
 
-def _encode(header: ModelHeader, onnx: bytes) -> bytes:
+def encode_model(header: ModelHeader, onnx: bytes) -> bytes:
     """Header length (4 bytes, little-endian), header JSON, ONNX bytes."""
     head = header.model_dump_json().encode()
     return struct.pack("<I", len(head)) + head + onnx
 
 
-def _decode(plaintext: bytes, spec: JobSpec) -> tuple[ModelHeader, bytes]:
-    """Take apart what `_encode` made, and check that it belongs to the job of `spec`."""
+def decode_model(plaintext: bytes, spec: JobSpec) -> tuple[ModelHeader, bytes]:
+    """Take apart what `encode_model` made, and check that it belongs to the job of `spec`.
+
+    Raises:
+        ModelUnusable: it is malformed, or does not.
+    """
     if len(plaintext) < 4:
         raise ModelUnusable("model-malformed", "the sealed model is empty")
     (length,) = struct.unpack_from("<I", plaintext)

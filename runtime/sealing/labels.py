@@ -13,6 +13,9 @@ DATASET = Label(b"chiron/v1/dataset")
 MODEL = Label(b"chiron/v1/model")
 CHECKPOINT = Label(b"chiron/v1/checkpoint")
 LOG_HEAD = Label(b"chiron/v1/log-head")
+UPGRADE = Label(b"chiron/v1/upgrade")
+UPGRADE_ORDER = Label(b"chiron/v1/upgrade-order")
+OWNER_SIGNING = Label(b"chiron/v1/owner-signing")
 BUDGET = Label(b"chiron/v1/query-budget")
 
 

@@ -46,6 +46,8 @@ class Claims(WireModel):
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None
     """Digest of a DER SubjectPublicKeyInfo. Trainer: of the key it asks a certificate for; others: RA-TLS."""
+    owner_key_sha256: Digest | None = None
+    """Predictor: digest of the signing key of the owner whose model it serves."""
     nonce: Nonce
 
     @model_validator(mode="after")
@@ -57,6 +59,8 @@ class Claims(WireModel):
         }
         if self.role in _RA_TLS_ROLES:
             bound.discard("tls_public_key_sha256")
+        if self.owner_key_sha256 is not None and self.role is not Role.PREDICTOR:
+            raise ValueError("only a predictor names the owner of a model")
         if bound != _KEYS_OF_ROLE[self.role]:
             raise ValueError(f"a {self.role} must bind exactly {sorted(_KEYS_OF_ROLE[self.role])}")
         return self

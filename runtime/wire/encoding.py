@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
@@ -38,6 +39,12 @@ Base64 = Annotated[
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
 """`bytes` in Python, standard base64 in JSON; a field gives its length bounds in bytes."""
+
+SigningPublicKey = Annotated[Base64, Field(min_length=32, max_length=32)]
+"""Ed25519."""
+
+Signature = Annotated[Base64, Field(min_length=64, max_length=64)]
+"""Ed25519."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 as 64 lowercase hexadecimal digits."""

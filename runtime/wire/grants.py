@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from runtime.wire.attestation import AttestationPolicy, HpkePublicKey
-from runtime.wire.encoding import Base64, Digest, Identifier, WireModel
+from runtime.wire.encoding import Base64, Digest, Identifier, SigningPublicKey, WireModel
 from wasm_sandbox.contract import CapabilityGrants
 
 
@@ -34,3 +34,5 @@ class Grant(WireModel):
     prediction: PredictionPolicy = PredictionPolicy()
     owner_public_key: HpkePublicKey
     """Reports and the outcome are sealed to this key."""
+    owner_signing_key: SigningPublicKey
+    """Names the owner for the model's whole life: signs upgrades; predictors' evidence shows its digest."""

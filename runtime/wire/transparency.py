@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from runtime.wire.encoding import Base64, Digest, WireModel, canonical_json
+from runtime.wire.encoding import Digest, Signature, SigningPublicKey, WireModel, canonical_json
 
 MAX_TREE_SIZE = 2**53 - 1
 """The largest integer that canonical JSON writes exactly."""
@@ -43,8 +43,8 @@ class SignedHead(WireModel):
     """A head that the log's key has signed: the log cannot later deny it."""
 
     head: TreeHead
-    signature: Annotated[Base64, Field(min_length=64, max_length=64)]
-    """Ed25519 over `runtime.transparency.heads.signed_bytes(head)`."""
+    signature: Signature
+    """Over `runtime.transparency.heads.signed_bytes(head)`."""
 
 
 class InclusionProof(WireModel):
@@ -67,7 +67,6 @@ class ConsistencyProof(WireModel):
 class TransparencyPolicy(WireModel):
     """Demands that accepted measurements are in one public log."""
 
-    log_public_key: Annotated[Base64, Field(min_length=32, max_length=32)]
-    """The log's Ed25519 key."""
+    log_public_key: SigningPublicKey
     proofs: Annotated[tuple[InclusionProof, ...], Field(max_length=64)] = ()
     """Proofs for the accepted measurements. A measurement that none of them names is refused."""

@@ -155,6 +155,7 @@ async def open_door(quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE)
         capabilities=CapabilityGrants(),
         prediction=PredictionPolicy(),
         owner_public_key=bytes(PUBLIC_KEY_BYTES),
+        owner_signing_key=bytes(32),
     )
     runner = await _serve(registrar, ticket, ca)
     host, port = runner.addresses[0][:2]

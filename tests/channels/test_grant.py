@@ -28,6 +28,7 @@ def _grant(**changes: Any) -> Grant:
         "spec_digest": SPEC.digest(),
         "attestation": AttestationPolicy(measurements=frozenset({"0" * 64})),
         "owner_public_key": KEY.public_bytes,
+        "owner_signing_key": bytes(32),
     }
     return Grant.model_validate(honest | changes)
 

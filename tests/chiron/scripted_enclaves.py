@@ -26,6 +26,7 @@ from runtime.roles.grant import open_grant
 from runtime.sealing.hpke import PrivateKey
 from runtime.wire.attestation import Claims, Collateral, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, SealedMessage
+from runtime.wire.encoding import sha256_hex
 from runtime.wire.grants import Grant
 from runtime.wire.jobs import JobSpec, JobState
 from runtime.wire.launch import GatewayChannel
@@ -97,11 +98,15 @@ class ScriptedEnclaves:
         return GatewayClient(GatewayChannel(socket=str(self._socket), token=order.token))
 
     def _evidence(self, order: LaunchOrder, key: PrivateKey, nonce: bytes) -> Evidence:
-        ca = {"tls_ca_sha256": "0" * 64} if order.role is Role.PARAMETER_SERVER else {}
+        own: dict[str, str] = {}
+        if order.role is Role.PARAMETER_SERVER:
+            own = {"tls_ca_sha256": "0" * 64}
+        elif order.job in self.grants:
+            own = {"owner_key_sha256": sha256_hex(self.grants[order.job].owner_signing_key)}
         claims = self.faults.claims(
             Claims.model_validate(
                 {"role": order.role, "job": order.job, "hpke_public_key": key.public_bytes, "nonce": nonce}
-                | ca
+                | own
             )
         )
         quote = self._tee.quote(EnclaveIdentity(self.faults.measurement), claims.report_data())

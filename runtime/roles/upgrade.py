@@ -1,0 +1,115 @@
+"""Re-sealing a model for newer enclave code, by the two predictor enclaves themselves.
+
+1. The owner verifies the new enclave B (evidence over a nonce of hers) and signs an order: job, what A must
+   be, what B must be, that nonce.
+2. A opens the model, checks that its owner signed the order, verifies B's evidence by it, and seals the model
+   to the key in that evidence. Its own evidence is over the digest of what it sealed (`give`).
+3. B verifies A's evidence by the order, opens, checks that the model's own owner signed that very order, and
+   seals the model to itself (`take`).
+
+The host carries all of it and can do nothing but carry it. B cannot know by itself who the rightful owner is;
+but its evidence from then on names the key of the model's owner, and the owner's client accepts no other.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from runtime.attestation.errors import EvidenceRefused
+from runtime.attestation.verify import Expected, VerifiedEvidence, verify
+from runtime.errors import UpgradeRefused
+from runtime.roles.sealed_model import decode_model, encode_model, open_model, padded_size, seal_model
+from runtime.sealing import hpke
+from runtime.sealing.errors import SealingError
+from runtime.sealing.labels import UPGRADE, UPGRADE_ORDER, bind
+from runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from runtime.sealing.sealer import Sealer
+from runtime.wire.attestation import AttestationPolicy, Evidence, Role
+from runtime.wire.encoding import canonical_json
+from runtime.wire.jobs import JobSpec
+from runtime.wire.upgrade import SignedUpgradeOrder, Transfer, UpgradeOrder
+
+
+def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:
+    """The owner's part."""
+    return SignedUpgradeOrder(order=order, signature=key.sign(_signed_bytes(order)))
+
+
+def give(
+    signed: SignedUpgradeOrder,
+    taker: Evidence,
+    *,
+    spec: JobSpec,
+    sealed_model: bytes,
+    sealer: Sealer,
+    attested: Callable[[bytes], Evidence],
+    at: datetime,
+) -> Transfer:
+    """The giving enclave's part: the model, sealed to the enclave `taker` is evidence of.
+
+    `attested` gives our own evidence over a nonce.
+
+    Raises:
+        UpgradeRefused: the order is not this model's owner's, or the taker is not what it names.
+        ModelUnusable: the model is not sealed to us.
+    """
+    header, onnx = open_model(spec, sealed_model, sealer)
+    _check_order(signed, header.owner_signing_key, spec)
+    verified = _verified(taker, signed.order.new, signed.order, signed.order.nonce, at)
+    key = verified.claims.hpke_public_key
+    if key is None:
+        raise UpgradeRefused("upgrade-key", "the taker's evidence binds no key")
+    padded = pad(encode_model(header, onnx), padded_size(spec) + LENGTH_BYTES)
+    sealed = hpke.seal(key, padded, label=UPGRADE, context=bytes.fromhex(spec.job))
+    return Transfer(evidence=attested(hashlib.sha256(sealed).digest()), sealed=sealed)
+
+
+def take(
+    signed: SignedUpgradeOrder,
+    transfer: Transfer,
+    *,
+    spec: JobSpec,
+    key: hpke.PrivateKey,
+    sealer: Sealer,
+    at: datetime,
+) -> bytes:
+    """The taking enclave's part: the model, sealed to ourselves.
+
+    Raises:
+        UpgradeRefused: the giver is not what the order names, or the order not the model's owner's.
+        ModelUnusable: what was sealed to us is not this job's model.
+    """
+    nonce = hashlib.sha256(transfer.sealed).digest()
+    _verified(transfer.evidence, signed.order.old, signed.order, nonce, at)
+    try:
+        plaintext = hpke.open(key, transfer.sealed, label=UPGRADE, context=bytes.fromhex(spec.job))
+        header, onnx = decode_model(unpad(plaintext), spec)
+    except SealingError as error:
+        raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
+    _check_order(signed, header.owner_signing_key, spec)
+    return seal_model(spec, header, onnx, sealer)
+
+
+def _signed_bytes(order: UpgradeOrder) -> bytes:
+    return bind(UPGRADE_ORDER, canonical_json(order))
+
+
+def _check_order(signed: SignedUpgradeOrder, owner: bytes, spec: JobSpec) -> None:
+    if signed.order.job != spec.job:
+        raise UpgradeRefused("upgrade-for-another-job", "the order names another job")
+    try:
+        Ed25519PublicKey.from_public_bytes(owner).verify(signed.signature, _signed_bytes(signed.order))
+    except (InvalidSignature, ValueError) as error:
+        raise UpgradeRefused("upgrade-unsigned", "the model's owner did not sign this order") from error
+
+
+def _verified(
+    evidence: Evidence, policy: AttestationPolicy, order: UpgradeOrder, nonce: bytes, at: datetime
+) -> VerifiedEvidence:
+    try:
+        return verify(evidence, policy, Expected(Role.PREDICTOR, order.job, nonce), at)
+    except EvidenceRefused as error:
+        raise UpgradeRefused(error.code, "the other enclave's evidence does not hold") from error

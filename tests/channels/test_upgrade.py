@@ -1,0 +1,248 @@
+"""A model moves from enclave A to enclave B by its owner's order, and in no other way."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.software_tee.quote import EnclaveIdentity
+from runtime.attestation.evidence import attest
+from runtime.errors import ModelUnusable, UpgradeRefused
+from runtime.roles.sealed_model import ModelHeader, open_model, seal_model, sealed_bytes
+from runtime.roles.upgrade import give, sign_order, take
+from runtime.sealing.hpke import PrivateKey
+from runtime.sealing.labels import MODEL
+from runtime.sealing.sealer import Sealer
+from runtime.wire.attestation import Claims, Evidence, Role
+from runtime.wire.encoding import sha256_hex
+from runtime.wire.grants import PredictionPolicy
+from runtime.wire.upgrade import SignedUpgradeOrder, Transfer, UpgradeOrder
+from tests.channels.conftest import IMAGE, OTHER_IMAGE, OTHER_JOB, QuotingServices, job_spec, policy
+
+SPEC = job_spec()
+OWNER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+NONCE = b"\x0c" * 32
+STRANGER = EnclaveIdentity(b"\x44" * 32)
+ONNX = b"the model"
+
+
+@dataclass
+class Enclave:
+    """One predictor enclave of some code on the development TEE."""
+
+    quoting: QuotingServices
+    identity: EnclaveIdentity
+    job: str = SPEC.job
+    key: PrivateKey = field(default_factory=PrivateKey.generate)
+
+    @property
+    def sealer(self) -> Sealer:
+        return Sealer(self.quoting.platform(self.identity), MODEL)
+
+    def attested(self, nonce: bytes, **changes: Any) -> Evidence:
+        honest = {
+            "role": Role.PREDICTOR,
+            "job": self.job,
+            "hpke_public_key": self.key.public_bytes,
+            "owner_key_sha256": sha256_hex(OWNER.public_key().public_bytes_raw()),
+            "nonce": nonce,
+        }
+        return attest(self.quoting.platform(self.identity), Claims.model_validate(honest | changes))
+
+    def sealed_model(self) -> bytes:
+        header = ModelHeader(
+            job=SPEC.job,
+            spec_digest=SPEC.digest(),
+            prediction=PredictionPolicy(),
+            owner_signing_key=OWNER.public_key().public_bytes_raw(),
+            usable=True,
+        )
+        return seal_model(SPEC, header, ONNX, self.sealer)
+
+    def give(self, signed: SignedUpgradeOrder, taker: Evidence, sealed: bytes | None = None) -> Transfer:
+        return give(
+            signed,
+            taker,
+            spec=SPEC,
+            sealed_model=sealed or self.sealed_model(),
+            sealer=self.sealer,
+            attested=self.attested,
+            at=datetime.now(UTC),
+        )
+
+    def take(self, signed: SignedUpgradeOrder, transfer: Transfer) -> bytes:
+        return take(signed, transfer, spec=SPEC, key=self.key, sealer=self.sealer, at=datetime.now(UTC))
+
+
+@pytest.fixture
+def old(quoting: QuotingServices) -> Enclave:
+    return Enclave(quoting, IMAGE)
+
+
+@pytest.fixture
+def new(quoting: QuotingServices) -> Enclave:
+    return Enclave(quoting, OTHER_IMAGE)
+
+
+def order(quoting: QuotingServices, **changes: Any) -> UpgradeOrder:
+    honest = {
+        "job": SPEC.job,
+        "old": policy(quoting, IMAGE),
+        "new": policy(quoting, OTHER_IMAGE),
+        "nonce": NONCE,
+    }
+    return UpgradeOrder.model_validate(honest | changes)
+
+
+@pytest.fixture
+def signed(quoting: QuotingServices) -> SignedUpgradeOrder:
+    return sign_order(order(quoting), OWNER)
+
+
+def refused(code: str) -> Any:
+    return pytest.raises(UpgradeRefused, check=lambda error: error.code == code)
+
+
+def test_model_moves_to_the_new_code_and_opens_there(
+    old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+) -> None:
+    transfer = old.give(signed, new.attested(NONCE))
+    sealed = new.take(signed, transfer)
+    assert len(sealed) == sealed_bytes(SPEC)
+    header, onnx = open_model(SPEC, sealed, new.sealer)
+    assert onnx == ONNX
+    assert header.owner_signing_key == OWNER.public_key().public_bytes_raw()
+    with pytest.raises(ModelUnusable):
+        open_model(SPEC, sealed, old.sealer)
+
+
+def test_transfer_travels_as_json(old: Enclave, new: Enclave, signed: SignedUpgradeOrder) -> None:
+    transfer = old.give(signed, new.attested(NONCE))
+    again = Transfer.model_validate_json(transfer.model_dump_json())
+    order_again = SignedUpgradeOrder.model_validate_json(signed.model_dump_json())
+    new.take(order_again, again)
+
+
+class TestGiving:
+    """Enclave A hands the model to nobody that the owner did not name."""
+
+    def test_order_that_the_owner_did_not_sign(
+        self, old: Enclave, new: Enclave, quoting: QuotingServices
+    ) -> None:
+        forged = sign_order(order(quoting), Ed25519PrivateKey.generate())
+        with refused("upgrade-unsigned"):
+            old.give(forged, new.attested(NONCE))
+
+    def test_order_that_was_altered(self, old: Enclave, quoting: QuotingServices) -> None:
+        """The host puts its own code into a signed order."""
+        stranger = Enclave(quoting, STRANGER)
+        signed = sign_order(order(quoting), OWNER)
+        altered = signed.model_copy(update={"order": order(quoting, new=policy(quoting, STRANGER))})
+        with refused("upgrade-unsigned"):
+            old.give(altered, stranger.attested(NONCE))
+
+    def test_order_for_another_job(self, old: Enclave, new: Enclave, quoting: QuotingServices) -> None:
+        other = sign_order(order(quoting, job=OTHER_JOB), OWNER)
+        with refused("upgrade-for-another-job"):
+            old.give(other, new.attested(NONCE))
+
+    def test_taker_of_other_code(
+        self, old: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        with refused("evidence-measurement"):
+            old.give(signed, Enclave(quoting, STRANGER).attested(NONCE))
+
+    def test_taker_whose_evidence_is_over_another_nonce(
+        self, old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+    ) -> None:
+        with refused("evidence-nonce"):
+            old.give(signed, new.attested(bytes(32)))
+
+    def test_taker_of_another_role_or_job(
+        self, old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+    ) -> None:
+        for changes in (
+            {"job": OTHER_JOB},
+            {"role": Role.PARAMETER_SERVER, "tls_ca_sha256": "0" * 64, "owner_key_sha256": None},
+        ):
+            with refused("evidence-role-and-job"):
+                old.give(signed, new.attested(NONCE, **changes))
+
+    def test_taker_whose_key_was_replaced(
+        self, old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+    ) -> None:
+        evidence = new.attested(NONCE)
+        claims = evidence.claims.model_copy(update={"hpke_public_key": PrivateKey.generate().public_bytes})
+        with refused("evidence-claims"):
+            old.give(signed, evidence.model_copy(update={"claims": claims}))
+
+    def test_enclave_that_the_model_is_not_sealed_to_gives_nothing(
+        self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        stranger = Enclave(quoting, STRANGER)
+        with pytest.raises(ModelUnusable):
+            stranger.give(signed, new.attested(NONCE), old.sealed_model())
+
+
+class TestTaking:
+    """Enclave B takes nothing but what a named enclave gave it."""
+
+    def test_transfer_that_the_host_made_up(
+        self, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        """A model sealed to B's public key by someone who is no enclave at all, with someone's evidence."""
+        from runtime.sealing import hpke
+        from runtime.sealing.labels import UPGRADE
+
+        sealed = hpke.seal(new.key.public_bytes, b"evil", label=UPGRADE, context=bytes.fromhex(SPEC.job))
+        borrowed = Enclave(quoting, IMAGE).attested(NONCE)
+        with refused("evidence-nonce"):
+            new.take(signed, Transfer(evidence=borrowed, sealed=sealed))
+
+    def test_giver_of_other_code(
+        self, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        stranger = Enclave(quoting, STRANGER)
+        generous = sign_order(order(quoting, old=policy(quoting, STRANGER)), OWNER)
+        transfer = stranger.give(generous, new.attested(NONCE))
+        with refused("evidence-measurement"):
+            new.take(signed, transfer)
+
+    def test_order_that_the_models_owner_did_not_sign(
+        self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        transfer = old.give(signed, new.attested(NONCE))
+        with refused("upgrade-unsigned"):
+            new.take(sign_order(order(quoting), Ed25519PrivateKey.generate()), transfer)
+
+    def test_transfer_to_another_start_of_the_same_code(
+        self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        transfer = old.give(signed, new.attested(NONCE))
+        with refused("upgrade-unreadable"):
+            Enclave(quoting, OTHER_IMAGE).take(signed, transfer)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_altered_transfer(
+        self, data: st.DataObject, old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+    ) -> None:
+        transfer = old.give(signed, new.attested(NONCE))
+        place = data.draw(st.integers(0, len(transfer.sealed) - 1))
+        altered = bytearray(transfer.sealed)
+        altered[place] ^= data.draw(st.integers(1, 255))
+        with refused("evidence-nonce"):
+            new.take(signed, transfer.model_copy(update={"sealed": bytes(altered)}))
+
+
+def test_transfers_size_says_nothing_of_the_model(
+    old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+) -> None:
+    transfer = old.give(signed, new.attested(NONCE))
+    header, _ = open_model(SPEC, old.sealed_model(), old.sealer)
+    larger = seal_model(SPEC, header, b"x" * 10_000, old.sealer)
+    assert len(old.give(signed, new.attested(NONCE), larger).sealed) == len(transfer.sealed)
