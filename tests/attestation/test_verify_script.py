@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from api.software_tee.quote import EnclaveIdentity
 from runtime.attestation.steps import Step
 from runtime.wire.attestation import Collateral
 from tests.attestation.forge import JOB, MEASUREMENT, NONCE, Platform
@@ -294,3 +295,28 @@ def _evidence(files: Path, *options: Any) -> list[str]:
         "--trust-software-root",
         str(files / "root.pem"),
     ]
+
+
+def test_image_is_measured_and_what_it_measures_is_accepted(
+    script: ModuleType, tmp_path: Path, platform: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From files to evidence: the measurement is recomputed, and one changed byte is another one."""
+    image = tmp_path / "image"
+    (image / "root" / "opt").mkdir(parents=True)
+    (image / "root" / "opt" / "code.py").write_text("print('hello')\n")
+    for path in (image / "root", image / "root" / "opt"):
+        path.chmod(0o755)
+    (image / "root" / "opt" / "code.py").chmod(0o644)
+    manifest = {"version": 1, "entry_point": ["/bin/python"], "environment": {}, "entries": []}
+    (image / "manifest.json").write_text(json.dumps(manifest))
+    assert script.main(["--image", str(image)]) == 0
+    measurement = capsys.readouterr().out.strip()
+    evidence = platform.evidence(identity=EnclaveIdentity(bytes.fromhex(measurement)))
+    (tmp_path / "evidence.json").write_text(evidence.model_dump_json())
+    (tmp_path / "root.pem").write_bytes(platform.root.pem)
+    arguments = ["--evidence", str(tmp_path / "evidence.json"), "--job", JOB, "--nonce", NONCE.hex()]
+    arguments += ["--trust-software-root", str(tmp_path / "root.pem"), "--image", str(image)]
+    assert script.main(arguments) == 0
+    (image / "root" / "opt" / "code.py").write_text("print('hellp')\n")
+    assert script.main(arguments) == 10 + Step.MEASUREMENT.number
+    assert script.main(["--image", str(tmp_path / "nothing")]) == 3
