@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,11 +22,15 @@ from runtime.channels.identity import narrowed
 from runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
 from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
-from runtime.errors import EnclaveError, GrantRefused
+from runtime.errors import EnclaveError, GrantRefused, InputCorrupted
 from runtime.roles.grant import open_grant
 from runtime.roles.public_end import failing_publicly
+from runtime.roles.server_checkpoint import ServerCheckpoint
 from runtime.schedule import SUMS, plan_bytes, shares
+from runtime.sealing.errors import TooLarge
 from runtime.sealing.hpke import PrivateKey
+from runtime.sealing.labels import CHECKPOINT
+from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
 from runtime.wire.encoding import sha256_hex
@@ -56,14 +61,22 @@ class _Job:
         self._ca = JobCa(launch.job, datetime.now(UTC))
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         spec = launch.spec
-        self._server = ParameterServer(spec.exchange, plan_bytes(spec), sums=SUMS, weights=shares(spec))
+        self._server = ParameterServer(
+            spec.exchange, plan_bytes(spec), sums=SUMS, weights=shares(spec), persist=self._persist
+        )
+        self._checkpoint = ServerCheckpoint(spec, Sealer(platform, CHECKPOINT), gateway)
         self._finished = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
+        restored = await self._checkpoint.load(self._server)
+        if restored is not None:
+            self._grant.set_result(restored)
         async with asyncio.TaskGroup() as tasks:
             mailbox = tasks.create_task(self._answer_mail())
-            await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
-            await self._serve(await self._grant)
+            if restored is None:
+                await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
+            await self._serve(await self._grant, restored=restored is not None)
             mailbox.cancel()
 
     def _evidence(self, nonce: bytes) -> Evidence:
@@ -79,26 +92,40 @@ class _Job:
 
     async def _answer_mail(self) -> None:
         async for mail in self._gateway.mail():
-            await self._gateway.reply(mail, self._answer(mail))
+            await self._gateway.reply(mail, await self._answer(mail))
 
-    def _answer(self, mail: Mail) -> MailReply:
+    async def _answer(self, mail: Mail) -> MailReply:
         """Answer the owner's message; a refusal names a code that depends on public facts only."""
         try:
             if mail.kind is MailKind.EVIDENCE and mail.evidence is not None:
                 return MailReply(evidence=self._evidence(mail.evidence.nonce))
             if mail.kind is MailKind.GRANT and mail.message is not None:
-                self._accept(open_grant(mail.message.sealed, self._hpke_key, self._launch.spec))
+                await self._accept(open_grant(mail.message.sealed, self._hpke_key, self._launch.spec))
                 return MailReply()
         except GrantRefused as error:
             return MailReply(refusal=error.code)
         return MailReply(refusal="message-unexpected")
 
-    def _accept(self, grant: Grant) -> None:
+    async def _accept(self, grant: Grant) -> None:
         if self._grant.done():
             raise GrantRefused("grant-already-given", "this job has its grant")
+        try:
+            # Before the owner is told: a crash after that must not lose the grant.
+            await self._checkpoint.save(grant, self._server)
+        except TooLarge as error:
+            raise GrantRefused("grant-too-large", "the grant does not fit a checkpoint") from error
         self._grant.set_result(grant)
 
-    async def _serve(self, grant: Grant) -> None:
+    async def _persist(self) -> None:
+        """Write a checkpoint; without one nobody is told of a merge, and the job fails."""
+        try:
+            await self._checkpoint.save(self._grant.result(), self._server)
+        except Exception as error:
+            if not self._failed.done():
+                self._failed.set_exception(error)
+            raise
+
+    async def _serve(self, grant: Grant, *, restored: bool) -> None:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
         registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own))
@@ -116,18 +143,39 @@ class _Job:
             await self._gateway.ready(
                 Ready(address=f"{host}:{port}", evidence=own, tls_ca=self._ca.certificate_der)
             )
-            await self._gateway.progress(Progress(state=JobState.BUILDING))
-            await self._follow_schedule()
-            await self._finished.wait()
+            if not restored:
+                await self._gateway.progress(Progress(state=JobState.BUILDING))
+            await self._until_finished()
             exchanges = spec.exchange.exchanges
             await self._gateway.progress(Progress(state=JobState.SUCCEEDED, exchanges_done=exchanges))
         finally:
             await runner.cleanup()
 
+    async def _until_finished(self) -> None:
+        """Follow the schedule to its end.
+
+        Raises:
+            InputCorrupted: a trainer has shown that the host restored us from an old checkpoint.
+            EnclaveError: a checkpoint could not be written.
+        """
+        schedule = asyncio.create_task(self._follow_schedule())
+        rolled_back = asyncio.create_task(self._server.rolled_back.wait())
+        try:
+            waiting: set[asyncio.Future[Any]] = {schedule, rolled_back, self._failed}
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done - {rolled_back}:
+                ended.result()
+            if rolled_back in done:
+                raise InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint")
+        finally:
+            schedule.cancel()
+            rolled_back.cancel()
+
     async def _follow_schedule(self) -> None:
-        for exchange in range(1, self._launch.spec.exchange.exchanges + 1):
+        for exchange in range(self._server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
             await self._server.completed(exchange)
             await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
+        await self._finished.wait()
 
     async def _listen(self, registrar: Registrar, ticket: Ticket, own: Evidence) -> web.AppRunner:
         app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])

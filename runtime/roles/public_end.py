@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
-from ps.errors import ExchangeError
+from ps.errors import ExchangeError, RolledBack
 from runtime.attestation.errors import AttestationError
 from runtime.channels.gateway import GatewayClient
-from runtime.errors import EnclaveError, PeerLost, PlatformFailed
+from runtime.errors import EnclaveError, InputCorrupted, PeerLost, PlatformFailed
 from runtime.wire.enclave_api import Progress
 from runtime.wire.jobs import JobState
+
+_KNOWN = (EnclaveError, ExchangeError, AttestationError, aiohttp.ClientError)
 
 
 @asynccontextmanager
@@ -22,16 +24,28 @@ async def failing_publicly(gateway: GatewayClient) -> AsyncIterator[None]:
     """
     try:
         yield
-    except (EnclaveError, ExchangeError, AttestationError, aiohttp.ClientError) as error:
-        ended = _as_enclave_error(error)
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            raise
+        ended = _as_enclave_error(known)
         with suppress(EnclaveError):
             await gateway.progress(Progress(state=JobState.FAILED, failure=ended.public))
         raise ended from error
 
 
+def _known(error: Exception) -> Exception | None:
+    """The error itself or the first in its group that has a public name; None if there is none."""
+    if isinstance(error, ExceptionGroup):
+        return next((known for inner in error.exceptions if (known := _known(inner))), None)
+    return error if isinstance(error, _KNOWN) else None
+
+
 def _as_enclave_error(error: Exception) -> EnclaveError:
     if isinstance(error, EnclaveError):
         return error
+    if isinstance(error, RolledBack):
+        return InputCorrupted(error.code, "the host served the parameter server an old checkpoint")
     if isinstance(error, AttestationError):
         return PlatformFailed(error.code, "the platform gave no evidence or key")
     code = error.code if isinstance(error, ExchangeError) else "peer-unreachable"
