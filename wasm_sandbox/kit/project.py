@@ -12,6 +12,7 @@ from wasm_sandbox.kit.errors import ProjectInvalid
 
 SETTINGS, MANIFEST, MODULE, COMPONENT = "builder.toml", "manifest.json", "builder.py", "builder.wasm"
 _MAX_TEXT_BYTES = 2**20
+_LEFT_OUT = frozenset({"__pycache__", "assets", "run"})
 
 AssetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 RelativePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")]
@@ -37,8 +38,9 @@ class Project:
     manifest: BuilderManifest
 
     def sources(self) -> list[Path]:
-        """The Python files that are compiled in, sorted."""
-        return sorted(path for path in self.directory.rglob("*.py") if "__pycache__" not in path.parts)
+        """The Python files that are compiled in, sorted: all but those under `assets`."""
+        paths = (path.relative_to(self.directory) for path in self.directory.rglob("*.py"))
+        return [self.directory / path for path in sorted(paths) if _LEFT_OUT.isdisjoint(path.parts)]
 
     def assets(self) -> dict[str, Path]:
         """Name and file of each asset; raises `ProjectInvalid` where one is not there."""

@@ -1,0 +1,74 @@
+"""All example builders in one component, since compiling one takes seconds: the trial number picks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+
+from wasm_sandbox.capability_data import CapabilityData
+from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants
+from wasm_sandbox.kit.build import build_project
+from wasm_sandbox.kit.project import Project, read_project
+from wasm_sandbox.kit.scaffold import new_project
+from wasm_sandbox.sandbox import RawPlan, Sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted(path.parent.name for path in (ROOT / "builders").glob("*/builder.toml"))
+TEMPLATE = "template"
+GRANTS = CapabilityGrants(
+    granted=frozenset({Capability.LOG, Capability.DATASET_SHAPE, Capability.DATASET_STATISTICS})
+)
+_ENTRY = """
+import {modules}
+
+MODULES = [{modules}]
+
+
+def build(request):
+    return MODULES[request.trial].build(request)
+
+
+def revise(request, history):
+    return tabular_mlp.revise(request, history)
+"""
+
+
+def example(name: str) -> Project:
+    """An example's project."""
+    return read_project(ROOT / "builders" / name)
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The component: the examples, and the template of `chiron builder new`."""
+    directory = tmp_path_factory.mktemp("gallery")
+    for name in EXAMPLES:
+        copyfile(ROOT / "builders" / name / "builder.py", directory / f"{name}.py")
+    new_project(tmp_path_factory.mktemp("new") / TEMPLATE)
+    copyfile(
+        next(tmp_path_factory.getbasetemp().glob(f"new*/{TEMPLATE}/builder.py")), directory / f"{TEMPLATE}.py"
+    )
+    (directory / "builder.py").write_text(_ENTRY.format(modules=", ".join([*EXAMPLES, TEMPLATE])))
+    capabilities = ", ".join(f'"{name}"' for name in sorted(GRANTS.granted))
+    (directory / "builder.toml").write_text(f"capabilities = [{capabilities}]\nrevises = true\n")
+    (directory / "manifest.json").write_text(example(EXAMPLES[0]).manifest.model_dump_json())
+    return build_project(directory, cache=tmp_path_factory.getbasetemp().parent / "components")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Sandbox:
+    """Keeps the compiled component."""
+    return Sandbox()
+
+
+@pytest.fixture
+def built(gallery: bytes, sandbox: Sandbox) -> Callable[[str, BuildRequest, CapabilityData], RawPlan]:
+    """Runs one example by name."""
+
+    def run(name: str, request: BuildRequest, data: CapabilityData) -> RawPlan:
+        number = [*EXAMPLES, TEMPLATE].index(name)
+        asked = request.model_copy(update={"trial": number, "trials": len(EXAMPLES) + 1})
+        return sandbox.build(gallery, asked, GRANTS, data, seed=1)
+
+    return run
