@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
 
 from runtime.training.graphs import OWN
@@ -63,14 +63,20 @@ def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
         for value in (*inferred.input, *inferred.value_info)
     }
     kept = frozenset(value.name for value in graph.output)
-    fresh = sum(node.domain != "" or OWN in "".join(node.output) for node in graph.node)
     nodes = []
     for node in graph.node:
         copied = NodeProto()
         copied.CopyFrom(node)
         nodes.append(copied)
-    work = Rewriting(nodes, shapes, kept, count=1000 * len(graph.node) + fresh)
+    work = Rewriting(nodes, shapes, kept, count=_last_fresh(graph))
     apply(work)
     del graph.node[:]
     graph.node.extend(work.nodes)
     graph.initializer.extend(work.constants)
+
+
+def _last_fresh(graph: GraphProto) -> int:
+    """The greatest number in a fresh name of the passes before."""
+    names = [name for node in graph.node for name in node.output] + [t.name for t in graph.initializer]
+    numbers = (name.removeprefix(f"{OWN}r") for name in names if name.startswith(f"{OWN}r"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
