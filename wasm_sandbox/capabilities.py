@@ -18,7 +18,8 @@ from wasm_sandbox.errors import Code, SandboxError, failure
 from wasm_sandbox.signatures import interface_name
 from wasm_sandbox.terms import RunTerms, load_statistics
 
-CALL_FUEL = 1_000
+CALL_FUEL = 5_000
+"""A call into the host and back takes about as long as these many instructions."""
 ELEMENT_FUEL = 256
 """Handing over one number or byte takes the host about as long as these many instructions."""
 MAX_RANDOM_BYTES = 65_536

@@ -1,7 +1,5 @@
 """Compiling in a process of its own, where the compiler's time and memory are bounded and its faults end."""
 
-import signal
-
 from wasm_sandbox.answers import CompileReport, compile_bounds, failure_in, parse
 from wasm_sandbox.codec import Buffer, Frame, Kind
 from wasm_sandbox.engine import Backend
@@ -9,9 +7,6 @@ from wasm_sandbox.errors import Code, SandboxError, failure
 from wasm_sandbox.limits import SandboxLimits
 from wasm_sandbox.process import Worker, WorkerGone
 from wasm_sandbox.terms import CompileTerms, dump
-
-_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGSYS})
-"""Signals of a fault in the compiler; any other end is that of a process without memory."""
 
 
 def compile_apart(
@@ -32,9 +27,8 @@ def compile_apart(
         with Worker(limits.compile_seconds) as worker:
             answer = worker.ask(Frame(Kind.COMPILE, (dump(terms), component)), compile_bounds(keep=keep))
     except WorkerGone as gone:
-        if gone.signal_number in _FAULTS:
-            raise
-        raise failure(Code.COMPONENT_COMPILE_LIMIT) from None
+        # Out of address space, it ends by an abort, a MemoryError, or a stack that cannot grow.
+        raise failure(Code.COMPONENT_COMPILE_LIMIT, gone.detail) from None
     except SandboxError as error:
         if error.code != Code.SANDBOX_HUNG:
             raise

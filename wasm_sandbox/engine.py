@@ -31,12 +31,18 @@ class Backend(StrEnum):
 class StoreLimits(Protocol):
     """The part of `SandboxLimits` that the engine counts."""
 
-    fuel: int
-    memory_bytes: int
-    memories: int
-    table_elements: int
-    tables: int
-    instances: int
+    @property
+    def fuel(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def memories(self) -> int: ...
+    @property
+    def table_elements(self) -> int: ...
+    @property
+    def tables(self) -> int: ...
+    @property
+    def instances(self) -> int: ...
 
 
 def make_engine(backend: Backend, *, stack_bytes: int = 2**20, parallel: bool = False) -> Engine:

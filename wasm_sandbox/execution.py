@@ -27,6 +27,8 @@ from wasm_sandbox.terms import CompileTerms, RunTerms
 from wasm_sandbox.world import check_granted, examine
 
 CORE_MODULE = b"\0asm\x01\0\0\0"
+COMPONENT = b"\0asm\x0d\0\x01\0"
+"""How binaries begin. The engine would take WebAssembly text as well: one parser less to attack."""
 MAX_DETAIL = 2_000
 """Characters of what a component says about itself, that are passed on."""
 
@@ -73,6 +75,8 @@ def compile_builder(terms: CompileTerms, component: Buffer) -> Compiled:
     """
     if component[: len(CORE_MODULE)] == CORE_MODULE:
         raise failure(Code.COMPONENT_IS_CORE_MODULE)
+    if component[: len(COMPONENT)] != COMPONENT:
+        raise failure(Code.COMPONENT_MALFORMED)
     engine = make_engine(Backend(terms.backend), stack_bytes=terms.stack_bytes, parallel=terms.parallel)
     try:
         compiled = compile_component(engine, component)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,22 +22,19 @@ import wasmtime
 
 import wasm_sandbox
 from wasm_sandbox.codec import Bounds, Buffer, CodecError, Frame, encode_head, read_frame
-from wasm_sandbox.errors import Code, SandboxError, failure
+from wasm_sandbox.errors import SENTENCES, Code, SandboxFailed, failure
 
 _PART = 1 << 20
-_END_SECONDS = 5.0
-"""How long a worker that has answered may take to end."""
+_END_SECONDS = 1.0
+"""How long a worker that has closed its output may take to end."""
 
 
-class WorkerGone(SandboxError):
-    """The worker ended without an answer; `signal_number` says which signal ended it, if one did."""
-
-    signal_number: int = 0
+class WorkerGone(SandboxFailed):
+    """The worker ended without an answer; `detail` has its exit status (negative: the signal's number)."""
 
 
-def _command() -> list[str]:
-    # -S and -s: no site packages' start-up code; -P: not the working directory; -B: write nothing.
-    return [sys.executable, "-S", "-s", "-P", "-B", "-m", "wasm_sandbox.worker"]
+# -S and -s: no site packages' start-up code; -P: not the working directory; -B: write nothing.
+COMMAND = (sys.executable, "-S", "-s", "-P", "-B", "-m", "wasm_sandbox.worker")
 
 
 def _environment() -> dict[str, str]:
@@ -52,7 +49,7 @@ def _environment() -> dict[str, str]:
 class Worker:
     """One worker process. Use as a context manager: on the way out it is dead."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, command: Sequence[str] = COMMAND) -> None:
         """Start it; everything together may take `seconds`.
 
         Raises:
@@ -61,7 +58,7 @@ class Worker:
         self._deadline = time.monotonic() + seconds
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                _command(),
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -132,9 +129,7 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
         status = self._process.poll() or 0
-        error = WorkerGone(Code.SANDBOX_CRASHED, "the sandbox process crashed", f"exit status {status}")
-        error.signal_number = max(-status, 0)
-        return error
+        return WorkerGone(Code.SANDBOX_CRASHED, SENTENCES[Code.SANDBOX_CRASHED], f"exit status {status}")
 
     def __enter__(self) -> Self:
         return self

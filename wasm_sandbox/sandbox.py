@@ -104,7 +104,6 @@ class Sandbox:
         data: CapabilityData,
         seed: int,
     ) -> RawPlan | None:
-        keep_log = self._log is not None
         terms, parts = run_terms(
             request,
             history,
@@ -113,12 +112,9 @@ class Sandbox:
             seed=seed,
             limits=self._limits,
             backend=self._backend,
-            keep_log=keep_log,
+            keep_log=self._log is not None,
         )
-        module = self._compiled(component)
-        bounds = run_bounds(self._limits, keep_log=keep_log)
-        with Worker(self._limits.run_seconds + _GRACE_SECONDS) as worker:
-            answer = worker.ask(Frame(Kind.RUN, (dump(terms), module, *parts)), bounds)
+        answer = self._ask(component, dump(terms), parts)
         failed = failure_in(answer)
         if failed is not None:
             self._tell(failed)
@@ -126,6 +122,13 @@ class Sandbox:
         report = parse(RunReport, answer.parts[0])
         self._tell(report)
         return RawPlan(bytes(answer.parts[1]), bytes(answer.parts[2]), report) if report.present else None
+
+    def _ask(self, component: bytes, terms: bytes, parts: tuple[bytes, bytes]) -> Frame:
+        # By itself, so that a builder's error does not keep a module of 34 MB alive by its traceback.
+        module = self._compiled(component)
+        bounds = run_bounds(self._limits, keep_log=self._log is not None)
+        with Worker(self._limits.run_seconds + _GRACE_SECONDS) as worker:
+            return worker.ask(Frame(Kind.RUN, (terms, module, *parts)), bounds)
 
     def _tell(self, logged: Logged) -> None:
         if self._log is not None:

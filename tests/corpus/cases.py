@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from tests.corpus.components import CORPUS, from_c, from_python, from_wat
@@ -42,13 +42,13 @@ def wat_cases() -> Iterator[BuilderCase]:
     for path in sorted((CORPUS / "wat").glob("*.wat")):
         text = path.read_text()
         log = "imports" in _header(text)
-        yield _case(path, text, QUICK, lambda text=text, log=log: from_wat(text, log=log))
+        yield _case(path, text, QUICK, partial(from_wat, text, log=log))
 
 
 def c_cases() -> Iterator[BuilderCase]:
     """Of `c/`."""
     for path in sorted((CORPUS / "c").glob("*.c")):
-        yield _case(path, path.read_text(), QUICK, lambda path=path: from_c(path))
+        yield _case(path, path.read_text(), QUICK, partial(from_c, path))
 
 
 def python_cases() -> Iterator[BuilderCase]:
@@ -57,6 +57,7 @@ def python_cases() -> Iterator[BuilderCase]:
         yield _case(path, path.read_text(), QUICK_PYTHON, python_component, trial)
 
 
+@cache
 def python_component() -> bytes:
     """One component of the hostile modules and then the tests' own probes, since compiling takes long."""
     return from_python([*_HOSTILE_PYTHON, *_PROBES], name="python")

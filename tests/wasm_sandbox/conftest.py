@@ -78,17 +78,20 @@ def python_probes() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def compiled_probes(python_probes: bytes) -> bytes:
-    """The same, compiled for Pulley: kept on disk, because it takes long."""
+def compiled_probes(python_probes: bytes) -> Callable[[], bytearray]:
+    """Loads the same, compiled for Pulley: kept on disk in `MODULES`, because compiling takes long."""
     cache, key = ModuleCache(MODULES), cache_key(python_probes, Backend.PULLEY, QUICK.stack_bytes)
+
+    def load() -> bytearray:
+        module = cache.load(key)
+        assert module is not None
+        return module
+
     with (MODULES / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        module = cache.load(key)
-        if module is None:
-            _, compiled = compile_apart(python_probes, QUICK, Backend.PULLEY, keep=True)
-            cache.store(key, compiled)
-            return bytes(compiled)
-    return bytes(module)
+        if cache.load(key) is None:
+            cache.store(key, compile_apart(python_probes, QUICK, Backend.PULLEY, keep=True)[1])
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """The contract in `signatures` is what the WIT files say, and types that only resemble it are told apart."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from wasmtime import wat2wasm
-from wasmtime.component import FuncType
+from wasmtime.component import ComponentInstanceType, FuncType
 
 from tests.corpus.components import WIT
 from wasm_sandbox.contract import Capability, InputType, Task, TrialOutcome
@@ -23,11 +24,16 @@ from wasm_sandbox.signatures import (
 TYPES_WIT = (WIT / "types.wit").read_text()
 
 
-def test_a_component_made_from_the_wit_files_has_exactly_these_signatures(compiled_probes: bytes) -> None:
+def test_a_component_made_from_the_wit_files_has_exactly_these_signatures(
+    compiled_probes: Callable[[], bytearray],
+) -> None:
     """componentize-py reads `wit/` and writes the types; wasmtime reads them back."""
     engine = make_engine(Backend.PULLEY)
-    kind = load_compiled(engine, compiled_probes).type
-    imports = {name: interface_functions(item.ty, engine) for name, item in kind.imports(engine).items()}
+    kind = load_compiled(engine, compiled_probes()).type
+    imports = {}
+    for name, item in kind.imports(engine).items():
+        assert isinstance(item.ty, ComponentInstanceType)
+        imports[name] = interface_functions(item.ty, engine)
     assert imports.pop(TYPES) == {}
     assert imports == {interface_name(name): functions for name, functions in CAPABILITIES.items()}
     exports = {name: item.ty for name, item in kind.exports(engine).items()}

@@ -15,11 +15,12 @@ def forbid_writable_code() -> None:
     libffi writes its trampolines for `ctypes` callbacks into such a page. All callbacks that the engine
     needs exist once its module is imported, so call this after that; making another one would crash.
     """
-    for start, length in _writable_code():
+    for start, length in writable_code():
         protect_memory(ctypes.c_void_p(start), length, _CLOSED)
 
 
-def _writable_code() -> list[tuple[int, int]]:
+def writable_code() -> list[tuple[int, int]]:
+    """Start and length of each such region; none where the system does not tell."""
     found = []
     with suppress(OSError, ValueError), open("/proc/self/maps") as file:  # noqa: PTH123 - as in resources
         for line in file:

@@ -1,5 +1,6 @@
 """Logs for ever."""
 # expects: builder-out-of-fuel
+# limits: fuel=40000000
 
 from wit_world.imports import log
 

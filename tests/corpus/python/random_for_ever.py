@@ -1,5 +1,6 @@
 """Asks for randomness for ever."""
 # expects: builder-out-of-fuel
+# limits: fuel=40000000
 
 from wit_world.imports import random
 

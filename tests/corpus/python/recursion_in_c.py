@@ -8,6 +8,6 @@ def build(request):
 
     sys.setrecursionlimit(2**31 - 1)
     nested = []
-    for _ in range(10**5):
+    for _ in range(20_000):
         nested = [nested]
     return repr(nested)

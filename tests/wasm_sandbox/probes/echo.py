@@ -1,7 +1,10 @@
 """Answers with all that it can see: the request, every capability, the history."""
 
 import json
+from dataclasses import fields, is_dataclass
+from enum import Enum
 
+from componentize_py_types import Err
 from wit_world.imports import dataset_sample, dataset_shape, dataset_statistics, log, random, types
 
 
@@ -11,10 +14,12 @@ def plain(value):
         return list(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "name"):
+    if isinstance(value, Enum):
         return value.name
-    if hasattr(value, "__dict__"):
-        return {name: plain(item) for name, item in vars(value).items()}
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     return value
 
 
@@ -23,6 +28,13 @@ def plan(seen):
 
 
 def build(request):
+    try:
+        return see(request)
+    except Exception as error:
+        raise Err(repr(error)) from None
+
+
+def see(request):
     log.write(log.Level.WARNING, "line one")
     log.write(log.Level.DEBUG, "line \N{GREEK SMALL LETTER ALPHA}")
     return plan(
