@@ -9,7 +9,8 @@ Systems, in images (examples) a second over one epoch at the same batch size, Ad
     chiron_1            B  one trainer: sandboxed builder, decryption, parameter server over mutual TLS,
                            sealed reports; one thread
     chiron_2            C  two trainers of one thread each, which share each batch
-    torch_eager         D  PyTorch, as many threads as cores
+    torch_eager         D  PyTorch, as many threads as cores; idle ones sleep, as spinning (--torch-spins)
+                           makes it many times slower wherever another process wants a core
     torch_compile       E  the same through torch.compile, with --compile, where it works
 
 Each turn is made of processes of its own, and the systems take turns, so that a busy machine slows all; a
@@ -41,9 +42,9 @@ MOST_TRAINERS = 2
 class Peer:
     """One process of a turn; speaks JSON lines."""
 
-    def __init__(self, stack: ExitStack, command: list[str], options: dict[str, Any]) -> None:
+    def __init__(self, stack: ExitStack, command: list[str], options: dict[str, Any], **extra: str) -> None:
         # One thread a process is ours to give: NumPy's own pool would come on top.
-        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OPENBLAS_NUM_THREADS": "1", **extra}
         self._process = stack.enter_context(
             subprocess.Popen(
                 [*command, json.dumps(options)],
@@ -96,10 +97,10 @@ def chiron_turn(options: dict[str, Any], trainers: int) -> dict[str, Any]:
     }
 
 
-def single_turn(command: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """One process, warmed up, then timed."""
+def single_turn(command: list[str], options: dict[str, Any], **extra: str) -> dict[str, Any]:
+    """One process, warmed up, then timed; `extra` are environment variables."""
     with ExitStack() as stack:
-        peer = Peer(stack, command, options)
+        peer = Peer(stack, command, options, **extra)
         peer.hear()
         peer.say()
         return peer.hear()
@@ -131,12 +132,13 @@ def measure(arguments: argparse.Namespace, model: str, directory: Path) -> dict[
     with ExitStack() as stack:
         parameters = Peer(stack, ours("prepare"), options).hear()["parameters"]
     torch = [arguments.torch_python, str(HERE / "benchmarks" / "torch_peer.py")]
+    wait = "ACTIVE" if arguments.torch_spins else "PASSIVE"
     cores = {"threads": os.cpu_count(), "compiled": False}
     systems: dict[str, Callable[[], dict[str, Any]]] = {
         "plain_onnxruntime": lambda: single_turn(ours("plain"), {**options, "threads": 1}),
         "chiron_1": lambda: chiron_turn(options, 1),
         "chiron_2": lambda: chiron_turn(options, 2),
-        "torch_eager": lambda: single_turn(torch, {**options, **cores}),
+        "torch_eager": lambda: single_turn(torch, {**options, **cores}, OMP_WAIT_POLICY=wait),
     }
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for number in range(arguments.repeats):
@@ -189,6 +191,7 @@ def main() -> None:
     parser.add_argument("--exchanges", type=int, default=4, help="of the epoch; the last one only measures")
     parser.add_argument("--scale", type=float, default=1.0, help="longer or shorter turns")
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has torch")
+    parser.add_argument("--torch-spins", action="store_true", help="let PyTorch's idle threads spin")
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--json", action="store_true", help="one JSON object a model")
     arguments = parser.parse_args()
