@@ -137,4 +137,3 @@ def test_tied_maxima_share_their_gradient() -> None:
     for name in ("d.weight", "d.bias", "n.weight", "n.bias"):
         span = layout.spans[name]
         np.testing.assert_allclose(rewritten["gradient"][span], plain["gradient"][span], rtol=1e-3, atol=1e-6)
-
