@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ps.codec import Flag, Header, Kind, Layout
-from ps.errors import ExchangeRefused
+from ps.errors import ExchangeRefused, ServerFailed
 from ps.merging import Contribution, clip_scale
 from ps.result import Entry, Persist, Result, finite_sums
 from ps.shared_vector import SharedVector
@@ -144,8 +144,10 @@ class Barrier:
             self._note(present, frozenset(contributions))
             await self._persist()
         except BaseException as error:
-            # Nobody may go on from a vector that is half merged: everyone who waits or comes gets the error.
-            done.set_exception(error)
+            # Nobody may go on from a vector that is half merged: everyone who waits or comes is told so.
+            failure = ServerFailed("server-failed", "the server could not merge or keep its state")
+            failure.__cause__ = error
+            done.set_exception(failure)
             done.exception()
             raise
         self._changes.clear()

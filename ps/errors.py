@@ -4,6 +4,7 @@ ExchangeError                   has a stable `code`; none depends on a vector's 
 ├── FrameInvalid                the bytes are not a frame of this exchange's spec
 ├── ExchangeRefused             a well-formed frame at the wrong time, or from the wrong trainer
 │   └── TrialOver               the trial it belongs to has ended; go on with the next
+├── ServerFailed                the server could not merge or keep its state; it is about to end
 ├── CheckpointInvalid           the bytes are not a checkpoint of this exchange's spec
 ├── RolledBack                  the server came back with an older state than its checkpoints allow
 └── ServerUnreachable           the connection stayed broken past its deadline
@@ -28,6 +29,10 @@ class ExchangeRefused(ExchangeError):
 
 class TrialOver(ExchangeRefused):
     """The trainer fell so far behind that its trial ended without it."""
+
+
+class ServerFailed(ExchangeError):
+    """The server cannot go on: nobody is told a result that it could not keep."""
 
 
 class CheckpointInvalid(ExchangeError):

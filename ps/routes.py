@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from aiohttp import web
 
 from ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
-from ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack
+from ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack, ServerFailed
 from ps.merging import Frame
 from ps.streams import Body, as_bytes, pieces
 
@@ -109,6 +109,8 @@ def _refusing(handler: _Handler) -> _Handler:
                 # The body is of a frame's size. Its sender reads a refusal only once all of it is sent.
                 await body.drain()
                 status = 409
+            elif isinstance(error, ServerFailed):
+                status = 503
             problem = {"title": "refused", "status": status, "code": error.code}
             return web.Response(
                 status=status, body=json.dumps(problem).encode(), content_type="application/problem+json"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ps.asynchronous import Asynchronous
 from ps.barrier import Barrier
 from ps.codec import Header, Hello, Kind, Layout, common_version
-from ps.errors import ExchangeRefused, RolledBack, TrialOver
+from ps.errors import ExchangeRefused, RolledBack, ServerFailed, TrialOver
 from ps.result import Entry, Exchange, Persist, Result
 from ps.routes import exchange_routes
 from ps.shared_vector import SharedVector
@@ -49,7 +49,7 @@ class ParameterServer:
         self.layout = Layout.of(spec, plan_bytes, sums)
         self.shared = SharedVector(spec)
         self._digest = spec_digest(spec, plan_bytes, sums)
-        self._persist = persist or _nothing
+        self._keep = persist or _nothing
         kind = Asynchronous if spec.mode is ExchangeMode.ASYNC else Barrier
         self.exchange: Exchange = kind(spec, self.layout, self.shared, weights, self._persist)
         self.trial = -1
@@ -59,6 +59,12 @@ class ParameterServer:
         """Set once a client has shown that the host restored us from an old checkpoint."""
         self._publishing = asyncio.Lock()
         self._published = asyncio.Condition()
+
+    async def _persist(self) -> None:
+        try:
+            await self._keep()
+        except Exception as error:
+            raise ServerFailed("server-failed", "the server could not keep its state") from error
 
     def hello(self, trainer: int, hello: Hello) -> Header:
         """Agree on a version with a client that was told the same spec.

@@ -163,8 +163,10 @@ class _Job:
         try:
             waiting: set[asyncio.Future[Any]] = {schedule, rolled_back, self._failed}
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for ended in done - {rolled_back}:
-                ended.result()
+            if self._failed in done:
+                self._failed.result()
+            if schedule in done:
+                schedule.result()
             if rolled_back in done:
                 raise InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint")
         finally:

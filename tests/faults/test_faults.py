@@ -1,0 +1,184 @@
+"""Faults of real processes: a job goes on from its last checkpoint, or ends with a fixed public code."""
+
+import asyncio
+import base64
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from api.launchers.launcher import LaunchOrder
+from api.settings import Timing
+from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT
+from runtime.wire.attestation import Role
+from runtime.wire.jobs import Job, JobState, PublicFailure
+from runtime.wire.reports import OutcomeStatus
+from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
+from tests.traffic.builders import orderly
+
+SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Short enough for the paths of Unix sockets."""
+    with TemporaryDirectory(prefix="chiron-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+async def host(directory: Path) -> AsyncIterator[FaultyHost]:
+    async with faulty_host(directory, orderly(epochs=2)) as made:
+        yield made
+
+
+async def expect_whole(host: FaultyHost, job: Job) -> None:
+    """The job succeeded, its model is good and no report is missing."""
+    ended = await host.ended(job)
+    assert (ended.state, ended.failure) == (JobState.SUCCEEDED, None), host.logs()
+    assert ended.exchanges_done == EXCHANGES
+    outcome = await host.owner.outcome(job)
+    assert outcome.status is OutcomeStatus.TRAINED, outcome
+    assert outcome.metrics is not None
+    assert outcome.metrics.validation_accuracy is not None
+    assert outcome.metrics.validation_accuracy > 0.8
+    reports = await host.owner.reports(job)
+    assert [report.exchange for report in reports] == list(range(EXCHANGES))
+
+
+async def test_killed_enclaves_are_replaced_and_the_job_ends_as_if_nothing_had_been(
+    host: FaultyHost,
+) -> None:
+    job = await host.begin()
+    for exchanges, role, index in ((4, TRAINER, 1), (9, SERVER, 0), (14, TRAINER, 0)):
+        await host.reach(job, exchanges)
+        host.launcher.latest(role, index).send(signal.SIGKILL)
+    await expect_whole(host, job)
+    assert len(host.launcher.enclaves) == 6
+    expect_no_key_in_the_clear(host)
+    await expect_predictor_to_be_replaced(host, job)
+
+
+def expect_no_key_in_the_clear(host: FaultyHost) -> None:
+    """The dataset's key, which checkpoints hold, lies nowhere that a crash could have left it."""
+    key = host.dataset.record.key
+    needles = (key, base64.b64encode(key), key.hex().encode())
+    for path in [*host.state.rglob("*"), *host.state.parent.joinpath("run").glob("*.log")]:
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(needle in content for needle in needles), path
+
+
+async def expect_predictor_to_be_replaced(host: FaultyHost, job: Job) -> None:
+    """A predictor that is killed is launched again at the next query, and answers the same."""
+    rows = np.zeros((2, 8, 8), np.uint8)
+    before = await host.owner.predict(job, rows)
+    predictor = host.launcher.latest(Role.PREDICTOR)
+    predictor.send(signal.SIGKILL)
+    await predictor.process.wait()
+    async with asyncio.timeout(30):
+        after = await host.owner.predict(job, rows)
+    np.testing.assert_array_equal(before.scores, after.scores)
+    assert host.launcher.latest(Role.PREDICTOR) is not predictor
+
+
+async def test_a_checkpoint_that_was_altered_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:
+    job = await host.begin(trainers=1)
+    await host.reach(job, 4)
+
+    def alter(order: LaunchOrder) -> None:
+        for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+
+    host.launcher.before = alter
+    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    ended = await host.ended(job)
+    assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
+
+
+async def test_a_checkpoint_that_was_rolled_back_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:
+    job = await host.begin(trainers=1)
+    await host.reach(job, 3)
+    old = host.objects(job, SERVER_CHECKPOINT_OBJECT)[0].read_bytes()
+    await host.reach(job, 8)
+
+    def roll_back(order: LaunchOrder) -> None:
+        for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
+            path.write_bytes(old)
+
+    host.launcher.before = roll_back
+    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    ended = await host.ended(job)
+    assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
+
+
+async def test_a_checkpoint_that_was_withheld_fails_the_job(host: FaultyHost) -> None:
+    """Without it there is no grant, and a job cannot go back to wait for one."""
+    job = await host.begin(trainers=1)
+    await host.reach(job, 3)
+
+    def withhold(order: LaunchOrder) -> None:
+        for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
+            path.unlink()
+
+    host.launcher.before = withhold
+    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    ended = await host.ended(job)
+    assert ended.state is JobState.FAILED, host.logs()
+    assert ended.failure in (PublicFailure.INTERNAL, PublicFailure.ENCLAVE_EXITED)
+
+
+async def test_a_stalled_trainer_holds_the_others_only_as_long_as_it_stalls(host: FaultyHost) -> None:
+    job = await host.begin()
+    await host.reach(job, 4)
+    stalled = host.launcher.latest(TRAINER, 1)
+    stalled.send(signal.SIGSTOP)
+    await asyncio.sleep(1)
+    before = (await host.owner.job(job)).exchanges_done
+    await asyncio.sleep(0.3)
+    assert (await host.owner.job(job)).exchanges_done == before < EXCHANGES
+    stalled.send(signal.SIGCONT)
+    await expect_whole(host, job)
+
+
+async def test_a_trainer_that_stalls_for_ever_ends_the_job_at_its_deadline(directory: Path) -> None:
+    timing = Timing(job_s=12, enclave_stop_s=0.5)
+    async with faulty_host(directory, orderly(epochs=2), timing) as host:
+        job = await host.begin()
+        await host.reach(job, 2)
+        host.launcher.latest(TRAINER, 1).send(signal.SIGSTOP)
+        ended = await host.ended(job)
+        assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.DEADLINE_EXCEEDED)
+    assert all(enclave.process.returncode is not None for enclave in host.launcher.enclaves)
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """A file system of its own, of this size."""
+    place.mkdir(parents=True, exist_ok=True)
+    mount = shutil.which("mount")
+    made = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, check=False
+    )
+    if not made or made.returncode != 0:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+async def test_a_full_disk_ends_the_job_with_a_fixed_code(directory: Path) -> None:
+    with small_disk(directory / "state" / "blobs" / "jobs", "400k"):
+        async with faulty_host(directory, orderly(epochs=2)) as host:
+            job = await host.begin(trainers=1)
+            ended = await host.ended(job)
+            assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INTERNAL), host.logs()
