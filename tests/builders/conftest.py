@@ -14,7 +14,7 @@ from wasm_sandbox.kit.scaffold import new_project
 from wasm_sandbox.sandbox import RawPlan, Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted(path.parent.name for path in (ROOT / "builders").glob("*/builder.toml"))
+EXAMPLES = sorted(path.parent.name for path in (ROOT / "builders").glob("*/builder.py"))
 TEMPLATE = "template"
 GRANTS = CapabilityGrants(
     granted=frozenset({Capability.LOG, Capability.DATASET_SHAPE, Capability.DATASET_STATISTICS})

@@ -28,6 +28,8 @@ from wasm_sandbox.capability_data import CapabilityData
 from wasm_sandbox.contract import BuildRequest, Capability, Trial, TrialOutcome
 from wasm_sandbox.errors import BuilderFailed
 from wasm_sandbox.graph import AdmittedGraph
+from wasm_sandbox.inspection import inspect_component
+from wasm_sandbox.kit.build import build_project
 from wasm_sandbox.recipe import Recipe, parse_recipe
 from wasm_sandbox.sandbox import RawPlan, Sandbox
 
@@ -216,6 +218,25 @@ def test_revise_proposes_other_learning_rates_and_then_nothing(gallery: bytes, s
             )
         )
     assert proposed == [0.003, 0.03, 0.001]
+
+
+def test_logistic_c_learns_as_its_python_neighbours_do(tmp_path: Path, sandbox: Sandbox) -> None:
+    pytest.importorskip("ziglang")
+    component = build_project(ROOT / "builders" / "logistic_c", cache=tmp_path / "a")
+    assert component == build_project(ROOT / "builders" / "logistic_c", cache=tmp_path / "b"), "reproducible"
+    assert inspect_component(component).capabilities == ()
+    digits = datasets.load_digits()
+    x = (digits.images / 16).astype(np.float32)
+
+    def build(_name: str, request: BuildRequest, data: CapabilityData) -> RawPlan:
+        return Sandbox().build(component, request, GRANTS, data, seed=1)
+
+    result = learned("logistic_c", build, x, digits.target.astype(np.int64), classes=10, epochs=10)
+    assert (result.report.validation_accuracy or 0) >= 0.9
+    job = make_job(x, digits.target.astype(np.float32))
+    with pytest.raises(BuilderFailed) as failure:
+        build("logistic_c", job.spec.build_request(), _told(job))
+    assert failure.value.detail == "this builder classifies"
 
 
 def test_a_builder_says_what_it_is_not_for(built: Build) -> None:

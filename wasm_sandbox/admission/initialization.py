@@ -6,7 +6,7 @@ computed by the runtime, with the job's seed in every random operator.
 Source: https://github.com/onnx/onnx/blob/main/docs/IR.md, "Training Related Information".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto, TrainingInfoProto, helper
 
@@ -49,11 +49,21 @@ def read_initialization(
     constants = [tensor.name for tensor in graph.initializer]
     check_nodes(graph.node, constants, INITIALIZERS, limits, foreign=GraphCode.INITIALIZATION_NOT_ALLOWED)
     check_shape_operands(graph.node, graph.initializer, limits)
+    _check_ranges(graph.node)
     section = Section(graph.node, graph.initializer, (), opset, ir_version)
     values = initial_values(section, limits) if graph.node else {}
     _check_sizes(graph.node, values, parameters, limits)
     _check_values(bound, values, parameters)
     return _model(graph.node, graph.initializer, bound, parameters, opset, ir_version)
+
+
+def _check_ranges(nodes: Iterable[NodeProto]) -> None:
+    """The lower bound of a uniform distribution is below the upper; these are 0 and 1 unless given."""
+    for node in nodes:
+        if node.op_type == "RandomUniform":
+            told = {attribute.name: attribute.f for attribute in node.attribute}
+            if not told.get("low", 0.0) < told.get("high", 1.0):
+                raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, "RandomUniform from high to low")
 
 
 def _bindings(

@@ -156,7 +156,8 @@ OPERATORS: Mapping[str, Operator] = {
 
 _RANDOM = {"dtype": _int(1, 1), "seed": _float(), "shape": _ints(1, 2**24)}
 INITIALIZERS: Mapping[str, Operator] = {
-    "RandomNormal": Operator(attributes={**_RANDOM, "mean": _float(), "scale": _float(0.0)}),
+    # A deviation of 0, or a lower bound above the upper, ends the process in a C++ assertion.
+    "RandomNormal": Operator(attributes={**_RANDOM, "mean": _float(), "scale": _float(1e-12)}),
     "RandomUniform": Operator(attributes={**_RANDOM, "low": _float(), "high": _float()}),
     **{name: OPERATORS[name] for name in ("Constant", "ConstantOfShape")},
     **{name: OPERATORS[name] for name in ("Add", "Clip", "Concat", "Div", "Identity", "Mul", "Sub")},

@@ -1,7 +1,8 @@
-"""A builder project: a folder with `builder.py`, `builder.toml` and `manifest.json`."""
+"""A builder project: a folder with `builder.py` (or `builder.c`), `builder.toml` and `manifest.json`."""
 
 import tomllib
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,20 @@ from pydantic import Field, StringConstraints, ValidationError
 from wasm_sandbox.contract import BuilderManifest, Capability, ContractModel
 from wasm_sandbox.kit.errors import ProjectInvalid
 
-SETTINGS, MANIFEST, MODULE, COMPONENT = "builder.toml", "manifest.json", "builder.py", "builder.wasm"
+SETTINGS, MANIFEST = "builder.toml", "manifest.json"
+MODULE, C_MODULE = "builder.py", "builder.c"
 _MAX_TEXT_BYTES = 2**20
 _LEFT_OUT = frozenset({"__pycache__", "assets", "run"})
 
 AssetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 RelativePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")]
+
+
+class Language(StrEnum):
+    """What a builder is written in."""
+
+    PYTHON = "python"
+    C = "c"
 
 
 class Settings(ContractModel):
@@ -34,12 +43,14 @@ class Project:
     """What is in the folder."""
 
     directory: Path
+    language: Language
     settings: Settings
     manifest: BuilderManifest
 
     def sources(self) -> list[Path]:
-        """The Python files that are compiled in, sorted: all but those under `assets`."""
-        paths = (path.relative_to(self.directory) for path in self.directory.rglob("*.py"))
+        """The files that are compiled in, sorted; nothing under `assets` is."""
+        patterns = ("*.py",) if self.language is Language.PYTHON else ("*.c", "*.h")
+        paths = {p.relative_to(self.directory) for pattern in patterns for p in self.directory.rglob(pattern)}
         return [self.directory / path for path in sorted(paths) if _LEFT_OUT.isdisjoint(path.parts)]
 
     def assets(self) -> dict[str, Path]:
@@ -53,8 +64,12 @@ class Project:
 
 def read_project(directory: Path) -> Project:
     """Read a project's settings; raises `ProjectInvalid`, saying which file and why."""
-    if not (directory / MODULE).is_file():
-        raise ProjectInvalid(f"{directory} has no {MODULE}; `chiron builder new` makes a project")
+    languages = {MODULE: Language.PYTHON, C_MODULE: Language.C}
+    found = [language for name, language in languages.items() if (directory / name).is_file()]
+    if len(found) != 1:
+        raise ProjectInvalid(
+            f"{directory} needs one of {MODULE} and {C_MODULE}; `chiron builder new` makes a project"
+        )
     try:
         settings = Settings.model_validate(tomllib.loads(_text(directory / SETTINGS)))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
@@ -63,7 +78,7 @@ def read_project(directory: Path) -> Project:
         manifest = BuilderManifest.model_validate_json(_text(directory / MANIFEST))
     except ValidationError as error:
         raise ProjectInvalid(f"{directory / MANIFEST}: {error}") from error
-    return Project(directory, settings, manifest)
+    return Project(directory, found[0], settings, manifest)
 
 
 def _text(path: Path) -> str:

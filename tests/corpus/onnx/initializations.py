@@ -82,6 +82,20 @@ def random_deviation_that_is_not_a_number() -> ModelProto:
     return good(initial=[node])
 
 
+@hostile("attribute-not-allowed")
+def random_deviation_of_zero() -> ModelProto:
+    """A C++ assertion of the standard library ends the process."""
+    node = helper.make_node("RandomNormal", [], ["initial.weight"], shape=[4, 3], scale=0.0)
+    return good(initial=[node])
+
+
+@hostile("attribute-not-allowed")
+def uniform_from_high_to_low() -> ModelProto:
+    """The same assertion; the upper bound is 1 where it is not given."""
+    node = helper.make_node("RandomUniform", [], ["initial.weight"], shape=[4, 3], low=5.0)
+    return good(initial=[node])
+
+
 @hostile("initialization-too-large")
 def detour_over_a_large_tensor() -> ModelProto:
     """Draws 16 million values for 12."""

@@ -26,6 +26,10 @@ class Normal(Initial):
 
     deviation: float
 
+    def __post_init__(self) -> None:
+        if self.deviation <= 0:
+            raise ValueError("a deviation is above 0; ZEROS is all zeros")
+
     def nodes(self, output: str, shape: Sequence[int], fan_in: int, fan_out: int) -> list[bytes]:
         """See `Initial`."""
         return [node("RandomNormal", [], [output], shape=list(shape), mean=0.0, scale=float(self.deviation))]
@@ -36,6 +40,10 @@ class Uniform(Initial):
     """Uniform in -limit … limit."""
 
     limit: float
+
+    def __post_init__(self) -> None:
+        if self.limit <= 0:
+            raise ValueError("a limit is above 0; ZEROS is all zeros")
 
     def nodes(self, output: str, shape: Sequence[int], fan_in: int, fan_out: int) -> list[bytes]:
         """See `Initial`."""
