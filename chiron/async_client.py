@@ -1,7 +1,8 @@
 """The data owner's client: every promise that the owner relies on is checked here, none by the gateway."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from chiron.jobs import check_spec, raise_if_ended_badly, watch
 from chiron.policies import HOW_TO_GET_A_MEASUREMENT
 from chiron.predictions import Predictions
 from chiron.querying import PredictorSession
+from chiron.ra_tls import attested_connector
 from chiron.store import JobRecord, OwnerStore
 from runtime.attestation.errors import EvidenceRefused
 from runtime.attestation.verify import Expected, VerifiedEvidence, verify
@@ -132,12 +134,15 @@ class AsyncClient:
             PolicyMissing: this client was given no policy.
             EvidenceRejected: a step did not hold.
         """
+        return await self._verified(self.gateway, _id(job), role)
+
+    async def _verified(self, session: GatewaySession, job: str, role: Role) -> VerifiedEvidence:
         if self.policy is None:
             raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
         nonce = secrets.token_bytes(32)
-        evidence = await self.gateway.evidence(_id(job), role, nonce)
+        evidence = await session.evidence(job, role, nonce)
         try:
-            expected = Expected(role, _id(job), nonce, owner_key_sha256=self._owner_key(_id(job), role))
+            expected = Expected(role, job, nonce, owner_key_sha256=self._owner_key(job, role))
             return verify(evidence, self.policy, expected, self._clock())
         except EvidenceRefused as error:
             raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
@@ -243,6 +248,23 @@ class AsyncClient:
         await self.gateway.start_predictor(record.spec.job)
         verified = await self.verify_job(record.spec.job, Role.PREDICTOR)
         return PredictorSession(self.gateway, record, verified)
+
+    @asynccontextmanager
+    async def direct_predictor(self, job: JobId, address: str) -> AsyncIterator[PredictorSession]:
+        """Speak to a predictor at `address` (host:port) itself, over RA-TLS: the gateway carries nothing.
+
+        Raises:
+            PolicyMissing: this client was given no policy.
+            GatewayError: nobody answers there, or the handshake's evidence did not hold: nothing was sent.
+            EvidenceRejected: evidence over a fresh nonce did not.
+        """
+        if self.policy is None:
+            raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
+        record = self.store.job(_id(job))
+        connector = attested_connector(self.policy, Role.PREDICTOR, record.spec.job)
+        async with GatewaySession(f"https://{address}", None, connector) as session:
+            verified = await self._verified(session, record.spec.job, Role.PREDICTOR)
+            yield PredictorSession(session, record, verified)
 
     async def predict(self, job: JobId, x: NDArray[Any], advance: Advance | None = None) -> Predictions:
         """Predict rows `x` [n, *input_shape]: verify the predictor, ask sealed, open its answers.

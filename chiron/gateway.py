@@ -41,10 +41,12 @@ class Event(NamedTuple):
 class GatewaySession:
     """One connection pool with one API key. Use as an async context manager."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str | None, connector: aiohttp.BaseConnector | None = None) -> None:
+        """Without a key where the peer is no gateway but an enclave that serves the same paths."""
         self.url = url.rstrip("/")
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {api_key}"},
+            connector=connector,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=120),
             read_bufsize=2**20,
         )

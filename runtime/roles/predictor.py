@@ -1,10 +1,16 @@
 """The predictor role: opens the sealed model of its own measurement and answers sealed queries."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from runtime.attestation.evidence import attest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from runtime.attestation.evidence import BOOT_NONCE, attest
 from runtime.attestation.platform import Platform
+from runtime.channels.direct import serve_directly
 from runtime.channels.gateway import GatewayClient
+from runtime.channels.job_ca import public_key_der
 from runtime.errors import QueryRefused
 from runtime.prediction import Model
 from runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
@@ -33,9 +39,10 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
         model = await asyncio.to_thread(Model, onnx, launch.spec) if header.usable else None
         budget = await _budget(launch, platform, gateway, header)
         predictor = _Predictor(launch, platform, header, model, budget)
-        await gateway.ready(Ready())
-        async for mail in gateway.mail():
-            await gateway.reply(mail, await predictor.answer(mail))
+        async with predictor.at_its_own_door():
+            await gateway.ready(Ready())
+            async for mail in gateway.mail():
+                await gateway.reply(mail, await predictor.answer(mail))
 
 
 async def _budget(
@@ -65,6 +72,20 @@ class _Predictor:
         self._model = model
         self._budget = budget
         self._key = PrivateKey.generate()
+        self._tls_key = ec.generate_private_key(ec.SECP256R1())
+
+    @asynccontextmanager
+    async def at_its_own_door(self) -> AsyncIterator[None]:
+        """Answer owners who come directly too, where the launch gave us a port to listen at."""
+        if self._launch.listen_port == 0:
+            yield
+            return
+        evidence = self._evidence(BOOT_NONCE)
+        runner = await serve_directly(self._launch, self.answer, self._tls_key, evidence)
+        try:
+            yield
+        finally:
+            await runner.cleanup()
 
     async def answer(self, mail: Mail) -> MailReply:
         """Reply to the owner's message; a refusal's code depends on public facts only."""
@@ -83,6 +104,7 @@ class _Predictor:
             role=Role.PREDICTOR,
             job=self._launch.job,
             hpke_public_key=self._key.public_bytes,
+            tls_public_key_sha256=sha256_hex(public_key_der(self._tls_key.public_key())),
             owner_key_sha256=sha256_hex(self._owner),
             nonce=nonce,
         )
