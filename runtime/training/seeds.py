@@ -4,6 +4,7 @@ No generator lives longer than one use, so that a trainer which resumes needs no
 """
 
 import hashlib
+import json
 
 import numpy as np
 
@@ -11,14 +12,14 @@ _DOMAIN = b"chiron training seed v1"
 
 
 class Seeds:
-    """Derives seeds from `root` and a path of names and numbers: SHA-256 of their unambiguous encoding."""
+    """Derives seeds from `root` and a path of names and numbers: SHA-256 of their JSON."""
 
     def __init__(self, *root: int | str) -> None:
         self._root = root
 
     def number(self, *path: int | str) -> int:
         """256 bits for this path."""
-        text = "/".join(f"{type(part).__name__}:{part}" for part in (*self._root, *path))
+        text = json.dumps([*self._root, *path])
         return int.from_bytes(hashlib.sha256(_DOMAIN + text.encode()).digest(), "big")
 
     def generator(self, *path: int | str) -> np.random.Generator:
