@@ -13,7 +13,7 @@ from torch import nn
 HERE = Path(__file__).parent
 
 
-class Convolutional(nn.Module):
+class Convolutional(nn.Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.maps = nn.Sequential(
@@ -32,7 +32,7 @@ class Convolutional(nn.Module):
         return self.scores(torch.flatten(self.maps(x), 1))
 
 
-class Transformer(nn.Module):
+class Transformer(nn.Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)

@@ -61,12 +61,13 @@ def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], **attribu
             *(text(1, name) for name in inputs),
             *(text(2, name) for name in outputs),
             text(4, operator),
-            *(blob(5, _attribute(name, value)) for name, value in attributes.items()),
+            *(blob(5, attribute(name, value)) for name, value in attributes.items()),
         )
     )
 
 
-def _attribute(name: str, value: Attribute) -> bytes:
+def attribute(name: str, value: Attribute) -> bytes:
+    """AttributeProto of a number, a text, or a list of integers."""
     if isinstance(value, float):
         return text(1, name) + single(2, value) + integer(20, 1)
     if isinstance(value, int):
