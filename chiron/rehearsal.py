@@ -7,6 +7,7 @@ clear, and the builder's log lines are shown.
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,11 @@ from wasm_sandbox.admission import admit
 from wasm_sandbox.assets import read_assets
 from wasm_sandbox.contract import BuilderManifest, Capability, CapabilityGrants
 from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.inspection import ComponentInfo
 from wasm_sandbox.recipe import Recipe, parse_recipe
 from wasm_sandbox.sandbox import LogSink, RawPlan, Sandbox
 
 _CHUNK_ROWS = 256
-_SAMPLE_EXAMPLES = 32
+_EVERYTHING = CapabilityGrants(granted=frozenset(Capability), sample_examples=32)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class Rehearsal:
 
 async def rehearse(
     component: bytes,
-    info: ComponentInfo,
     manifest: BuilderManifest,
     source: Source,
     *,
@@ -71,8 +70,7 @@ async def rehearse(
     """Run the builder on the source's examples and train its model for a few steps.
 
     Args:
-        component: the builder; it is granted whatever it asks for.
-        info: what inspection says of it.
+        component: the builder; it is granted everything.
         manifest: its envelope bounds the rehearsal as it would a job.
         source: where examples come from.
         scale: how much of them, and for how long.
@@ -85,12 +83,11 @@ async def rehearse(
         TrainingFailed: the graph cannot be trained.
         SourceInvalid: the source cannot be read.
     """
-    spec, dataset = _job(manifest, info, source, scale)
-    grants = _all_it_asks_for(info)
-    data = await collect(dataset, range(spec.dataset.chunks), grants, spec.seed)
+    spec, dataset = _job(manifest, component, source, scale)
+    data = await collect(dataset, range(spec.dataset.chunks), _EVERYTHING, spec.seed)
     sandbox = Sandbox(log=log, cache=cache)
     request = spec.build_request()
-    plan = sandbox.build(component, request, grants, data, seed=spec.seed)
+    plan = sandbox.build(component, request, _EVERYTHING, data, seed=spec.seed)
     graph = admit(plan.graph, request, spec.envelope, assets=read_assets(component))
     recipe = _shortened(parse_recipe(plan.recipe), scale.steps, spec)
     learner = Learner(graph, recipe, spec, index=0, trial=0)
@@ -105,7 +102,7 @@ async def rehearse(
 
 
 def _job(
-    manifest: BuilderManifest, info: ComponentInfo, source: Source, scale: Scale
+    manifest: BuilderManifest, component: bytes, source: Source, scale: Scale
 ) -> tuple[JobSpec, EncryptedDataset]:
     """A job of one trainer over a dataset that is encrypted with a key of the moment."""
     key = secrets.token_bytes(32)
@@ -123,20 +120,13 @@ def _job(
     spec = JobSpec(
         job=secrets.token_hex(16),
         dataset=described,
-        builder_sha256=info.sha256,
+        builder_sha256=sha256(component).hexdigest(),
         envelope=manifest.envelope,
         exchange=ExchangeSpec(parameters=parameters, trainers=1, exchanges=scale.reports),
         seed=scale.seed,
         validation_percent=scale.validation_percent,
     )
     return spec, EncryptedDataset(described, key, fetch)
-
-
-def _all_it_asks_for(info: ComponentInfo) -> CapabilityGrants:
-    sampled = Capability.DATASET_SAMPLE in info.capabilities
-    return CapabilityGrants(
-        granted=frozenset(info.capabilities), sample_examples=_SAMPLE_EXAMPLES if sampled else 0
-    )
 
 
 def _shortened(recipe: Recipe, steps: int, spec: JobSpec) -> Recipe:

@@ -13,7 +13,6 @@ from chiron.datasets.opening import SourceOptions, open_source
 from chiron.rehearsal import Rehearsal, Scale, rehearse, sparkline
 from runtime.wire.reports import TrainingReport
 from wasm_sandbox.errors import SandboxError
-from wasm_sandbox.inspection import inspect_component
 from wasm_sandbox.kit.build import default_cache
 
 
@@ -33,18 +32,16 @@ def run_command(
 ) -> None:
     """Run a builder here, train its model a few steps, and show the curve.
 
-    The builder gets whatever it asks for, and its log lines are shown. Open `model.onnx` in Netron.
+    The builder is granted everything, and its log lines are shown. Open `model.onnx` in Netron.
 
     **Example**: `chiron builder run my-model --data sklearn:digits`
 
     **Example**: `chiron builder run my-model --data houses.csv --target price --steps 1000`
     """
     component, described = read_builder(path, manifest)
-    info = inspect_component(component)
     source = open_source(data, SourceOptions(target=target))
     running = rehearse(
         component,
-        info,
         described,
         source,
         scale=Scale(rows=rows, steps=steps),

@@ -172,10 +172,9 @@ async def test_a_packed_model_learns(tmp_path: Path) -> None:
     path = _linear(tmp_path / "iris.onnx", weights)
     packed = pack(path, "iris", CLASSIFY, PackOptions(weights=Weights.FRESH))
     source = builtin_source("sklearn:iris")
-    info = inspect_component(packed.component)
-    assert info.capabilities == ()
+    assert inspect_component(packed.component).capabilities == ()
     result: Rehearsal = await rehearse(
-        packed.component, info, packed.manifest, source, scale=Scale(steps=200, reports=4)
+        packed.component, packed.manifest, source, scale=Scale(steps=200, reports=4)
     )
     assert (result.reports[-1].validation_accuracy or 0) >= 0.85
 

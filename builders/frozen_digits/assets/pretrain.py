@@ -15,7 +15,6 @@ from sklearn.datasets import load_digits
 from chiron.datasets.arrays import ArraySource
 from chiron.rehearsal import Scale, rehearse
 from wasm_sandbox.contract import BuilderManifest, Envelope, Task
-from wasm_sandbox.inspection import inspect_component
 from wasm_sandbox.kit.chiron_builder import Graph, Plan, Request, conv, logits, max_pool, relu
 from wasm_sandbox.kit.component import static_component
 
@@ -43,8 +42,7 @@ async def main() -> None:
     digits = load_digits(n_class=5)
     x = (digits.images / 16).astype(np.float32)[:, None]
     source = ArraySource(x, digits.target, class_names=[str(digit) for digit in range(5)])
-    info = inspect_component(component)
-    result = await rehearse(component, info, manifest, source, scale=Scale(steps=500))
+    result = await rehearse(component, manifest, source, scale=Scale(steps=500))
     tensors = onnx.load_from_string(result.model).graph.initializer
     kept = {t.name: numpy_helper.to_array(t) for t in tensors if t.name.startswith("trunk")}
     save_file(kept, Path(__file__).with_name("trunk.safetensors"))
