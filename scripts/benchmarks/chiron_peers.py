@@ -138,9 +138,10 @@ async def train(options: dict[str, Any]) -> None:
                 seal_report(attempt.report, job=spec.job, owner_public_key=owner)
         if not attempt.usable:
             raise RuntimeError(f"the attempt ended with {attempt.failure}")
-        say(**measured(began, used), steps=attempt.report.steps)
+        taken = measured(began, used)
         if index == 0 and options.get("keep"):
             (directory / "model.onnx").write_bytes(attempt.export())
+        say(**taken, steps=attempt.report.steps)
 
 
 async def _lead(directory: Path, spec: Any, attempt: Attempt) -> bytes:
