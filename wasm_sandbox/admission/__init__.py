@@ -38,7 +38,7 @@ from wasm_sandbox.admission.liveness import buffers, live_nodes
 from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
 from wasm_sandbox.admission.operators import OPERATORS
 from wasm_sandbox.admission.pretrained import add_pretrained
-from wasm_sandbox.admission.shapes import Memory, Section, activation_memory, forward_values
+from wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
 from wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from wasm_sandbox.admission.wire import scan
 from wasm_sandbox.assets import Assets
@@ -123,20 +123,20 @@ def _check_versions(model: ModelProto) -> int:
 
 def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) -> Memory:
     source = helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])
-    small, large = forward_values(section, source, limits)
-    for batch, values in zip((7, 11), (small, large), strict=True):
-        if values[OUTPUT].dims != (batch, *output_shape(request)):
-            raise refused(
-                GraphCode.OUTPUT_MISMATCH, f"shape {list(values[OUTPUT].dims)} for {batch} examples"
-            )
+    values = forward_values(section, source, limits)
+    for batch, found in zip(BATCHES, values, strict=True):
+        if found[OUTPUT].dims != (batch, *output_shape(request)):
+            told = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
+            raise refused(GraphCode.OUTPUT_MISMATCH, told)
+    types = {name: value.data_type for name, value in values[0].items()}
     trained = trained_values(section.nodes, (tensor.name for tensor in section.parameters))
-    if any(small[name].data_type != TensorProto.FLOAT for name in trained):
+    if any(types[name] != TensorProto.FLOAT for name in trained):
         raise refused(GraphCode.OPERATOR_NOT_TRAINABLE, "a value of a parameter is not float32")
     for node in section.nodes:
-        kinds = {small[name].data_type for name in node.input if name}
+        kinds = {types[name] for name in node.input if name}
         if OPERATORS[node.op_type].float_only and kinds != {TensorProto.FLOAT}:
             raise refused(GraphCode.TYPE_NOT_ALLOWED, f"{node.op_type} of integers")
-    return activation_memory(section.nodes, small, large, limits)
+    return activation_memory(section.nodes, values, limits)
 
 
 def _parameters(nodes: list[NodeProto], tensors: Tensors) -> tuple[Parameter, ...]:

@@ -1,7 +1,8 @@
 """Shapes of every value, by ONNX's own checker and inference, and the memory that they will take.
 
-Inference runs twice, on batches of 7 and of 11 examples with parameters as inputs, so every dimension is
-a number: what stays unknown depends on data and is refused. The two sizes of a value tell how it grows.
+Inference runs on batches of 1, 4 and 11 examples with parameters as inputs, so every dimension is a number:
+what stays unknown depends on data and is refused. Two sizes of a value tell how it grows with the batch, and
+the third that it keeps to that. (A batch of 1 is special: Squeeze without axes takes it away.)
 """
 
 import math
@@ -15,7 +16,7 @@ from wasm_sandbox.admission.codes import GraphCode, refused
 from wasm_sandbox.admission.limits import GraphLimits
 from wasm_sandbox.admission.tensors import count_elements, item_bytes
 
-_BATCHES = (7, 11)
+BATCHES = (1, 4, 11)
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,13 @@ class Section:
 
 def forward_values(
     section: Section, source: ValueInfoProto, limits: GraphLimits
-) -> tuple[Mapping[str, Value], Mapping[str, Value]]:
-    """All values of the forward graph, for batches of 7 and of 11. `source` is the input for one example.
+) -> tuple[Mapping[str, Value], ...]:
+    """All values of the forward graph, for each of `BATCHES`. `source` is the input for one example.
 
     Raises:
         GraphRefused: graph-invalid, shape-unknown, shape-overflow, type-not-allowed.
     """
-    small, large = (_infer(section, _with_batch(source, batch), limits) for batch in _BATCHES)
-    return small, large
+    return tuple(_infer(section, _with_batch(source, batch), limits) for batch in BATCHES)
 
 
 def _with_batch(source: ValueInfoProto, batch: int) -> list[ValueInfoProto]:
@@ -108,15 +108,15 @@ def _value(info: ValueInfoProto, limits: GraphLimits) -> Value:
         raise refused(GraphCode.SHAPE_UNKNOWN, info.name)
     item_bytes(tensor.elem_type)
     dims = tuple(dim.dim_value for dim in tensor.shape.dim)
-    most = max(_BATCHES) * (limits.activation_bytes_per_example + limits.activation_bytes_fixed)
+    most = max(BATCHES) * (limits.activation_bytes_per_example + limits.activation_bytes_fixed)
     count_elements(dims, limits, most)
     return Value(tensor.elem_type, dims)
 
 
 def activation_memory(
-    nodes: Iterable[NodeProto], small: Mapping[str, Value], large: Mapping[str, Value], limits: GraphLimits
+    nodes: Iterable[NodeProto], values: tuple[Mapping[str, Value], ...], limits: GraphLimits
 ) -> Memory:
-    """What the values of the nodes take, from their sizes for 7 and for 11 examples.
+    """What the values of the nodes take, from their sizes for each of `BATCHES`.
 
     Raises:
         GraphRefused: shape-depends-on-batch, activations-too-large, workspace-too-large.
@@ -124,17 +124,24 @@ def activation_memory(
     per_example = fixed = 0
     for node in nodes:
         for name in filter(None, node.output):
-            growth, rest = divmod(large[name].size - small[name].size, _BATCHES[1] - _BATCHES[0])
-            constant = small[name].size - _BATCHES[0] * growth
-            if rest or growth < 0 or constant < 0:
-                raise refused(GraphCode.SHAPE_DEPENDS_ON_BATCH, f"{node.op_type} makes {name}")
+            growth, constant = _line([sizes[name].size for sizes in values], f"{node.op_type} makes {name}")
             per_example += growth
             fixed += constant
-        if node.op_type == "Conv" and _unrolled(node, small) > limits.workspace_bytes:
+        if node.op_type == "Conv" and _unrolled(node, values[0]) > limits.workspace_bytes:
             raise refused(GraphCode.WORKSPACE_TOO_LARGE, node.op_type)
     if per_example > limits.activation_bytes_per_example or fixed > limits.activation_bytes_fixed:
         raise refused(GraphCode.ACTIVATIONS_TOO_LARGE, f"{per_example} bytes an example, {fixed} bytes fixed")
     return Memory(per_example, fixed)
+
+
+def _line(sizes: Sequence[int], what: str) -> tuple[int, int]:
+    """Slope and offset of the line through the sizes for `BATCHES`."""
+    growth = (sizes[1] - sizes[0]) // (BATCHES[1] - BATCHES[0])
+    constant = sizes[0] - BATCHES[0] * growth
+    on_line = all(size == constant + batch * growth for size, batch in zip(sizes, BATCHES, strict=True))
+    if not on_line or growth < 0 or constant < 0:
+        raise refused(GraphCode.SHAPE_DEPENDS_ON_BATCH, what)
+    return growth, constant
 
 
 def _unrolled(node: NodeProto, values: Mapping[str, Value]) -> int:

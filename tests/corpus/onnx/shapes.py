@@ -150,6 +150,16 @@ def square_of_the_batch() -> ModelProto:
     return good(nodes)
 
 
+@hostile("output-mismatch")
+def batch_of_one_squeezed_away() -> ModelProto:
+    """Squeeze without axes takes every dimension of 1, and so the batch of a single query."""
+    nodes = [
+        helper.make_node("MatMul", ["input", "weight"], ["scores"]),
+        helper.make_node("Squeeze", ["scores"], ["output"]),
+    ]
+    return good(nodes)
+
+
 @hostile("graph-invalid")
 def slice_with_a_step_of_zero() -> ModelProto:
     """An endless slice."""
