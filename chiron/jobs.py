@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from chiron.errors import GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
 from chiron.gateway import GatewaySession
+from ps.spec import terms_of
 from runtime.wire.datasets import DatasetManifest
 from runtime.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
 
@@ -30,6 +31,7 @@ def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) ->
         "validation_percent": spec.validation_percent,
         "query_rows": spec.query_rows,
         "mode": spec.exchange.mode,
+        "terms": terms_of(spec.exchange).model_dump(),
     }
     asked = request.model_dump(exclude={"dataset_id"}) | {"dataset": manifest.digest()}
     for name, value in answered.items():

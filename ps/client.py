@@ -16,6 +16,7 @@ from ps.bfloat16 import narrow, widen
 from ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Flag, Hello, Kind, Layout
 from ps.errors import ExchangeRefused
 from ps.merging import BLOCK, Frame, blocks, euclidean_norm, new_frame
+from ps.pace import Pace
 from ps.routes import PUBLISH_PATH, PUSH_PATH, START_PATH
 from ps.spec import ExchangeSpec, spec_digest
 from ps.streams import Body, as_bytes
@@ -73,6 +74,7 @@ class ParameterClient:
         self._trial = -1
         self._merged = 0
         """How many exchanges `_base` is the result of."""
+        self._pace = Pace(spec.period_s)
         self._base = np.zeros(spec.parameters, np.float32)
         """The vector as of the last merge, or as we started."""
         is_narrow = spec.dtype == "bfloat16"
@@ -126,6 +128,7 @@ class ParameterClient:
 
         started = await self._transport.persist(attempt)
         self._trial, self._merged = trial, started.exchange
+        self._pace.begin()
         self._owed.fill(0)
         return started
 
@@ -141,6 +144,7 @@ class ParameterClient:
             ServerUnreachable: the server stayed away.
         """
         norm = await asyncio.to_thread(self._prepare, vector)
+        await self._pace.tick()
         header = self._layout.header(
             Kind.PUSH,
             trial=self._trial,

@@ -30,16 +30,11 @@ class MergeRule(StrEnum):
     """Coordinate-wise mean without the `trim` largest and smallest values (arXiv:1803.01498)."""
 
 
-class ExchangeSpec(BaseModel):
-    """Everything the parameter server and its clients must agree on. Public; part of the job spec."""
+class ExchangeTerms(BaseModel):
+    """What a data owner may choose of the exchange. Public; every field has a sensible default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    parameters: int = Field(ge=1, le=200_000_000)
-    """Length of the flat vector: the envelope's `max_parameters`, whatever the model really has."""
-    trainers: int = Field(ge=1, le=1024)
-    exchanges: int = Field(ge=1, le=100_000)
-    mode: ExchangeMode = ExchangeMode.LOCAL
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Element type on the wire; the server always holds float32."""
     outer_learning_rate: float = Field(default=1.0, gt=0, le=2)
@@ -56,6 +51,16 @@ class ExchangeSpec(BaseModel):
     period_s: float = Field(default=0.0, ge=0, le=86_400)
     """Pacing: changes are sent at multiples of this after the trial's start. 0: as soon as they are ready."""
 
+
+class ExchangeSpec(ExchangeTerms):
+    """Everything the parameter server and its clients must agree on. Public; part of the job spec."""
+
+    parameters: int = Field(ge=1, le=200_000_000)
+    """Length of the flat vector: the envelope's `max_parameters`, whatever the model really has."""
+    trainers: int = Field(ge=1, le=1024)
+    exchanges: int = Field(ge=1, le=100_000)
+    mode: ExchangeMode = ExchangeMode.LOCAL
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if (self.merge is MergeRule.TRIMMED_MEAN) != (self.trim > 0):
@@ -67,6 +72,11 @@ class ExchangeSpec(BaseModel):
         if self.mode is ExchangeMode.ASYNC and self.dtype != "float32":
             raise ValueError("async travels as float32: bfloat16 steps need all trainers on one vector")
         return self
+
+
+def terms_of(spec: ExchangeSpec) -> ExchangeTerms:
+    """What of a spec an owner chose."""
+    return ExchangeTerms(**{name: getattr(spec, name) for name in ExchangeTerms.model_fields})
 
 
 def spec_digest(spec: ExchangeSpec, plan_bytes: int, sums: int) -> bytes:

@@ -49,6 +49,7 @@ def make_spec(
             trainers=request.trainers,
             exchanges=request.exchanges,
             mode=request.mode,
+            **request.terms.model_dump(),
         ),
         seed=request.seed,
         trials=request.trials,

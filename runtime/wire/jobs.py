@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ps.spec import ExchangeMode, ExchangeSpec
+from ps.spec import ExchangeMode, ExchangeSpec, ExchangeTerms
 from runtime.wire.datasets import DatasetManifest
 from runtime.wire.encoding import Digest, Identifier, WireModel, digest
 from wasm_sandbox.contract import BuildRequest, Envelope
@@ -101,6 +101,20 @@ class JobRequest(WireModel):
     validation_percent: int = Field(default=10, ge=0, le=50)
     query_rows: int = Field(default=64, ge=1, le=4096)
     mode: ExchangeMode = ExchangeMode.LOCAL
+    terms: ExchangeTerms = ExchangeTerms()
+    """Finer choices of the exchange: element type, outer optimizer, robust merge, deadline, pacing."""
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> Self:
+        # With one element: what is refused here would be refused of the real spec too.
+        ExchangeSpec(
+            parameters=1,
+            trainers=self.trainers,
+            exchanges=self.exchanges,
+            mode=self.mode,
+            **self.terms.model_dump(),
+        )
+        return self
 
 
 class Job(WireModel):

@@ -1,6 +1,7 @@
 """The modes and merges that a spec can choose, over a real server."""
 
 import asyncio
+import itertools
 
 import numpy as np
 import pytest
@@ -129,6 +130,20 @@ async def test_async_trials_wait_for_all_trainers_before_the_next() -> None:
         start = await clients[1].start(1)
         assert (start.vector == 5.0).all()
         assert start.exchange == 1
+
+
+async def test_with_a_period_changes_leave_at_its_multiples_however_long_the_computing() -> None:
+    period = 0.2
+    async with job(spec_of(period_s=period)) as (_, clients):
+        await begin(clients, np.zeros(N, np.float32))
+        clock = asyncio.get_running_loop().time
+        began, seen = clock(), []
+        for number, computing in enumerate((0.0, 0.15, 0.05, 0.21)):
+            await asyncio.sleep(computing)
+            await asyncio.gather(push(clients[0], number, 1.0), push(clients[1], number, 1.0))
+            seen.append((clock() - began) / period)
+        assert all(at >= number + 1 - 0.05 for number, at in enumerate(seen))
+        assert all(later - earlier > 0.2 for earlier, later in itertools.pairwise(seen))
 
 
 @pytest.mark.parametrize(
