@@ -81,14 +81,29 @@ def _check_operator(
         raise refused(GraphCode.TOO_MANY_TENSORS, node.op_type)
     if not any(node.output):
         raise refused(GraphCode.GRAPH_INVALID, f"{node.op_type} makes nothing")
-    if operator.most_inputs is not None and len(node.input) > operator.most_inputs:
-        raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, f"{node.op_type} has {len(node.input)} inputs")
+    if not _operands_fit(node, operator):
+        raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, f"operands of {node.op_type}")
     seen: set[str] = set()
     for attribute in node.attribute:
         allowed = operator.attributes.get(attribute.name)
         if allowed is None or attribute.name in seen or not _fits(attribute, allowed):
             raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, f"{node.op_type}.{attribute.name}")
         seen.add(attribute.name)
+
+
+def _operands_fit(node: NodeProto, operator: Operator) -> bool:
+    count = len(node.input)
+    if (
+        not operator.least_inputs
+        <= count
+        <= (count if operator.most_inputs is None else operator.most_inputs)
+    ):
+        return False
+    if len(node.output) > operator.most_outputs or "" in node.output:
+        return False
+    parts = [attribute.i for attribute in node.attribute if attribute.name == "num_outputs"]
+    # ONNX's inference reads past the end where Split has other outputs than it says.
+    return (operator.gaps or "" not in node.input) and parts in ([], [len(node.output)])
 
 
 def _fits(attribute: AttributeProto, allowed: Attribute) -> bool:

@@ -44,7 +44,12 @@ class Operator:
 
     part: Part = Part.TRAINED
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    least_inputs: int = 0
     most_inputs: int | None = None
+    """ONNX's own bounds hold beside these two."""
+    gaps: bool = False
+    """Inputs may be left out in between. Else gradients read what is not there."""
+    most_outputs: int = 1
     float_only: bool = False
     """Every input is float32: the integer form can trap."""
     all_outputs_used: bool = False
@@ -101,7 +106,7 @@ _WITH_ATTRIBUTES = {
     ),
     "Dropout": Operator(attributes={"seed": _int(0, 2**31)}, most_inputs=2),
     "Cast": Operator(attributes=_TYPES),
-    "Clip": Operator(float_only=True),
+    "Clip": Operator(float_only=True, gaps=True),
     "Concat": Operator(attributes={"axis": _AXIS}),
     "Conv": Operator(attributes={**_WINDOW, "group": _int(1, 65_536)}),
     "Div": Operator(float_only=True),
@@ -110,8 +115,9 @@ _WITH_ATTRIBUTES = {
     "Gemm": Operator(
         attributes={"alpha": _float(), "beta": _float(), "transA": _FLAG, "transB": _FLAG}, float_only=True
     ),
+    # Without its bias the gradient ends the process.
     "LayerNormalization": Operator(
-        attributes={"axis": _AXIS, "epsilon": _float(1e-12, 1.0), "stash_type": _int(1, 1)}
+        least_inputs=3, attributes={"axis": _AXIS, "epsilon": _float(1e-12, 1.0), "stash_type": _int(1, 1)}
     ),
     "LeakyRelu": Operator(attributes={"alpha": _float()}),
     "LogSoftmax": Operator(attributes={"axis": _AXIS}),
@@ -119,10 +125,12 @@ _WITH_ATTRIBUTES = {
     "ReduceMean": Operator(attributes=_REDUCE, float_only=False),
     "ReduceSum": Operator(attributes=_REDUCE, float_only=False),
     "Reshape": Operator(attributes={"allowzero": _int(0, 0)}),
-    "Slice": Operator(),
+    "Slice": Operator(gaps=True),
     "Softmax": Operator(attributes={"axis": _AXIS}),
     # Its gradient forgets outputs that nothing uses, so none may be.
-    "Split": Operator(all_outputs_used=True, attributes={"axis": _AXIS, "num_outputs": _int(1, 16)}),
+    "Split": Operator(
+        most_outputs=16, all_outputs_used=True, attributes={"axis": _AXIS, "num_outputs": _int(1, 16)}
+    ),
     "Squeeze": Operator(),
     "Transpose": Operator(attributes={"perm": _ints(0, 7)}),
     "Unsqueeze": Operator(),

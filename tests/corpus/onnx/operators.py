@@ -108,6 +108,37 @@ def trained_value_as_an_integer() -> ModelProto:
     )
 
 
+@hostile("attribute-not-allowed")
+def split_that_has_more_parts_than_it_says() -> ModelProto:
+    """ONNX's shape inference reads past the end of a vector, and ends the process."""
+    nodes = [
+        helper.make_node("MatMul", ["input", "weight"], ["scores"]),
+        helper.make_node("Split", ["scores"], ["a", "b"], axis=1, num_outputs=1),
+        helper.make_node("Add", ["a", "b"], ["output"]),
+    ]
+    return good(nodes, opset=18)
+
+
+@hostile("attribute-not-allowed")
+def layer_norm_without_its_bias() -> ModelProto:
+    """onnxruntime-training's gradient reads the input that is not there, and ends the process."""
+    nodes = [
+        helper.make_node("MatMul", ["input", "weight"], ["scores"]),
+        helper.make_node("LayerNormalization", ["scores", "scale", ""], ["output"]),
+    ]
+    return good(nodes, parameters={"weight": [4, 3], "scale": [3]})
+
+
+@hostile("attribute-not-allowed")
+def optional_output() -> ModelProto:
+    """A dropout's mask in a prediction."""
+    nodes = [
+        helper.make_node("MatMul", ["input", "weight"], ["scores"]),
+        helper.make_node("Dropout", ["scores"], ["output", "mask"]),
+    ]
+    return good(nodes)
+
+
 @hostile("operator-not-trainable")
 def split_of_which_a_part_is_dropped() -> ModelProto:
     """onnxruntime-training makes a gradient of the wrong size of it."""
