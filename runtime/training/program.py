@@ -51,6 +51,7 @@ def training_program(
     model = forward_model(graph)
     preprocess(model.graph, recipe)
     statistics = _train_batch_norms(model)
+    _keep_layer_norm_statistics(model)
     masks = replace_dropouts(model)
     append_loss(model.graph, recipe.loss, request)
     trained = trained_parameters(graph, recipe)
@@ -79,6 +80,15 @@ def _differentiate(model: ModelProto, trained: set[str]) -> ModelProto:
     differentiated = ModelProto()
     differentiated.ParseFromString(builder.get_model())
     return differentiated
+
+
+def _keep_layer_norm_statistics(model: ModelProto) -> None:
+    """Name the mean and deviation that a LayerNormalization can give: its gradient takes them from there."""
+    for number, node in enumerate(model.graph.node):
+        if node.op_type == "LayerNormalization":
+            named = [*node.output[:3], "", ""][:3]
+            fresh = (node.output[0], f"{OWN}mean{number}", f"{OWN}deviation{number}")
+            node.output[:] = [name or own for name, own in zip(named, fresh, strict=True)]
 
 
 def _train_batch_norms(model: ModelProto) -> dict[str, str]:

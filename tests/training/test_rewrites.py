@@ -36,7 +36,20 @@ def network(channels: int, *, kernel: int = 3, stride: int = 1, pool: int = 2) -
     return net.admitted((CLASSES,))
 
 
+def normalised() -> AdmittedGraph:
+    """Rows of vectors, normalised twice, with one normalisation's input needing no gradient."""
+    net = Network([5, 6])
+    scale, shift = net.normal("n.scale", 6, scale=1.0), net.normal("n.bias", 6, scale=1.0)
+    x = net.add("LayerNormalization", "input", scale, shift, axis=-1, epsilon=1e-3)
+    x = net.add("MatMul", x, net.normal("m.weight", 6, 8, scale=0.5))
+    scale, shift = net.normal("o.scale", 8, scale=1.0), net.normal("o.bias", 8, scale=1.0)
+    x = net.add("Relu", net.add("LayerNormalization", x, scale, shift, axis=2))
+    net.dense(net.add("Flatten", x), "d", 40, CLASSES)
+    return net.admitted((CLASSES,))
+
+
 CASES = {
+    "layer normalisation": normalised(),
     "channels that fill blocks": network(16),
     "channels that do not": network(6),
     "strided": network(16, stride=2),
@@ -116,6 +129,14 @@ def test_what_the_passes_leave_of_the_slow_operators() -> None:
     if block_size():
         assert ":Conv" not in left
         assert left.count("com.microsoft.nchwc:Conv") == 5  # three forward, two for input gradients
+
+
+def test_layer_normalisations_are_rewritten() -> None:
+    graph = CASES["layer normalisation"]
+    plain = operators(training_program(graph, Recipe(), request(graph), rewritten=False))
+    assert plain.count("com.microsoft:LayerNormalizationGrad") == 2
+    left = operators(training_program(graph, Recipe(), request(graph)))
+    assert "com.microsoft:LayerNormalizationGrad" not in left
 
 
 def test_the_first_layer_has_no_input_gradient() -> None:

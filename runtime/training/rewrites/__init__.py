@@ -13,12 +13,14 @@ from runtime.training.rewrites.convolutions import (
 )
 from runtime.training.rewrites.editing import rewrite_with
 from runtime.training.rewrites.elementwise import relu_gradient_as_mask
+from runtime.training.rewrites.normalisation import layer_norm_gradient_as_elementwise
 from runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
 
 FORWARD_PASSES = (rectified_after_pooling,)
 """Of the forward graph, before it is differentiated."""
 PASSES = (
     relu_gradient_as_mask,
+    layer_norm_gradient_as_elementwise,
     pooling_without_indices,
     input_gradient_as_convolution,
     blocked_convolutions,
