@@ -66,8 +66,12 @@ class ParameterClient:
         sums: int = 64,
         patience_s: float = PATIENCE_S,
         reconnect: Reconnect | None = None,
+        memory: NDArray[np.float32] | None = None,
     ) -> None:
-        """`reconnect` is asked for a session and URL whenever a connection broke."""
+        """`reconnect` is asked for a session and URL whenever a connection broke.
+
+        `memory`, float32 [parameters] and contiguous, is where the merged vector is kept; ours by default.
+        """
         self._layout = Layout.of(spec, plan_bytes, sums)
         self._digest = spec_digest(spec, plan_bytes, sums)
         self._transport = Transport(session, url, self._hello, patience_s, reconnect)
@@ -75,7 +79,7 @@ class ParameterClient:
         self._merged = 0
         """How many exchanges `_base` is the result of."""
         self._pace = Pace(spec.period_s)
-        self._base = np.zeros(spec.parameters, np.float32)
+        self._base = np.zeros(spec.parameters, np.float32) if memory is None else memory
         """The vector as of the last merge, or as we started."""
         is_narrow = spec.dtype == "bfloat16"
         self._frame: Frame = new_frame(spec.parameters, narrow=is_narrow)
@@ -143,7 +147,17 @@ class ParameterClient:
             ExchangeRefused: the exchange is not due.
             ServerUnreachable: the server stayed away.
         """
-        norm = await asyncio.to_thread(self._prepare, vector)
+        return await self.push(number, await self.prepare(vector), sums)
+
+    async def prepare(self, vector: NDArray[np.float32]) -> float | None:
+        """The first half of an exchange: lay the change into the frame. Its norm; None: not finite."""
+        return await asyncio.to_thread(self._prepare, vector)
+
+    async def push(self, number: int, norm: float | None, sums: NDArray[np.float64]) -> Merged:
+        """The second half: send what was prepared. `norm` is over all shards; None sets the change aside."""
+        if norm is None:
+            self._frame.fill(0)
+            self._owed.fill(0)
         await self._pace.tick()
         header = self._layout.header(
             Kind.PUSH,
@@ -169,7 +183,7 @@ class ParameterClient:
             return Merged(start.vector, np.zeros_like(sums), start.exchange - 1, 0, set_aside=False)
 
     def _prepare(self, vector: NDArray[np.float32]) -> float | None:
-        """Lay the change into the frame; its norm, or None where it is not finite and so set aside."""
+        """Lay the change into the frame; its norm, or None where it is not finite."""
         if len(self._owed):
             norm = self._prepare_narrow(vector)
         else:
@@ -179,11 +193,7 @@ class ParameterClient:
                 np.subtract(vector, self._base[:used], out=frame[:used])
             frame[used:] = 0
             norm = euclidean_norm(frame)
-        if math.isfinite(norm):
-            return norm
-        self._frame.fill(0)
-        self._owed.fill(0)
-        return None
+        return norm if math.isfinite(norm) else None
 
     def _prepare_narrow(self, vector: NDArray[np.float32]) -> float:
         """bfloat16 with error feedback: what rounding takes from this change is added to the next."""

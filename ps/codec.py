@@ -225,8 +225,9 @@ class Layout:
         if len(data) != self.head_bytes:
             raise FrameInvalid("frame-truncated", "the frame's head has another length")
         view = memoryview(data)
-        sums = np.frombuffer(view[HEADER_BYTES:], dtype="<f8").astype(np.float64)
-        return self.expect(view[:HEADER_BYTES], kind), sums
+        sums = np.zeros(self.sums, "<f8")
+        sums.view(np.uint8)[:] = view[HEADER_BYTES:]
+        return self.expect(view[:HEADER_BYTES], kind), sums.astype(np.float64, copy=False)
 
     def pack_plan(self, header: Header, plan: bytes) -> bytes:
         """What precedes the vector of PUBLISH and STARTED; `header.plan_length` is len(plan)."""

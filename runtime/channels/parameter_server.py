@@ -47,6 +47,7 @@ Find: TypeAlias = Callable[[], Awaitable[Ready]]
 PATIENCE_S = 120.0
 """How long the parameter server may be away (a restart)."""
 _PAUSE_S = 0.1
+_KEPT_S = 3600.0
 
 
 class Membership:
@@ -123,7 +124,10 @@ class Membership:
         url = _url(peer)
         certificate = await _enrol(url, authority, public_key, self._launch, self._platform)
         context = client_context(authority, key, certificate)
-        connector = aiohttp.TCPConnector(ssl=context, limit=8, socket_factory=watched_socket)
+        # Kept open however long we compute: a new connection would tell the host that it took long.
+        connector = aiohttp.TCPConnector(
+            ssl=context, limit=8, socket_factory=watched_socket, keepalive_timeout=_KEPT_S
+        )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
         session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return await self._stack.enter_async_context(session), url

@@ -1,0 +1,123 @@
+"""One exchange over several servers: each holds a slice of the vector; a client speaks to all at once.
+
+The first shard also carries the plan and the sums. Whether a change is finite, and how long it is, a client
+says of the whole vector to every shard, so that all set it aside or clip it alike.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import aiohttp
+import numpy as np
+from numpy.typing import NDArray
+
+from ps.client import PATIENCE_S, Merged, ParameterClient, Start
+from ps.result import Persist
+from ps.server import ParameterServer
+from ps.spec import ExchangeSpec
+from ps.transport import Reconnect
+
+
+def shard_slice(parameters: int, index: int, shards: int) -> slice:
+    """The elements that shard `index` of `shards` holds; lengths differ by one at most."""
+    if not 0 <= index < shards <= parameters:
+        raise ValueError("a shard has an index below their number, and holds at least one element")
+    return slice(index * parameters // shards, (index + 1) * parameters // shards)
+
+
+def shard_spec(spec: ExchangeSpec, index: int, shards: int) -> ExchangeSpec:
+    """What shard `index` exchanges."""
+    part = shard_slice(spec.parameters, index, shards)
+    return spec.model_copy(update={"parameters": part.stop - part.start})
+
+
+def shard_server(
+    spec: ExchangeSpec,
+    plan_bytes: int,
+    index: int,
+    shards: int,
+    *,
+    sums: int = 64,
+    weights: Sequence[float] | None = None,
+    persist: Persist | None = None,
+) -> ParameterServer:
+    """The server of shard `index`; see `ParameterServer`."""
+    first = index == 0
+    return ParameterServer(
+        shard_spec(spec, index, shards),
+        plan_bytes if first else 0,
+        sums=sums if first else 0,
+        weights=weights,
+        persist=persist,
+    )
+
+
+class ShardedClient:
+    """Does what `ParameterClient` does, over several servers."""
+
+    def __init__(
+        self,
+        sessions: Sequence[aiohttp.ClientSession],
+        urls: Sequence[str],
+        spec: ExchangeSpec,
+        plan_bytes: int,
+        *,
+        sums: int = 64,
+        patience_s: float = PATIENCE_S,
+        reconnects: Sequence[Reconnect] | None = None,
+    ) -> None:
+        """One session, URL and, if servers can be found again, `Reconnect` for each shard, in order."""
+        shards = len(urls)
+        self._slices = [shard_slice(spec.parameters, index, shards) for index in range(shards)]
+        self._vector = np.zeros(spec.parameters, np.float32)
+        self._clients = [
+            ParameterClient(
+                session,
+                url,
+                shard_spec(spec, index, shards),
+                plan_bytes if index == 0 else 0,
+                sums=sums if index == 0 else 0,
+                patience_s=patience_s,
+                reconnect=reconnects[index] if reconnects else None,
+                memory=self._vector[self._slices[index]],
+            )
+            for index, (session, url) in enumerate(zip(sessions, urls, strict=True))
+        ]
+
+    async def publish(self, trial: int, plan: bytes, vector: NDArray[np.float32]) -> None:
+        """See `ParameterClient.publish`. The first shard, whose plan starts a trial, comes last."""
+        rest = zip(self._clients[1:], self._slices[1:], strict=True)
+        await asyncio.gather(*(client.publish(trial, b"", vector[part]) for client, part in rest))
+        await self._clients[0].publish(trial, plan, vector[self._slices[0]])
+
+    async def start(self, trial: int) -> Start:
+        """See `ParameterClient.start`; the exchange is the earliest that any shard still has to merge."""
+        starts = await asyncio.gather(*(client.start(trial) for client in self._clients))
+        return Start(starts[0].plan, self._read_only(), min(start.exchange for start in starts))
+
+    async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
+        """See `ParameterClient.exchange`."""
+        parts = zip(self._clients, self._slices, strict=True)
+        norms = await asyncio.gather(*(client.prepare(vector[part]) for client, part in parts))
+        known = [norm for norm in norms if norm is not None]
+        norm = math.hypot(*known) if len(known) == len(norms) else None
+        nothing = np.zeros(0)
+        merged = await asyncio.gather(
+            *(
+                client.push(number, norm, sums if index == 0 else nothing)
+                for index, client in enumerate(self._clients)
+            )
+        )
+        return Merged(
+            self._read_only(),
+            merged[0].sums,
+            min(one.exchange for one in merged),
+            max(one.excluded for one in merged),
+            any(one.set_aside for one in merged),
+        )
+
+    def _read_only(self) -> NDArray[np.float32]:
+        view = self._vector.view()
+        view.flags.writeable = False
+        return view
