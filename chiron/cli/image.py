@@ -66,7 +66,7 @@ def occlum_command(
     """
     manifest = write_occlum_files(directory, output, development=development, glibc=parse_version(glibc))
     if development:
-        warn("a debuggable enclave: whoever runs it reads its memory; no owner's default policy accepts it")
+        warn("a debuggable enclave: whoever runs it reads its memory, and no policy accepts its evidence")
     done(f"{output}: Occlum.json and bom.yaml of {manifest.measurement}")
 
 
