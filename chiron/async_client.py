@@ -180,6 +180,7 @@ class AsyncClient:
             prediction=prediction or PredictionPolicy(),
             owner_public_key=record.private_key.public_bytes,
             owner_signing_key=record.signing_public_key,
+            issued_at=int(self._clock().timestamp()),
         )
         await self.gateway.relay(f"/v1/jobs/{grant.job}/grant", seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": self.policy}))

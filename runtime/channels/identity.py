@@ -1,5 +1,8 @@
 """What an enclave knows of itself, and therefore demands of its peers: its own measurement."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 import dcap_qvl
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -29,6 +32,12 @@ def narrowed(owner: AttestationPolicy, own: Evidence) -> AttestationPolicy:
     return owner.model_copy(
         update={"measurements": frozenset({own_measurement(own)}), "signers": frozenset()}
     )
+
+
+def clock_from(issued_at: int) -> Callable[[], datetime]:
+    """A clock for verifying in the owner's name: the host's, but never before the owner's grant was given."""
+    floor = datetime.fromtimestamp(issued_at, UTC)
+    return lambda: max(floor, datetime.now(UTC))
 
 
 def _software_root(collateral: Collateral) -> bytes:

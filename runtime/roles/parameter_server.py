@@ -18,7 +18,7 @@ from runtime.attestation.evidence import attest
 from runtime.attestation.platform import Platform
 from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from runtime.channels.gateway import GatewayClient
-from runtime.channels.identity import narrowed
+from runtime.channels.identity import clock_from, narrowed
 from runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
 from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
@@ -128,7 +128,8 @@ class _Job:
     async def _serve(self, grant: Grant, *, restored: bool) -> None:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
-        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own))
+        clock = clock_from(grant.issued_at)
+        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own), clock)
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,

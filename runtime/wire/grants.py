@@ -34,5 +34,8 @@ class Grant(WireModel):
     prediction: PredictionPolicy = PredictionPolicy()
     owner_public_key: HpkePublicKey
     """Reports and the outcome are sealed to this key."""
+    issued_at: int = Field(ge=0, lt=2**37)
+    """Seconds since 1970 by the owner's clock. The host sets an enclave's clock, but not to before this:
+    collateral that had expired by then stays expired."""
     owner_signing_key: SigningPublicKey
     """Names the owner for the model's whole life: signs upgrades; predictors' evidence shows its digest."""

@@ -86,7 +86,7 @@ async def _gateway(path: Path, sealed: bytes) -> tuple[web.AppRunner, asyncio.Ev
             web.get("/enclave/v1/mailbox", mailbox),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     return runner, ready

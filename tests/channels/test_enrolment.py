@@ -1,6 +1,7 @@
 """Enrolment and mutual TLS between a real server and real clients, honest and not."""
 
 import ssl
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ from runtime.attestation.evidence import attest
 from runtime.attestation.platform import Platform
 from runtime.channels import enrolment
 from runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
+from runtime.channels.identity import clock_from
 from runtime.channels.job_ca import JobCa, public_key_der
 from runtime.channels.parameter_server import join
 from runtime.channels.tls import client_context
@@ -319,3 +321,19 @@ async def test_trainer_refuses_the_address_of_another_jobs_server(quoting: Quoti
 def test_peer_certificate_that_is_none_is_refused() -> None:
     with pytest.raises(EnrolmentRefused):
         load_certificate(b"garbage")
+
+
+async def test_host_cannot_set_the_clock_to_before_the_grant(door: Door) -> None:
+    """Collateral that had expired when the owner granted is refused, whatever the host's clock says."""
+    later = int(datetime.now(UTC).timestamp()) + 90 * 24 * 3600
+    door.registrar._clock = clock_from(later)
+    applicant = Applicant(door)
+    evidence = attest(door.platform, applicant.claims(await applicant.challenge()))
+    assert await applicant.refusal(evidence) == "evidence-revocation"
+
+
+def test_clock_goes_on_from_the_hosts_where_that_is_later() -> None:
+    before = datetime.now(UTC)
+    assert clock_from(0)() >= before
+    future = int(before.timestamp()) + 1000
+    assert clock_from(future)() == datetime.fromtimestamp(future, UTC)

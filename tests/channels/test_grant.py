@@ -29,6 +29,7 @@ def _grant(**changes: Any) -> Grant:
         "attestation": AttestationPolicy(measurements=frozenset({"0" * 64})),
         "owner_public_key": KEY.public_bytes,
         "owner_signing_key": bytes(32),
+        "issued_at": 1_772_000_000,
     }
     return Grant.model_validate(honest | changes)
 

@@ -130,6 +130,7 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
         attestation=service.policy,
         owner_public_key=record.private_key.public_bytes,
         owner_signing_key=record.signing_public_key,
+        issued_at=0,
     )
     with pytest.raises(GatewayError) as refusal:
         _relay(owner, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))

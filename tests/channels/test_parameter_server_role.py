@@ -1,0 +1,171 @@
+"""The parameter-server role behind a scripted gateway: an owner can verify it by its certificate alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from chiron import attested_connector
+from chiron.granting import seal_grant
+from runtime.attestation.verify import Expected, verify
+from runtime.channels.parameter_server import join
+from runtime.roles import parameter_server
+from runtime.sealing.hpke import PrivateKey
+from runtime.wire.attestation import Role
+from runtime.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
+from runtime.wire.grants import Grant
+from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from tests.channels.conftest import (
+    DATASET_KEY,
+    IMAGE,
+    JOB,
+    NOW,
+    OTHER_IMAGE,
+    QuotingServices,
+    job_spec,
+    policy,
+)
+
+SPEC = job_spec()
+NONCE = b"\x21" * 32
+OWNER = PrivateKey.generate()
+
+
+@dataclass
+class ScriptedGateway:
+    """The enclave-facing paths, with a mailbox that the test writes to."""
+
+    ready: "asyncio.Future[Ready]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    letters: "asyncio.Queue[Mail]" = field(default_factory=asyncio.Queue)
+    replies: "asyncio.Queue[MailReply]" = field(default_factory=asyncio.Queue)
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+    async def ask(self, mail: Mail) -> MailReply:
+        await self.letters.put(mail)
+        return await asyncio.wait_for(self.replies.get(), 30)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/enclave/v1/ready", self._ready),
+            web.post("/enclave/v1/progress", self._nothing),
+            web.get("/enclave/v1/mailbox", self._mailbox),
+            web.post("/enclave/v1/mailbox/{id}", self._reply),
+            web.get("/enclave/v1/objects/{name}", self._get),
+            web.put("/enclave/v1/objects/{name}", self._put),
+        ]
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        self.ready.set_result(Ready.model_validate_json(await request.read()))
+        return web.Response(status=204)
+
+    async def _nothing(self, _: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    async def _mailbox(self, _: web.Request) -> web.Response:
+        return web.Response(body=(await self.letters.get()).model_dump_json().encode())
+
+    async def _reply(self, request: web.Request) -> web.Response:
+        await self.replies.put(MailReply.model_validate_json(await request.read()))
+        return web.Response(status=204)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        if request.match_info["name"] in self.objects:
+            return web.Response(body=self.objects[request.match_info["name"]])
+        problem = Problem(title="unknown", status=404, code="object-unknown")
+        return web.Response(
+            status=404, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
+        )
+
+    async def _put(self, request: web.Request) -> web.Response:
+        self.objects[request.match_info["name"]] = await request.read()
+        return web.Response(status=204)
+
+
+def launch(socket: Path, role: Role) -> LaunchSpec:
+    return LaunchSpec(
+        role=role,
+        job=JOB,
+        gateway=GatewayChannel(socket=str(socket), token="t"),
+        platform=SoftwarePlatformSpec(socket="unused"),
+        spec=SPEC,
+    )
+
+
+@pytest.fixture
+async def gateway(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[ScriptedGateway]:
+    scripted = ScriptedGateway()
+    app = web.Application(client_max_size=2**26)
+    app.add_routes(scripted.routes())
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "g.sock")).start()
+    started = launch(tmp_path / "g.sock", Role.PARAMETER_SERVER)
+    role = asyncio.create_task(parameter_server.run(started, quoting.platform(IMAGE)))
+    await _grant(scripted, quoting)
+    yield scripted
+    role.cancel()
+    await asyncio.gather(role, return_exceptions=True)
+    await runner.cleanup()
+
+
+async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
+    """The owner's part: verify over a fresh nonce, and grant."""
+    asked = EvidenceRequest(nonce=NONCE)
+    evidence = (await gateway.ask(Mail(id="0" * 32, kind=MailKind.EVIDENCE, evidence=asked))).evidence
+    assert evidence is not None
+    verified = verify(evidence, policy(quoting), Expected(Role.PARAMETER_SERVER, JOB, NONCE), NOW)
+    grant = Grant(
+        job=JOB,
+        dataset_key=DATASET_KEY,
+        dataset_digest=SPEC.dataset.digest(),
+        spec_digest=SPEC.digest(),
+        attestation=policy(quoting),
+        owner_public_key=OWNER.public_bytes,
+        issued_at=int(NOW.timestamp()),
+        owner_signing_key=bytes(32),
+    )
+    message = SealedMessage(sealed=seal_grant(verified, grant))
+    reply = await gateway.ask(Mail(id="1" * 32, kind=MailKind.GRANT, message=message))
+    assert reply == MailReply()
+    await asyncio.wait_for(asyncio.shield(gateway.ready), 30)
+
+
+async def test_owner_can_verify_the_running_server_by_its_certificate(
+    gateway: ScriptedGateway, quoting: QuotingServices
+) -> None:
+    ready = gateway.ready.result()
+    connector = attested_connector(policy(quoting), Role.PARAMETER_SERVER, JOB)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get(f"https://{ready.address}/v1/ticket") as response,
+    ):
+        assert response.status == 403
+        assert (await response.json(content_type=None))["code"] == "client-certificate-required"
+    refusing = attested_connector(policy(quoting, OTHER_IMAGE), Role.PARAMETER_SERVER, JOB)
+    async with aiohttp.ClientSession(connector=refusing) as session:
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"https://{ready.address}/v1/ticket")
+
+
+async def test_trainer_of_the_same_code_joins_it_and_another_does_not(
+    gateway: ScriptedGateway, quoting: QuotingServices, tmp_path: Path
+) -> None:
+    ready = gateway.ready.result()
+    trainer = launch(tmp_path / "g.sock", Role.TRAINER)
+    async with join(ready, trainer, quoting.platform(IMAGE)) as membership:
+        assert membership.ticket.dataset_key == DATASET_KEY
+    from runtime.errors import PeerRefused
+
+    with pytest.raises(PeerRefused):
+        async with join(ready, trainer, quoting.platform(OTHER_IMAGE)):
+            pytest.fail("it joined")
+
+
+async def test_dataset_key_is_nowhere_in_what_the_gateway_stores(gateway: ScriptedGateway) -> None:
+    assert gateway.objects, "the grant is checkpointed"
+    assert all(DATASET_KEY not in stored for stored in gateway.objects.values())
