@@ -90,7 +90,7 @@ class Run:
     """One call of a builder's export, from a compiled component that our own compiler made."""
 
     def __init__(self, terms: RunTerms, module: Buffer, statistics: Buffer, sample: Buffer) -> None:
-        """Load and check; no code of the builder runs.
+        """Load and check, and empty `module`; no code of the builder runs.
 
         Raises:
             CapabilityNotGranted: it imports what `terms.granted` does not have.
@@ -99,6 +99,8 @@ class Run:
         self._terms = terms
         self._engine = make_engine(Backend(terms.backend), stack_bytes=terms.limits["stack_bytes"])
         self._component: Component = load_compiled(self._engine, module)
+        if isinstance(module, bytearray):
+            module.clear()  # The engine has its own copy: one in an enclave's memory is enough.
         self._capabilities, revises = examine(self._component, self._engine)
         check_granted(self._capabilities, terms.granted)
         self._absent = terms.call == REVISE and not revises

@@ -40,6 +40,8 @@ COMMAND = (sys.executable, "-S", "-s", "-P", "-B", "-m", "wasm_sandbox.worker")
 def _environment() -> dict[str, str]:
     folders = [Path(module.__path__[0]).parent for module in (wasm_sandbox, wasmtime)]
     return {
+        # One heap for all threads: every further one would reserve 64 MiB of an enclave's memory.
+        "MALLOC_ARENA_MAX": "1",
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(str(folder) for folder in folders)),
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",

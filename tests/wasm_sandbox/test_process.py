@@ -131,7 +131,7 @@ def test_the_worker_inherits_no_descriptor_and_no_environment(monkeypatch: pytes
             assert settled(worker) == {"0", "1", "2"}
             environment = Path(f"/proc/{worker.pid}/environ").read_bytes().decode().split("\0")
             names = {entry.split("=")[0] for entry in environment if entry}
-            assert names == {"PYTHONPATH", "PYTHONHASHSEED", "PYTHONUTF8"}
+            assert names == {"MALLOC_ARENA_MAX", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONUTF8"}
             command = Path(f"/proc/{worker.pid}/cmdline").read_bytes()
             assert b"wasm_sandbox.worker" in command
     finally:
