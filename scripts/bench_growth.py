@@ -101,9 +101,8 @@ def picture(curves: dict[str, list[dict[str, Any]]]) -> str:
     )
     size = f'width="{len(charts) * WIDTH}" height="{HEIGHT}"'
     style = 'font-family="sans-serif" font-size="11"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect {size} fill="white"/>{drawn}</svg>\n'
-    )
+    sheet = f'<rect {size} fill="white"/>{drawn}'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{sheet}</svg>\n'
 
 
 def main() -> None:

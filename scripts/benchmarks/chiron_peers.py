@@ -66,11 +66,9 @@ def prepare(options: dict[str, Any]) -> None:
     drawn = models.plan(model, {"epochs": 1, "batch_size": options["batch"]})
     x, y = models.examples(model, options["examples"])
     # The envelope is as wide as the model: what padding costs is the owner's and the operator's choice.
-    terms = {"exchanges": options["exchanges"], "seed": 1, "validation_percent": 0}
-    make_job(
-        directory, drawn, x, y, classes=models.CLASSES, chunk=max(64, len(x) // 8), trainers=options.get("counts", (1, 2)),
-        parameters=models.parameters(model), **terms,
-    )  # fmt: skip
+    terms: dict[str, Any] = {"exchanges": options["exchanges"], "seed": 1, "validation_percent": 0}
+    terms |= {"trainers": options.get("counts", (1, 2)), "parameters": models.parameters(model)}
+    make_job(directory, drawn, x, y, classes=models.CLASSES, chunk=max(64, len(x) // 8), **terms)
     write_for_torch(directory, drawn, read_spec(directory, 1), x, y)
     say(parameters=models.parameters(model))
 

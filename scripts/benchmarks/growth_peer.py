@@ -1,7 +1,8 @@
-"""One measurement of bench_growth.py: a learner alone, in a process of its own. Options are JSON; says JSON."""
+"""One measurement of bench_growth.py: a learner alone in a process; JSON options, JSON out."""
 
 import asyncio
 import json
+import math
 import resource
 import sys
 import time
@@ -23,7 +24,7 @@ INPUTS, CLASSES, KEY = 256, 10, bytes(32)
 
 def width_of(parameters: int) -> int:
     """Width w of two hidden layers, so that 256 w + w² + 10 w is about `parameters`."""
-    return max(8, round((-266 + (266**2 + 4 * parameters) ** 0.5) / 2))
+    return max(8, round((-266 + math.sqrt(266**2 + 4 * parameters)) / 2))
 
 
 async def measure(options: dict[str, Any]) -> dict[str, float]:
