@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -123,6 +125,21 @@ async def probing(image: Path, directory: Path, program: str) -> AsyncIterator[P
             yield Probed(probe, state_dir, launcher, settings)
         finally:
             await launcher.close()
+
+
+@pytest.fixture(scope="session")
+def bare_image(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image's interpreter and nothing for it to import: measured quickly, which each launch does."""
+    bare = tmp_path_factory.mktemp("bare")
+    shutil.copytree(
+        image / ROOT,
+        bare / ROOT,
+        symlinks=True,
+        copy_function=os.link,
+        ignore=shutil.ignore_patterns("site-packages"),
+    )
+    shutil.copy(image / MANIFEST, bare)
+    return bare
 
 
 @pytest.fixture

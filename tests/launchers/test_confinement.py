@@ -71,12 +71,12 @@ def host_port() -> Any:
 
 
 @pytest.fixture(scope="module")
-def seen(image: Path, host_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def seen(bare_image: Path, host_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All that a probe saw."""
 
     async def look() -> Any:
         program = LOOK_AROUND.replace("PORT", str(host_port))
-        async with probing(image, tmp_path_factory.mktemp("c"), program) as probed:
+        async with probing(bare_image, tmp_path_factory.mktemp("c"), program) as probed:
             return await probed.result()
 
     found = asyncio.run(look())
@@ -84,8 +84,8 @@ def seen(image: Path, host_port: int, tmp_path_factory: pytest.TempPathFactory) 
     return found
 
 
-def test_sees_the_image_and_no_file_of_the_host(seen: dict[str, Any], image: Path) -> None:
-    assert seen["top"] == sorted(path.name for path in (image / "root").iterdir())
+def test_sees_the_image_and_no_file_of_the_host(seen: dict[str, Any], bare_image: Path) -> None:
+    assert seen["top"] == sorted(path.name for path in (bare_image / "root").iterdir())
 
 
 def test_sees_no_process_but_itself(seen: dict[str, Any]) -> None:
@@ -96,9 +96,11 @@ def test_inherits_no_descriptor_of_the_gateway(seen: dict[str, Any]) -> None:
     assert set(seen["descriptors"]) <= {"/dev/null", "pipe"}
 
 
-def test_has_the_measured_environment_and_the_launch_variable_only(seen: dict[str, Any], image: Path) -> None:
+def test_has_the_measured_environment_and_the_launch_variable_only(
+    seen: dict[str, Any], bare_image: Path
+) -> None:
     launch = {LAUNCH_VARIABLE: "@/run/chiron/launch.json"}
-    assert seen["environment"] == read_manifest(image).environment | launch
+    assert seen["environment"] == read_manifest(bare_image).environment | launch
 
 
 def test_its_launch_specification_is_complete_and_its_token_is_in_no_argument(seen: dict[str, Any]) -> None:
@@ -164,11 +166,11 @@ except OSError as error:
 
 
 async def test_enclaves_of_one_job_share_a_loopback_and_those_of_another_do_not(
-    image: Path, short_path: Path
+    bare_image: Path, short_path: Path
 ) -> None:
     branch = "import json\nif json.load(open('/run/chiron/launch.json'))['index']:\n"
     program = f"{branch}{_indented(CONNECT)}\nelse:\n{_indented(SERVE)}"
-    async with probing(image, short_path, program) as probed:
+    async with probing(bare_image, short_path, program) as probed:
         server = await probed.launch()
         await probed.until_printed(server, "listening")
         stranger = await probed.launcher.launch(order(OTHER_JOB, index=1))

@@ -39,16 +39,18 @@ while True: time.sleep(60)
 TALKS = f"print('x' * {output.MAX_LOG_BYTES}); print('END')"
 
 
-async def test_is_asked_to_end_and_says_how_it_ended(image: Path, short_path: Path) -> None:
-    async with probing(image, short_path, OBEYS) as probed:
+async def test_is_asked_to_end_and_says_how_it_ended(bare_image: Path, short_path: Path) -> None:
+    async with probing(bare_image, short_path, OBEYS) as probed:
         enclave = await probed.launch()
         await probed.until_printed(enclave, "ready")
         await enclave.stop(grace_s=20)
         assert await enclave.wait() == 7
 
 
-async def test_is_ended_with_all_its_processes_if_it_clings_to_life(image: Path, short_path: Path) -> None:
-    async with probing(image, short_path, CLINGS) as probed:
+async def test_is_ended_with_all_its_processes_if_it_clings_to_life(
+    bare_image: Path, short_path: Path
+) -> None:
+    async with probing(bare_image, short_path, CLINGS) as probed:
         enclave = await probed.launch()
         await probed.until_printed(enclave, "ready")
         children = _children(enclave.process_id)
@@ -58,25 +60,25 @@ async def test_is_ended_with_all_its_processes_if_it_clings_to_life(image: Path,
         await _until_gone([enclave.process_id, *children])
 
 
-async def test_stopping_twice_and_after_the_end_is_no_error(image: Path, short_path: Path) -> None:
-    async with probing(image, short_path, "print('bye')") as probed:
+async def test_stopping_twice_and_after_the_end_is_no_error(bare_image: Path, short_path: Path) -> None:
+    async with probing(bare_image, short_path, "print('bye')") as probed:
         enclave = await probed.launch()
         assert await enclave.wait() == 0
         await asyncio.gather(enclave.stop(1), enclave.stop(0))
 
 
 async def test_closing_ends_every_enclave_of_every_job_and_leaves_no_socket(
-    image: Path, short_path: Path
+    bare_image: Path, short_path: Path
 ) -> None:
-    async with probing(image, short_path, OBEYS) as probed:
+    async with probing(bare_image, short_path, OBEYS) as probed:
         enclaves = [await probed.launch(job) for job in (JOB, JOB, OTHER_JOB)]
         await probed.launcher.close()
         assert not any(alive(enclave.process_id) for enclave in enclaves)
         assert not (probed.state_dir / "run").exists()
 
 
-async def test_a_released_job_keeps_no_descriptor(image: Path, short_path: Path) -> None:
-    async with probing(image, short_path, "pass") as probed:
+async def test_a_released_job_keeps_no_descriptor(bare_image: Path, short_path: Path) -> None:
+    async with probing(bare_image, short_path, "pass") as probed:
         before = _namespace_descriptors()
         enclave = await probed.launch()
         await enclave.wait()
@@ -87,16 +89,16 @@ async def test_a_released_job_keeps_no_descriptor(image: Path, short_path: Path)
 
 
 async def test_an_enclave_that_cannot_start_tells_so_in_its_exit_and_log(
-    image: Path, short_path: Path
+    bare_image: Path, short_path: Path
 ) -> None:
-    async with probing(image, short_path, "import nothing_of_this_name") as probed:
+    async with probing(bare_image, short_path, "import nothing_of_this_name") as probed:
         enclave = await probed.launch()
         assert await enclave.wait() == 1
         assert "nothing_of_this_name" in probed.printed(enclave)
 
 
-async def test_its_log_is_bounded_private_and_never_stops_it(image: Path, short_path: Path) -> None:
-    async with probing(image, short_path, TALKS) as probed:
+async def test_its_log_is_bounded_private_and_never_stops_it(bare_image: Path, short_path: Path) -> None:
+    async with probing(bare_image, short_path, TALKS) as probed:
         enclave = await probed.launch()
         assert await enclave.wait() == 0
         (log,) = (probed.state_dir / "logs").iterdir()
@@ -116,9 +118,9 @@ def test_old_logs_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_token_is_seen_in_no_argument_and_variable_of_the_host_side(
-    image: Path, short_path: Path
+    bare_image: Path, short_path: Path
 ) -> None:
-    async with probing(image, short_path, OBEYS) as probed:
+    async with probing(bare_image, short_path, OBEYS) as probed:
         enclave = await probed.launch()
         await probed.until_printed(enclave, "ready")
         for process in (enclave.process_id, _parent(enclave.process_id)):
@@ -126,8 +128,8 @@ async def test_the_token_is_seen_in_no_argument_and_variable_of_the_host_side(
                 assert TOKEN.encode() not in _told(process, name)
 
 
-async def test_what_is_quoted_is_what_the_image_is_at_launch(image: Path, short_path: Path) -> None:
-    async with probing(image, short_path, OBEYS) as probed:
+async def test_what_is_quoted_is_what_the_image_is_at_launch(bare_image: Path, short_path: Path) -> None:
+    async with probing(bare_image, short_path, OBEYS) as probed:
         assert probed.launcher.measurement == measure(probed.image)
         assert await _quoted_measurement(probed.state_dir, await probed.launch()) == measure(probed.image)
         manifest = probed.image / MANIFEST
@@ -138,9 +140,9 @@ async def test_what_is_quoted_is_what_the_image_is_at_launch(image: Path, short_
 
 
 async def test_refuses_to_launch_from_a_directory_that_is_no_image_any_more(
-    image: Path, short_path: Path
+    bare_image: Path, short_path: Path
 ) -> None:
-    async with probing(image, short_path, "pass") as probed:
+    async with probing(bare_image, short_path, "pass") as probed:
         (probed.image / MANIFEST).unlink()
         with pytest.raises(ImageInvalid):
             await probed.launch()
@@ -166,9 +168,9 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def killed_gateway(image: Path, short_path: Path) -> Iterator[list[int]]:
+def killed_gateway(bare_image: Path, short_path: Path) -> Iterator[list[int]]:
     """Process ids of the enclaves of a gateway that was killed with SIGKILL."""
-    command = [sys.executable, "-c", GATEWAY, str(image), str(short_path)]
+    command = [sys.executable, "-c", GATEWAY, str(bare_image), str(short_path)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root, text=True) as gateway:
         assert gateway.stdout is not None
@@ -221,10 +223,10 @@ async def test_opens_with_no_image_for_an_error_that_says_so(tmp_path: Path) -> 
         await LocalLauncher.open(Settings(state_dir=tmp_path / "s"), LocalOptions(image=tmp_path))
 
 
-def test_a_probe_image_has_another_measurement_than_the_image(image: Path, tmp_path: Path) -> None:
-    probe = probe_image(image, tmp_path / "probe", "pass")
-    assert (probe / ROOT).resolve() == image / ROOT
-    assert measure(probe) != measure(image)
+def test_a_probe_image_has_another_measurement_than_the_image(bare_image: Path, tmp_path: Path) -> None:
+    probe = probe_image(bare_image, tmp_path / "probe", "pass")
+    assert (probe / ROOT).resolve() == bare_image / ROOT
+    assert measure(probe) != measure(bare_image)
 
 
 async def _quoted_measurement(state_dir: Path, enclave: LocalEnclave) -> str:
