@@ -76,9 +76,14 @@ def turn(kind: str, options: dict[str, Any], clients: int, rounds: int) -> dict[
         server.say()
         for peer in peers:
             peer.say()
-        slowest = max(peer.hear()["seconds"] for peer in peers)
+        told = [peer.hear() for peer in peers]
         server.say()
-        return {"ms": slowest / rounds * 1000, **server.hear()}
+        result = {"ms": max(one["seconds"] for one in told) / rounds * 1000, **server.hear()}
+        if kind == "exchange":
+            # CPU time of one exchange, on the server and on the median client.
+            result["server_cpu_ms"] = result["cpu_seconds"] / rounds * 1000
+            result["client_cpu_ms"] = statistics.median(one["cpu_seconds"] for one in told) / rounds * 1000
+        return result
 
 
 def certificates(directory: Path, clients: int) -> None:

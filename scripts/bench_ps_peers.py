@@ -100,8 +100,12 @@ async def serve_exchange(options: dict[str, Any]) -> None:
     tell(ready=runner.addresses[0][1])
     await line_from_parent()
     timer.longest_s = 0.0
+    busy = time.process_time()
     await line_from_parent()
-    tell(idle_mib=idle, peak_mib=status_mib("VmHWM"), loop_blocked_ms=timer.longest_s * 1000)
+    busy = time.process_time() - busy
+    tell(
+        cpu_seconds=busy, idle_mib=idle, peak_mib=status_mib("VmHWM"), loop_blocked_ms=timer.longest_s * 1000
+    )
     await runner.cleanup()
 
 
@@ -120,11 +124,12 @@ async def exchange(options: dict[str, Any]) -> None:
         await client.exchange(0, vector, sums)
         tell(ready=index)
         await line_from_parent()
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         for number in range(1, 1 + options["rounds"]):
             merged = await client.exchange(number, vector, sums)
             expect(bool(merged.sums[0] == spec.trainers), "the sums of all trainers")
-        tell(seconds=time.perf_counter() - began, peak_mib=status_mib("VmHWM"))
+        took, busy = time.perf_counter() - began, time.process_time() - busy
+        tell(seconds=took, cpu_seconds=busy, peak_mib=status_mib("VmHWM"))
 
 
 class _Echo(asyncio.Protocol):
