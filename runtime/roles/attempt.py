@@ -31,6 +31,7 @@ class Attempt:
         self._index = index
         self._learner: Learner | None = None
         self._vector = np.zeros(spec.exchange.parameters, np.float32)
+        self._has_read = False
         self.failure: str | None = "no-plan"
         """Stable code of why the attempt is idle. For the owner only."""
         self.report = TrainingReport(exchange=0, trial=trial)
@@ -73,10 +74,11 @@ class Attempt:
             InputCorrupted: the host served a chunk that is not the owner's.
             EnclaveError: the host otherwise failed us.
         """
+        first, self._has_read = not self._has_read, True
         try:
             if self._learner is None:
                 # The host counts requests for chunks: an idle trainer makes as many as any other.
-                await read_unused(dataset, self._spec, self._index, exchange)
+                await read_unused(dataset, self._spec, self._index, exchange, first=first)
                 return
             await self._learner.train(dataset, exchange, exchanges)
             self._put(await asyncio.to_thread(self._learner.read))

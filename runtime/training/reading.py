@@ -23,14 +23,20 @@ def streaming_pass(part: Part, exchange: int) -> Sequence[int]:
     return [part.chunks[place] for place in order]
 
 
-async def read_unused(dataset: EncryptedDataset, spec: JobSpec, index: int, exchange: int) -> None:
+async def read_unused(
+    dataset: EncryptedDataset, spec: JobSpec, index: int, exchange: int, *, first: bool
+) -> None:
     """Read what a learner would before this exchange of a trial, and use none of it.
+
+    Args:
+        first: whether this trainer has read nothing in this trial yet. One that takes a crashed one's place
+            begins at a later exchange.
 
     Raises:
         DatasetError: a chunk is not what the owner made.
     """
     part = Part.of(spec, index)
-    passes = [holding_pass(part)] if exchange == 0 else []
+    passes = [holding_pass(part)] if first else []
     if part.streamed:
         passes.append(streaming_pass(part, exchange))
     for numbers in passes:

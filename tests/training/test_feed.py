@@ -105,13 +105,16 @@ def test_streaming_more_epochs_than_exchanges_is_refused() -> None:
     assert failed.value.code == "too-few-exchanges"
 
 
-async def reads(job: Job, recipe: Recipe | None, index: int) -> list[int]:
-    """Chunks that a trainer asks the host for; without a recipe, one that does not learn."""
+async def reads(job: Job, recipe: Recipe | None, index: int, start: int = 0) -> list[int]:
+    """Chunks that a trainer asks the host for; without a recipe, one that does not learn.
+
+    One that begins at a later exchange `start` is in a crashed trainer's place.
+    """
     fetched: list[int] = []
     feed = None if recipe is None else feed_of(job, recipe, index)[0]
-    for exchange in range(job.spec.exchange.exchanges):
+    for exchange in range(start, job.spec.exchange.exchanges):
         if feed is None:
-            await read_unused(job.dataset(fetched), job.spec, index, exchange)
+            await read_unused(job.dataset(fetched), job.spec, index, exchange, first=exchange == start)
         else:
             await drain(feed, job, exchange, fetched)
     return fetched
@@ -127,6 +130,8 @@ def test_what_the_host_is_asked_for_does_not_depend_on_the_recipe(
     recipes = [None, Recipe(epochs=1), Recipe(epochs=4, batch_size=3), Recipe(steps=2, batch_size=50)]
     asked = [asyncio.run(reads(job, recipe, 1)) for recipe in recipes]
     assert asked[0] == asked[1] == asked[2] == asked[3]
+    late = [asyncio.run(reads(job, recipe, 1, start=2)) for recipe in recipes]
+    assert late[0] == late[1] == late[2] == late[3]
     assert Counter(asked[0]) == Counter(dict.fromkeys((1, 3, 5, 7, 9), 6 if small else 1))
 
 
