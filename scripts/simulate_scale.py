@@ -8,7 +8,8 @@
 The model: every trainer and every shard has a machine of its own. A trainer computes (log-normal time,
 seeded), prepares its change, and sends a slice to each shard at once. A shard is one event loop: it takes
 slices in the order they arrive, each for its CPU time or its time on the wire, whichever is longer; when all
-are there it merges; then it sends as many answers. The exchange is over when the slowest trainer has its last slice.
+are there it merges; then it sends as many answers. The exchange is over when the slowest trainer has its
+last slice.
 
 The constants are CPU times of real exchanges (scripts/bench_ps.py), fitted over vector lengths and numbers of
 clients. On the machine that measures, everybody shares the cores: there an exchange takes

@@ -31,6 +31,8 @@ class Breaker:
         self._pumps: set[asyncio.Task[None]] = set()
         self.cut_after: int | None = None
         """Cut the connection once this many more bytes went towards the client."""
+        self.delay_s = 0.0
+        """Before every 16 KiB: a slow link."""
         self.silent_after: int | None = None
         """Swallow what comes once this many more bytes went towards the server."""
 
@@ -68,6 +70,7 @@ class Breaker:
                     return self.cut()
                 if left == 0:
                     continue
+            await asyncio.sleep(self.delay_s)
             writer.write(piece)
             await writer.drain()
         return None
@@ -121,6 +124,13 @@ async def test_a_connection_cut_while_waiting_for_the_others_counts_the_change_o
         await until(lambda: barrier.present == {1})
         breaker.cut()
         results = await asyncio.gather(push(clients[0], 0, 2.0), waiting)
+        assert list(results) == [3.0, 3.0]
+
+
+async def test_a_slow_link_slows_the_exchange_and_nothing_else() -> None:
+    async with behind_breaker() as (_, clients, breaker, _url):
+        breaker.delay_s = 0.002
+        results = await asyncio.gather(push(clients[0], 0, 2.0), push(clients[1], 0, 4.0))
         assert list(results) == [3.0, 3.0]
 
 
