@@ -18,10 +18,14 @@ BLOCK = 16_384
 """Elements worked on at a time: five vectors' blocks are 320 KiB."""
 
 
-def blocks(elements: int) -> Iterator[slice]:
-    """Consecutive slices of at most BLOCK elements that cover 0..elements."""
-    for start in range(0, elements, BLOCK):
-        yield slice(start, min(start + BLOCK, elements))
+_DOT_BLOCK = 8_192
+"""BLAS shares the product of longer vectors among threads; a trainer has one."""
+
+
+def blocks(elements: int, size: int = BLOCK) -> Iterator[slice]:
+    """Consecutive slices of at most `size` elements that cover 0..elements."""
+    for start in range(0, elements, size):
+        yield slice(start, min(start + size, elements))
 
 
 class OptimizerState(Protocol):
@@ -127,7 +131,8 @@ def optimizer_state(settings: AdamW | Sgd, elements: int, decayed: Sequence[slic
 def squared_norm(gradient: Vector) -> float:
     """Sum of squares: float32 within a block, float64 over them; inf or NaN if an element is."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return sum(float(np.dot(gradient[block], gradient[block])) for block in blocks(len(gradient)))
+        parts = (gradient[block] for block in blocks(len(gradient), _DOT_BLOCK))
+        return sum(float(np.dot(part, part)) for part in parts)
 
 
 def clip(gradient: Vector, norm: float | None, value: float | None, squared: float) -> None:
