@@ -78,19 +78,13 @@ def preprocess(graph: GraphProto, recipe: Recipe) -> None:
         fill = constant(graph, "fill", np.asarray(recipe.fill_missing, np.float32))
         current = _add(nodes, "Where", [_add(nodes, "IsNaN", [current]), fill, current])
     if recipe.normalise is not None:
-        rank = len(declared.shape.dim) - 1
-        mean, std = (_per_channel(v, rank, recipe.normalise.layout) for v in _mean_std(recipe))
+        chosen, rank = recipe.normalise, len(declared.shape.dim) - 1
+        mean, std = (_per_channel(values, rank, chosen.layout) for values in (chosen.mean, chosen.std))
         current = _add(nodes, "Sub", [current, constant(graph, "mean", mean)])
         current = _add(nodes, "Mul", [current, constant(graph, "inverse_std", np.float32(1) / std)])
     for node in users:
         node.input[:] = [current if name == INPUT else name for name in node.input]
     _prepend(graph, nodes)
-
-
-def _mean_std(recipe: Recipe) -> tuple[Sequence[float], Sequence[float]]:
-    if recipe.normalise is None:  # pragma: no cover - the caller asked
-        raise TrainingFailed(Reason.ENGINE_FAILED)
-    return recipe.normalise.mean, recipe.normalise.std
 
 
 def _per_channel(values: Sequence[float], rank: int, layout: Layout) -> NDArray[np.float32]:
