@@ -84,9 +84,8 @@ def _measure(place: Path, repeats: int) -> dict[str, Any]:
     loop = Example("loop", from_c(LOOP), start.request, start.data)
     seconds = {backend: _compiled(start.component, place, backend) for backend in Backend}
     print("compiled a Python component:", *(f"{name} {taken:.1f} s" for name, taken in seconds.items()))
-    print(
-        f"{'builder':18} {'backend':10} {'plan s':>8} {'cpu s':>8} {'run s':>8} {'peak MiB':>9} {'virtual MiB':>12}"
-    )
+    heads = ("plan s", "cpu s", "run s", "peak MiB", "virt. MiB")
+    print(f"{'builder':18} {'backend':10}", *(f"{head:>9}" for head in heads), flush=True)
     rows = {
         (example.name, backend): _row(example, place, backend, repeats)
         for example in [start, *builders, loop]
