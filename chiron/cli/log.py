@@ -52,6 +52,10 @@ def append_command(
     log: _Log,
     key: _Key,
     image: Annotated[Path, typer.Option(help="The image that was built.")],
+    mrenclave: Annotated[
+        str | None,
+        typer.Option(metavar="HEX", help="SGX: what `occlum print mrenclave` says of the build."),
+    ] = None,
     lock: Annotated[Path, typer.Option(help="The dependency lock it was built from.")] = Path(
         "requirements.lock"
     ),
@@ -65,12 +69,17 @@ def append_command(
     **Example**: `chiron log append log/ --key ~/log-key.pem --image state/image`
     """
     try:
-        lock_sha256 = sha256(lock.read_bytes()).hexdigest()
+        image_measurement = measure(image)
         entry = LogEntry(
-            measurement=measure(image), source_revision=revision or _clean_revision(), lock_sha256=lock_sha256
+            measurement=(mrenclave or image_measurement).lower(),
+            image_measurement=image_measurement,
+            source_revision=revision or _clean_revision(),
+            lock_sha256=sha256(lock.read_bytes()).hexdigest(),
         )
     except (OSError, ValidationError) as error:
-        raise ConfigurationInvalid("the lock cannot be read, or the revision is not a commit") from error
+        raise ConfigurationInvalid(
+            "the lock cannot be read, or the revision or measurement is not one"
+        ) from error
     signed = TransparencyLog.open(log).append(entry, _private_key(key), datetime.now(UTC)).head
     if json:
         print_json({"entry": entry.model_dump(), "head": signed.model_dump(mode="json")})

@@ -128,13 +128,12 @@ def check_chain(
     if chain[-1].public_bytes(Encoding.DER) != root:
         raise StepFailed(f"the {name} chain ends in another root than the pinned one")
     for certificate, issuer in zip(chain, (*chain[1:], chain[-1]), strict=True):
-        subject = _name(certificate)
         try:
             certificate.verify_directly_issued_by(issuer)
         except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
-            raise StepFailed(f"{subject} is not signed by the next of the {name} chain") from error
+            raise StepFailed(f"{_name(certificate)} is not signed by the next of the {name} chain") from error
         if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
-            raise StepFailed(f"{subject} is out of date at {at:%Y-%m-%d}")
+            raise StepFailed(f"{_name(certificate)} is out of date at {at:%Y-%m-%d}")
         _check_p256(certificate)
     for authority in chain[1:]:
         _check_may_issue(authority)

@@ -58,6 +58,9 @@ def verify_quote(
     verdict = _check_signatures(record, parsed, chains, (info, identity), opinion)
     with record.step(Step.TCB_STATUS) as told:
         told.detail = check_accepted(_agreed(verdict, opinion), policy, at)
+    if opinion.refusal is not None and not parsed.report.debug:
+        # Steps 7 and 8 have refused by now. This stays so that nothing below ever runs on our word alone.
+        raise record.refuse(Step.TCB_STATUS, f"dcap-qvl: {opinion.refusal}")
     record.check(Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}")
     _check_measurement(record, parsed.report, policy)
     with record.step(Step.TRANSPARENCY) as told:
@@ -184,6 +187,8 @@ def _agreed(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
     """
     if verdict is None:
         raise StepFailed("the platform reaches no TCB level")
+    if verdict.status is TcbStatus.REVOKED:
+        raise StepFailed("the platform's keys are revoked: no policy can accept that")
     ours = (verdict.status, verdict.advisories)
     if opinion.refusal is None and (opinion.status, opinion.advisories) != ours:
         raise StepFailed(f"{verdict.status} here, {opinion.status} to dcap-qvl")

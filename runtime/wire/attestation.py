@@ -132,6 +132,8 @@ class AttestationPolicy(WireModel):
 
     @model_validator(mode="after")
     def _names_an_enclave(self) -> Self:
+        if TcbStatus.REVOKED in self.accepted_tcb:
+            raise ValueError("no policy can accept a platform whose keys are revoked")
         if not self.measurements and not self.signers:
             raise ValueError("a policy must name at least one accepted measurement or signer")
         return self

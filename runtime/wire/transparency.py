@@ -18,7 +18,9 @@ class LogEntry(WireModel):
 
     version: Literal[1] = 1
     measurement: Digest
-    """What `chiron image measure` says of the image."""
+    """What evidence shows: MRENCLAVE, or for the development TEE the image's own measurement."""
+    image_measurement: Digest
+    """What `chiron image measure` says of the image's files: whoever rebuilds them gets it."""
     source_revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
     """Git commit of the source that was built."""
     lock_sha256: Digest

@@ -147,6 +147,7 @@ def test_signers_do_not_matter_where_measurements_are_named() -> None:
         {"measurements": ["0" * 64], "allow_debug": True},
         {"measurements": ["0" * 64], "grace_days": -1},
         {"measurements": ["0" * 64], "accepted_tcb": ["Fine"]},
+        {"measurements": ["0" * 64], "accepted_tcb": ["UpToDate", "Revoked"]},
         {"measurements": ["0" * 64], "accepted_advisories": ["all"]},
         {"measurements": ["0" * 64], "trust_everything": True},
     ],
@@ -241,6 +242,40 @@ class TestTcb:
     def test_levels_in_another_order_make_no_difference(self) -> None:
         rows = platform_levels((0, "2025-12-01", "OutOfDate"), (1, "2026-02-19", "UpToDate"))
         verify(with_collateral(HONEST, **OURS.tcb_info(tcbLevels=rows)), OURS.policy(), EXPECTED, NOW)
+
+    def test_revoked_platform_is_refused_even_by_a_policy_that_was_made_to_accept_it(self) -> None:
+        """Made past the schema, which refuses such a policy."""
+        careless = OURS.policy().model_copy(update={"accepted_tcb": frozenset(TcbStatus)})
+        rows = platform_levels((2, "2026-02-25", "UpToDate"), (1, "2026-02-19", "Revoked"))
+        revoked = with_collateral(HONEST, **OURS.tcb_info(tcbLevels=rows))
+        with pytest.raises(EvidenceRefused) as refused:
+            verify_quote(revoked.quote, revoked.collateral, careless, NOW)
+        assert refused.value.step is Step.TCB_STATUS
+
+    @pytest.mark.parametrize("status", ["UpToDate", "Revoked"])
+    def test_nothing_passes_that_dcap_qvl_refuses(self, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+        """Where every step of ours holds and the library still refuses, it is a refusal."""
+        from runtime.attestation import verify_quote as module
+        from runtime.attestation.second_opinion import Opinion
+
+        monkeypatch.setattr(module, "second_opinion", lambda *_: Opinion(refusal="something new"))
+        careless = OURS.policy().model_copy(update={"accepted_tcb": frozenset(TcbStatus)})
+        rows = platform_levels((1, "2026-02-19", status))
+        evidence = with_collateral(HONEST, **OURS.tcb_info(tcbLevels=rows))
+        with pytest.raises(EvidenceRefused):
+            verify_quote(evidence.quote, evidence.collateral, careless, NOW)
+
+    def test_another_opinion_on_the_tcb_is_a_refusal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from dataclasses import replace
+
+        from runtime.attestation import verify_quote as module
+        from runtime.attestation.second_opinion import second_opinion
+
+        def differing(*arguments: Any) -> Any:
+            return replace(second_opinion(*arguments), status=TcbStatus.SW_HARDENING_NEEDED)
+
+        monkeypatch.setattr(module, "second_opinion", differing)
+        assert refusal(HONEST, OURS.policy()).step is Step.TCB_STATUS
 
     def _evidence(self, platform: str, quoting_enclave: str, day: str = "2025-12-01") -> Evidence:
         changes = OURS.tcb_info(tcbLevels=platform_levels((2, "2026-02-25", "UpToDate"), (1, day, platform)))

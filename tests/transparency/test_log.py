@@ -27,7 +27,12 @@ PUBLIC = KEY.public_key().public_bytes_raw()
 
 
 def entry(number: int) -> LogEntry:
-    return LogEntry(measurement=f"{number:064x}", source_revision=f"{number:040x}", lock_sha256="0" * 64)
+    return LogEntry(
+        measurement=f"{number:064x}",
+        image_measurement="1" * 64,
+        source_revision=f"{number:040x}",
+        lock_sha256="0" * 64,
+    )
 
 
 def filled(directory: Path, count: int) -> TransparencyLog:
@@ -75,7 +80,7 @@ def test_rewritten_entries_are_noticed(tmp_path: Path, change: str) -> None:
     path = tmp_path / ENTRIES
     lines = path.read_bytes().splitlines(keepends=True)
     changed = {
-        "alter": [lines[0].replace(b'"measurement":"0', b'"measurement":"1'), *lines[1:]],
+        "alter": [lines[0].replace(b'"lock_sha256":"0', b'"lock_sha256":"1'), *lines[1:]],
         "remove": lines[1:],
         "swap": [lines[1], lines[0], *lines[2:]],
         "insert": [lines[0], *lines],
@@ -181,7 +186,12 @@ class TestPolicy:
         return steps[Step.TRANSPARENCY.number - 1].detail
 
     def _proof(self, directory: Path) -> InclusionProof:
-        build = LogEntry(measurement=MEASUREMENT.hex(), source_revision="a" * 40, lock_sha256="0" * 64)
+        build = LogEntry(
+            measurement=MEASUREMENT.hex(),
+            image_measurement="1" * 64,
+            source_revision="a" * 40,
+            lock_sha256="0" * 64,
+        )
         return filled(directory, 3).append(build, KEY, NOW).prove_inclusion(MEASUREMENT.hex())
 
     def test_logged_measurement_is_accepted_and_its_source_named(self, tmp_path: Path) -> None:
@@ -250,8 +260,11 @@ class TestCommand:
         assert main([*append, "--revision", "a" * 40]) == 0
         first = json.loads(capsys.readouterr().out)
         (tmp_path / "head.json").write_text(json.dumps(first["head"]))
-        assert main([*append, "--revision", "b" * 40]) == 0
-        capsys.readouterr()
+        assert first["entry"]["measurement"] == first["entry"]["image_measurement"]
+        assert main([*append, "--revision", "b" * 40, "--mrenclave", "E" * 64]) == 0
+        second = json.loads(capsys.readouterr().out)["entry"]
+        assert second["measurement"] == "e" * 64
+        assert second["image_measurement"] == first["entry"]["image_measurement"]
         assert main(["log", "prove", "log", "--measurement", first["entry"]["measurement"]]) == 0
         (tmp_path / "inclusion.json").write_text(capsys.readouterr().out)
         assert main(["log", "prove", "log", "--since", "head.json"]) == 0
