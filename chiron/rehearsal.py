@@ -23,10 +23,13 @@ from wasm_sandbox.admission import admit
 from wasm_sandbox.assets import read_assets
 from wasm_sandbox.contract import BuilderManifest, Capability, CapabilityGrants
 from wasm_sandbox.graph import AdmittedGraph
+from wasm_sandbox.limits import SandboxLimits
 from wasm_sandbox.recipe import Recipe, parse_recipe
 from wasm_sandbox.sandbox import LogSink, RawPlan, Sandbox
 
 _CHUNK_ROWS = 256
+_LIMITS = SandboxLimits(parallel_compilation=True)
+"""An enclave's, but for the cores that compile."""
 _EVERYTHING = CapabilityGrants(granted=frozenset(Capability), sample_examples=32)
 
 
@@ -85,7 +88,7 @@ async def rehearse(
     """
     spec, dataset = _job(manifest, component, source, scale)
     data = await collect(dataset, range(spec.dataset.chunks), _EVERYTHING, spec.seed)
-    sandbox = Sandbox(log=log, cache=cache)
+    sandbox = Sandbox(_LIMITS, log=log, cache=cache)
     request = spec.build_request()
     plan = sandbox.build(component, request, _EVERYTHING, data, seed=spec.seed)
     graph = admit(plan.graph, request, spec.envelope, assets=read_assets(component))

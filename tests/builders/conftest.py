@@ -11,14 +11,15 @@ from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants
 from wasm_sandbox.kit.build import build_project
 from wasm_sandbox.kit.project import Project, read_project
 from wasm_sandbox.kit.scaffold import new_project
+from wasm_sandbox.limits import SandboxLimits
 from wasm_sandbox.sandbox import RawPlan, Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.parent.name for path in (ROOT / "builders").glob("*/builder.py"))
-TEMPLATE = "template"
-GRANTS = CapabilityGrants(
-    granted=frozenset({Capability.LOG, Capability.DATASET_SHAPE, Capability.DATASET_STATISTICS})
-)
+TEMPLATE, PROBE = "template", "probe"
+MODULES = [*EXAMPLES, TEMPLATE, PROBE]
+GRANTS = CapabilityGrants(granted=frozenset(Capability), sample_examples=3)
+LOGGED: list[tuple[str, str]] = []
 _ENTRY = """
 import {modules}
 
@@ -49,7 +50,8 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     copyfile(
         next(tmp_path_factory.getbasetemp().glob(f"new*/{TEMPLATE}/builder.py")), directory / f"{TEMPLATE}.py"
     )
-    (directory / "builder.py").write_text(_ENTRY.format(modules=", ".join([*EXAMPLES, TEMPLATE])))
+    copyfile(Path(__file__).with_name("probe.py"), directory / f"{PROBE}.py")
+    (directory / "builder.py").write_text(_ENTRY.format(modules=", ".join(MODULES)))
     capabilities = ", ".join(f'"{name}"' for name in sorted(GRANTS.granted))
     (directory / "builder.toml").write_text(f"capabilities = [{capabilities}]\nrevises = true\n")
     (directory / "manifest.json").write_text(example(EXAMPLES[0]).manifest.model_dump_json())
@@ -58,8 +60,9 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Sandbox:
-    """Keeps the compiled component."""
-    return Sandbox()
+    """Keeps the compiled component; the last run's log lines are in `LOGGED`."""
+    limits = SandboxLimits(parallel_compilation=True, compile_seconds=600)
+    return Sandbox(limits, log=lambda severity, text: LOGGED.append((severity, text)))
 
 
 @pytest.fixture
@@ -67,8 +70,8 @@ def built(gallery: bytes, sandbox: Sandbox) -> Callable[[str, BuildRequest, Capa
     """Runs one example by name."""
 
     def run(name: str, request: BuildRequest, data: CapabilityData) -> RawPlan:
-        number = [*EXAMPLES, TEMPLATE].index(name)
-        asked = request.model_copy(update={"trial": number, "trials": len(EXAMPLES) + 1})
+        LOGGED.clear()
+        asked = request.model_copy(update={"trial": MODULES.index(name), "trials": len(MODULES)})
         return sandbox.build(gallery, asked, GRANTS, data, seed=1)
 
     return run

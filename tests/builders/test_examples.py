@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import json
 import pydoc
 import re
 import zipfile
@@ -20,7 +21,7 @@ from sklearn import datasets
 
 from runtime.datasets.statistics import collect
 from runtime.wire.reports import TrainingReport
-from tests.builders.conftest import EXAMPLES, GRANTS, ROOT, TEMPLATE, example
+from tests.builders.conftest import EXAMPLES, GRANTS, LOGGED, PROBE, ROOT, TEMPLATE, example
 from tests.training.jobs import Job, make_job, train
 from wasm_sandbox.admission import admit
 from wasm_sandbox.assets import Assets
@@ -237,6 +238,44 @@ def test_logistic_c_learns_as_its_python_neighbours_do(tmp_path: Path, sandbox: 
     with pytest.raises(BuilderFailed) as failure:
         build("logistic_c", job.spec.build_request(), _told(job))
     assert failure.value.detail == "this builder classifies"
+
+
+def _lines() -> dict[str, Any]:
+    assert {severity for severity, _ in LOGGED} == {"debug"}
+    return {name: value for _, text in LOGGED for name, value in json.loads(text).items()}
+
+
+def test_the_library_hands_on_what_every_capability_tells(built: Build) -> None:
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    y = np.arange(6, dtype=np.float32)
+    job = make_job(x, y)
+    data = _told(job)
+    built(PROBE, job.spec.build_request(), data)
+    told = _lines()
+    assert told["shape"] == [6, [2], [], 0]
+    assert told["means"] == [5.0, 6.0]
+    assert told["granularity"] == "element"
+    assert data.statistics is not None
+    assert told["levels"] == data.statistics.quantile_levels.tolist()
+    assert told["counts"] == []
+    assert data.sample is not None
+    inputs, targets = data.sample.inputs.tolist(), data.sample.targets
+    assert told["sample"] == [
+        [row, target.tobytes().hex()] for row, target in zip(inputs, targets, strict=True)
+    ]
+    first = told["random"]
+    built(PROBE, job.spec.build_request(), data)
+    assert _lines()["random"] == first, "the stream depends on the job's seed only"
+
+
+def test_a_mistake_in_a_builder_ends_its_run_and_tells_the_operator_nothing(built: Build) -> None:
+    x, y = np.ones((6, 2), np.float32), np.arange(6) % 2
+    job = make_job(x, y, classes=2)
+    with pytest.raises(BuilderFailed) as failure:
+        built(PROBE, job.spec.build_request(), _told(job))
+    assert failure.value.code == "builder-trapped"
+    assert "mistake" not in str(failure.value)
+    assert _lines()["counts"] == [3, 3]
 
 
 def test_a_builder_says_what_it_is_not_for(built: Build) -> None:
