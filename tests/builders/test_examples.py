@@ -3,25 +3,20 @@
 import ast
 import asyncio
 import json
-import pydoc
-import re
-import zipfile
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors.numpy import load
 from sklearn import datasets
 
 from runtime.datasets.statistics import collect
 from runtime.wire.reports import TrainingReport
 from tests.builders.conftest import EXAMPLES, GRANTS, LOGGED, PROBE, ROOT, TEMPLATE, example
+from tests.builders.real_data import documentation, photographs
 from tests.training.jobs import Job, make_job, train
 from wasm_sandbox.admission import admit
 from wasm_sandbox.assets import Assets
@@ -34,7 +29,6 @@ from wasm_sandbox.kit.build import build_project
 from wasm_sandbox.recipe import Recipe, parse_recipe
 from wasm_sandbox.sandbox import RawPlan, Sandbox
 
-CIFAR = ROOT.parent / "shared" / "data" / "cifar10-subset.zip"
 Build = Callable[[str, BuildRequest, CapabilityData], RawPlan]
 FUNCTIONS = {
     "log": Capability.LOG,
@@ -120,49 +114,16 @@ def test_regressions_predict_the_course_of_diabetes(built: Build, name: str) -> 
     assert (result.report.validation_r2 or 0) >= 0.3
 
 
-def _cifar(classes: int, of_each: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    if not CIFAR.exists():
-        pytest.skip("no image data on this machine")
-    x, y = [], []
-    with zipfile.ZipFile(CIFAR) as archive:
-        names = [name for name in archive.namelist() if name.startswith("train/")]
-        labels = sorted({Path(name).parent.name for name in names})[:classes]
-        for label, folder in enumerate(labels):
-            for name in [name for name in names if Path(name).parent.name == folder][:of_each]:
-                image = Image.open(BytesIO(archive.read(name))).convert("RGB")
-                x.append(np.asarray(image, np.uint8).transpose(2, 0, 1))
-                y.append(label)
-    order = np.random.default_rng(1).permutation(len(x))
-    return np.stack(x)[order], np.asarray(y, np.int64)[order]
-
-
 @pytest.mark.parametrize("name", ["vgg_images", "resnet_images"])
 def test_networks_for_images_learn_from_photographs(built: Build, name: str) -> None:
-    x, y = _cifar(classes=2, of_each=200)
+    x, y = photographs(classes=2, of_each=200)
     result = learned(name, built, x, y, classes=2, epochs=4, batch_size=32)
     assert (result.report.validation_accuracy or 0) >= 0.6
     assert [p.name for p in result.graph.parameters if not p.trainable]
 
 
-def _documentation() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Paragraphs of three libraries' documentation as token numbers, and which library each is from."""
-    rows, labels = [], []
-    for label, library in enumerate(("numpy", "sqlalchemy", "sklearn.linear_model")):
-        text = pydoc.plain(pydoc.render_doc(library))
-        module = __import__(library, fromlist=["*"])
-        parts = [text, *(str(getattr(module, name).__doc__) for name in sorted(dir(module)))]
-        paragraphs = {part.strip() for part in re.split(r"\n\s*\n", "\n\n".join(parts)) if len(part) > 120}
-        for paragraph in sorted(paragraphs)[:500]:
-            words = re.findall(r"[a-z]{2,}", paragraph.lower())[:40]
-            numbers = [1 + crc32(word.encode()) % 4095 for word in words]
-            rows.append(numbers + [0] * (40 - len(numbers)))
-            labels.append(label)
-    order = np.random.default_rng(1).permutation(len(rows))
-    return np.asarray(rows, np.float32)[order], np.asarray(labels, np.int64)[order]
-
-
 def test_text_bag_tells_which_library_a_paragraph_documents(built: Build) -> None:
-    x, y = _documentation()
+    x, y = documentation()
     result = learned("text_bag", built, x, y, classes=3, epochs=6)
     assert (result.report.validation_accuracy or 0) >= 0.85
 
