@@ -41,14 +41,14 @@ def trainers_points(examples: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         certificates(Path(directory))
         options = {
-            "directory": directory, "model": "mlp", "batch": 64, "examples": examples, "exchanges": 4,
+            "directory": directory, "model": "mlp", "batch": 64, "examples": examples, "exchanges": 5,
             "counts": TRAINERS,
         }  # fmt: skip
         Peer(stack, ours("prepare"), options).hear()
         points = []
         for count in TRAINERS:
             turn = chiron_turn(options, count)
-            cpu = turn["cpu_seconds"] / examples * 1e3
+            cpu = turn["cpu_seconds"] / turn["examples"] * 1e3
             points.append({"trainers": count, "cpu_ms_per_example": cpu, "peak_mib": turn["peak_mib"]})
         return points
 

@@ -65,32 +65,29 @@ def measure(arguments: argparse.Namespace, model: str, directory: Path) -> dict[
     for number in range(arguments.repeats):
         for name, turn in systems.items():
             turns[name].append(turn())
-            rate = examples / turns[name][-1]["seconds"]
+            rate = turns[name][-1]["examples"] / turns[name][-1]["seconds"]
             print(f"{model} turn {number + 1}: {name:18} {rate:10.1f} /s", file=sys.stderr, flush=True)
-    result = summary(examples, turns)
+    result = summary(turns)
     if arguments.compile:
         result["torch_compile"] = compiled_rate(examples, torch, {**options, **cores, "compiled": True})
     return {"model": model, "parameters": parameters, "batch": arguments.batch, **result}
 
 
-def summary(examples: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def summary(turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Medians of the turns, and of their ratios."""
+    rates = {name: [float(t["examples"] / t["seconds"]) for t in taken] for name, taken in turns.items()}
+    cpu = {name: [float(t["cpu_seconds"] / t["examples"]) for t in taken] for name, taken in turns.items()}
 
     def ratio(ours: str, theirs: str) -> float:
-        pairs = zip(turns[ours], turns[theirs], strict=True)
-        return round(statistics.median(float(b["seconds"] / a["seconds"]) for a, b in pairs), 3)
-
-    def median(name: str, field: str) -> float:
-        return statistics.median(float(turn[field]) for turn in turns[name])
+        pairs = zip(rates[ours], rates[theirs], strict=True)
+        return round(statistics.median(mine / other for mine, other in pairs), 3)
 
     return {
-        **{name: round(examples / median(name, "seconds"), 1) for name in turns},
+        **{name: round(statistics.median(found), 1) for name, found in rates.items()},
         "chiron_1_over_plain": ratio("chiron_1", "plain_onnxruntime"),
         "chiron_2_over_torch": ratio("chiron_2", "torch_eager"),
-        "cpu_ms_per_example": {
-            name: round(median(name, "cpu_seconds") / examples * 1e3, 3) for name in turns
-        },
-        "peak_mib": {name: round(max(turn["peak_mib"] for turn in turns[name])) for name in turns},
+        "cpu_ms_per_example": {name: round(statistics.median(f) * 1e3, 3) for name, f in cpu.items()},
+        "peak_mib": {name: round(max(t["peak_mib"] for t in taken)) for name, taken in turns.items()},
         "load_average": round(os.getloadavg()[1], 1),
     }
 
@@ -109,7 +106,7 @@ def main() -> None:
     parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
     parser.add_argument("--batch", type=int, default=64, help="examples of an optimizer step")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each system")
-    parser.add_argument("--exchanges", type=int, default=4, help="of the epoch; the last one only measures")
+    parser.add_argument("--exchanges", type=int, default=5, help="of the epoch: the first warms up")
     parser.add_argument("--scale", type=float, default=1.0, help="longer or shorter turns")
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has torch")
     parser.add_argument("--torch-spins", action="store_true", help="let PyTorch's idle threads spin")

@@ -33,7 +33,7 @@ def main() -> None:
         step(start)
     taken = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**taken, "peak_mib": peak}), flush=True)
+    print(json.dumps({**taken, "peak_mib": peak, "examples": len(graph.x)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def chiron_turn(options: dict[str, Any], trainers: int) -> dict[str, Any]:
         "seconds": max(told["seconds"] for told in heard),
         "cpu_seconds": sum(told["cpu_seconds"] for told in heard),
         "peak_mib": max(told["peak_mib"] for told in heard),
+        "examples": heard[0]["examples"],
     }
 
 
