@@ -10,9 +10,9 @@ from tests.corpus.components import CORPUS, from_c, from_python, from_wat
 from wasm_sandbox.contract import Capability, CapabilityGrants
 from wasm_sandbox.limits import SandboxLimits
 
-QUICK = SandboxLimits(fuel=20_000_000, run_seconds=10, compile_seconds=60)
+QUICK = SandboxLimits(fuel=20_000_000, run_seconds=60, compile_seconds=120)
 """What a case may use, unless it says otherwise."""
-QUICK_PYTHON = SandboxLimits(fuel=100_000_000, run_seconds=10, compile_seconds=120)
+QUICK_PYTHON = SandboxLimits(fuel=100_000_000, run_seconds=60, compile_seconds=120)
 """Starting the interpreter takes 11 million."""
 _HOSTILE_PYTHON = sorted((CORPUS / "python").glob("*.py"))
 _PROBES = sorted((CORPUS.parent / "wasm_sandbox" / "probes").glob("*.py"))

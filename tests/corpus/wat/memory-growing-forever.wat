@@ -1,5 +1,6 @@
 ;; Asks for more memory for ever, whatever the answer.
 ;; expects: builder-out-of-fuel
+;; limits: fuel=2000000
 (core module $code
   (memory (export "memory") 1)
   (func (export "realloc") (param i32 i32 i32 i32) (result i32)

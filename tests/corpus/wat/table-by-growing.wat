@@ -1,5 +1,6 @@
 ;; Grows a table for ever.
 ;; expects: builder-out-of-fuel
+;; limits: fuel=2000000
 (core module $code
   (memory (export "memory") 1)
   (table $t 0 funcref)
