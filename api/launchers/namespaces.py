@@ -43,7 +43,7 @@ class JobNamespaces:
             async with asyncio.timeout(_TIMEOUT_S):
                 await _ready(process)
             return cls._opened(int(json.loads(os.read(info, _MAX_INFO_BYTES))["child-pid"]))
-        except (TimeoutError, OSError) as error:
+        except (TimeoutError, OSError, ValueError, KeyError) as error:
             raise ConfinementUnavailable("the namespaces of an enclave could not be made") from error
         finally:
             os.close(info)

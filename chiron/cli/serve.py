@@ -74,10 +74,15 @@ def serve_command(
     def ready(running: RunningGateway) -> None:
         _tell(running, launcher, settings.state_dir / ROOT_FILE, as_json=json)
 
+    _run(settings, make_launcher, ready)
+
+
+def _run(settings: Settings, make_launcher: MakeLauncher, ready: Callable[[RunningGateway], None]) -> None:
     try:
         asyncio.run(serve(settings, make_launcher, ready=ready))
     except OSError as error:
-        fail("cannot-listen", f"{error.strerror or error}: is another gateway at {host}:{port}?")
+        where = f"{settings.host}:{settings.port}"
+        fail("cannot-listen", f"{error.strerror or error}: is another gateway at {where}?")
         raise typer.Exit(1) from None
 
 

@@ -107,6 +107,19 @@ async def test_its_log_is_bounded_private_and_never_stops_it(bare_image: Path, s
         assert "END" not in log.read_text()
 
 
+async def test_an_enclave_whose_log_cannot_be_written_runs_on_and_can_be_stopped(
+    bare_image: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.launchers.local_enclave.keep_output", _to_a_full_disk)
+    async with probing(bare_image, short_path, f"{TALKS}; raise SystemExit(9)") as probed:
+        enclave = await probed.launch()
+        assert await enclave.wait() == 9
+
+
+async def _to_a_full_disk(stream: asyncio.StreamReader, _: Path) -> None:
+    await output.keep_output(stream, Path("/dev/full"))
+
+
 def test_old_logs_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "MAX_LOGS", 3)
     for number in range(5):
