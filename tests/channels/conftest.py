@@ -35,7 +35,6 @@ from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from wasm_sandbox.contract import CapabilityGrants, Envelope, InputType, Task
 
-NOW = datetime.now(UTC)
 JOB = "a" * 32
 OTHER_JOB = "f" * 32
 IMAGE = EnclaveIdentity(b"\x42" * 32)

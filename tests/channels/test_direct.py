@@ -122,11 +122,13 @@ async def door(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[Door]:
         spec=SPEC,
     )
     role = asyncio.create_task(predictor.run(launch, platform))
-    await asyncio.wait_for(ready.wait(), 30)
-    yield Door(f"127.0.0.1:{launch.listen_port}", store, quoting)
-    role.cancel()
-    await asyncio.gather(role, return_exceptions=True)
-    await gateway.cleanup()
+    try:
+        await asyncio.wait_for(ready.wait(), 60)
+        yield Door(f"127.0.0.1:{launch.listen_port}", store, quoting)
+    finally:
+        role.cancel()
+        await asyncio.gather(role, return_exceptions=True)
+        await gateway.cleanup()
 
 
 async def test_owner_is_answered_directly(door: Door) -> None:

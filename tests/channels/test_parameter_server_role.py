@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -24,7 +25,6 @@ from tests.channels.conftest import (
     DATASET_KEY,
     IMAGE,
     JOB,
-    NOW,
     OTHER_IMAGE,
     QuotingServices,
     job_spec,
@@ -106,11 +106,13 @@ async def gateway(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[Scr
     await web.UnixSite(runner, str(tmp_path / "g.sock")).start()
     started = launch(tmp_path / "g.sock", Role.PARAMETER_SERVER)
     role = asyncio.create_task(parameter_server.run(started, quoting.platform(IMAGE)))
-    await _grant(scripted, quoting)
-    yield scripted
-    role.cancel()
-    await asyncio.gather(role, return_exceptions=True)
-    await runner.cleanup()
+    try:
+        await _grant(scripted, quoting)
+        yield scripted
+    finally:
+        role.cancel()
+        await asyncio.gather(role, return_exceptions=True)
+        await runner.cleanup()
 
 
 async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
@@ -118,7 +120,8 @@ async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
     asked = EvidenceRequest(nonce=NONCE)
     evidence = (await gateway.ask(Mail(id="0" * 32, kind=MailKind.EVIDENCE, evidence=asked))).evidence
     assert evidence is not None
-    verified = verify(evidence, policy(quoting), Expected(Role.PARAMETER_SERVER, JOB, NONCE), NOW)
+    now = datetime.now(UTC)
+    verified = verify(evidence, policy(quoting), Expected(Role.PARAMETER_SERVER, JOB, NONCE), now)
     grant = Grant(
         job=JOB,
         dataset_key=DATASET_KEY,
@@ -126,7 +129,7 @@ async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
         spec_digest=SPEC.digest(),
         attestation=policy(quoting),
         owner_public_key=OWNER.public_bytes,
-        issued_at=int(NOW.timestamp()),
+        issued_at=int(now.timestamp()),
         owner_signing_key=bytes(32),
     )
     message = SealedMessage(sealed=seal_grant(verified, grant))
