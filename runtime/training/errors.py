@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NOTHING_TO_TRAIN = "nothing-to-train"
     STEPS_EXCEED_ENVELOPE = "steps-exceed-envelope"
     TOO_FEW_EXCHANGES = "too-few-exchanges"
+    BATCH_EXCEEDS_MEMORY = "batch-exceeds-memory"
     PREPROCESSING_UNSUPPORTED = "preprocessing-unsupported"
     INITIALIZATION_FAILED = "initialization-failed"
     STATE_INVALID = "training-state-invalid"
@@ -34,6 +35,7 @@ SENTENCES = {
     Reason.NOTHING_TO_TRAIN: "the recipe freezes every parameter that the loss depends on",
     Reason.STEPS_EXCEED_ENVELOPE: "the recipe asks for more steps than the envelope allows",
     Reason.TOO_FEW_EXCHANGES: "streamed data is read once an exchange: more epochs need more exchanges",
+    Reason.BATCH_EXCEEDS_MEMORY: "a trainer's part of a batch takes too much memory: raise `accumulation`",
     Reason.PREPROCESSING_UNSUPPORTED: "`normalise` needs a graph that casts its uint8 input to float32",
     Reason.INITIALIZATION_FAILED: "the initial values could not be made",
     Reason.STATE_INVALID: "the saved training state is not one of this job, or is damaged",

@@ -14,6 +14,7 @@ from runtime.training.feed import Feed, InMemoryFeed, Portion
 from runtime.training.graphs import inference_model
 from runtime.training.initial import initial_values
 from runtime.training.layout import FlatLayout, Vector
+from runtime.training.memory import check_batch
 from runtime.training.metrics import Place, told
 from runtime.training.program import training_program
 from runtime.training.seeds import Seeds
@@ -54,6 +55,7 @@ class Learner:
         """The same on every trainer."""
         own = Seeds(spec.seed, recipe.seed, trial, "trainer", index)
         part = Part.of(spec, index)
+        check_batch(graph, recipe, part, self._timetable)
         feed = StreamedFeed if part.streamed else InMemoryFeed
         self._feed: Feed = feed(part, self._timetable, own)
         program = training_program(graph, recipe, request)

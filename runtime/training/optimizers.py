@@ -45,9 +45,16 @@ class AdamWState:
     passes. `steps` counts updates.
     """
 
-    def __init__(self, settings: AdamW, elements: int, decayed: Sequence[slice]) -> None:
+    def __init__(self, settings: AdamW, elements: int, decayed: Sequence[slice], trainers: int = 1) -> None:
+        """With several trainers each has its share of a batch, and their changes are averaged.
+
+        Adam divides by the gradient's deviation, which in a share is √trainers times the whole batch's. So
+        the step is as many times larger, and drift and noise of the average are those of one trainer: the
+        square root rule of arXiv:2205.10287.
+        """
         self._settings = settings
         self._decayed = decayed
+        self._scale = math.sqrt(trainers)
         self._mean = np.zeros(elements, np.float32)
         """Σ β₁ᵏ g: the first moment over 1 − β₁."""
         self._square = np.zeros(elements, np.float32)
@@ -66,7 +73,7 @@ class AdamWState:
         steps = float(self._steps[0])
         first, second = 1 - chosen.beta1**steps, 1 - chosen.beta2**steps
         root = math.sqrt((1 - chosen.beta2) / second)
-        rate = np.float32(learning_rate * (1 - chosen.beta1) / first / root)
+        rate = np.float32(self._scale * learning_rate * (1 - chosen.beta1) / first / root)
         epsilon = np.float32(chosen.epsilon / root)
         beta1, beta2 = np.float32(chosen.beta1), np.float32(chosen.beta2)
         for span in self._decayed:
@@ -121,10 +128,12 @@ class SgdState:
         w -= g
 
 
-def optimizer_state(settings: AdamW | Sgd, elements: int, decayed: Sequence[slice]) -> OptimizerState:
-    """A fresh state; weight decay is for the spans `decayed` only."""
+def optimizer_state(
+    settings: AdamW | Sgd, elements: int, decayed: Sequence[slice], trainers: int = 1
+) -> OptimizerState:
+    """A fresh state of one of `trainers`; weight decay is for the spans `decayed` only."""
     if isinstance(settings, AdamW):
-        return AdamWState(settings, elements, decayed if settings.weight_decay else ())
+        return AdamWState(settings, elements, decayed if settings.weight_decay else (), trainers)
     return SgdState(settings, elements, decayed)
 
 

@@ -54,7 +54,7 @@ class Stepper:
         self._session = GradientSession(program, layout, self.vector, self._gradient, threads)
         self._buffers = {name: layout.views(self.vector)[name] for name in program.statistics}
         decayed = _decayed(layout, program.gradients, recipe)
-        self.optimizer = optimizer_state(recipe.optimizer, elements, decayed)
+        self.optimizer = optimizer_state(recipe.optimizer, elements, decayed, timetable.trainers)
         self._encoder = TargetEncoder(recipe.loss, request)
         self.steps = 0
         """Taken so far, by the timetable."""

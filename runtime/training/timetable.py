@@ -4,7 +4,7 @@ A batch of the recipe is spread over all trainers: each step, every trainer work
 of steps does not depend on the number of trainers, and uneven partitions only make shares uneven.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from runtime.datasets.chunks import ChunkForm
@@ -90,6 +90,7 @@ class Timetable:
     steps_per_epoch: int
     steps: int
     exchanges: int
+    trainers: int
 
     @classmethod
     def of(cls, spec: JobSpec, recipe: Recipe, trial: int) -> "Timetable":
@@ -102,9 +103,10 @@ class Timetable:
         trained = examples - examples * _validation_percent(spec) // 100
         steps_per_epoch = max(1, -(-trained // recipe.batch_size))
         steps = recipe.steps or (recipe.epochs or DEFAULT_EPOCHS) * steps_per_epoch
-        table = cls(steps_per_epoch, steps, len(exchanges_of(spec, trial)))
+        trainers = spec.exchange.trainers
+        table = cls(steps_per_epoch, steps, len(exchanges_of(spec, trial)), trainers)
         if is_streamed(spec):
-            table = cls(steps_per_epoch, max(1, round(table.epochs)) * steps_per_epoch, table.exchanges)
+            table = replace(table, steps=max(1, round(table.epochs)) * steps_per_epoch)
             if table.epochs > table.learning_exchanges:
                 raise TrainingFailed(Reason.TOO_FEW_EXCHANGES)
         if table.steps * spec.trials > spec.envelope.max_steps:

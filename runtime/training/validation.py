@@ -6,14 +6,13 @@ from numpy.typing import NDArray
 from runtime.datasets import Examples
 from runtime.training.graphs import forward_model, preprocess
 from runtime.training.layout import FlatLayout, Vector
+from runtime.training.memory import evaluation_rows
 from runtime.training.metrics import Place, add_classification, add_regression, auc, f1
 from runtime.training.reference_losses import loss_sum
 from runtime.training.sessions import ForwardSession
 from wasm_sandbox.contract import BuildRequest
 from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Metric, Recipe
-
-_BATCH = 128
 
 
 class Validator:
@@ -32,13 +31,14 @@ class Validator:
         preprocess(model.graph, recipe)
         self._session = ForwardSession(model.SerializeToString(), layout, vector, threads)
         self._recipe, self._request = recipe, request
+        self._rows = evaluation_rows(graph)
 
     def add(self, examples: Examples, sums: NDArray[np.float64]) -> None:
         """Add loss and metrics of these rows to `sums`."""
         ranked = {Metric.AUC, Metric.F1} & set(self._recipe.metrics)
         kept: list[NDArray[np.float32]] = []
-        for start in range(0, len(examples.x), _BATCH):
-            x, y = examples.x[start : start + _BATCH], examples.y[start : start + _BATCH]
+        for start in range(0, len(examples.x), self._rows):
+            x, y = examples.x[start : start + self._rows], examples.y[start : start + self._rows]
             outputs = self._session.run(x)
             sums[Place.LOSS] += loss_sum(self._recipe.loss, outputs, y)
             sums[Place.COUNT] += len(y)

@@ -41,6 +41,23 @@ def test_adamw_is_the_paper_s_algorithm() -> None:
     np.testing.assert_allclose(vector, w, rtol=2e-5, atol=2e-6)
 
 
+def test_adamw_of_several_trainers_averages_to_the_same_noise() -> None:
+    """Pure noise, whose deviation in a share is √n times the batch's: the mean of n trainers moves as far."""
+    rng, trainers, steps = np.random.default_rng(4), 4, 200
+    batch = rng.normal(size=(steps, trainers, 4000)).astype(np.float32)
+
+    def moved(shares: np.ndarray, count: int) -> np.ndarray:
+        state = optimizer_state(AdamW(weight_decay=0), 4000, [], trainers=count)
+        vector = np.zeros(4000, np.float32)
+        for gradient in shares:
+            state.update(vector, gradient.copy(), 1e-3)
+        return vector
+
+    alone = moved(batch.mean(axis=1), 1)
+    together = np.mean([moved(batch[:, k], trainers) for k in range(trainers)], axis=0)
+    assert together.std() == pytest.approx(alone.std(), rel=0.1)
+
+
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 def test_sgd_is_pytorch_s_rule(momentum: float, nesterov: bool) -> None:
     chosen = Sgd(momentum=momentum, nesterov=nesterov, weight_decay=0.05)

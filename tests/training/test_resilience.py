@@ -1,6 +1,7 @@
 """Restarts, divergence and odd jobs, which training lives through."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,16 @@ def test_a_trainer_without_chunks_takes_part() -> None:
     learners, reports = train(job, mlp(6, 4, 2), Recipe(loss=MeanSquaredError(), epochs=2))
     assert reports[-1].validation_loss is not None
     assert np.isfinite(learners[2].read()).all()
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_refused_before_data_is_read() -> None:
+    job = table_job()
+    heavy = replace(mlp(6, 4, 2), activation_bytes_per_example=256 * 2**20)
+    recipe = Recipe(loss=MeanSquaredError(), batch_size=64)
+    with pytest.raises(TrainingFailed) as failed:
+        Learner(heavy, recipe, job.spec, index=0, trial=0)
+    assert failed.value.code == "batch-exceeds-memory"
+    Learner(heavy, recipe.model_copy(update={"accumulation": 16}), job.spec, index=0, trial=0)
 
 
 def test_bad_models_and_rows_end_in_one_error() -> None:
