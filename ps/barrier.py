@@ -149,6 +149,8 @@ class Barrier:
             failure.__cause__ = error
             done.set_exception(failure)
             done.exception()
+            if isinstance(error, Exception):
+                return
             raise
         self._changes.clear()
         self._merge = None

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
+import hypothesis  # noqa: F401  (else its pytest plugin imports it at the very end, where CPython 3.11 fails)
 import trustme
 from aiohttp import web
 
@@ -72,7 +73,7 @@ async def clients_of(url: str, spec: ExchangeSpec) -> AsyncIterator[list[Paramet
     async with AsyncExitStack() as stack:
         yield [
             ParameterClient(
-                await stack.enter_async_context(session_of(k)), url, spec, PLAN_BYTES, patience_s=5
+                await stack.enter_async_context(session_of(k)), url, spec, PLAN_BYTES, patience_s=60
             )
             for k in range(spec.trainers)
         ]

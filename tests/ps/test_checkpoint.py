@@ -66,7 +66,7 @@ async def restartable(spec: ExchangeSpec) -> AsyncIterator[tuple[Restartable, li
             ) -> tuple[aiohttp.ClientSession, str]:
                 return session, world.url
 
-            client = ParameterClient(session, world.url, spec, PLAN_BYTES, patience_s=5, reconnect=reconnect)
+            client = ParameterClient(session, world.url, spec, PLAN_BYTES, patience_s=60, reconnect=reconnect)
             clients.append(client)
         await clients[0].publish(0, b"the plan", np.zeros(N, np.float32))
         await asyncio.gather(*(client.start(0) for client in clients))

@@ -84,8 +84,8 @@ async def behind_breaker() -> AsyncIterator[tuple[ParameterServer, list[Paramete
         breaker = Breaker(int(url.rsplit(":", 1)[1]))
         async with breaker.listening() as relayed, session_of(0) as first, session_of(1) as second:
             clients = [
-                ParameterClient(first, url, SPEC, PLAN_BYTES, patience_s=5),
-                ParameterClient(second, relayed, SPEC, PLAN_BYTES, patience_s=5),
+                ParameterClient(first, url, SPEC, PLAN_BYTES, patience_s=60),
+                ParameterClient(second, relayed, SPEC, PLAN_BYTES, patience_s=60),
             ]
             await clients[0].publish(0, b"plan", np.zeros(N, np.float32))
             await asyncio.gather(*(client.start(0) for client in clients))
@@ -108,7 +108,7 @@ async def test_an_answer_that_breaks_off_is_asked_for_again_and_is_the_same() ->
     async with behind_breaker() as (_, clients, breaker, _url):
         breaker.cut_after = N
         results = await asyncio.wait_for(
-            asyncio.gather(push(clients[0], 0, 2.0), push(clients[1], 0, 4.0)), 20
+            asyncio.gather(push(clients[0], 0, 2.0), push(clients[1], 0, 4.0)), 60
         )
         assert breaker.cut_after is None
         assert list(results) == [3.0, 3.0]
@@ -144,7 +144,7 @@ async def test_a_trainer_that_comes_back_takes_over_from_its_half_open_connectio
             start = await replacement.start(0)
             assert start.exchange == 0
             results = await asyncio.wait_for(
-                asyncio.gather(push(clients[0], 0, 2.0), push(replacement, 0, 4.0)), 20
+                asyncio.gather(push(clients[0], 0, 2.0), push(replacement, 0, 4.0)), 60
             )
         assert list(results) == [3.0, 3.0]
         hanging.cancel()

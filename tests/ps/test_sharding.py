@@ -30,7 +30,7 @@ async def sharded(spec: ExchangeSpec, shards: int) -> AsyncIterator[list[Sharded
         clients = []
         for trainer in range(spec.trainers):
             sessions = [await stack.enter_async_context(session_of(trainer)) for _ in urls]
-            clients.append(ShardedClient(sessions, urls, spec, PLAN_BYTES, patience_s=5))
+            clients.append(ShardedClient(sessions, urls, spec, PLAN_BYTES, patience_s=60))
         yield clients
 
 
