@@ -1,5 +1,7 @@
 """The verifier beyond forgeries: genuine Intel evidence, policies, grace, key binding, dcap-qvl."""
 
+import base64
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -327,3 +329,20 @@ def test_without_a_platform_everything_is_refused() -> None:
         RefusingPlatform().quote(bytes(64))
     with pytest.raises(PlatformUnavailable):
         RefusingPlatform().sealing_key(SealingPolicy.MEASUREMENT, b"label")
+
+
+def test_report_data_is_sha512_of_the_claims_written_canonically() -> None:
+    """RFC 8785 for these values: sorted names, no spaces; every field is written, absent ones as null."""
+    fields = {
+        "version": 1,
+        "role": "trainer",
+        "job": JOB,
+        "hpke_public_key": None,
+        "tls_ca_sha256": None,
+        "tls_public_key_sha256": "e" * 64,
+        "owner_key_sha256": None,
+        "nonce": base64.b64encode(NONCE).decode(),
+    }
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    told = Claims(role=Role.TRAINER, job=JOB, tls_public_key_sha256="e" * 64, nonce=NONCE)
+    assert told.report_data() == hashlib.sha512(text.encode()).digest()

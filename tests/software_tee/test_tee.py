@@ -1,5 +1,6 @@
 """The development TEE keeps its secrets across restarts, and gives keys to nobody else's measurement."""
 
+import hmac
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,3 +84,12 @@ def test_collateral_is_renewed_before_it_ends(tee: SoftwareTee) -> None:
     assert renewed is not first
     policy = AttestationPolicy(software_root=tee.root_der, measurements=frozenset({ONE.measurement.hex()}))
     verify_quote(tee.quote(ONE, bytes(64)), Collateral.model_validate(renewed), policy, later)
+
+
+def test_sealing_key_is_hkdf_of_the_fuse_secret(tmp_path: Path, tee: SoftwareTee) -> None:
+    """RFC 5869 with SHA-256, written out: extract with a zero salt, then one block of expand."""
+    secret = (tmp_path / "tee" / "fuse-secret").read_bytes()
+    pseudorandom = hmac.digest(bytes(32), secret, "sha256")
+    info = b"chiron/v1/software-seal\0measurement\0" + ONE.measurement + b"label"
+    expected = hmac.digest(pseudorandom, info + b"\x01", "sha256")
+    assert tee.sealing_key(ONE, "measurement", b"label") == expected
