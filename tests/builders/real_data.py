@@ -1,6 +1,5 @@
 """Real data for the examples: photographs, and the documentation of installed libraries."""
 
-import pydoc
 import re
 import zipfile
 from io import BytesIO
@@ -38,9 +37,8 @@ def documentation() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Paragraphs of three libraries' documentation as token numbers, and which library each is from."""
     rows, labels = [], []
     for label, library in enumerate(("numpy", "sqlalchemy", "sklearn.linear_model")):
-        text = pydoc.plain(pydoc.render_doc(library))
         module = __import__(library, fromlist=["*"])
-        parts = [text, *(str(getattr(module, name).__doc__) for name in sorted(dir(module)))]
+        parts = [str(getattr(module, name).__doc__) for name in sorted(dir(module))]
         paragraphs = {part.strip() for part in re.split(r"\n\s*\n", "\n\n".join(parts)) if len(part) > 120}
         for paragraph in sorted(paragraphs)[:500]:
             words = re.findall(r"[a-z]{2,}", paragraph.lower())[:40]

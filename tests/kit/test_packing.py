@@ -220,11 +220,14 @@ def test_trees_are_refused(tmp_path: Path) -> None:
         pack(path, "tree", CLASSIFY)
 
 
-def test_weights_beyond_a_components_size_must_be_fresh(tmp_path: Path) -> None:
+def test_weights_beyond_a_components_size_must_be_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wasm_sandbox.kit.packing.MAX_COMPONENT_BYTES", 2**20)  # 64 MiB take long to write
     wide = {"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)}
     path = _linear(tmp_path / "wide.onnx", wide)
     model = onnx.load(path)
-    rows = 2_500_000  # 70 MB
+    rows = 50_000
     model.graph.node.insert(0, helper.make_node("Gemm", ["x", "up"], ["wide"]))
     model.graph.node[1].input[:] = ["wide", "weight", "bias"]
     raw = struct.pack("<f", 0.5) * (4 * rows)
