@@ -27,10 +27,11 @@ def test_says_that_a_directory_holds_no_image(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_writes_what_occlum_takes_and_warns_of_a_debuggable_enclave(
-    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    occlum_image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "occlum"
-    command = ["image", "occlum", str(output), "--image", str(image), "--glibc", "99.0", "--development"]
+    command = ["image", "occlum", str(output), "--image", str(occlum_image), "--glibc", "99.0"]
+    command.append("--development")
     assert main(command) == 0
     assert "WARNING: a debuggable enclave" in capsys.readouterr().err
     assert json.loads((output / "Occlum.json").read_text())["metadata"]["debuggable"]
@@ -47,12 +48,12 @@ def test_refuses_what_occlum_would_refuse(
 
 
 def test_a_manifest_with_another_environment_is_refused_for_occlum(
-    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    occlum_image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = tmp_path / "image"
     changed.mkdir()
-    (changed / "root").symlink_to(image / "root")
-    shutil.copy(image / MANIFEST, changed)
+    (changed / "root").symlink_to(occlum_image / "root")
+    shutil.copy(occlum_image / MANIFEST, changed)
     text = (changed / MANIFEST).read_text()
     (changed / MANIFEST).write_text(text.replace('"LANG": "C.UTF-8"', '"LANG": "C"'))
     command = ["image", "occlum", str(tmp_path / "occlum"), "--image", str(changed), "--glibc", "99.0"]
