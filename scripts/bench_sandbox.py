@@ -43,7 +43,7 @@ from scripts.benchmarks.sandbox_examples import (  # noqa: E402
 )
 from scripts.benchmarks.worker_memory import WorkerMemory  # noqa: E402
 from tests.corpus.cases import builder_cases  # noqa: E402
-from tests.corpus.components import from_c  # noqa: E402
+from tests.corpus.components import MODULES, from_c  # noqa: E402
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, all_cases  # noqa: E402
 from wasm_sandbox.admission import admit  # noqa: E402
 from wasm_sandbox.compiling import compile_apart  # noqa: E402
@@ -55,7 +55,7 @@ from wasm_sandbox.module_cache import ModuleCache, cache_key  # noqa: E402
 from wasm_sandbox.run_terms import run_terms  # noqa: E402
 from wasm_sandbox.sandbox import Sandbox  # noqa: E402
 
-LIMITS = SandboxLimits(parallel_compilation=True)
+LIMITS = SandboxLimits(parallel_compilation=True, compile_seconds=600, run_seconds=600)
 MIB = 2**20
 LOOP = ROOT / "tests" / "wasm_sandbox" / "probes" / "floats.c"
 
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chiron-bench-") as place:
         figures = _measure(Path(place), options.repeats)
         if not options.skip_corpus:
-            figures |= _corpus(Path(place) / "modules")
+            figures |= _corpus()
     for name, value in figures.items():
         print(f"{name:28} {value}")
     if options.json:
@@ -180,14 +180,14 @@ def _inside(example: Example, backend: Backend, module: bytearray) -> tuple[floa
     return ended - began, ended - loaded
 
 
-def _corpus(modules: Path) -> dict[str, int]:
+def _corpus() -> dict[str, int]:
     """Every hostile input once: how many ended as they should, this process unharmed."""
     builders, graphs = builder_cases(), list(all_cases())
     survived, told = 0, data_for(REQUEST)
     for case in builders:
         request = REQUEST.model_copy(update={"trial": case.trial, "trials": 64})
         try:
-            Sandbox(case.limits, cache=modules).build(case.component, request, case.grants, told, seed=5)
+            Sandbox(case.limits, cache=MODULES).build(case.component, request, case.grants, told, seed=5)
         except SandboxError as error:
             survived += error.code == case.expects
     for hostile in graphs:

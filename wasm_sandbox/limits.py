@@ -14,7 +14,7 @@ class SandboxLimits(ContractModel):
     """
 
     component_bytes: int = Field(default=MAX_COMPONENT_BYTES, ge=8, le=MAX_COMPONENT_BYTES)
-    compile_seconds: float = Field(default=120.0, gt=0, le=600)
+    compile_seconds: float = Field(default=300.0, gt=0, le=600)
     compile_memory_bytes: int = Field(default=3 * 2**30, ge=2**24)
     """Address space that the compiling process may add to what it starts with."""
     parallel_compilation: bool = False
