@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx import TensorProto
+
 from chiron import Client, Job, JobRequest, OwnerStore, policy_of
 from chiron.datasets import Encrypted, EncryptOptions
 from runtime.wire.attestation import AttestationPolicy
 from runtime.wire.reports import Outcome
-from wasm_sandbox.contract import CapabilityGrants
+from tests.end_to_end import graphs
+from tests.end_to_end.static_builder import answering
+from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Envelope, InputType, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,3 +98,19 @@ def run_to_end(owner: Client, request: JobRequest) -> tuple[Job, Outcome]:
     """A job from its request to its sealed outcome."""
     job = owner.wait(start_and_grant(owner, request))
     return job, owner.outcome(job)
+
+
+MANIFEST = BuilderManifest(
+    name="linear",
+    version="1",
+    tasks=frozenset({Task.CLASSIFICATION}),
+    envelope=Envelope(max_parameters=1000, max_graph_bytes=65_536),
+)
+
+
+def publish_linear(operator: Client, digits: Encrypted) -> str:
+    """SHA-256 of a builder that answers a linear classifier for this dataset, whatever it is asked."""
+    described = digits.bundle.manifest
+    element = TensorProto.UINT8 if described.input_dtype is InputType.UINT8 else TensorProto.FLOAT
+    component = answering(graphs.linear(described.input_shape, element), graphs.RECIPE)
+    return operator.upload_builder(component, MANIFEST.model_dump_json().encode()).sha256

@@ -10,16 +10,12 @@ from chiron.errors import AnswerRefused, GatewayError
 from runtime.wire.jobs import JobState
 from runtime.wire.reports import OutcomeStatus
 from tests.end_to_end import graphs
+from tests.end_to_end.service import MANIFEST as LINEAR
 from tests.end_to_end.service import Service, run_to_end
 from tests.end_to_end.static_builder import ENDLESS, GREEDY, answering, component
-from wasm_sandbox.contract import BuilderManifest, Envelope, InputType, Task
+from wasm_sandbox.contract import InputType
 
-MANIFEST = BuilderManifest(
-    name="hostile",
-    version="1",
-    tasks=frozenset({Task.CLASSIFICATION}),
-    envelope=Envelope(max_parameters=1000, max_graph_bytes=65_536),
-)
+MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
 
 
 def _digits_type(digits: Encrypted) -> int:

@@ -13,10 +13,14 @@ from chiron.datasets import Encrypted
 from chiron.errors import EvidenceRejected, GatewayError, JobEnded
 from runtime.attestation.steps import Step
 from runtime.wire.jobs import PublicFailure
-from tests.end_to_end import graphs
-from tests.end_to_end.service import Service, encrypted_digits, run_to_end, serving, start_and_grant
-from tests.end_to_end.static_builder import answering
-from tests.end_to_end.test_hostile_builders import MANIFEST, _digits_type
+from tests.end_to_end.service import (
+    Service,
+    encrypted_digits,
+    publish_linear,
+    run_to_end,
+    serving,
+    start_and_grant,
+)
 
 Tamper = Callable[[list[Path]], None]
 
@@ -41,40 +45,28 @@ def _replace_by_foreign(chunks: list[Path]) -> None:
     chunks[0].write_bytes(bytes(chunks[0].stat().st_size))
 
 
-@pytest.fixture(scope="module")
-def builder(service: Service, digits: Encrypted) -> str:
-    """A small builder that works."""
-    graph = graphs.linear(digits.bundle.manifest.input_shape, _digits_type(digits))
-    with service.operator() as operator:
-        info = operator.upload_builder(
-            answering(graph, graphs.RECIPE),
-            MANIFEST.model_copy(update={"name": "linear"}).model_dump_json().encode(),
-        )
-    return info.sha256
-
-
 @pytest.mark.parametrize("tamper", [_alter, _reorder, _repeat, _replace_by_foreign])
 def test_chunks_that_are_not_the_owners_end_the_job_as_input_corrupted(
-    service: Service, owner: Client, builder: str, tmp_path: Path, tamper: Tamper
+    service: Service, owner: Client, linear: str, tmp_path: Path, tamper: Tamper
 ) -> None:
     encrypted = encrypted_digits(owner, tmp_path / "digits.enc")
     dataset_id = encrypted.bundle.manifest.dataset_id
     (directory,) = service.state.glob(f"blobs/datasets/*/{dataset_id}")
     tamper(sorted(directory.iterdir(), key=lambda path: int(path.name)))
-    request = JobRequest(dataset_id=dataset_id, builder_sha256=builder, trainers=1, exchanges=2)
+    request = JobRequest(dataset_id=dataset_id, builder_sha256=linear, trainers=1, exchanges=2)
     with pytest.raises(JobEnded) as ended:
         owner.wait(start_and_grant(owner, request))
     assert ended.value.code == PublicFailure.INPUT_CORRUPTED
 
 
 def test_another_component_than_the_jobs_ends_it_as_input_corrupted(
-    service: Service, owner: Client, digits: Encrypted, builder: str
+    service: Service, owner: Client, digits: Encrypted, linear: str
 ) -> None:
-    (stored,) = service.state.glob(f"blobs/builders/{builder}")
+    (stored,) = service.state.glob(f"blobs/builders/{linear}")
     honest = stored.read_bytes()
     stored.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
     request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=builder, trainers=1, exchanges=1
+        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=linear, trainers=1, exchanges=1
     )
     try:
         with pytest.raises(JobEnded) as ended:
@@ -85,10 +77,10 @@ def test_another_component_than_the_jobs_ends_it_as_input_corrupted(
 
 
 def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
-    service: Service, owner: Client, digits: Encrypted, builder: str
+    service: Service, owner: Client, digits: Encrypted, linear: str
 ) -> None:
     request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=builder, trainers=1, exchanges=2
+        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=linear, trainers=1, exchanges=2
     )
     job, _ = run_to_end(owner, request)
     rows = np.zeros((1, *job.spec.dataset.input_shape), job.spec.dataset.input_dtype.value)
@@ -102,26 +94,24 @@ def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
 
 
 def test_one_changed_byte_in_the_image_is_another_measurement_and_gets_no_grant(
-    service: Service, tmp_path: Path
+    service: Service, image: Path, tmp_path: Path
 ) -> None:
-    image = tmp_path / "image"
-    shutil.copytree(service.state / "image", image, symlinks=True)
-    (altered,) = image.rglob("site-packages/runtime/roles/grant.py")
+    copy = tmp_path / "image"
+    shutil.copytree(image, copy, symlinks=True)
+    (altered,) = copy.rglob("site-packages/runtime/roles/grant.py")
     altered.chmod(0o644)
     altered.write_bytes(altered.read_bytes().replace(b"Opening a grant", b"Opening a Grant"))
     altered.chmod(0o444)
     with TemporaryDirectory(prefix="chiron-test-") as directory:
         places = Path(directory, "state"), Path(directory, "home")
-        with serving(*places, "--image", str(image)) as tampered:
+        with serving(*places, "--image", str(copy)) as tampered:
             assert tampered.measurement != service.measurement
             honest = policy_of([service.measurement], software_root=tampered.software_root)
-            with tampered.operator() as operator:
-                component = answering(graphs.linear((8, 8), 1), graphs.RECIPE)
-                info = operator.upload_builder(component, MANIFEST.model_dump_json().encode())
-            with tampered.owner(honest) as owner:
+            with tampered.owner(honest) as owner, tampered.operator() as operator:
                 encrypted = encrypted_digits(owner, tmp_path / "digits.enc")
+                builder = publish_linear(operator, encrypted)
                 dataset_id = encrypted.bundle.manifest.dataset_id
-                job = owner.create_job(JobRequest(dataset_id=dataset_id, builder_sha256=info.sha256))
+                job = owner.create_job(JobRequest(dataset_id=dataset_id, builder_sha256=builder))
                 with pytest.raises(EvidenceRejected) as refusal:
                     owner.verify_job(job)
                 owner.cancel(job)

@@ -20,7 +20,6 @@ from runtime.wire.grants import Grant
 from runtime.wire.jobs import Job, JobState
 from runtime.wire.reports import OUTCOME_OBJECT, OutcomeStatus
 from tests.end_to_end.service import ROOT, Service, start_and_grant
-from wasm_sandbox.contract import CapabilityGrants
 from wasm_sandbox.kit.build import build_project
 
 BUILDER = ROOT / "builders" / "digits_mlp"
@@ -114,11 +113,10 @@ def test_a_query_for_another_key_is_refused_and_the_predictor_lives_on(
 
 
 def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
-    service: Service, owner: Client, digits: Encrypted, trained: Job
+    service: Service, owner: Client, digits: Encrypted, trained: Job, linear: str
 ) -> None:
-    request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=trained.spec.builder_sha256, exchanges=1
-    )
+    dataset_id = digits.bundle.manifest.dataset_id
+    request = JobRequest(dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
     job = owner.create_job(request)
     verified = owner.verify_job(job)
     record = owner.store.job(job.spec.job)
@@ -135,9 +133,7 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
     with pytest.raises(GatewayError) as refusal:
         _relay(owner, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))
     assert refusal.value.code == "grant-spec-mismatch"
-    capabilities = CapabilityGrants(granted=frozenset({"log", "dataset-shape"}))
-    budget = PredictionPolicy(query_budget=5, top_k=1)
-    owner.send_grant(verified, capabilities=capabilities, prediction=budget)
+    owner.send_grant(verified, prediction=PredictionPolicy(query_budget=5, top_k=1))
     assert owner.wait(job).state is JobState.SUCCEEDED
     x, _ = held_out(digits)
     assert owner.predict(job, x[:5]).scores.shape == (5, 1)
@@ -151,7 +147,7 @@ def _relay(owner: Client, path: str, sealed: bytes) -> None:
 
 
 def test_the_same_through_the_commands_that_people_type(
-    service: Service, tmp_path: Path, trained: Job
+    service: Service, tmp_path: Path, linear: str
 ) -> None:
     def chiron(*arguments: str, key: str) -> str:
         environment = {
@@ -166,14 +162,14 @@ def test_the_same_through_the_commands_that_people_type(
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
-    assert "digits-mlp" in chiron("builder", "list", key=service.operator_key)
+    assert linear in chiron("builder", "list", key=service.operator_key)
     bundle = str(tmp_path / "digits.enc")
     options = ["--held-out", "20", "--out", bundle]
     chiron("data", "encrypt", "sklearn:digits", *options, key=service.owner_key)
     chiron("data", "upload", bundle, key=service.owner_key)
     trust = ["-m", service.measurement, "--trust-software-root", str(service.software_root)]
     told = chiron(
-        *("train", bundle, "digits-mlp", *trust, "--exchanges", "2", "--yes", "--json"), key=service.owner_key
+        *("train", bundle, linear, *trust, "--exchanges", "2", "--yes", "--json"), key=service.owner_key
     )
     job = json.loads(told.splitlines()[-1])
     assert job["status"] == "trained"
