@@ -153,7 +153,6 @@ async def test_a_trainer_that_stalls_for_ever_ends_the_job_at_its_deadline(direc
     timing = Timing(job_s=12, enclave_stop_s=0.5)
     async with faulty_host(directory, orderly(epochs=2), timing) as host:
         job = await host.begin()
-        await host.reach(job, 2)
         host.launcher.latest(TRAINER, 1).send(signal.SIGSTOP)
         ended = await host.ended(job)
         assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.DEADLINE_EXCEEDED)

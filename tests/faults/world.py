@@ -31,7 +31,7 @@ from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 EXCHANGES = 24
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 class ProcessEnclave:
