@@ -49,7 +49,7 @@ def read_manifest(directory: Path) -> ImageManifest:
         with (directory / MANIFEST).open("rb") as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise ImageInvalid(f"{directory} holds no image: {MANIFEST} cannot be read") from error
+        raise ImageInvalid(f"{directory} holds no image; `chiron image build` makes one") from error
     if len(content) > MAX_MANIFEST_BYTES:
         raise ImageInvalid(f"{MANIFEST} is larger than any image's")
     try:
