@@ -25,6 +25,8 @@ def read_builder(path: Path, manifest: Path | None) -> tuple[bytes, BuilderManif
     """
     component = path / COMPONENT if path.is_dir() else path
     described = manifest or component.with_name(MANIFEST)
+    if path.is_dir() and not component.exists():
+        raise ConfigurationInvalid(f"{path} has no {COMPONENT} yet: `chiron builder build {path}` makes it")
     try:
         if component.stat().st_size > MAX_COMPONENT_BYTES:
             raise ConfigurationInvalid(f"{component} is larger than {MAX_COMPONENT_BYTES} bytes")

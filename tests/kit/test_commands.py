@@ -78,6 +78,12 @@ async def test_check_says_what_the_gateway_says(
     assert "error [component-" in checked
 
 
+def test_a_project_that_is_not_built_yet_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["builder", "new", str(tmp_path / "my-model")]) == 0
+    assert main(["builder", "check", str(tmp_path / "my-model")]) == 1
+    assert "has no builder.wasm yet: `chiron builder build" in capsys.readouterr().err
+
+
 def test_a_manifest_that_is_none_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = builder(tmp_path / "static", static_component(b"graph", b"{}"))
     (directory / "manifest.json").write_text('{"name": "Not A Name"}')
