@@ -227,9 +227,7 @@ def _artifacts(directory: Path, options: dict[str, Any]) -> tuple[Any, Any]:
         settings.intra_op_num_threads = options["threads"]
         settings.log_severity_level = 3
         state = api.CheckpointState.load_checkpoint(f"{place}/checkpoint")
-        module = api.Module(
-            f"{place}/training_model.onnx", state, f"{place}/eval_model.onnx", session_options=settings
-        )
+        module = api.Module(f"{place}/training_model.onnx", state, session_options=settings)
         module.train()
         return module, api.Optimizer(f"{place}/optimizer_model.onnx", module)
 
