@@ -150,7 +150,7 @@ async def test_a_stalled_trainer_holds_the_others_only_as_long_as_it_stalls(host
 
 
 async def test_a_trainer_that_stalls_for_ever_ends_the_job_at_its_deadline(directory: Path) -> None:
-    timing = Timing(job_s=12, enclave_stop_s=0.5)
+    timing = Timing(job_s=20, enclave_stop_s=0.5)
     async with faulty_host(directory, orderly(epochs=2), timing) as host:
         job = await host.begin()
         host.launcher.latest(TRAINER, 1).send(signal.SIGSTOP)
