@@ -17,7 +17,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def print_json(value: Any) -> None:
     """One line of JSON on stdout."""
-    print(json.dumps(value, default=str, allow_nan=False))
+    # At once: whoever started a command that goes on, as `serve` does, waits for this line.
+    print(json.dumps(value, default=str, allow_nan=False), flush=True)
 
 
 def note(text: str) -> None:
