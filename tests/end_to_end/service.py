@@ -1,6 +1,7 @@
 """A whole service for tests: `chiron serve` as an operator starts it, and an owner beside it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ class Service:
         return Client(self.url, self.operator_key, store=OwnerStore(self.home / "operator"))
 
 
+def _environment() -> dict[str, str]:
+    """Ours, but that output is buffered as on most machines: what is told to a pipe must be told at once."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 @contextmanager
 def serving(state: Path, home: Path, *options: str) -> Iterator[Service]:
     """`chiron serve` on a free port, stopped in order at the end of the block."""
@@ -56,7 +62,7 @@ def serving(state: Path, home: Path, *options: str) -> Iterator[Service]:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "gateway.log").open("a") as log:
         process = subprocess.Popen(
-            [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+            [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment()
         )
     try:
         assert process.stdout is not None
