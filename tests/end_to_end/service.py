@@ -114,9 +114,14 @@ MANIFEST = BuilderManifest(
 )
 
 
+def element_type(encrypted: Encrypted) -> int:
+    """ONNX's number of the dataset's input type."""
+    uint8 = encrypted.bundle.manifest.input_dtype is InputType.UINT8
+    return int(TensorProto.UINT8 if uint8 else TensorProto.FLOAT)
+
+
 def publish_linear(operator: Client, digits: Encrypted) -> str:
     """SHA-256 of a builder that answers a linear classifier for this dataset, whatever it is asked."""
-    described = digits.bundle.manifest
-    element = TensorProto.UINT8 if described.input_dtype is InputType.UINT8 else TensorProto.FLOAT
-    component = answering(graphs.linear(described.input_shape, element), graphs.RECIPE)
+    graph = graphs.linear(digits.bundle.manifest.input_shape, element_type(digits))
+    component = answering(graph, graphs.RECIPE)
     return operator.upload_builder(component, MANIFEST.model_dump_json().encode()).sha256

@@ -54,7 +54,58 @@ def answering(graph: bytes, recipe: bytes) -> bytes:
     """A component whose `build` answers this plan, whatever it is asked."""
     head = 20
     fields = (0, _PLAN_AT + head, len(graph), _PLAN_AT + head + len(graph), len(recipe))
-    plan = b"".join(field.to_bytes(4, "little") for field in fields) + graph + recipe
-    escaped = "".join(f"\\{byte:02x}" for byte in plan)
-    data = f'(data (i32.const {_PLAN_AT}) "{escaped}")'
-    return component(f"(i32.const {_PLAN_AT})", data, pages=2 + len(plan) // 65536)
+    plan = _numbers(*fields) + graph + recipe
+    return component(f"(i32.const {_PLAN_AT})", _data(_PLAN_AT, plan), pages=2 + len(plan) // 65536)
+
+
+def revising(graph: bytes, recipe: bytes, better_recipe: bytes) -> bytes:
+    """Builds with one recipe; revises to a better one for the second trial, and has no idea for the third."""
+    text = _TEMPLATE
+    for old, new in _REVISION.items():
+        assert old in text
+        text = text.replace(old, new)
+    first, second = _PLAN_AT, _PLAN_AT + 2 * 65536
+    places = first + 32, first + 32 + len(graph), second + 32
+    build = _numbers(0, places[0], len(graph), places[1], len(recipe))
+    revise = _numbers(0, 1, places[0], len(graph), places[2], len(better_recipe))
+    nothing = _numbers(0, 0)
+    data = _data(first, build.ljust(32, b"\0") + graph + recipe)
+    data += _data(second, revise.ljust(32, b"\0") + better_recipe) + _data(second + 65536, nothing)
+    choice = (
+        f"(if (result i32) (i32.eq (local.get $trial) (i32.const 1)) "
+        f"(then (i32.const {second})) (else (i32.const {second + 65536})))"
+    )
+    text = text.replace("PAGES", "5").replace("DATA", data).replace("REVISE", choice)
+    return bytes(wasmtime.wat2wasm(text.replace("BODY", f"(i32.const {first})")))
+
+
+def _numbers(*values: int) -> bytes:
+    return b"".join(value.to_bytes(4, "little") for value in values)
+
+
+def _data(place: int, content: bytes) -> str:
+    escaped = "".join(f"\\{byte:02x}" for byte in content)
+    return f'(data (i32.const {place}) "{escaped}")'
+
+
+_REVISION = {
+    """(export "plan" (type (eq $plan')))))""": """(export "plan" (type $plan-in (eq $plan')))
+    (type $outcome' (enum "trained" "diverged" "refused"))
+    (export "outcome" (type $outcome (eq $outcome')))
+    (type $trial' (record
+      (field "number" u32) (field "outcome" $outcome) (field "validation-loss" float64)
+      (field "validation-score" float64) (field "recipe" string)))
+    (export "trial" (type (eq $trial')))))""",
+    """  (core module $code""": """  (alias export $types "trial" (type $trial'))
+  (import "trial" (type $trial (eq $trial')))
+  (core module $code""",
+    """    (func (export "build")""": """    (func (export "revise")
+      (param i32 i32 i32 i32 i32 i32 i32 i64) (param $trial i32) (param i32 i32 i32) (result i32) REVISE)
+    (func (export "build")""",
+    """  (export "build" (func $build)))""": """  (export "build" (func $build))
+  (func $revise (param "request" $build-request) (param "history" (list $trial))
+    (result (result (option $plan) (error string)))
+    (canon lift (core func $running "revise") (memory $memory) (realloc $realloc)))
+  (export "revise" (func $revise)))""",
+}
+"""What a builder that revises has besides: the types of trials, and the second export."""

@@ -1,7 +1,6 @@
 """Builders that misbehave in real enclaves: the host sees a job like any other, the owner learns why."""
 
 import numpy as np
-import onnx
 import pytest
 
 from chiron import Client, JobRequest
@@ -11,16 +10,10 @@ from runtime.wire.jobs import JobState
 from runtime.wire.reports import OutcomeStatus
 from tests.end_to_end import graphs
 from tests.end_to_end.service import MANIFEST as LINEAR
-from tests.end_to_end.service import Service, run_to_end
+from tests.end_to_end.service import Service, element_type, run_to_end
 from tests.end_to_end.static_builder import ENDLESS, GREEDY, answering, component
-from wasm_sandbox.contract import InputType
 
 MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
-
-
-def _digits_type(digits: Encrypted) -> int:
-    uint8 = digits.bundle.manifest.input_dtype is InputType.UINT8
-    return int(onnx.TensorProto.UINT8 if uint8 else onnx.TensorProto.FLOAT)
 
 
 def _plan(kind: str, digits: Encrypted) -> bytes:
@@ -32,10 +25,10 @@ def _plan(kind: str, digits: Encrypted) -> bytes:
         "not-onnx": lambda: answering(b"this is no protobuf \xff\xff\xff", graphs.RECIPE),
         "foreign-operator": lambda: answering(graphs.foreign_operator(), graphs.RECIPE),
         "exceeds-envelope": lambda: answering(
-            graphs.linear(shape, _digits_type(digits), width=5000), graphs.RECIPE
+            graphs.linear(shape, element_type(digits), width=5000), graphs.RECIPE
         ),
         "recipe-is-none": lambda: answering(
-            graphs.linear(shape, _digits_type(digits)), b'{"batch_size": -1}'
+            graphs.linear(shape, element_type(digits)), b'{"batch_size": -1}'
         ),
     }
     return builders[kind]()
