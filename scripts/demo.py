@@ -139,6 +139,8 @@ def _gateway(directory: Path, watch: Stopwatch) -> Iterator[dict[str, str]]:
             start_new_session=True,
         )
     try:
+        with watch.stage("compile", "Operator: compile the builder to WebAssembly, while the gateway starts"):
+            done(f"{len(build_project(BUILDER)):,} bytes from {BUILDER.name}/builder.py")
         with watch.stage("gateway", "Operator: start the gateway"):
             told = _first_line(process, log)
         yield told
@@ -166,7 +168,8 @@ def _stop(process: "subprocess.Popen[str]") -> None:
 
 
 def _publish(operator: Client, watch: Stopwatch) -> BuilderInfo:
-    with watch.stage("builder", "Operator: compile the builder to WebAssembly and publish it"):
+    with watch.stage("publish", "Operator: publish the builder; the gateway inspects it"):
+        # Compiled before: what was built of these sources is kept.
         component = build_project(BUILDER)
         info = operator.upload_builder(component, (BUILDER / "manifest.json").read_bytes())
         done(f"{info.manifest.name} {info.manifest.version}: {info.size:,} bytes, {info.sha256}")

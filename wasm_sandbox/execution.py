@@ -77,7 +77,12 @@ def compile_builder(terms: CompileTerms, component: Buffer) -> Compiled:
         raise failure(Code.COMPONENT_IS_CORE_MODULE)
     if component[: len(COMPONENT)] != COMPONENT:
         raise failure(Code.COMPONENT_MALFORMED)
-    engine = make_engine(Backend(terms.backend), stack_bytes=terms.stack_bytes, parallel=terms.parallel)
+    engine = make_engine(
+        Backend(terms.backend),
+        stack_bytes=terms.stack_bytes,
+        parallel=terms.parallel,
+        optimize=terms.keep,
+    )
     try:
         compiled = compile_component(engine, component)
     except WasmtimeError as error:

@@ -23,6 +23,7 @@ from runtime.wire.jobs import JobState
 from runtime.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
 from wasm_sandbox.contract import Trial, TrialOutcome
 from wasm_sandbox.errors import SandboxError
+from wasm_sandbox.limits import SandboxLimits
 from wasm_sandbox.sandbox import Sandbox
 
 NO_MODEL = b""
@@ -41,12 +42,15 @@ class _Candidate:
 class Lead:
     """The leading trainer's share of one job."""
 
-    def __init__(self, membership: Membership, gateway: GatewayClient, platform: Platform) -> None:
+    def __init__(
+        self, membership: Membership, gateway: GatewayClient, platform: Platform, limits: SandboxLimits
+    ) -> None:
         self._membership = membership
         self._ticket = membership.ticket
         self._spec = membership.ticket.spec
         self._gateway = gateway
         self._platform = platform
+        self._limits = limits
         self._building: Building | None = None
         self._proposed: tuple[Plan, bytes] | None = None
         self._best: _Candidate | None = None
@@ -60,7 +64,8 @@ class Lead:
             InputCorrupted: the host served something other than the owner and the operator uploaded.
         """
         try:
-            self._building = await Building.prepare(self._ticket, self._gateway, dataset, Sandbox())
+            sandbox = Sandbox(self._limits)
+            self._building = await Building.prepare(self._ticket, self._gateway, dataset, sandbox)
         except ChunkRefused as error:
             raise InputCorrupted(error.code, "the host served another chunk than the owner's") from error
         except ChunkMalformed as error:

@@ -17,6 +17,7 @@ from runtime.roles.plan import decode_plan
 from runtime.roles.public_end import failing_publicly
 from runtime.schedule import SUMS, exchanges_of, plan_bytes
 from runtime.wire.launch import LaunchSpec
+from wasm_sandbox.limits import SandboxLimits
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
@@ -24,15 +25,15 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform, gateway.parameter_server) as membership:
-            await _Trainer(launch.index, membership, gateway, platform).run()
+            await _Trainer(launch, membership, gateway, platform).run()
 
 
 class _Trainer:
     def __init__(
-        self, index: int, membership: Membership, gateway: GatewayClient, platform: Platform
+        self, launch: LaunchSpec, membership: Membership, gateway: GatewayClient, platform: Platform
     ) -> None:
         ticket = membership.ticket
-        self._index = index
+        self._index = launch.index
         # The ticket's spec is the one that the owner granted for; the host's is only hearsay.
         self._spec = spec = ticket.spec
         self._client = ParameterClient(
@@ -49,7 +50,9 @@ class _Trainer:
             return await gateway.chunk(manifest.dataset_id, number, manifest.chunk_ciphertext_bytes)
 
         self._dataset = EncryptedDataset(manifest, ticket.dataset_key, fetch)
-        self._lead = Lead(membership, gateway, platform) if index == 0 else None
+        # Occlum gives an enclave few threads; the development TEE has all of the machine's.
+        limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
+        self._lead = Lead(membership, gateway, platform, limits) if launch.index == 0 else None
 
     async def run(self) -> None:
         if self._lead:

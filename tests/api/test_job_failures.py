@@ -40,7 +40,7 @@ async def test_an_enclave_that_is_killed_is_launched_again(
     world: Party, component: bytes, role: Role
 ) -> None:
     orderly = world.launcher.scripts[role]
-    killed = []
+    killed: list[str] = []
 
     async def killed_once(me: Launched) -> int:
         if not killed:

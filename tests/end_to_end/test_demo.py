@@ -24,7 +24,7 @@ def _processes_naming(text: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("stage", ["start the gateway", "run the builder, train"])
+@pytest.mark.parametrize("stage", ["while the gateway starts", "run the builder, train"])
 def test_an_interrupted_demo_leaves_no_process_behind(stage: str) -> None:
     with TemporaryDirectory(prefix="chiron-test-") as directory:
         command = [sys.executable, "scripts/demo.py", "--keep", directory]
