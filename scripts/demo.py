@@ -262,7 +262,7 @@ def _conclude(
     accuracy: float, verified: VerifiedEvidence, observed: list[dict[str, Any]], watch: Stopwatch
 ) -> None:
     err.rule("[bold]What happened[/]", align="left")
-    note("All that the operator's side stored and relayed of this job (ciphertext):")
+    note("All that the operator's side stored and relayed: its own builder, and ciphertext:")
     for seen in observed:
         note(f"  {seen['kind']:>10}  {seen['name']:<24} {seen['count']:>4} ×  {seen['bytes']:>12,} bytes")
     note("Seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in watch.stages.items()))
