@@ -1,6 +1,7 @@
 """First values of parameters: the runtime draws them with the job's seed, in ONNX random operators."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,12 +9,12 @@ from .onnx import Data, int64s, node, tensor
 from .protobuf import blob, integer, integers, single, text
 
 
-class Initial:
+class Initial(ABC):
     """How one parameter begins."""
 
+    @abstractmethod
     def nodes(self, output: str, shape: Sequence[int], fan_in: int, fan_out: int) -> list[bytes]:
         """ONNX nodes that make `output`, float32 of this shape; none where the value comes from elsewhere."""
-        raise NotImplementedError
 
     def properties(self) -> dict[str, str]:
         """What the parameter's TensorProto says of it."""
