@@ -20,9 +20,10 @@ class SandboxLimits(ContractModel):
     parallel_compilation: bool = False
     """Compile on all cores. Off in an enclave, whose threads are few."""
 
-    fuel: int = Field(default=4_000_000_000, ge=1, le=2**62)
-    """WebAssembly instructions; host calls are charged by what they hand over."""
-    run_seconds: float = Field(default=60.0, gt=0, le=600)
+    fuel: int = Field(default=2_000_000_000, ge=1, le=2**62)
+    """WebAssembly instructions; host calls are charged by what they hand over. Forty times what the largest
+    example takes; an endless loop is through with it in about 30 s, long before the clock."""
+    run_seconds: float = Field(default=180.0, gt=0, le=600)
     memory_bytes: int = Field(default=512 * 2**20, ge=2**16, le=4 * 2**30)
     """Each linear memory; a component has at most `memories`."""
     memories: int = Field(default=4, ge=1, le=64)

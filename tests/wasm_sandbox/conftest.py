@@ -30,7 +30,7 @@ REQUEST = BuildRequest(
 EVERYTHING = CapabilityGrants(granted=frozenset(Capability), sample_examples=3)
 NOTHING = CapabilityGrants(granted=frozenset())
 LOG_ONLY = CapabilityGrants(granted=frozenset({Capability.LOG}))
-QUICK = SandboxLimits(fuel=200_000_000, run_seconds=20, parallel_compilation=True)
+QUICK = SandboxLimits(fuel=200_000_000, run_seconds=60, parallel_compilation=True)
 
 BUILD_PARAMETERS = "(param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)"
 
