@@ -6,8 +6,10 @@
 For every task and seed: Chiron with 1, 2 and 4 trainers (real processes: sandboxed builder, encrypted data,
 parameter server over mutual TLS, exported model), and PyTorch without any of it. Accuracy is on held-out
 rows. torch is no dependency of ours: `--torch-python` names an interpreter that has it. The CIFAR-10 subset
-is read from ../shared/data and left out where that is absent. The last line of `--json` is one JSON object:
-`accuracies` by task, system and seed, `means`, and `within_one_point` (the larger of means' differences).
+is read from ../shared/data and left out where that is absent. With `--keep FILE` every accuracy is written
+down as soon as it is there, and what the file has already is not trained again. The last line of `--json` is
+one JSON object: `accuracies` by task, seed and system, `means`, `behind_torch` (by the worst of 1, 2 and 4
+trainers) and `within_one_point`.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,11 @@ from scripts.benchmarks.tasks import CIFAR, TASKS  # noqa: E402
 from scripts.benchmarks.turns import Peer, certificates, chiron_turn, module  # noqa: E402
 
 TRAINERS = (1, 2, 4)
+SYSTEMS = {"torch", *(f"chiron_{count}" for count in TRAINERS)}
 POINT = 0.01
+
+Results = dict[str, dict[str, dict[str, float]]]
+"""Accuracy by task, seed and system."""
 
 
 def ask(command: list[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -35,23 +42,27 @@ def ask(command: list[str], options: dict[str, Any]) -> dict[str, Any]:
         return Peer(stack, command, options).hear()
 
 
-def accuracies(task: str, seed: int, torch_python: str) -> dict[str, float]:
-    """Of every system, trained once."""
+def accuracies(task: str, seed: int, torch_python: str, found: dict[str, float]) -> Iterator[None]:
+    """Train every system that `found` has no accuracy of, once; pauses after each."""
+    if not SYSTEMS - found.keys():
+        return
     with tempfile.TemporaryDirectory() as directory:
         certificates(Path(directory))
         options = {"directory": directory, "task": task, "seed": seed, "counts": TRAINERS}
         ask(module("accuracy_peers", "prepare"), options)
-        found = {}
         for count in TRAINERS:
-            chiron_turn({**options, "keep": True}, count)
-            told = ask(module("accuracy_peers", "score"), {**options, "trainers": count})
-            found[f"chiron_{count}"] = told["accuracy"]
-        torch = [torch_python, str(HERE / "benchmarks" / "torch_accuracy.py")]
-        found["torch"] = ask(torch, options)["accuracy"]
-        return found
+            if f"chiron_{count}" not in found:
+                chiron_turn({**options, "keep": True}, count)
+                told = ask(module("accuracy_peers", "score"), {**options, "trainers": count})
+                found[f"chiron_{count}"] = told["accuracy"]
+                yield
+        if "torch" not in found:
+            torch = [torch_python, str(HERE / "benchmarks" / "torch_accuracy.py")]
+            found["torch"] = ask(torch, options)["accuracy"]
+            yield
 
 
-def summary(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
+def summary(results: Results) -> dict[str, Any]:
     """Means over seeds by task and system, and the greatest distance of ours from PyTorch's."""
     means = {
         task: {
@@ -74,15 +85,21 @@ def main() -> None:
     parser.add_argument("--task", choices=[*TASKS, "all"], default="all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has torch")
+    parser.add_argument("--keep", type=Path, help="a JSON file of accuracies to go on from and add to")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     tasks = list(TASKS) if arguments.task == "all" else [arguments.task]
     if not CIFAR.exists():
         tasks = [task for task in tasks if task != "cifar10-subset"]
-    results: dict[str, dict[str, dict[str, float]]] = {}
+    keep: Path | None = arguments.keep
+    kept: Results = json.loads(keep.read_text()) if keep and keep.exists() else {}
+    results: Results = {}
     for task in tasks:
         for seed in range(1, arguments.seeds + 1):
-            found = accuracies(task, seed, arguments.torch_python)
+            found = kept.setdefault(task, {}).setdefault(str(seed), {})
+            for _ in accuracies(task, seed, arguments.torch_python, found):
+                if keep:
+                    keep.write_text(json.dumps(kept, indent=2) + "\n")
             results.setdefault(task, {})[str(seed)] = found
             print(f"{task} seed {seed}: {found}", file=sys.stderr, flush=True)
     result = summary(results)

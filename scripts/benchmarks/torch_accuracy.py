@@ -14,6 +14,7 @@ from torch_graph import TorchGraph, optimizer  # type: ignore[import-not-found] 
 def main() -> None:
     """Train by the recipe (AdamW, warm-up, cosine), and say the accuracy on the held-out rows."""
     options = json.loads(sys.argv[1])
+    torch.set_num_threads(1)  # sums in the same order on any machine
     directory = Path(options["directory"])
     graph = TorchGraph(directory)
     recipe, adapt = graph.recipe, optimizer(graph)
