@@ -82,10 +82,30 @@ class ParameterClient:
         self._base = np.zeros(spec.parameters, np.float32) if memory is None else memory
         """The vector as of the last merge, or as we started."""
         is_narrow = spec.dtype == "bfloat16"
+        self._keeps = is_narrow or spec.clip_norm is not None
         self._frame: Frame = new_frame(spec.parameters, narrow=is_narrow)
         self._step = np.zeros(spec.parameters if is_narrow else 0, np.uint16)
         self._owed = np.zeros(spec.parameters if is_narrow else 0, np.float32)
         """bfloat16 only: the rounding error of our changes so far, added to the next (error feedback)."""
+
+    @property
+    def kept(self) -> dict[str, NDArray[np.float32]]:
+        """What a checkpoint of this client must hold, of one size a spec: the live memory itself.
+
+        Where every change stands for itself nothing: the server gives the vector again. Rounding errors
+        that are owed, and the norm of a change over shards of which some have merged it, need more.
+        """
+        return {"base": self._base, "owed": self._owed} if self._keeps else {}
+
+    def resume(self, trial: int, merged: int) -> NDArray[np.float32]:
+        """Stand where a client stood that was told the result of `merged` exchanges, in `trial`.
+
+        Called before `start`, it makes the greeting say so, and a server that was rolled back is found out;
+        after it, with `kept` filled, the next exchange is what it would have been. Returns the vector
+        [parameters] to go on from, read-only.
+        """
+        self._trial, self._merged = trial, merged
+        return _read_only(self._base)
 
     def _hello(self) -> Hello:
         return Hello(LOWEST_VERSION, VERSION, self._digest, self._trial, self._merged)
@@ -147,18 +167,22 @@ class ParameterClient:
             ExchangeRefused: the exchange is not due.
             ServerUnreachable: the server stayed away.
         """
-        return await self.push(number, await self.prepare(vector), sums)
+        norm = await self.prepare(vector)
+        await self._pace.tick()
+        return await self.push(number, norm, sums)
 
     async def prepare(self, vector: NDArray[np.float32]) -> float | None:
         """The first half of an exchange: lay the change into the frame. Its norm; None: not finite."""
         return await asyncio.to_thread(self._prepare, vector)
 
     async def push(self, number: int, norm: float | None, sums: NDArray[np.float64]) -> Merged:
-        """The second half: send what was prepared. `norm` is over all shards; None sets the change aside."""
+        """The second half: send what was prepared, now, whatever the pace.
+
+        `norm` is over all shards; None sets the change aside.
+        """
         if norm is None:
             self._frame.fill(0)
             self._owed.fill(0)
-        await self._pace.tick()
         header = self._layout.header(
             Kind.PUSH,
             trial=self._trial,

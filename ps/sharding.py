@@ -1,22 +1,31 @@
 """One exchange over several servers: each holds a slice of the vector; a client speaks to all at once.
 
-The first shard also carries the plan and the sums. Whether a change is finite, and how long it is, a client
-says of the whole vector to every shard, so that all set it aside or clip it alike.
+The first shard also carries the plan and the sums, and its trial and exchange are the job's. Whether a change
+is finite, and how long it is, a client says of the whole vector to every shard, so that all set it aside or
+clip it alike.
+
+Each server keeps its state before it answers, so after a crash no shard knows of less than a client has seen.
+But one may have merged an exchange that another still waits for: whoever takes up a job starts at the lower
+one, and the shard that is ahead answers it from its last merge.
 """
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
 
 import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
 from ps.client import PATIENCE_S, Merged, ParameterClient, Start
+from ps.pace import Pace
 from ps.result import Persist
 from ps.server import ParameterServer
 from ps.spec import ExchangeSpec
 from ps.transport import Reconnect
+
+_T = TypeVar("_T")
 
 
 def shard_slice(parameters: int, index: int, shards: int) -> slice:
@@ -69,6 +78,7 @@ class ShardedClient:
     ) -> None:
         """One session, URL and, if servers can be found again, `Reconnect` for each shard, in order."""
         shards = len(urls)
+        self._pace = Pace(spec.period_s)
         self._slices = [shard_slice(spec.parameters, index, shards) for index in range(shards)]
         self._vector = np.zeros(spec.parameters, np.float32)
         self._clients = [
@@ -85,34 +95,46 @@ class ShardedClient:
             for index, (session, url) in enumerate(zip(sessions, urls, strict=True))
         ]
 
+    @property
+    def kept(self) -> dict[str, NDArray[np.float32]]:
+        """See `ParameterClient.kept`."""
+        kept = (client.kept.items() for client in self._clients)
+        return {f"{name}{index}": array for index, items in enumerate(kept) for name, array in items}
+
+    def resume(self, trial: int, merged: int) -> NDArray[np.float32]:
+        """See `ParameterClient.resume`."""
+        for client in self._clients:
+            client.resume(trial, merged)
+        return self._read_only()
+
     async def publish(self, trial: int, plan: bytes, vector: NDArray[np.float32]) -> None:
-        """See `ParameterClient.publish`. The first shard, whose plan starts a trial, comes last."""
-        rest = zip(self._clients[1:], self._slices[1:], strict=True)
-        await asyncio.gather(*(client.publish(trial, b"", vector[part]) for client, part in rest))
+        """See `ParameterClient.publish`. The first shard comes first: no other is ever in a later trial."""
         await self._clients[0].publish(trial, plan, vector[self._slices[0]])
+        rest = zip(self._clients[1:], self._slices[1:], strict=True)
+        await _together(client.publish(trial, b"", vector[part]) for client, part in rest)
 
     async def start(self, trial: int) -> Start:
         """See `ParameterClient.start`; the exchange is the earliest that any shard still has to merge."""
-        starts = await asyncio.gather(*(client.start(trial) for client in self._clients))
+        starts = await _together(client.start(trial) for client in self._clients)
+        self._pace.begin()
         return Start(starts[0].plan, self._read_only(), min(start.exchange for start in starts))
 
     async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
         """See `ParameterClient.exchange`."""
         parts = zip(self._clients, self._slices, strict=True)
-        norms = await asyncio.gather(*(client.prepare(vector[part]) for client, part in parts))
+        norms = await _together(client.prepare(vector[part]) for client, part in parts)
         known = [norm for norm in norms if norm is not None]
         norm = math.hypot(*known) if len(known) == len(norms) else None
+        await self._pace.tick()
         nothing = np.zeros(0)
-        merged = await asyncio.gather(
-            *(
-                client.push(number, norm, sums if index == 0 else nothing)
-                for index, client in enumerate(self._clients)
-            )
+        merged = await _together(
+            client.push(number, norm, sums if index == 0 else nothing)
+            for index, client in enumerate(self._clients)
         )
         return Merged(
             self._read_only(),
             merged[0].sums,
-            min(one.exchange for one in merged),
+            merged[0].exchange,
             max(one.excluded for one in merged),
             any(one.set_aside for one in merged),
         )
@@ -121,3 +143,14 @@ class ShardedClient:
         view = self._vector.view()
         view.flags.writeable = False
         return view
+
+
+async def _together(work: Iterable[Awaitable[_T]]) -> list[_T]:
+    """The results of all; if one fails, the others are ended first: a client does one thing at a time."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

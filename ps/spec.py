@@ -50,6 +50,11 @@ class ExchangeTerms(BaseModel):
     """How long the first trainer at an exchange waits for the last; then those present go on. 0: for ever."""
     period_s: float = Field(default=0.0, ge=0, le=86_400)
     """Pacing: changes are sent at multiples of this after the trial's start. 0: as soon as they are ready."""
+    shards: int = Field(default=1, ge=1, le=64)
+    """Server processes that hold a slice of the vector each. A deadline or staleness then counts per slice."""
+    trainer_checkpoints: bool = True
+    """Trainers keep their state sealed in the operator's storage: a crash changes no bit of the model. Costs
+    20 to 28 bytes a parameter at every exchange and trainer; without, a restarted one has fresh moments."""
 
 
 class ExchangeSpec(ExchangeTerms):
@@ -65,6 +70,8 @@ class ExchangeSpec(ExchangeTerms):
     def _parts_agree(self) -> Self:
         if (self.merge is MergeRule.TRIMMED_MEAN) != (self.trim > 0):
             raise ValueError("trim must be positive exactly for the trimmed mean")
+        if self.shards > self.parameters:
+            raise ValueError("shards: every one must hold at least one parameter")
         if 2 * self.trim >= self.trainers:
             raise ValueError("the trimmed mean must leave at least one trainer")
         if self.mode is ExchangeMode.ASYNC and self.merge is not MergeRule.MEAN:

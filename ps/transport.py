@@ -86,6 +86,10 @@ class Transport:
                     raise ServerUnreachable(
                         "parameter-server-unreachable", "the parameter server did not answer in time"
                     ) from error
+            except asyncio.CancelledError:
+                # The connection goes with its request: the next one begins with a greeting.
+                self._greeted = False
+                raise
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE_S, pause * 2)
 

@@ -102,13 +102,13 @@ class JobRequest(WireModel):
     query_rows: int = Field(default=64, ge=1, le=4096)
     mode: ExchangeMode = ExchangeMode.LOCAL
     terms: ExchangeTerms = ExchangeTerms()
-    """Finer choices of the exchange: element type, outer optimizer, robust merge, deadline, pacing."""
+    """Finer choices of the exchange: element type, outer optimizer, robust merge, deadline, pacing, shards."""
 
     @model_validator(mode="after")
     def _terms_fit(self) -> Self:
-        # With one element: what is refused here would be refused of the real spec too.
+        # With as few elements as may be: what is refused here would be refused of the real spec too.
         ExchangeSpec(
-            parameters=1,
+            parameters=self.terms.shards,
             trainers=self.trainers,
             exchanges=self.exchanges,
             mode=self.mode,
