@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from ps.streams import pieces
 from runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
 from runtime.wire.enclave_api import Mail, MailReply, Progress, Ready
 from runtime.wire.encoding import sha256_hex
@@ -104,8 +105,8 @@ class GatewayClient:
         return await self._request("GET", f"/enclave/v1/datasets/{dataset_id}/chunks/{number}", limit=size)
 
     async def put_object(self, name: str, sealed: bytes) -> None:
-        """Store a sealed object of this job."""
-        await self._request("PUT", f"/enclave/v1/objects/{name}", data=sealed, limit=MAX_JSON_BYTES)
+        """Store a sealed object of this job. It can be large, so it goes a piece at a time."""
+        await self._request("PUT", f"/enclave/v1/objects/{name}", payload=sealed, limit=MAX_JSON_BYTES)
 
     async def get_object(self, name: str, limit: int) -> bytes:
         """Fetch a sealed object of this job of at most `limit` bytes."""
@@ -120,7 +121,9 @@ class GatewayClient:
         data = body.model_dump_json().encode()
         await self._request(method, path, data=data, headers=headers, limit=MAX_JSON_BYTES)
 
-    async def _request(self, method: str, path: str, *, limit: int, **options: Any) -> bytes:
+    async def _request(
+        self, method: str, path: str, *, limit: int, payload: bytes | None = None, **options: Any
+    ) -> bytes:
         """One request, retried while the gateway is away.
 
         Raises:
@@ -131,6 +134,9 @@ class GatewayClient:
         deadline = time.monotonic() + RECONNECT_DEADLINE_S
         pause = 0.05
         while True:
+            if payload is not None:
+                headers = {"Content-Length": str(len(payload)), "Content-Type": "application/octet-stream"}
+                options = {"data": pieces(memoryview(payload)), "headers": headers}
             try:
                 async with self._session.request(method, path, **options) as response:
                     expected = limit if response.status < 400 else MAX_PROBLEM_BYTES

@@ -6,23 +6,30 @@ ciphertext.
 """
 
 import secrets
+from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from runtime.sealing.errors import OpenFailed
 from runtime.sealing.labels import Label, bind
-from runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
 
+Buffer: TypeAlias = bytes | bytearray
 MAGIC = b"CHIRONb1"
 _NONCE_BYTES = 12
 _WRAPPED_BYTES = 32 + 16
 _HEADER_BYTES = len(MAGIC) + _NONCE_BYTES + _WRAPPED_BYTES
-OVERHEAD_BYTES = _HEADER_BYTES + LENGTH_BYTES + 16
+_TAG_BYTES = 16
+OVERHEAD_BYTES = _HEADER_BYTES + LENGTH_BYTES + _TAG_BYTES
 
 
-def seal(sealing_key: bytes, content: bytes, *, size: int, label: Label, context: bytes) -> bytes:
-    """Seal `content`, padded to `size` bytes: the result is always `size + OVERHEAD_BYTES` long.
+def seal(
+    sealing_key: bytes, content: Buffer, *, size: int, label: Label, context: bytes, prefix: bytes = b""
+) -> bytes:
+    """Seal `content`, padded to `size` bytes: the result is `size + OVERHEAD_BYTES` long, after `prefix`.
+
+    Besides content and result it holds one more buffer of that size at a time: checkpoints can be large.
 
     Raises:
         TooLarge: the content exceeds `size`.
@@ -31,10 +38,15 @@ def seal(sealing_key: bytes, content: bytes, *, size: int, label: Label, context
     content_key = secrets.token_bytes(32)
     nonce = secrets.token_bytes(_NONCE_BYTES)
     wrapped = AESGCM(sealing_key).encrypt(nonce, content_key, associated_data)
-    padded = pad(content, size + LENGTH_BYTES)
-    # The content key is used once, so a zero nonce is as good as a random one.
-    ciphertext = AESGCM(content_key).encrypt(bytes(_NONCE_BYTES), padded, associated_data)
-    return MAGIC + nonce + wrapped + ciphertext
+    padded = padded_buffer(content, size + LENGTH_BYTES)
+    head = prefix + MAGIC + nonce + wrapped
+    sealed = bytearray(len(head) + len(padded) + _TAG_BYTES)
+    sealed[: len(head)] = head
+    with memoryview(sealed)[len(head) :] as ciphertext:
+        # The content key is used once, so a zero nonce is as good as a random one.
+        AESGCM(content_key).encrypt_into(bytes(_NONCE_BYTES), padded, associated_data, ciphertext)
+    del padded
+    return bytes(sealed)
 
 
 def open(sealing_key: bytes, sealed: bytes, *, label: Label, context: bytes) -> bytes:  # noqa: A001 - blob.open

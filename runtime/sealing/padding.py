@@ -6,6 +6,11 @@ LENGTH_BYTES = 8
 
 
 def pad(content: bytes, size: int) -> bytes:
+    """See `padded_buffer`."""
+    return bytes(padded_buffer(content, size))
+
+
+def padded_buffer(content: bytes | bytearray, size: int) -> bytearray:
     """Length (8 bytes, little-endian), content, zeros: exactly `size` bytes.
 
     Raises:
@@ -13,7 +18,10 @@ def pad(content: bytes, size: int) -> bytes:
     """
     if len(content) + LENGTH_BYTES > size:
         raise TooLarge("the content exceeds its public size")
-    return (len(content).to_bytes(LENGTH_BYTES, "little") + content).ljust(size, b"\0")
+    padded = bytearray(size)
+    padded[:LENGTH_BYTES] = len(content).to_bytes(LENGTH_BYTES, "little")
+    padded[LENGTH_BYTES : LENGTH_BYTES + len(content)] = content
+    return padded
 
 
 def unpad(padded: bytes) -> bytes:

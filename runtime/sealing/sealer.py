@@ -24,7 +24,7 @@ class Sealer:
         self._label = label
         self._policy = policy
 
-    def seal(self, content: bytes, *, size: int, context: bytes) -> bytes:
+    def seal(self, content: blob.Buffer, *, size: int, context: bytes) -> bytes:
         """`size + OVERHEAD_BYTES` bytes, whatever the content's length.
 
         Raises:
@@ -33,8 +33,8 @@ class Sealer:
         """
         recipe = self._platform.sealing_recipe()
         key = self._platform.sealing_key(self._policy, self._label, recipe)
-        sealed = blob.seal(key, content, size=size, label=self._label, context=context)
-        return bytes([len(recipe)]) + recipe.ljust(RECIPE_BYTES, b"\0") + sealed
+        prefix = bytes([len(recipe)]) + recipe.ljust(RECIPE_BYTES, b"\0")
+        return blob.seal(key, content, size=size, label=self._label, context=context, prefix=prefix)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
         """What `seal` sealed here for this purpose and context.
