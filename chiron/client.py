@@ -43,8 +43,10 @@ class Client(AbstractContextManager["Client"]):
         store: OwnerStore | None = None,
     ) -> None:
         """See `AsyncClient`."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="chiron-client", daemon=True)
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._live, name="chiron-client", daemon=True)
         self._thread.start()
         try:
             self._client = self._run(_opened(url, api_key, policy, store))
@@ -64,10 +66,14 @@ class Client(AbstractContextManager["Client"]):
         self._run(self._client.gateway.close())
         self._stop()
 
+    def _live(self) -> None:
+        # At its end the runner cancels what an interrupt has left, and closes generators nobody is in.
+        with self._runner:
+            self._runner.run(self._stopping.wait())
+
     def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
-        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -132,8 +138,10 @@ class Client(AbstractContextManager["Client"]):
         try:
             while (event := self._run(_next(events))) is not None:
                 yield event
-        finally:
+        except GeneratorExit:
+            # Not at an interrupt, which can leave the loop's thread inside the generator.
             self._run(events.aclose())
+            raise
 
     def wait(self, job: JobId) -> Job:
         """Wait until the job has run its schedule."""

@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -344,6 +345,37 @@ async def test_the_synchronous_client_does_the_same(world: World) -> None:
     assert states[-1] is JobState.SUCCEEDED
     assert states == sorted(states, key=list(JobState).index)
     assert 0 < score <= 1
+
+
+async def test_an_interrupt_at_the_worst_moment_leaves_the_client_closable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work has been handed to the loop's thread, but its caller has nothing to cancel it by yet."""
+    started = threading.Event()
+
+    def interrupted(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> NoReturn:
+        async def told() -> None:
+            started.set()
+            await work
+
+        monkeypatch.undo()
+        loop.call_soon_threadsafe(loop.create_task, told())
+        started.wait()
+        raise KeyboardInterrupt
+
+    def work() -> Client:
+        with Client(world.running.url, world.owner_key, policy=world.policy, store=world.store) as client:
+            dataset_id = client.upload_dataset(world.encrypt().bundle)
+            events = client.watch(client.create_job(world.request(dataset_id)))
+            while next(events).state is not JobState.AWAITING_GRANT:
+                pass
+            monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(events)
+        return client
+
+    client = await asyncio.to_thread(work)
+    assert not client._thread.is_alive()
 
 
 def test_a_policy_names_an_enclave() -> None:
