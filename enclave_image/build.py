@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from enclave_image.bytecode import bytecode_path, compile_source
@@ -26,6 +27,7 @@ from enclave_image.errors import ImageInvalid
 from enclave_image.libraries import is_elf, shared_libraries
 from enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest
 from enclave_image.measurement import examine, list_entries, read_manifest
+from enclave_image.recording import Recorder
 from enclave_image.sbom import bill_of_materials
 
 INPUTS = ".inputs"
@@ -36,13 +38,17 @@ _MTIME = 315_532_800
 Report = Callable[[str], None]
 
 
-def build_image(directory: Path, *, report: Report = lambda _: None) -> ImageManifest:
+def build_image(
+    directory: Path, *, report: Report = lambda _: None, recorder: Recorder | None = None
+) -> ImageManifest:
     """Build the image in `directory`, or find that it is there already and what it should be.
 
-    `report` is told of each stage. An image that was there is replaced when the new one is complete.
+    `report` is told of each stage. An image that was there is replaced when the new one is complete. With a
+    `recorder` the build is in its transparency log, and the proof of that beside the image.
 
     Raises:
         ImageUnbuildable: something that belongs into it is missing here.
+        LogCorrupted: the build could not be recorded; the image is there, without a proof.
         OSError: `directory` cannot be written.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -50,26 +56,34 @@ def build_image(directory: Path, *, report: Report = lambda _: None) -> ImageMan
         report("collecting files")
         files = _with_libraries(sources())
         inputs = _inputs_digest(files)
-        present = _present(directory, inputs)
-        if present is not None:
+        manifest = _present(directory, inputs)
+        if manifest is not None:
             report("nothing has changed")
-            return present
-        fresh = directory.with_name(f"{directory.name}.new")
-        _remove(fresh)
-        report(f"copying {len(files)} files")
-        _write(fresh / ROOT, files)
-        report("compiling")
-        _compile(fresh / ROOT, files)
-        report("measuring")
-        manifest = ImageManifest(
-            entry_point=ENTRY_POINT,
-            environment=ENVIRONMENT,
-            entries=list_entries(_settled(fresh / ROOT)),
-        )
-        (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-        (fresh / SBOM).write_text(bill_of_materials(manifest, runtime_distributions()))
-        (fresh / INPUTS).write_text(inputs)
-        _replace(directory, fresh)
+        else:
+            manifest = _built(directory, files, inputs, report)
+        if recorder is not None:
+            report("recording")
+            recorder.record(manifest.measurement, directory, datetime.now(UTC))
+    return manifest
+
+
+def _built(directory: Path, files: list[Source], inputs: str, report: Report) -> ImageManifest:
+    fresh = directory.with_name(f"{directory.name}.new")
+    _remove(fresh)
+    report(f"copying {len(files)} files")
+    _write(fresh / ROOT, files)
+    report("compiling")
+    _compile(fresh / ROOT, files)
+    report("measuring")
+    manifest = ImageManifest(
+        entry_point=ENTRY_POINT,
+        environment=ENVIRONMENT,
+        entries=list_entries(_settled(fresh / ROOT)),
+    )
+    (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (fresh / SBOM).write_text(bill_of_materials(manifest, runtime_distributions()))
+    (fresh / INPUTS).write_text(inputs)
+    _replace(directory, fresh)
     return manifest
 
 

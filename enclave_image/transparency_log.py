@@ -99,6 +99,8 @@ class TransparencyLog:
     def append(self, entry: LogEntry, key: Ed25519PrivateKey, now: datetime) -> Self:
         """The log with an entry more and a new signed head. Others that append meanwhile wait.
 
+        An entry that the log has already, word for word, is not appended again.
+
         Raises:
             LogCorrupted: the log on disk was changed, or `key` is not its key.
         """
@@ -106,6 +108,8 @@ class TransparencyLog:
             raise LogCorrupted("this is not the log's key")
         with _locked(self._directory):
             current = type(self).open(self._directory)
+            if entry in current.entries:
+                return current
             entries = (*current.entries, entry)
             leaves = [leaf_hash(each.leaf()) for each in entries]
             timestamp = int(now.timestamp())
@@ -123,11 +127,22 @@ class TransparencyLog:
         Raises:
             LogCorrupted: no entry names it.
         """
-        for index in reversed(range(len(self.entries))):
-            if self.entries[index].measurement == measurement:
-                path = tuple(step.hex() for step in inclusion_path(self._leaves, index))
-                return InclusionProof(entry=self.entries[index], index=index, path=path, head=self.head)
+        for entry in reversed(self.entries):
+            if entry.measurement == measurement:
+                return self.prove_entry(entry)
         raise LogCorrupted("the log has no entry of that measurement")
+
+    def prove_entry(self, entry: LogEntry) -> InclusionProof:
+        """That exactly this entry is in the log, as of the latest head.
+
+        Raises:
+            LogCorrupted: it is not.
+        """
+        if entry not in self.entries:
+            raise LogCorrupted("the log has no such entry")
+        index = self.entries.index(entry)
+        path = tuple(step.hex() for step in inclusion_path(self._leaves, index))
+        return InclusionProof(entry=entry, index=index, path=path, head=self.head)
 
     def prove_consistency(self, since: SignedHead) -> ConsistencyProof:
         """That the latest head only appended to `since`.

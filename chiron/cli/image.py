@@ -1,5 +1,6 @@
 """`chiron image`: build and measure the enclave image."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,10 +9,14 @@ import typer
 from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json, warn
 from chiron.cli.places import IMAGE_FOLDER, STATE_DIR
+from chiron.cli.recording import recorder
+from chiron.errors import ConfigurationInvalid
 from enclave_image.build import build_image
 from enclave_image.manifest import ImageManifest
 from enclave_image.measurement import examine
 from enclave_image.occlum_files import parse_version, write_occlum_files
+from enclave_image.recording import INCLUSION_PROOF, Recorder
+from enclave_image.sigstruct import read_instance
 
 app = typer.Typer(no_args_is_help=True, help="The enclave image: everything that runs inside, measured.")
 
@@ -19,7 +24,18 @@ _Directory = Annotated[Path, typer.Argument(help="The image's directory.")]
 
 
 @app.command("build")
-def build_command(directory: _Directory = STATE_DIR / IMAGE_FOLDER, json: Json = False) -> None:
+def build_command(
+    directory: _Directory = STATE_DIR / IMAGE_FOLDER,
+    log: Annotated[
+        Path | None, typer.Option(help="Record the build in this transparency log; needs --log-key.")
+    ] = None,
+    log_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The log's private key.")] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="With --log: git commit that is built; default: the clean checkout's."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Build the image from this machine's locked packages and this source, reproducibly.
 
     The measurement is what owners put into their policy. The same source, packages, interpreter and C library
@@ -28,21 +44,46 @@ def build_command(directory: _Directory = STATE_DIR / IMAGE_FOLDER, json: Json =
     **Example**: `chiron image build`
 
     **Example**: `chiron image build /tmp/image --json`
+
+    **Example**: `chiron image build --log log/ --log-key ~/log-key.pem`
     """
-    manifest = build_image(directory, report=lambda stage: note(f"image: {stage}"))
+    recording = _recorder(log, log_key, revision)
+    manifest = build_image(directory, report=lambda stage: note(f"image: {stage}"), recorder=recording)
     if json:
         _print_facts(directory, manifest)
         return
     done(f"{directory}: {manifest.files} files, {manifest.size / 2**20:.0f} MiB")
+    if recording is not None:
+        done(f"in the log, from {recording.source_revision}: {directory / INCLUSION_PROOF} proves it")
     print(manifest.measurement)
 
 
 @app.command("measure")
-def measure_command(directory: _Directory = STATE_DIR / IMAGE_FOLDER, json: Json = False) -> None:
+def measure_command(
+    directory: _Directory = STATE_DIR / IMAGE_FOLDER,
+    occlum: Annotated[
+        Path | None,
+        typer.Option(metavar="INSTANCE", help="SGX: the enclave that `occlum build` made, instead."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Tell the measurement of an image as it is on disk now: one changed byte changes it.
 
+    With --occlum: MRENCLAVE of a built Occlum instance, out of what its author signed. Untested on hardware.
+
     **Example**: `chiron image measure`
+
+    **Example**: `chiron image measure --occlum instance/`
     """
+    if occlum is not None:
+        signed = read_instance(occlum)
+        if signed.debug:
+            warn("a debuggable enclave: no policy accepts its evidence")
+        if json:
+            print_json(asdict(signed))
+        else:
+            print(signed.mrenclave)
+        return
     manifest = examine(directory)
     if json:
         _print_facts(directory, manifest)
@@ -68,6 +109,14 @@ def occlum_command(
     if development:
         warn("a debuggable enclave: whoever runs it reads its memory, and no policy accepts its evidence")
     done(f"{output}: Occlum.json and bom.yaml of {manifest.measurement}")
+
+
+def _recorder(log: Path | None, key: Path | None, revision: str | None) -> Recorder | None:
+    if log is None and key is None and revision is None:
+        return None
+    if log is None or key is None:
+        raise ConfigurationInvalid("a build is recorded with --log DIR and --log-key FILE")
+    return recorder(log, key, revision=revision, lock=None)
 
 
 def _print_facts(directory: Path, manifest: ImageManifest) -> None:

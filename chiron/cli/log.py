@@ -1,8 +1,6 @@
 """`chiron log`: the transparency log of enclave images."""
 
-import subprocess
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -12,12 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
 from chiron.cli.options import Json
-from chiron.cli.output import done, note, print_json
+from chiron.cli.output import done, note, print_json, warn
+from chiron.cli.recording import recorder
 from chiron.errors import ConfigurationInvalid, LogRejected
 from enclave_image.measurement import measure
+from enclave_image.recording import INCLUSION_PROOF
+from enclave_image.sigstruct import read_instance
 from enclave_image.transparency_log import TransparencyLog
 from runtime.transparency.proofs import LogRefused, check_consistency, check_inclusion
-from runtime.wire.transparency import ConsistencyProof, InclusionProof, LogEntry, SignedHead
+from runtime.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
 
 app = typer.Typer(no_args_is_help=True, help="The transparency log of enclave images.")
 MAX_PROOF_BYTES = 1024 * 1024
@@ -52,39 +53,46 @@ def append_command(
     log: _Log,
     key: _Key,
     image: Annotated[Path, typer.Option(help="The image that was built.")],
+    instance: Annotated[
+        Path | None, typer.Option(help="SGX: the Occlum instance that was built of it; untested on hardware.")
+    ] = None,
     mrenclave: Annotated[
         str | None,
-        typer.Option(metavar="HEX", help="SGX: what `occlum print mrenclave` says of the build."),
+        typer.Option(metavar="HEX", help="SGX: what `occlum print mrenclave` says, instead of --instance."),
     ] = None,
-    lock: Annotated[Path, typer.Option(help="The dependency lock it was built from.")] = Path(
-        "requirements.lock"
-    ),
+    lock: Annotated[
+        Path | None, typer.Option(help="The dependency lock it was built from; default: the checkout's.")
+    ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Git commit it was built from; default: this clean checkout's.")
+        str | None, typer.Option(help="Git commit it was built from; default: the clean checkout's.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Record a build: the image's measurement, its source revision and its lock.
+    """Record a build that `chiron image build` did not record: under SGX, the enclave that Occlum made of it.
 
-    **Example**: `chiron log append log/ --key ~/log-key.pem --image state/image`
+    The proof is written beside the instance, or beside the image, where `chiron serve` finds it.
+
+    **Example**: `chiron log append log/ --key ~/log-key.pem --image image/ --instance instance/`
     """
+    recording = recorder(log, key, revision=revision, lock=lock)
+    if instance is not None:
+        signed = read_instance(instance)
+        if mrenclave is not None and mrenclave.lower() != signed.mrenclave:
+            raise ConfigurationInvalid("--mrenclave is not what the instance's enclave is signed with")
+        if signed.debug:
+            warn("a debuggable enclave: no policy accepts its evidence")
+        mrenclave = signed.mrenclave
+    beside = instance or image
     try:
-        image_measurement = measure(image)
-        entry = LogEntry(
-            measurement=(mrenclave or image_measurement).lower(),
-            image_measurement=image_measurement,
-            source_revision=revision or _clean_revision(),
-            lock_sha256=sha256(lock.read_bytes()).hexdigest(),
-        )
-    except (OSError, ValidationError) as error:
-        raise ConfigurationInvalid(
-            "the lock cannot be read, or the revision or measurement is not one"
-        ) from error
-    signed = TransparencyLog.open(log).append(entry, _private_key(key), datetime.now(UTC)).head
+        measured = mrenclave.lower() if mrenclave else None
+        proof = recording.record(measure(image), beside, datetime.now(UTC), mrenclave=measured)
+    except ValidationError as error:
+        raise ConfigurationInvalid("--mrenclave is 64 hexadecimal digits") from error
     if json:
-        print_json({"entry": entry.model_dump(), "head": signed.model_dump(mode="json")})
+        print_json({"entry": proof.entry.model_dump(), "head": proof.head.model_dump(mode="json")})
         return
-    done(f"entry {signed.head.tree_size - 1}: {entry.measurement} from {entry.source_revision}")
+    done(f"entry {proof.index}: {proof.entry.measurement} from {proof.entry.source_revision}")
+    note(f"the proof is in {beside / INCLUSION_PROOF}")
 
 
 @app.command("head")
@@ -167,36 +175,6 @@ def _verify_proof(path: Path, log_key: str | None) -> dict[str, object]:
         return {"index": inclusion.index, **inclusion.entry.model_dump(exclude={"version"})}
     check_consistency(consistency, key)
     return {"first": consistency.first.head.tree_size, "second": consistency.second.head.tree_size}
-
-
-def _clean_revision() -> str:
-    """The commit of the working directory's checkout, which must hold nothing that is not committed."""
-
-    def git(*arguments: str) -> str:
-        try:
-            ended = subprocess.run(  # noqa: S603 - fixed words
-                ["git", *arguments],  # noqa: S607 - the user's own git
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise ConfigurationInvalid("this is no git checkout: give --revision") from error
-        return ended.stdout.strip()
-
-    if git("status", "--porcelain", "--untracked-files=no"):
-        raise ConfigurationInvalid("the checkout has changes that are not committed: give --revision")
-    return git("rev-parse", "HEAD")
-
-
-def _private_key(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigurationInvalid(f"{path} holds no private key") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationInvalid(f"{path} holds no Ed25519 key")
-    return key
 
 
 def _public_key(text: str) -> bytes:

@@ -1,11 +1,14 @@
 """What the transparency log says: entries, signed heads and proofs (RFC 9162's terms)."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from runtime.wire.encoding import Digest, Signature, SigningPublicKey, WireModel, canonical_json
 
+REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A git commit's name, in full."""
 MAX_TREE_SIZE = 2**53 - 1
 """The largest integer that canonical JSON writes exactly."""
 
@@ -21,7 +24,7 @@ class LogEntry(WireModel):
     """What evidence shows: MRENCLAVE, or for the development TEE the image's own measurement."""
     image_measurement: Digest
     """What `chiron image measure` says of the image's files: whoever rebuilds them gets it."""
-    source_revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+    source_revision: Annotated[str, StringConstraints(pattern=f"^({REVISION.pattern})$")]
     """Git commit of the source that was built."""
     lock_sha256: Digest
     """SHA-256 of the dependency lock that was installed."""
