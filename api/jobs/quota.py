@@ -15,8 +15,11 @@ from wasm_sandbox.contract import InputType, Task
 
 SLACK_BYTES = 256 * 1024
 """Headers, keys and tags around any sealed content."""
-VECTORS_IN_CHECKPOINT = 6
-"""Parameters, momentum, and an optimizer's state, in float32, with room."""
+VECTORS_IN_CHECKPOINT = 8
+"""Parameters, momentum, an optimizer's state, averages and what is owed, in float32, with room."""
+PLANS_IN_CHECKPOINT = 3
+TRIAL_BYTES = 384 * 1024
+"""What the leading trainer's checkpoint says of a trial, at most."""
 STATE_OBJECTS = 8
 """Names `state-…` for small sealed states, such as a predictor's budget."""
 
@@ -36,7 +39,8 @@ def object_limit(spec: JobSpec, name: str, role: Role) -> int:
         if name == "model":
             return vector + spec.envelope.max_graph_bytes + SLACK_BYTES
         if _CHECKPOINT.fullmatch(name):
-            return VECTORS_IN_CHECKPOINT * vector + spec.envelope.max_graph_bytes + SLACK_BYTES
+            plans = PLANS_IN_CHECKPOINT * spec.envelope.max_graph_bytes
+            return VECTORS_IN_CHECKPOINT * vector + plans + spec.trials * TRIAL_BYTES + SLACK_BYTES
         if name == OUTCOME_OBJECT:
             return OUTCOME_BYTES + SLACK_BYTES
         report = _REPORT.fullmatch(name)

@@ -66,11 +66,18 @@ class GatewayClient:
         Raises:
             GatewayRefused: there has been none for `RECONNECT_DEADLINE_S`; one that crashed is back by then.
         """
+        return await self._peer("parameter-server")
+
+    async def shard(self, index: int) -> Ready:
+        """The same for a shard of the parameter server: its certificate will have to name it."""
+        return await self._peer(f"shards/{index}")
+
+    async def _peer(self, name: str) -> Ready:
         deadline = time.monotonic() + RECONNECT_DEADLINE_S
         while True:
             try:
                 body = await self._request(
-                    "GET", f"/enclave/v1/peers/parameter-server?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES
+                    "GET", f"/enclave/v1/peers/{name}?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES
                 )
             except GatewayRefused as error:
                 if error.code not in _RESTARTING or time.monotonic() > deadline:
@@ -111,6 +118,15 @@ class GatewayClient:
     async def get_object(self, name: str, limit: int) -> bytes:
         """Fetch a sealed object of this job of at most `limit` bytes."""
         return await self._request("GET", f"/enclave/v1/objects/{name}", limit=limit)
+
+    async def find_object(self, name: str, limit: int) -> bytes | None:
+        """As `get_object`; None where the job has no object of this name."""
+        try:
+            return await self.get_object(name, limit)
+        except GatewayRefused as error:
+            if error.code != "object-unknown":
+                raise
+            return None
 
     async def progress(self, progress: Progress) -> None:
         """Report the public schedule's progress."""

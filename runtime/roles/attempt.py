@@ -16,6 +16,7 @@ from runtime.datasets.errors import ChunkRefused
 from runtime.errors import EnclaveError, InputCorrupted
 from runtime.roles.plan import Plan
 from runtime.schedule import IDLE, SUMS
+from runtime.training.errors import TrainingFailed
 from runtime.training.learner import Learner
 from runtime.training.reading import read_unused
 from runtime.wire.jobs import JobSpec
@@ -31,7 +32,8 @@ class Attempt:
         self._index = index
         self._learner: Learner | None = None
         self._vector = np.zeros(spec.exchange.parameters, np.float32)
-        self._has_read = False
+        self.has_read = False
+        """Whether it has fetched chunks already: held data is read once."""
         self.failure: str | None = "no-plan"
         """Stable code of why the attempt is idle. For the owner only."""
         self.report = TrainingReport(exchange=0, trial=trial)
@@ -42,13 +44,13 @@ class Attempt:
         """Whether the merged vector is a trained model."""
         return self.failure is None and not self.report.diverged
 
-    async def begin(self, plan: Plan) -> None:
-        """Make the learner. The leading trainer's initial values are the attempt's vector."""
+    async def begin(self, plan: Plan, *, from_start: bool = True) -> None:
+        """Make the learner. The leading trainer's initial values are the attempt's vector, `from_start`."""
         try:
             learner = await asyncio.to_thread(
                 Learner, plan.graph, plan.recipe, self._spec, index=self._index, trial=self._trial
             )
-            if self._index == 0:
+            if self._index == 0 and from_start:
                 # Only it has the pretrained tensors; the others get the vector that it publishes.
                 self._put(await asyncio.to_thread(learner.initial))
         except Exception as error:
@@ -67,6 +69,25 @@ class Attempt:
         except Exception as error:
             self._fail(error)
 
+    def state(self) -> bytes:
+        """The learner's state after an exchange, secret; empty if the attempt is idle."""
+        return b"" if self._learner is None else self._learner.state()
+
+    async def restore(self, plan: Plan | None, failure: str | None, state: bytes) -> None:
+        """Stand where an attempt stood after `adopt`, whose `failure` and `state` these are.
+
+        Raises:
+            InputCorrupted: it is not the state of an attempt of this plan.
+        """
+        if state and plan is not None:
+            await self.begin(plan, from_start=False)
+            try:
+                if self._learner is not None:
+                    await asyncio.to_thread(self._learner.restore, state)
+            except TrainingFailed as error:
+                raise InputCorrupted("checkpoint-invalid", "the checkpoint is of another plan") from error
+        self.failure = failure
+
     async def train(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
         """The local steps due before this trial's exchange `exchange` of `exchanges`.
 
@@ -74,7 +95,7 @@ class Attempt:
             InputCorrupted: the host served a chunk that is not the owner's.
             EnclaveError: the host otherwise failed us.
         """
-        first, self._has_read = not self._has_read, True
+        first, self.has_read = not self.has_read, True
         try:
             if self._learner is None:
                 # The host counts requests for chunks: an idle trainer makes as many as any other.

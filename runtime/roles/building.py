@@ -7,7 +7,8 @@ from runtime.channels.enrolment import Ticket
 from runtime.channels.gateway import GatewayClient
 from runtime.datasets import EncryptedDataset
 from runtime.datasets.statistics import collect
-from runtime.roles.plan import Plan, admit_plan, encode_plan
+from runtime.errors import PeerRefused
+from runtime.roles.plan import Plan, admit_plan, decode_plan, encode_plan
 from wasm_sandbox.assets import read_assets
 from wasm_sandbox.capability_data import CapabilityData
 from wasm_sandbox.contract import Trial
@@ -55,6 +56,18 @@ class Building:
             raise NoBetterIdea
         plan = await asyncio.to_thread(self._admit, trial, raw)
         return plan, encode_plan(raw.graph, raw.recipe)
+
+    async def admit(self, trial: int, published: bytes) -> Plan:
+        """An earlier answer, as it was published; with the component's pretrained tensors.
+
+        Raises:
+            PeerRefused: it is not one.
+        """
+        assets = read_assets(self._component)
+        plan = await asyncio.to_thread(decode_plan, self._ticket.spec, trial, published, assets)
+        if plan is None:
+            raise PeerRefused("plan-malformed", "the kept plan is none")
+        return plan
 
     def _admit(self, trial: int, raw: RawPlan) -> Plan:
         assets = read_assets(self._component)

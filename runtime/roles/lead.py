@@ -14,10 +14,11 @@ from runtime.errors import InputCorrupted
 from runtime.reports import seal_outcome, seal_report
 from runtime.roles.attempt import Attempt
 from runtime.roles.building import Building, NoBetterIdea
+from runtime.roles.lead_checkpoint import LeadCheckpoint
 from runtime.roles.plan import Plan, encode_no_plan
 from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
 from runtime.sealing.errors import TooLarge
-from runtime.sealing.labels import MODEL
+from runtime.sealing.labels import LEAD_CHECKPOINT, MODEL
 from runtime.sealing.sealer import Sealer
 from runtime.wire.jobs import JobState
 from runtime.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
@@ -51,17 +52,23 @@ class Lead:
         self._gateway = gateway
         self._platform = platform
         self._limits = limits
+        self._checkpoint = LeadCheckpoint(self._ticket, Sealer(platform, LEAD_CHECKPOINT), gateway)
         self._building: Building | None = None
+        self.trial = 0
+        """The trial that is under way, or the first."""
+        self._kept = False
+        """Whether the proposal for this trial is in the checkpoint."""
         self._proposed: tuple[Plan, bytes] | None = None
         self._best: _Candidate | None = None
         self._history: list[Trial] = []
         self._why_none = Outcome(status=OutcomeStatus.TRAINING_FAILED, code="no-trial")
 
     async def prepare(self, dataset: EncryptedDataset) -> None:
-        """Get the builder ready.
+        """Get the builder ready, and take up what a crashed predecessor has left.
 
         Raises:
-            InputCorrupted: the host served something other than the owner and the operator uploaded.
+            InputCorrupted: the host served something other than the owner and the operator uploaded, or than
+                we stored.
         """
         try:
             sandbox = Sandbox(self._limits)
@@ -71,15 +78,52 @@ class Lead:
         except ChunkMalformed as error:
             # The owner's own mistake, and about the data: it travels sealed.
             self._why_none = Outcome(status=OutcomeStatus.TRAINING_FAILED, code=error.code, detail=str(error))
+        await self._take_up()
+
+    async def _take_up(self) -> None:
+        kept = await self._checkpoint.load()
+        if kept is None:
+            return
+        state, (proposed, published, onnx) = kept
+        self.trial, self._kept = state.trial, True
+        self._history, self._why_none = list(state.history), state.why_none
+        if self._building is None:
+            return
+        if proposed:
+            self._proposed = await self._building.admit(state.trial, proposed), proposed
+        if state.best_report is not None:
+            plan = await self._building.admit(state.trial, published)
+            self._best = _Candidate(plan, published, state.best_report, onnx)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is proposed for the trial under way."""
+        return self._proposed[0] if self._proposed else None
 
     async def propose(self, attempt: Attempt, trial: int) -> bytes:
-        """Let the builder plan this trial and begin the attempt; what is to be published of it."""
-        self._proposed = await self._ask_builder(trial)
+        """Let the builder plan this trial and begin the attempt; what is to be published of it.
+
+        Who comes in a crashed trainer's place proposes what that one did: the builder is not asked again.
+        """
+        if not (self._kept and self.trial == trial):
+            self._proposed = await self._ask_builder(trial)
+            await self._keep(trial)
         if self._proposed is None:
             return encode_no_plan()
         plan, published = self._proposed
         await attempt.begin(plan)
         return published if attempt.failure is None else encode_no_plan()
+
+    async def _keep(self, trial: int) -> None:
+        self.trial, self._kept = trial, True
+        best = self._best
+        parts = (
+            self._proposed[1] if self._proposed else b"",
+            best.published if best else b"",
+            best.onnx if best else b"",
+        )
+        report = best.report if best else None
+        await self._checkpoint.save(trial, self._history, self._why_none, report, parts)
 
     async def _ask_builder(self, trial: int) -> tuple[Plan, bytes] | None:
         if self._building is None:

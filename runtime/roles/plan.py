@@ -49,7 +49,7 @@ def encode_no_plan() -> bytes:
     return _HEAD.pack(_MAGIC, 0, 0, 0)
 
 
-def decode_plan(spec: JobSpec, trial: int, published: bytes) -> Plan | None:
+def decode_plan(spec: JobSpec, trial: int, published: bytes, assets: Assets | None = None) -> Plan | None:
     """What the leading trainer published; None if the trial has no plan.
 
     It is an enclave of our own measurement and has admitted the plan, but a graph is admitted again wherever
@@ -66,6 +66,6 @@ def decode_plan(spec: JobSpec, trial: int, published: bytes) -> Plan | None:
             return None
         graph = published[_HEAD.size : _HEAD.size + graph_length]
         recipe = published[_HEAD.size + graph_length :][:recipe_length]
-        return admit_plan(spec, trial, graph, recipe)
+        return admit_plan(spec, trial, graph, recipe, assets)
     except (struct.error, SandboxError) as error:
         raise PeerRefused("plan-malformed", "the published plan is malformed") from error

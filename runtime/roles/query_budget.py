@@ -5,7 +5,7 @@ clients, and makes a dishonest host's rollback visible in its storage.
 """
 
 from runtime.channels.gateway import GatewayClient
-from runtime.errors import GatewayRefused, ModelUnusable
+from runtime.errors import ModelUnusable
 from runtime.sealing.errors import SealingError
 from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 
@@ -30,11 +30,8 @@ class QueryBudget:
             ModelUnusable: what is stored was not sealed by this job's predictor.
         """
         limit = _COUNT_BYTES + OVERHEAD_BYTES
-        try:
-            sealed = await self._gateway.get_object(BUDGET_OBJECT, limit)
-        except GatewayRefused as error:
-            if error.code != "object-unknown":
-                raise
+        sealed = await self._gateway.find_object(BUDGET_OBJECT, limit)
+        if sealed is None:
             return
         try:
             stored = self._sealer.open(sealed, context=self._context)

@@ -5,7 +5,7 @@ Trainer 0 leads: it runs the builder, reports to the owner, and seals what the j
 
 import asyncio
 
-from ps.client import ParameterClient
+from ps.client import ParameterClient, Start
 from ps.errors import TrialOver
 from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
@@ -13,9 +13,13 @@ from runtime.channels.parameter_server import Membership, join
 from runtime.datasets import EncryptedDataset
 from runtime.roles.attempt import Attempt
 from runtime.roles.lead import Lead
-from runtime.roles.plan import decode_plan
+from runtime.roles.plan import Plan, decode_plan
 from runtime.roles.public_end import failing_publicly
+from runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
 from runtime.schedule import SUMS, exchanges_of, plan_bytes
+from runtime.sealing.labels import TRAINER_CHECKPOINT
+from runtime.sealing.sealer import Sealer
+from runtime.training.timetable import is_streamed
 from runtime.wire.launch import LaunchSpec
 from wasm_sandbox.limits import SandboxLimits
 
@@ -50,43 +54,94 @@ class _Trainer:
             return await gateway.chunk(manifest.dataset_id, number, manifest.chunk_ciphertext_bytes)
 
         self._dataset = EncryptedDataset(manifest, ticket.dataset_key, fetch)
+        self._saved: SavedTrainer | None = None
+        sealer = Sealer(platform, TRAINER_CHECKPOINT)
+        self._checkpoint = TrainerCheckpoint(ticket, launch.index, self._client, sealer, gateway)
         # Occlum gives an enclave few threads; the development TEE has all of the machine's.
         limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
         self._lead = Lead(membership, gateway, platform, limits) if launch.index == 0 else None
 
     async def run(self) -> None:
+        self._saved = await self._checkpoint.load()
+        first = self._saved.trial if self._saved else 0
         if self._lead:
             await self._lead.prepare(self._dataset)
-        for trial in range(self._spec.trials):
+            if self._lead.trial < first:
+                raise rolled_back()
+            first = self._lead.trial
+        for trial in range(first, self._spec.trials):
             try:
                 await self._trial(trial)
-            except TrialOver:
+            except TrialOver as error:
                 # We came late, in a crashed trainer's place, and the others are in a later trial.
                 if self._lead:
-                    raise
+                    raise rolled_back() from error
         if self._lead:
             await self._lead.conclude()
 
     async def _trial(self, trial: int) -> None:
         attempt = Attempt(self._spec, trial, self._index)
-        if self._lead:
+        saved, self._saved = self._saved, None
+        if saved is not None and saved.trial != trial:
+            saved = None
+        if saved is not None:
+            # The greeting then tells the server what we have seen: it may be the one that was rolled back.
+            self._client.resume(trial, saved.exchange)
+        elif self._lead:
             published = await self._lead.propose(attempt, trial)
             await self._client.publish(trial, published, attempt.pushed()[0])
         start = await self._client.start(trial)
-        if not self._lead:
-            plan = await asyncio.to_thread(decode_plan, self._spec, trial, start.plan)
-            if plan is not None:
-                await attempt.begin(plan)
-        await attempt.adopt(start.vector)
         numbers = exchanges_of(self._spec, trial)
-        if start.exchange > numbers.start:
-            # In a crashed trainer's place: ask again for the last result, which nobody may have reported.
-            await self._exchange(attempt, start.exchange - 1)
-        for number in range(start.exchange, numbers.stop):
-            await attempt.train(self._dataset, number - numbers.start, len(numbers))
+        first = await self._take_up(attempt, trial, start, saved)
+        for number in range(first, numbers.stop):
+            await self._work(attempt, trial, number)
             await self._exchange(attempt, number)
         if self._lead:
             await self._lead.weigh(attempt, trial)
+
+    async def _take_up(self, attempt: Attempt, trial: int, start: Start, saved: SavedTrainer | None) -> int:
+        """Bring the attempt to where the trial is; the number of the exchange that it goes on with.
+
+        Raises:
+            InputCorrupted: the host served an old checkpoint, or none although we had stored one.
+        """
+        plan = await self._plan(trial, start)
+        first = exchanges_of(self._spec, trial).start
+        if saved is not None and saved.exchange <= start.exchange <= saved.exchange + 1:
+            self._checkpoint.fill_client(saved)
+            await attempt.adopt(self._client.resume(trial, saved.exchange))
+            await attempt.restore(plan, saved.failure, saved.learner)
+            return saved.exchange
+        if plan is not None and not (self._lead and saved is None):
+            await attempt.begin(plan, from_start=False)
+        await attempt.adopt(start.vector)
+        if start.exchange > first or saved is not None:
+            if self._checkpoint.kept and not self._spec.exchange.deadline_s:
+                raise rolled_back()
+            # The others went on without us, or our moments are nobody's loss. The last result may not be
+            # reported yet: ask for it again.
+            await self._exchange(attempt, start.exchange - 1)
+        return start.exchange
+
+    async def _plan(self, trial: int, start: Start) -> Plan | None:
+        if self._lead:
+            return self._lead.plan
+        return await asyncio.to_thread(decode_plan, self._spec, trial, start.plan)
+
+    async def _work(self, attempt: Attempt, trial: int, number: int) -> None:
+        """The steps due before an exchange. The state that they begin with is stored before this returns.
+
+        Meanwhile, or before where chunks are read too: in which order the host sees both is fixed.
+        """
+        numbers = exchanges_of(self._spec, trial)
+        content = await self._checkpoint.snapshot(trial, number, attempt) if self._checkpoint.kept else None
+        async with asyncio.TaskGroup() as tasks:
+            if content is not None:
+                storing = tasks.create_task(self._checkpoint.store(content))
+                del content
+                if not attempt.has_read or is_streamed(self._spec):
+                    await storing
+            await attempt.train(self._dataset, number - numbers.start, len(numbers))
 
     async def _exchange(self, attempt: Attempt, number: int) -> None:
         merged = await self._client.exchange(number, *attempt.pushed())

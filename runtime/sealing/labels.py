@@ -12,11 +12,14 @@ OUTCOME = Label(b"chiron/v1/outcome")
 DATASET = Label(b"chiron/v1/dataset")
 MODEL = Label(b"chiron/v1/model")
 CHECKPOINT = Label(b"chiron/v1/checkpoint")
+TRAINER_CHECKPOINT = Label(b"chiron/v1/trainer-checkpoint")
+LEAD_CHECKPOINT = Label(b"chiron/v1/lead-checkpoint")
 LOG_HEAD = Label(b"chiron/v1/log-head")
 UPGRADE = Label(b"chiron/v1/upgrade")
 UPGRADE_ORDER = Label(b"chiron/v1/upgrade-order")
 OWNER_SIGNING = Label(b"chiron/v1/owner-signing")
 BUDGET = Label(b"chiron/v1/query-budget")
+GRANT_NAME = Label(b"chiron/v1/grant-name")
 
 
 def bind(label: Label, context: bytes) -> bytes:

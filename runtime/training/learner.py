@@ -89,6 +89,8 @@ class Learner:
         for span in self._variances:
             # The outer optimizer's momentum can carry an average below what a variance can be.
             np.maximum(self._stepper.vector[span], 0, out=self._stepper.vector[span])
+        if self._variances:
+            self._stepper.adopt(self._stepper.vector)
 
     async def train(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
         """The steps due before this trial's exchange `exchange`, after the validation of the vector that

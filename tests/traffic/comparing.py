@@ -50,6 +50,9 @@ def _same_call(call: Call | None, twin: Call | None) -> bool:
 
 
 def _public(view: View) -> list[tuple[str, ...]]:
-    """What the gateway noted, without identifiers, and the job's public state."""
+    """What the gateway noted, without identifiers, and the job's public state.
+
+    Sorted: each enclave's own order is that of its calls, and the order between two follows from their speed.
+    """
     seen = [(item.kind, _IDENTIFIER.sub("ID", item.name), str(item.size)) for item in view.observations]
-    return [*seen, (view.job.state, str(view.job.exchanges_done), str(view.job.failure))]
+    return [*sorted(seen), (view.job.state, str(view.job.exchanges_done), str(view.job.failure))]
