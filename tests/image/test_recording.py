@@ -105,9 +105,9 @@ def test_revision_is_told_only_of_a_source_that_is_committed(tmp_path: Path) -> 
     revision = clean_revision(tmp_path)
     assert len(revision) == 40
     (tmp_path / "runtime" / "extra.py").write_text("two = 2\n")
-    with pytest.raises(SourceUnknown, match="extra.py"):
+    with pytest.raises(SourceUnknown, match=r"extra\.py"):
         clean_revision(tmp_path)
     (tmp_path / "runtime" / "extra.py").unlink()
     source.write_text("one = 2\n")
-    with pytest.raises(SourceUnknown, match="roles.py"):
+    with pytest.raises(SourceUnknown, match=r"roles\.py"):
         clean_revision(tmp_path)
