@@ -35,6 +35,8 @@ class Limits(_Frozen):
     """Observations in one answer."""
     trainers: int = Field(default=16, ge=1, le=1024)
     """Trainers of one job."""
+    shards: int = Field(default=16, ge=1, le=64)
+    """Servers that hold the vector of one job."""
     restarts: int = Field(default=3, ge=0)
     """Crashed enclaves of one job that are launched again; a job that loses more fails."""
     running_jobs: int = Field(default=8, ge=1)

@@ -51,7 +51,7 @@ class ExchangeTerms(BaseModel):
     period_s: float = Field(default=0.0, ge=0, le=86_400)
     """Pacing: changes are sent at multiples of this after the trial's start. 0: as soon as they are ready."""
     shards: int = Field(default=1, ge=1, le=64)
-    """Server processes that hold a slice of the vector each. A deadline or staleness then counts per slice."""
+    """Server processes that hold a slice of the vector each; deadline and staleness count for each slice."""
     trainer_checkpoints: bool = True
     """Trainers keep their state sealed in the operator's storage: a crash changes no bit of the model. Costs
     20 to 28 bytes a parameter at every exchange and trainer; without, a restarted one has fresh moments."""

@@ -101,6 +101,10 @@ def _role(role: Role) -> Callable[[LaunchSpec, Platform], Awaitable[None]]:
         from runtime.roles import parameter_server
 
         return parameter_server.run
+    if role is Role.SHARD:
+        from runtime.roles import shard
+
+        return shard.run
     if role is Role.TRAINER:
         from runtime.roles import trainer
 

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from api.gateway import Gateway
 
 ALL = frozenset(Role)
-TRAINING = frozenset({Role.PARAMETER_SERVER, Role.TRAINER})
+TRAINING = frozenset({Role.PARAMETER_SERVER, Role.SHARD, Role.TRAINER})
+TRAINERS = frozenset({Role.TRAINER})
 MAIL = frozenset({Role.PARAMETER_SERVER, Role.PREDICTOR})
 """Roles that owners have messages for."""
 

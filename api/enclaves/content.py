@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from api.bodies import pieces
-from api.enclaves.callers import ALL, TRAINING
+from api.enclaves.callers import ALL, TRAINERS, TRAINING
 from api.errors import BuilderUnknown, DatasetUnknown, JobEnded, RequestInvalid
 from api.jobs.enclave import LaunchedEnclave
 from api.jobs.quota import object_limit
@@ -21,7 +21,7 @@ _MAX_OBJECT_BYTES = 2**33
 _REPORTABLE = frozenset(JobState) - {JobState.CREATED, JobState.LAUNCHING, JobState.CANCELLED}
 
 
-@routes.add("GET", f"/enclave/v1/builders/{DIGEST}", roles=TRAINING, answer="application/wasm")
+@routes.add("GET", f"/enclave/v1/builders/{DIGEST}", roles=TRAINERS, answer="application/wasm")
 async def builder(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     """Fetch the job's builder."""
     sha256 = call.path("sha256")
@@ -31,13 +31,13 @@ async def builder(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     return await send_blob(call.request, info.size, call.gateway.builders.component(info))
 
 
-@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}", roles=TRAINING, answer=DatasetManifest)
+@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}", roles=TRAINERS, answer=DatasetManifest)
 async def dataset(call: Call[LaunchedEnclave, None]) -> DatasetManifest:
     """Fetch the manifest of the job's dataset."""
     return await call.gateway.datasets.manifest(call.caller.tenant, _dataset(call))
 
 
-@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}/chunks/{CHUNK}", roles=TRAINING, answer=OCTETS)
+@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}/chunks/{CHUNK}", roles=TRAINERS, answer=OCTETS)
 async def chunk(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     """Fetch a chunk of the job's dataset."""
     number = int(call.path("number"))

@@ -5,10 +5,11 @@ import math
 from aiohttp import web
 
 from api.bodies import JSON_CONTENT_TYPE
-from api.enclaves.callers import ALL, MAIL, TRAINING
+from api.enclaves.callers import ALL, MAIL, TRAINERS, TRAINING
 from api.errors import EnclaveNotRunning, RequestInvalid
 from api.jobs.enclave import LaunchedEnclave
 from api.operations import Call, Routes
+from api.patterns import SHARD
 from api.problems import STARTED
 from api.settings import Limits
 from runtime.wire.attestation import Role
@@ -34,9 +35,19 @@ async def ready(call: Call[LaunchedEnclave, Ready]) -> None:
 @routes.add("GET", "/enclave/v1/peers/parameter-server", roles=TRAINING, answer=Ready)
 async def parameter_server(call: Call[LaunchedEnclave, None]) -> Ready | None:
     """Wait for the job's parameter server; no content if it is not up in `wait` seconds."""
-    peer = call.gateway.fleet.find(call.caller.spec.job, Role.PARAMETER_SERVER)
+    return await _peer(call, Role.PARAMETER_SERVER, 0)
+
+
+@routes.add("GET", f"/enclave/v1/peers/shards/{SHARD}", roles=TRAINERS, answer=Ready)
+async def shard(call: Call[LaunchedEnclave, None]) -> Ready | None:
+    """Wait for a shard of it, from 1; no content if it is not up in `wait` seconds."""
+    return await _peer(call, Role.SHARD, int(call.path("index")))
+
+
+async def _peer(call: Call[LaunchedEnclave, None], role: Role, index: int) -> Ready | None:
+    peer = call.gateway.fleet.find(call.caller.spec.job, role, index)
     if peer is None:
-        raise EnclaveNotRunning("the job's parameter server is not running")
+        raise EnclaveNotRunning(f"the job's {role} is not running")
     return await peer.address(_wait(call))
 
 

@@ -53,7 +53,7 @@ def object_limit(spec: JobSpec, name: str, role: Role) -> int:
 
 def object_count(spec: JobSpec) -> int:
     """Objects that a job may have at a time."""
-    checkpoints = 2 * (spec.exchange.trainers + 1)
+    checkpoints = 2 * (spec.exchange.trainers + spec.exchange.shards)
     return spec.exchange.exchanges + checkpoints + STATE_OBJECTS + 2
 
 

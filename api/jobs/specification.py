@@ -22,7 +22,8 @@ def make_spec(
 
     Raises:
         DatasetIncomplete: the upload was not completed.
-        JobDoesNotFit: the builder does not do this task or input, or there are too many trainers.
+        JobDoesNotFit: the builder does not do this task or input, or there are too many trainers
+            or shards.
     """
     if not complete:
         raise DatasetIncomplete("complete the dataset's upload first")
@@ -39,6 +40,11 @@ def make_spec(
         raise JobDoesNotFit(
             f"trainers: the dataset has {manifest.chunks} chunks; a trainer needs at least one"
         )
+    shards = request.terms.shards
+    if shards > limits.shards:
+        raise JobDoesNotFit(f"terms.shards: this gateway runs at most {limits.shards} shards a job")
+    if shards > published.envelope.max_parameters:
+        raise JobDoesNotFit("terms.shards: the builder's envelope has fewer parameters than that")
     return JobSpec(
         job=job,
         dataset=manifest,

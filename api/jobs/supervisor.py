@@ -15,7 +15,7 @@ from runtime.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFai
 
 _LOG = logging.getLogger(__name__)
 
-TRAINING = frozenset({Role.PARAMETER_SERVER, Role.TRAINER})
+TRAINING = frozenset({Role.PARAMETER_SERVER, Role.SHARD, Role.TRAINER})
 """Roles whose enclaves live as long as the job does."""
 
 KILLED = 128
@@ -154,23 +154,25 @@ class Supervisor:
         return PublicFailure.ENCLAVE_EXITED
 
     async def _launch(self, run: _Run) -> list[LaunchedEnclave]:
-        """The parameter server, then the trainers side by side."""
+        """The parameter server, then its other shards and the trainers side by side."""
         await self._fleet.start(run.parameter_server, run.token)
-        trainers = [
-            self._fleet.register(run.tenant, run.spec, Role.TRAINER, index)
-            for index in range(run.spec.exchange.trainers)
+        exchange = run.spec.exchange
+        places = [
+            *((Role.SHARD, index) for index in range(1, exchange.shards)),
+            *((Role.TRAINER, index) for index in range(exchange.trainers)),
         ]
+        others = [self._fleet.register(run.tenant, run.spec, role, index) for role, index in places]
         async with asyncio.TaskGroup() as launches:
-            for trainer, token in trainers:
-                launches.create_task(self._fleet.start(trainer, token))
-        return [run.parameter_server, *(trainer for trainer, _ in trainers)]
+            for enclave, token in others:
+                launches.create_task(self._fleet.start(enclave, token))
+        return [run.parameter_server, *(enclave for enclave, _ in others)]
 
     async def _until_lost(self, run: _Run, enclaves: list[LaunchedEnclave]) -> None:
         """Return when the job cannot come to its end any more.
 
-        A trainer that leaves in order (exit code 0) has done its part. One that crashed is launched again, up
-        to a limit: it takes up its work where the others are. Any other exit is fatal, and so is the
-        parameter server's unless it crashed: it reports the job's success before it leaves.
+        A trainer or shard that leaves in order (exit code 0) has done its part. One that crashed is launched
+        again, up to a limit: it takes up its work where the others are. Any other exit is fatal, and so is
+        the parameter server's unless it crashed: it reports the job's success before it leaves.
         """
         waiting = {asyncio.create_task(enclave.gone.wait()): enclave for enclave in enclaves}
         restarts = self._settings.limits.restarts
@@ -185,7 +187,7 @@ class Supervisor:
                     return
                 for replacement in await self._launch_again(run, crashed):
                     waiting[asyncio.create_task(replacement.gone.wait())] = replacement
-                if len(waiting) == 1:
+                if all(enclave.role is not Role.TRAINER for enclave in waiting.values()):
                     timeout = self._settings.timing.last_trainer_s
         finally:
             for task in waiting:

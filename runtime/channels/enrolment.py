@@ -1,4 +1,4 @@
-"""Enrolment: how a trainer enclave becomes a peer of the parameter server.
+"""Enrolment: how a trainer or a shard becomes a peer of the parameter server.
 
 1. The trainer verifies the parameter server's evidence: same measurement as its own, same job, and the
    digest of the job CA's certificate that TLS then trusts.
@@ -7,8 +7,11 @@
 3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
    client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
 4. Over mutual TLS the trainer fetches its ticket: the job spec and the dataset key.
+
+A shard goes the same way to step 3, where it gets a certificate to serve with and two digests; no secret.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,14 +26,19 @@ from pydantic import Field, ValidationError
 
 from runtime.attestation.errors import EvidenceRefused
 from runtime.attestation.verify import Expected, verify
-from runtime.channels.job_ca import JobCa
+from runtime.channels.job_ca import JobCa, shard_name
 from runtime.errors import EnrolmentRefused
 from runtime.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
-from runtime.wire.encoding import Base64, SigningPublicKey, WireModel, sha256_hex
+from runtime.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import JobSpec
 from wasm_sandbox.contract import CapabilityGrants
 
+CHALLENGE_PATH = "/v1/enrol/challenge"
+ENROL_PATH = "/v1/enrol"
+ENROL_SHARD_PATH = "/v1/enrol/shard"
+TICKET_PATH = "/v1/ticket"
+ENDED_PATH = "/v1/ended"
 MAX_ENROLMENT_BYTES = 512 * 1024
 MAX_PENDING_NONCES = 4096
 
@@ -42,18 +50,29 @@ class Challenge(WireModel):
 
 
 class EnrolmentRequest(WireModel):
-    """POST /v1/enrol."""
+    """POST /v1/enrol and /v1/enrol/shard."""
 
     index: int = Field(ge=0, le=1023)
     evidence: Evidence
     public_key: Annotated[Base64, Field(min_length=1, max_length=256)]
-    """DER SubjectPublicKeyInfo of the trainer's P-256 TLS key."""
+    """DER SubjectPublicKeyInfo of the applicant's P-256 TLS key."""
 
 
 class EnrolmentResponse(WireModel):
     """The client certificate, DER."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
+
+
+class ShardAdmission(WireModel):
+    """What a shard is told: how to serve, and for whom."""
+
+    certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
+    """For serving as its index's name, DER."""
+    spec_digest: Digest
+    """Of the spec that the owner granted for."""
+    grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
+    """Names the owner's grant (`runtime.roles.grant.name_of`): a shard serves no other."""
 
 
 class Ticket(WireModel):
@@ -68,13 +87,19 @@ class Ticket(WireModel):
 
 
 class Registrar:
-    """Decides who is a trainer of this job; holds the serial of each index's current certificate."""
+    """Decides who is a trainer or shard of this job; holds the serial of each trainer's certificate."""
 
     def __init__(
-        self, spec: JobSpec, ca: JobCa, policy: AttestationPolicy, clock: Callable[[], datetime] | None = None
+        self,
+        spec: JobSpec,
+        ca: JobCa,
+        policy: AttestationPolicy,
+        clock: Callable[[], datetime] | None = None,
+        grant_name: bytes = bytes(32),
     ) -> None:
         """`policy` must already be narrowed to our own measurement."""
         self._spec = spec
+        self._grant_name = grant_name
         self._ca = ca
         self._policy = policy
         self._clock = clock or (lambda: datetime.now(UTC))
@@ -95,22 +120,42 @@ class Registrar:
         Raises:
             EnrolmentRefused: the index, nonce, evidence or key is not acceptable.
         """
+        key = self._verified_key(request, Role.TRAINER, range(self._spec.exchange.trainers))
+        certificate = self._ca.issue_client(trainer_name(request.index), key)
+        self._serials[request.index] = certificate.serial_number
+        return EnrolmentResponse(certificate=certificate.public_bytes(serialization.Encoding.DER))
+
+    def admit_shard(self, request: EnrolmentRequest) -> ShardAdmission:
+        """Verify a shard's evidence and issue its certificate. The first shard is the parameter server.
+
+        Raises:
+            EnrolmentRefused: the index, nonce, evidence or key is not acceptable.
+        """
+        key = self._verified_key(request, Role.SHARD, range(1, self._spec.exchange.shards))
+        certificate = self._ca.issue_server(key, shard_name(request.index))
+        return ShardAdmission(
+            certificate=certificate.public_bytes(serialization.Encoding.DER),
+            spec_digest=self._spec.digest(),
+            grant_name=self._grant_name,
+        )
+
+    def _verified_key(
+        self, request: EnrolmentRequest, role: Role, indices: range
+    ) -> ec.EllipticCurvePublicKey:
         claims = request.evidence.claims
-        if request.index >= self._spec.exchange.trainers:
-            raise EnrolmentRefused("enrolment-index", "the job has no trainer of that index")
+        if request.index not in indices:
+            raise EnrolmentRefused("enrolment-index", f"the job has no {role} of that index")
         if claims.nonce not in self._nonces:
             raise EnrolmentRefused("enrolment-nonce", "the evidence is not over a nonce of ours")
         del self._nonces[claims.nonce]
-        expected = Expected(role=Role.TRAINER, job=self._spec.job, nonce=claims.nonce)
+        expected = Expected(role=role, job=self._spec.job, nonce=claims.nonce)
         try:
             verify(request.evidence, self._policy, expected, self._clock())
         except EvidenceRefused as error:
-            raise EnrolmentRefused(error.code, "the trainer's evidence does not hold") from error
+            raise EnrolmentRefused(error.code, f"the {role}'s evidence does not hold") from error
         if sha256_hex(request.public_key) != claims.tls_public_key_sha256:
             raise EnrolmentRefused("enrolment-key", "the evidence binds another TLS key")
-        certificate = self._ca.issue_client(trainer_name(request.index), _parse_key(request.public_key))
-        self._serials[request.index] = certificate.serial_number
-        return EnrolmentResponse(certificate=certificate.public_bytes(serialization.Encoding.DER))
+        return _parse_key(request.public_key)
 
     def identify(self, request: web.Request) -> int:
         """Index of the trainer at the other end of this TLS connection.
@@ -144,28 +189,46 @@ def _parse_key(der: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def enrolment_routes(registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
-    """The parameter server's routes for steps 2 to 4; `EnrolmentRefused` is turned into a problem above."""
+def enrolment_routes(
+    registrar: Registrar, ticket: Ticket, ended: asyncio.Event | None = None
+) -> list[web.RouteDef]:
+    """The parameter server's routes for steps 2 to 4; `EnrolmentRefused` is turned into a problem above.
+
+    `ended` is set when the job's schedule is over, which is public: shards wait for it.
+    """
+    over = ended or asyncio.Event()
 
     async def challenge(_: web.Request) -> web.Response:
         return _json(registrar.challenge())
 
     async def enrol(request: web.Request) -> web.Response:
-        try:
-            body = EnrolmentRequest.model_validate_json(await request.read())
-        except ValidationError as error:
-            raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
-        return _json(registrar.enrol(body))
+        return _json(registrar.enrol(await _enrolment(request)))
+
+    async def enrol_shard(request: web.Request) -> web.Response:
+        return _json(registrar.admit_shard(await _enrolment(request)))
 
     async def fetch_ticket(request: web.Request) -> web.Response:
         registrar.identify(request)
         return _json(ticket)
 
+    async def wait_for_end(_: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response(status=204)
+
     return [
-        web.post("/v1/enrol/challenge", challenge),
-        web.post("/v1/enrol", enrol),
-        web.get("/v1/ticket", fetch_ticket),
+        web.post(CHALLENGE_PATH, challenge),
+        web.post(ENROL_PATH, enrol),
+        web.post(ENROL_SHARD_PATH, enrol_shard),
+        web.get(TICKET_PATH, fetch_ticket),
+        web.get(ENDED_PATH, wait_for_end),
     ]
+
+
+async def _enrolment(request: web.Request) -> EnrolmentRequest:
+    try:
+        return EnrolmentRequest.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
 
 
 def _json(model: WireModel) -> web.Response:

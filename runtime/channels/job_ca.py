@@ -6,7 +6,6 @@ every certificate under it. Peers get a certificate only after their own evidenc
 
 import datetime
 import hashlib
-import ipaddress
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -21,6 +20,15 @@ LIFETIME = datetime.timedelta(days=30)
 """Longer than any job; the key does not outlive its process anyway."""
 CLOCK_SKEW = datetime.timedelta(days=1)
 """The enclave's clock is the host's: peers may disagree by this much."""
+
+
+SERVER_NAME = "parameter-server"
+"""What the parameter server's certificate names, and its peers ask for: an address is the host's word."""
+
+
+def shard_name(index: int) -> str:
+    """The same of shard `index` of the parameter server, from 1."""
+    return f"shard-{index}"
 
 
 class JobCa:
@@ -45,25 +53,24 @@ class JobCa:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     def issue_server(
-        self, public_key: ec.EllipticCurvePublicKey, host: str, evidence: Evidence | None = None
+        self, public_key: ec.EllipticCurvePublicKey, name: str, evidence: Evidence | None = None
     ) -> x509.Certificate:
-        """The parameter server's own certificate; the only one under this CA that may serve.
+        """A certificate for serving as `name`: the parameter server or one of its shards.
 
         With evidence whose claims bind `public_key`, data owners can verify it by itself (RA-TLS).
         """
         extra = [evidence_extension(evidence)] if evidence else []
-        return self._issue("parameter-server", public_key, ExtendedKeyUsageOID.SERVER_AUTH, host, extra)
+        return self._issue(name, public_key, ExtendedKeyUsageOID.SERVER_AUTH, extra)
 
     def issue_client(self, name: str, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate:
         """A trainer's certificate: good for connecting, not for serving."""
-        return self._issue(name, public_key, ExtendedKeyUsageOID.CLIENT_AUTH, None)
+        return self._issue(name, public_key, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _issue(
         self,
         name: str,
         public_key: ec.EllipticCurvePublicKey,
         purpose: x509.ObjectIdentifier,
-        host: str | None,
         extra: Sequence[x509.UnrecognizedExtension] = (),
     ) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -74,11 +81,8 @@ class JobCa:
             .add_extension(_key_usage(certificate_sign=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
             .add_extension(authority, critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         )
-        if host is not None:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([_general_name(host)]), critical=False
-            )
         for extension in extra:
             builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256())
@@ -104,13 +108,6 @@ def certificate_digest(der: bytes) -> str:
 def public_key_der(key: ec.EllipticCurvePublicKey) -> bytes:
     """SubjectPublicKeyInfo in DER."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _key_usage(*, certificate_sign: bool) -> x509.KeyUsage:

@@ -1,43 +1,35 @@
 """A trainer's connection to its job's parameter server, from verified evidence to mutual TLS."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import aiohttp
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import ValidationError
 
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.evidence import BOOT_NONCE, attest
+from runtime.attestation.evidence import BOOT_NONCE
 from runtime.attestation.platform import Platform
-from runtime.attestation.verify import Expected, verify
+from runtime.channels.applying import apply, read_message, stranger_session, verify_server
 from runtime.channels.enrolment import (
-    MAX_ENROLMENT_BYTES,
-    Challenge,
-    EnrolmentRequest,
+    ENROL_PATH,
+    TICKET_PATH,
     EnrolmentResponse,
     Ticket,
     load_certificate,
 )
-from runtime.channels.identity import like_ourselves
-from runtime.channels.job_ca import certificate_digest, public_key_der
-from runtime.channels.keep_alive import watched_socket
+from runtime.channels.job_ca import SERVER_NAME, public_key_der
+from runtime.channels.named import named_connector, named_url
 from runtime.channels.tls import client_context
 from runtime.errors import PeerRefused
-from runtime.wire.attestation import Claims, Role
 from runtime.wire.enclave_api import Progress, Ready
-from runtime.wire.encoding import WireModel, sha256_hex
 from runtime.wire.jobs import JobState
 from runtime.wire.launch import LaunchSpec
 
 __all__ = ["BOOT_NONCE", "Membership", "join"]
 
-_Message = TypeVar("_Message", bound=WireModel)
 MAX_TICKET_BYTES = 128 * 2**20
 """A job spec holds one digest a chunk, so a ticket can be large."""
 
@@ -47,7 +39,6 @@ Find: TypeAlias = Callable[[], Awaitable[Ready]]
 PATIENCE_S = 120.0
 """How long the parameter server may be away (a restart)."""
 _PAUSE_S = 0.1
-_KEPT_S = 3600.0
 
 
 class Membership:
@@ -60,9 +51,13 @@ class Membership:
         self._platform = platform
         self._find = find
         self._stack = stack
+        self._moving = asyncio.Lock()
+        self._address = ""
         self.session: aiohttp.ClientSession
         self.url = ""
         self.ticket: Ticket
+        self.context: ssl.SSLContext
+        """What we speak to the job's servers with: our certificate, and the CA that theirs are of."""
 
     async def join(self, peer: Ready) -> None:
         """Verify the parameter server, enrol with it, and fetch the ticket.
@@ -70,7 +65,8 @@ class Membership:
         Raises:
             PeerRefused: the evidence does not hold, or the server refused us.
         """
-        self.session, self.url = await self._connect(peer)
+        self.context, self._address = await self._enrol(peer)
+        self.session, self.url = await self.open(self.context, SERVER_NAME, self._address)
         self.ticket = await _fetch_ticket(self.session, self.url)
 
     async def reconnect(self) -> tuple[aiohttp.ClientSession, str]:
@@ -83,17 +79,28 @@ class Membership:
             PeerRefused: it is not one of our measurement and job, or holds another grant.
             aiohttp.ClientError, OSError: it is not there yet.
         """
-        if self._find is None:
+        # One at a time: a second enrolment of ours would take the first one's certificate away.
+        async with self._moving:
+            if self._find is None:
+                return self.session, self.url
+            peer = await self._find()
+            if peer.address != self._address:
+                context, address = await self._enrol(peer)
+                session, url = await self.open(context, SERVER_NAME, address)
+                if await _fetch_ticket(session, url) != self.ticket:
+                    raise PeerRefused(
+                        "peer-ticket-differs", "the parameter server holds another grant than before"
+                    )
+                self.context, self._address, self.session, self.url = context, address, session, url
             return self.session, self.url
-        peer = await self._find()
-        if _url(peer) != self.url:
-            session, url = await self._connect(peer)
-            if await _fetch_ticket(session, url) != self.ticket:
-                raise PeerRefused(
-                    "peer-ticket-differs", "the parameter server holds another grant than before"
-                )
-            self.session, self.url = session, url
-        return self.session, self.url
+
+    async def open(
+        self, context: ssl.SSLContext, name: str, address: str
+    ) -> tuple[aiohttp.ClientSession, str]:
+        """A session that lasts as long as the membership, and the URL of the server `name` at `address`."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
+        session = aiohttp.ClientSession(connector=named_connector(context, address), timeout=timeout)
+        return await self._stack.enter_async_context(session), named_url(name, address)
 
     async def advance(self, state: JobState) -> None:
         """As the leading trainer: tell the parameter server how far the public schedule is.
@@ -117,20 +124,15 @@ class Membership:
             with suppress(aiohttp.ClientError, OSError):
                 await self.reconnect()
 
-    async def _connect(self, peer: Ready) -> tuple[aiohttp.ClientSession, str]:
+    async def _enrol(self, peer: Ready) -> tuple[ssl.SSLContext, str]:
         key = ec.generate_private_key(ec.SECP256R1())
         public_key = public_key_der(key.public_key())
-        authority = _verify_peer(peer, self._launch, self._platform, public_key)
-        url = _url(peer)
-        certificate = await _enrol(url, authority, public_key, self._launch, self._platform)
-        context = client_context(authority, key, certificate)
-        # Kept open however long we compute: a new connection would tell the host that it took long.
-        connector = aiohttp.TCPConnector(
-            ssl=context, limit=8, socket_factory=watched_socket, keepalive_timeout=_KEPT_S
-        )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
-        session = aiohttp.ClientSession(connector=connector, timeout=timeout)
-        return await self._stack.enter_async_context(session), url
+        authority, address = verify_server(peer, self._launch, self._platform, public_key)
+        async with stranger_session(authority, address) as session:
+            enrolled = await apply(
+                session, ENROL_PATH, EnrolmentResponse, self._launch, self._platform, public_key
+            )
+        return client_context(authority, key, load_certificate(enrolled.certificate)), address
 
 
 @asynccontextmanager
@@ -148,65 +150,6 @@ async def join(
         yield membership
 
 
-def _url(peer: Ready) -> str:
-    return f"https://{peer.address}"
-
-
 async def _fetch_ticket(session: aiohttp.ClientSession, url: str) -> Ticket:
-    async with session.get(f"{url}/v1/ticket") as response:
-        return await _read(response, Ticket, MAX_TICKET_BYTES)
-
-
-def _verify_peer(peer: Ready, launch: LaunchSpec, platform: Platform, public_key: bytes) -> x509.Certificate:
-    if peer.evidence is None or peer.tls_ca is None or peer.address is None:
-        raise PeerRefused("peer-incomplete", "the parameter server's announcement lacks evidence")
-    own = attest(platform, _claims(launch, public_key, BOOT_NONCE))
-    expected = Expected(role=Role.PARAMETER_SERVER, job=launch.job, nonce=BOOT_NONCE)
-    try:
-        verified = verify(peer.evidence, like_ourselves(own, launch.platform), expected, datetime.now(UTC))
-    except EvidenceRefused as error:
-        raise PeerRefused(error.code, "the parameter server's evidence does not hold") from error
-    if certificate_digest(peer.tls_ca) != verified.claims.tls_ca_sha256:
-        raise PeerRefused("peer-ca-mismatch", "the job CA is not the one in the evidence")
-    return load_certificate(peer.tls_ca)
-
-
-async def _enrol(
-    url: str,
-    certificate_authority: x509.Certificate,
-    public_key: bytes,
-    launch: LaunchSpec,
-    platform: Platform,
-) -> x509.Certificate:
-    connector = aiohttp.TCPConnector(ssl=client_context(certificate_authority))
-    async with aiohttp.ClientSession(connector=connector) as session:
-        async with session.post(f"{url}/v1/enrol/challenge") as response:
-            challenge = await _read(response, Challenge, MAX_ENROLMENT_BYTES)
-        evidence = attest(platform, _claims(launch, public_key, challenge.nonce))
-        request = EnrolmentRequest(index=launch.index, evidence=evidence, public_key=public_key)
-        async with session.post(f"{url}/v1/enrol", data=request.model_dump_json()) as response:
-            enrolled = await _read(response, EnrolmentResponse, MAX_ENROLMENT_BYTES)
-    return load_certificate(enrolled.certificate)
-
-
-def _claims(launch: LaunchSpec, public_key: bytes, nonce: bytes) -> Claims:
-    return Claims(
-        role=Role.TRAINER, job=launch.job, tls_public_key_sha256=sha256_hex(public_key), nonce=nonce
-    )
-
-
-async def _read(response: aiohttp.ClientResponse, model: type[_Message], limit: int) -> _Message:
-    """Read one bounded message of the parameter server.
-
-    Raises:
-        PeerRefused: it answered a problem, too much, or something malformed.
-    """
-    body = await response.content.read(limit + 1)
-    while len(body) <= limit and not response.content.at_eof():
-        body += await response.content.read(limit + 1 - len(body))
-    if response.status != 200 or len(body) > limit:
-        raise PeerRefused("enrolment-refused", f"the parameter server answered {response.status}")
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise PeerRefused("peer-message-invalid", "the parameter server's message is malformed") from error
+    async with session.get(f"{url}{TICKET_PATH}") as response:
+        return await read_message(response, Ticket, MAX_TICKET_BYTES)

@@ -10,17 +10,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def server_context(
-    key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, ca: x509.Certificate
+    key: ec.EllipticCurvePrivateKey,
+    certificate: x509.Certificate,
+    ca: x509.Certificate,
+    *,
+    only_members: bool = False,
 ) -> ssl.SSLContext:
-    """The parameter server's context: a client certificate is optional, as enrolment comes before it.
+    """A server's context. With `only_members` nobody comes in without a certificate of the job's CA.
 
-    What else is asked without one is refused by the application (`runtime.channels.enrolment`).
+    Without, as at the parameter server, a certificate is optional, since enrolment comes before it; what else
+    is asked without one is refused by the application (`runtime.channels.enrolment`).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context, ca)
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_REQUIRED if only_members else ssl.CERT_OPTIONAL
     load_key(context, key, certificate)
     return context
+
+
+def renew(
+    context: ssl.SSLContext,
+    key: ec.EllipticCurvePrivateKey,
+    certificate: x509.Certificate,
+    ca: x509.Certificate,
+) -> None:
+    """Serve with another certificate from the next handshake on, and trust its CA beside the ones before."""
+    _harden(context, ca)
+    load_key(context, key, certificate)
 
 
 def client_context(
@@ -28,12 +44,12 @@ def client_context(
     key: ec.EllipticCurvePrivateKey | None = None,
     certificate: x509.Certificate | None = None,
 ) -> ssl.SSLContext:
-    """A trainer's context: before enrolment without a key, afterwards with its certificate."""
+    """A context for speaking to the job's servers, by the names that its CA gave them (`named_connector`).
+
+    Before enrolment it has no key, afterwards the member's own with its certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context, ca)
-    # The address comes from the untrusted host, so matching a name against it would prove nothing. Only
-    # the parameter server holds a certificate for serving under the job's CA: the CA is the identity.
-    context.check_hostname = False
     if key is not None and certificate is not None:
         load_key(context, key, certificate)
     return context

@@ -1,11 +1,14 @@
-"""Opening a grant: decrypt, parse, and check that it was given for this very job."""
+"""Opening a grant: decrypt, parse, check that it was given for this very job; and its name among enclaves."""
+
+import hmac
 
 from pydantic import ValidationError
 
+from runtime.channels.enrolment import Ticket
 from runtime.errors import GrantRefused
 from runtime.sealing import hpke
 from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import GRANT
+from runtime.sealing.labels import GRANT, GRANT_NAME, bind
 from runtime.wire.grants import Grant
 from runtime.wire.jobs import JobSpec
 
@@ -34,3 +37,13 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
     if grant.dataset_digest != spec.dataset.digest():
         raise GrantRefused("grant-dataset-mismatch", "the job spec names another dataset")
     return grant
+
+
+def name_of(grant: Grant | Ticket, spec: JobSpec) -> bytes:
+    """32 bytes that are the same for every holder of this grant, and tell nothing of it.
+
+    What a job's enclaves keep and exchange is bound to it: a host can start the same job again with a grant
+    of its own, and must not have what was made under another opened there.
+    """
+    told = bytes.fromhex(spec.digest()) + grant.owner_public_key + grant.owner_signing_key
+    return hmac.digest(grant.dataset_key, bind(GRANT_NAME, told), "sha256")

@@ -5,48 +5,40 @@ the owner's name.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ps.server import ParameterServer, exchange_routes
+from ps.server import exchange_routes
 from runtime.attestation.evidence import attest
 from runtime.attestation.platform import Platform
 from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from runtime.channels.gateway import GatewayClient
 from runtime.channels.identity import clock_from, narrowed
-from runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
+from runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest, public_key_der
 from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
-from runtime.errors import EnclaveError, GrantRefused, InputCorrupted
-from runtime.roles.grant import open_grant
+from runtime.errors import GrantRefused, LaunchInvalid
+from runtime.roles.grant import name_of, open_grant
 from runtime.roles.public_end import failing_publicly
+from runtime.roles.served_exchange import ServedExchange, listen
 from runtime.roles.server_checkpoint import ServerCheckpoint
-from runtime.schedule import SUMS, plan_bytes, shares
 from runtime.sealing.errors import TooLarge
 from runtime.sealing.hpke import PrivateKey
-from runtime.sealing.labels import CHECKPOINT
-from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
 from runtime.wire.encoding import sha256_hex
 from runtime.wire.grants import Grant
 from runtime.wire.jobs import JobState
 from runtime.wire.launch import LaunchSpec
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
-
-_LOG = logging.getLogger(__name__)
-
-MAX_REQUEST_BYTES = 2**30
-"""aiohttp's bound on one request; the exchange's own codec bounds each frame far tighter."""
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
     """Serve one job from its grant to its end."""
+    if launch.index != 0:
+        raise LaunchInvalid("launch-spec-invalid", "a job has one parameter server; the others are shards")
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         await _Job(launch, platform, gateway).run()
 
@@ -60,16 +52,12 @@ class _Job:
         self._tls_key = ec.generate_private_key(ec.SECP256R1())
         self._ca = JobCa(launch.job, datetime.now(UTC))
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
-        spec = launch.spec
-        self._server = ParameterServer(
-            spec.exchange, plan_bytes(spec), sums=SUMS, weights=shares(spec), persist=self._persist
-        )
-        self._checkpoint = ServerCheckpoint(spec, Sealer(platform, CHECKPOINT), gateway)
+        self._exchange = ServedExchange(launch, self._save)
+        self._checkpoint = ServerCheckpoint(launch.spec, platform, gateway)
         self._finished = asyncio.Event()
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        restored = await self._checkpoint.load(self._server)
+        restored = await self._checkpoint.load(self._exchange.server)
         if restored is not None:
             self._grant.set_result(restored)
         async with asyncio.TaskGroup() as tasks:
@@ -111,25 +99,19 @@ class _Job:
             raise GrantRefused("grant-already-given", "this job has its grant")
         try:
             # Before the owner is told: a crash after that must not lose the grant.
-            await self._checkpoint.save(grant, self._server)
+            await self._checkpoint.save(grant, self._exchange.server)
         except TooLarge as error:
             raise GrantRefused("grant-too-large", "the grant does not fit a checkpoint") from error
         self._grant.set_result(grant)
 
-    async def _persist(self) -> None:
-        """Write a checkpoint; without one nobody is told of a merge, and the job fails."""
-        try:
-            await self._checkpoint.save(self._grant.result(), self._server)
-        except Exception as error:
-            if not self._failed.done():
-                self._failed.set_exception(error)
-            raise
+    async def _save(self) -> None:
+        await self._checkpoint.save(self._grant.result(), self._exchange.server)
 
     async def _serve(self, grant: Grant, *, restored: bool) -> None:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
-        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own), clock)
+        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own), clock, name_of(grant, spec))
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,
@@ -138,61 +120,33 @@ class _Job:
             owner_public_key=grant.owner_public_key,
             owner_signing_key=grant.owner_signing_key,
         )
-        runner = await self._listen(registrar, ticket, own)
+        runner, address = await self._listen(registrar, ticket, own)
         try:
-            host, port = runner.addresses[0][:2]
-            await self._gateway.ready(
-                Ready(address=f"{host}:{port}", evidence=own, tls_ca=self._ca.certificate_der)
-            )
+            await self._gateway.ready(Ready(address=address, evidence=own, tls_ca=self._ca.certificate_der))
             if not restored:
                 await self._gateway.progress(Progress(state=JobState.BUILDING))
-            await self._until_finished()
+            await self._exchange.serve_until(self._follow_schedule())
             exchanges = spec.exchange.exchanges
             await self._gateway.progress(Progress(state=JobState.SUCCEEDED, exchanges_done=exchanges))
         finally:
             await runner.cleanup()
 
-    async def _until_finished(self) -> None:
-        """Follow the schedule to its end.
-
-        Raises:
-            InputCorrupted: a trainer has shown that the host restored us from an old checkpoint.
-            EnclaveError: a checkpoint could not be written.
-        """
-        schedule = asyncio.create_task(self._follow_schedule())
-        rolled_back = asyncio.create_task(self._server.rolled_back.wait())
-        try:
-            waiting: set[asyncio.Future[Any]] = {schedule, rolled_back, self._failed}
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed in done:
-                self._failed.result()
-            if schedule in done:
-                schedule.result()
-            if rolled_back in done:
-                raise InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint")
-        finally:
-            schedule.cancel()
-            rolled_back.cancel()
-
     async def _follow_schedule(self) -> None:
-        for exchange in range(self._server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
-            await self._server.completed(exchange)
+        server = self._exchange.server
+        for exchange in range(server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
+            await server.completed(exchange)
             await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
         await self._finished.wait()
 
-    async def _listen(self, registrar: Registrar, ticket: Ticket, own: Evidence) -> web.AppRunner:
-        app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
-        app.add_routes(enrolment_routes(registrar, ticket))
-        app.add_routes(exchange_routes(self._server, registrar.identify))
-        app.add_routes([web.post("/v1/state", self._state_handler(registrar))])
-        certificate = self._ca.issue_server(self._tls_key.public_key(), self._launch.listen_host, own)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
+    async def _listen(self, registrar: Registrar, ticket: Ticket, own: Evidence) -> tuple[web.AppRunner, str]:
+        routes = [
+            *enrolment_routes(registrar, ticket, self._finished),
+            *exchange_routes(self._exchange.server, registrar.identify),
+            web.post("/v1/state", self._state_handler(registrar)),
+        ]
+        certificate = self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)
         context = server_context(self._tls_key, certificate, self._ca.certificate)
-        await web.TCPSite(
-            runner, self._launch.listen_host, self._launch.listen_port, ssl_context=context
-        ).start()
-        return runner
+        return await listen(routes, self._launch, context)
 
     def _state_handler(self, registrar: Registrar) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def advance(request: web.Request) -> web.Response:
@@ -208,17 +162,3 @@ class _Job:
             return web.Response(status=204)
 
         return advance
-
-
-@web.middleware
-async def _problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except EnclaveError as error:
-        _LOG.info("refused %s: %s", request.path, error.code)
-        problem = Problem(title="refused", status=403, code=error.code)
-        return web.Response(
-            status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-        )

@@ -1,4 +1,6 @@
-"""The parameter server's checkpoint in the operator's storage: its grant and the exchange's state, sealed.
+"""Checkpoints of the parameter server and its shards in the operator's storage, sealed.
+
+They hold the exchange's state, and the parameter server's the grant. A shard's is bound to that grant.
 
 A parameter server that crashed is launched again and goes on from it; the owner is not asked again. It is
 written after every merge and publication, before any trainer is told of the result, so a trainer never knows
@@ -14,26 +16,70 @@ from pydantic import ValidationError
 from ps import checkpoint
 from ps.errors import CheckpointInvalid
 from ps.server import ParameterServer
+from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
-from runtime.errors import GatewayRefused, InputCorrupted
+from runtime.errors import InputCorrupted
 from runtime.sealing.errors import SealingError
+from runtime.sealing.labels import CHECKPOINT
 from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from runtime.wire.grants import Grant
 from runtime.wire.jobs import JobSpec
 
 SERVER_CHECKPOINT_OBJECT = "checkpoint-parameter-server"
+"""The first shard's, which holds the grant."""
 GRANT_ROOM_BYTES = 96 * 1024
 """Room for the grant: every checkpoint of a job is as long as every other."""
 _LENGTH = struct.Struct("<I")
 
 
-class ServerCheckpoint:
+def shard_checkpoint_object(index: int) -> str:
+    """Name of the checkpoint of shard `index`, from 1."""
+    return f"{SERVER_CHECKPOINT_OBJECT}-{index}"
+
+
+class _Checkpoint:
+    """The state of one server behind a head of fixed room, sealed as one object."""
+
+    def __init__(
+        self, name: str, room: int, context: bytes, platform: Platform, gateway: GatewayClient
+    ) -> None:
+        self._name = name
+        self._room = room
+        self._context = context
+        self._sealer = Sealer(platform, CHECKPOINT)
+        self._gateway = gateway
+
+    async def _save(self, told: bytes, server: ParameterServer) -> None:
+        sealed = await asyncio.to_thread(self._seal, told, server)
+        await self._gateway.put_object(self._name, sealed)
+
+    def _seal(self, told: bytes, server: ParameterServer) -> bytes:
+        state = checkpoint.dump(server)
+        size = self._room + len(state)
+        head = (_LENGTH.pack(len(told)) + told).ljust(self._room, b"\0")
+        # A head beyond its room makes the content longer than `size`, which the sealer refuses.
+        return self._sealer.seal(head + state, size=size, context=self._context)
+
+    async def _load(self, server: ParameterServer) -> bytes | None:
+        size = self._room + len(checkpoint.dump(server))
+        sealed = await self._gateway.find_object(self._name, size + OVERHEAD_BYTES)
+        if sealed is None:
+            return None
+        try:
+            content = await asyncio.to_thread(self._sealer.open, sealed, context=self._context)
+            (length,) = _LENGTH.unpack_from(content)
+            checkpoint.load(server, content[self._room :])
+        except (SealingError, CheckpointInvalid, struct.error) as error:
+            raise _not_ours(error) from None
+        return content[_LENGTH.size : _LENGTH.size + length]
+
+
+class ServerCheckpoint(_Checkpoint):
     """Saves and loads the state of one job's parameter server."""
 
-    def __init__(self, spec: JobSpec, sealer: Sealer, gateway: GatewayClient) -> None:
-        self._context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest())
-        self._sealer = sealer
-        self._gateway = gateway
+    def __init__(self, spec: JobSpec, platform: Platform, gateway: GatewayClient) -> None:
+        context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest())
+        super().__init__(SERVER_CHECKPOINT_OBJECT, GRANT_ROOM_BYTES, context, platform, gateway)
 
     async def save(self, grant: Grant, server: ParameterServer) -> None:
         """Seal and store the state as it is.
@@ -42,8 +88,7 @@ class ServerCheckpoint:
             TooLarge: the grant does not fit its room.
             GatewayRefused, GatewayUnreachable: it could not be stored.
         """
-        sealed = await asyncio.to_thread(self._seal, grant, server)
-        await self._gateway.put_object(SERVER_CHECKPOINT_OBJECT, sealed)
+        await self._save(grant.model_dump_json().encode(), server)
 
     async def load(self, server: ParameterServer) -> Grant | None:
         """Put `server` into the stored state; the grant in it. None where there is no checkpoint.
@@ -51,28 +96,40 @@ class ServerCheckpoint:
         Raises:
             InputCorrupted: what is stored is not a checkpoint of this job that we sealed.
         """
-        size = GRANT_ROOM_BYTES + len(checkpoint.dump(server))
+        told = await self._load(server)
         try:
-            sealed = await self._gateway.get_object(SERVER_CHECKPOINT_OBJECT, size + OVERHEAD_BYTES)
-        except GatewayRefused as error:
-            if error.code != "object-unknown":
-                raise
-            return None
-        try:
-            content = await asyncio.to_thread(self._sealer.open, sealed, context=self._context)
-            (length,) = _LENGTH.unpack_from(content)
-            grant = Grant.model_validate_json(content[_LENGTH.size : _LENGTH.size + length])
-            checkpoint.load(server, content[GRANT_ROOM_BYTES:])
-        except (SealingError, CheckpointInvalid, ValidationError, struct.error) as error:
+            return None if told is None else Grant.model_validate_json(told)
+        except ValidationError as error:
             # From None: a validation error would quote the grant, which holds the dataset key.
-            code = getattr(error, "code", "checkpoint-invalid")
-            raise InputCorrupted(code, "the stored checkpoint is not one that we sealed") from None
-        return grant
+            raise _not_ours(error) from None
 
-    def _seal(self, grant: Grant, server: ParameterServer) -> bytes:
-        told = grant.model_dump_json().encode()
-        state = checkpoint.dump(server)
-        size = GRANT_ROOM_BYTES + len(state)
-        head = (_LENGTH.pack(len(told)) + told).ljust(GRANT_ROOM_BYTES, b"\0")
-        # A grant beyond its room makes the content longer than `size`, which the sealer refuses.
-        return self._sealer.seal(head + state, size=size, context=self._context)
+
+class ShardCheckpoint(_Checkpoint):
+    """Saves and loads the state of one other shard. It opens under the grant that it was saved under only."""
+
+    def __init__(
+        self, spec: JobSpec, index: int, grant_name: bytes, platform: Platform, gateway: GatewayClient
+    ) -> None:
+        context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name + bytes([index])
+        super().__init__(shard_checkpoint_object(index), _LENGTH.size, context, platform, gateway)
+
+    async def save(self, server: ParameterServer) -> None:
+        """Seal and store the state as it is.
+
+        Raises:
+            GatewayRefused, GatewayUnreachable: it could not be stored.
+        """
+        await self._save(b"", server)
+
+    async def load(self, server: ParameterServer) -> None:
+        """Put `server` into the stored state, if there is one.
+
+        Raises:
+            InputCorrupted: what is stored is not a checkpoint of this shard and grant that we sealed.
+        """
+        await self._load(server)
+
+
+def _not_ours(error: Exception) -> InputCorrupted:
+    code = getattr(error, "code", "checkpoint-invalid")
+    return InputCorrupted(code, "the stored checkpoint is not one that we sealed")

@@ -4,12 +4,15 @@ Trainer 0 leads: it runs the builder, reports to the owner, and seals what the j
 """
 
 import asyncio
+from collections.abc import Sequence
 
-from ps.client import ParameterClient, Start
+from ps.client import Start
 from ps.errors import TrialOver
+from ps.sharding import ShardedClient
 from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
 from runtime.channels.parameter_server import Membership, join
+from runtime.channels.shards import ShardLink, links
 from runtime.datasets import EncryptedDataset
 from runtime.roles.attempt import Attempt
 from runtime.roles.lead import Lead
@@ -29,24 +32,30 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform, gateway.parameter_server) as membership:
-            await _Trainer(launch, membership, gateway, platform).run()
+            shards = await links(membership, gateway.shard)
+            await _Trainer(launch, membership, shards, gateway, platform).run()
 
 
 class _Trainer:
     def __init__(
-        self, launch: LaunchSpec, membership: Membership, gateway: GatewayClient, platform: Platform
+        self,
+        launch: LaunchSpec,
+        membership: Membership,
+        shards: Sequence[ShardLink],
+        gateway: GatewayClient,
+        platform: Platform,
     ) -> None:
         ticket = membership.ticket
         self._index = launch.index
         # The ticket's spec is the one that the owner granted for; the host's is only hearsay.
         self._spec = spec = ticket.spec
-        self._client = ParameterClient(
-            membership.session,
-            membership.url,
+        self._client = ShardedClient(
+            [membership.session, *(shard.session for shard in shards)],
+            [membership.url, *(shard.url for shard in shards)],
             spec.exchange,
             plan_bytes(spec),
             sums=SUMS,
-            reconnect=membership.reconnect,
+            reconnects=[membership.reconnect, *(shard.connect for shard in shards)],
         )
         manifest = spec.dataset
 

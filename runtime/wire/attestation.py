@@ -21,12 +21,16 @@ class Role(StrEnum):
     """What an enclave does in a job."""
 
     PARAMETER_SERVER = "parameter-server"
+    """The job's root of trust, and the first shard of its vector."""
+    SHARD = "shard"
+    """Holds another slice of the vector, from index 1; owners never speak to it."""
     TRAINER = "trainer"
     PREDICTOR = "predictor"
 
 
 _KEYS_OF_ROLE = {
     Role.PARAMETER_SERVER: {"hpke_public_key", "tls_ca_sha256"},
+    Role.SHARD: {"tls_public_key_sha256"},
     Role.TRAINER: {"tls_public_key_sha256"},
     Role.PREDICTOR: {"hpke_public_key"},
 }
@@ -45,7 +49,8 @@ class Claims(WireModel):
     tls_ca_sha256: Digest | None = None
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None
-    """Digest of a DER SubjectPublicKeyInfo. Trainer: of the key it asks a certificate for; others: RA-TLS."""
+    """Digest of a DER SubjectPublicKeyInfo. Trainer, shard: of the key it asks a certificate for;
+    others: RA-TLS."""
     owner_key_sha256: Digest | None = None
     """Predictor: digest of the signing key of the owner whose model it serves."""
     nonce: Nonce

@@ -102,7 +102,7 @@ class JobRequest(WireModel):
     query_rows: int = Field(default=64, ge=1, le=4096)
     mode: ExchangeMode = ExchangeMode.LOCAL
     terms: ExchangeTerms = ExchangeTerms()
-    """Finer choices of the exchange: element type, outer optimizer, robust merge, deadline, pacing, shards."""
+    """Finer choices of the exchange: element type, outer optimizer, robust merge, pacing, shards and more."""
 
     @model_validator(mode="after")
     def _terms_fit(self) -> Self:

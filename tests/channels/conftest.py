@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from runtime.attestation.platform import Platform
 from runtime.attestation.software import SoftwarePlatform
 from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from runtime.channels.identity import narrowed
-from runtime.channels.job_ca import JobCa, certificate_digest
+from runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
+from runtime.channels.named import named_url
 from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
 from runtime.errors import EnclaveError
@@ -40,9 +41,11 @@ OTHER_JOB = "f" * 32
 IMAGE = EnclaveIdentity(b"\x42" * 32)
 OTHER_IMAGE = EnclaveIdentity(b"\x43" * 32)
 DATASET_KEY = b"\x07" * 32
+GRANT_NAME = b"\x09" * 32
+SHARDS = 3
 
 
-def job_spec(job: str = JOB, *, trainers: int = 2, dataset_id: str = "d" * 32) -> JobSpec:
+def job_spec(job: str = JOB, *, trainers: int = 2, shards: int = 1, dataset_id: str = "d" * 32) -> JobSpec:
     manifest = DatasetManifest(
         dataset_id=dataset_id,
         task=Task.CLASSIFICATION,
@@ -59,7 +62,7 @@ def job_spec(job: str = JOB, *, trainers: int = 2, dataset_id: str = "d" * 32) -
         dataset=manifest,
         builder_sha256="b" * 64,
         envelope=Envelope(max_parameters=10),
-        exchange=ExchangeSpec(parameters=10, trainers=trainers, exchanges=3),
+        exchange=ExchangeSpec(parameters=10, trainers=trainers, exchanges=3, shards=shards),
         seed=1,
     )
 
@@ -112,20 +115,25 @@ class Door:
     ready: Ready
     quoting: QuotingServices
     platform: Platform
-    seen: list[int] = field(default_factory=list)
+    ended: asyncio.Event
+
+    @property
+    def address(self) -> str:
+        assert self.ready.address is not None
+        return self.ready.address
 
     @property
     def url(self) -> str:
-        return f"https://{self.ready.address}"
+        return named_url(SERVER_NAME, self.address)
 
-    def launch(self, *, job: str = JOB, index: int = 0) -> LaunchSpec:
+    def launch(self, *, job: str = JOB, index: int = 0, role: Role = Role.TRAINER) -> LaunchSpec:
         return LaunchSpec(
-            role=Role.TRAINER,
+            role=role,
             job=job,
             index=index,
             gateway=GatewayChannel(token="t"),
             platform=SoftwarePlatformSpec(socket="unused"),
-            spec=job_spec(job),
+            spec=job_spec(job, shards=SHARDS),
         )
 
 
@@ -137,7 +145,7 @@ def policy(quoting: QuotingServices, identity: EnclaveIdentity = IMAGE) -> Attes
 
 @asynccontextmanager
 async def open_door(quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE) -> AsyncIterator[Door]:
-    spec = job_spec()
+    spec = job_spec(shards=SHARDS)
     platform = quoting.platform(image)
     ca = JobCa(spec.job, datetime.now(UTC))
     claims = Claims(
@@ -148,7 +156,7 @@ async def open_door(quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE)
         nonce=BOOT_NONCE,
     )
     own = attest(platform, claims)
-    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own))
+    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own), grant_name=GRANT_NAME)
     ticket = Ticket(
         spec=spec,
         dataset_key=DATASET_KEY,
@@ -157,16 +165,17 @@ async def open_door(quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE)
         owner_public_key=bytes(PUBLIC_KEY_BYTES),
         owner_signing_key=bytes(32),
     )
-    runner = await _serve(registrar, ticket, ca)
+    ended = asyncio.Event()
+    runner = await _serve(registrar, ticket, ca, ended)
     host, port = runner.addresses[0][:2]
     ready = Ready(address=f"{host}:{port}", evidence=own, tls_ca=ca.certificate_der)
     try:
-        yield Door(spec, ca, registrar, ready, quoting, platform)
+        yield Door(spec, ca, registrar, ready, quoting, platform, ended)
     finally:
         await runner.cleanup()
 
 
-async def _serve(registrar: Registrar, ticket: Ticket, ca: JobCa) -> web.AppRunner:
+async def _serve(registrar: Registrar, ticket: Ticket, ca: JobCa, ended: asyncio.Event) -> web.AppRunner:
     @web.middleware
     async def problems(request: web.Request, handler: object) -> web.StreamResponse:
         try:
@@ -181,10 +190,10 @@ async def _serve(registrar: Registrar, ticket: Ticket, ca: JobCa) -> web.AppRunn
         return web.Response(text=str(registrar.identify(request)))
 
     app = web.Application(client_max_size=2**20, middlewares=[problems])
-    app.add_routes(enrolment_routes(registrar, ticket))
+    app.add_routes(enrolment_routes(registrar, ticket, ended))
     app.add_routes([web.get("/who", who)])
     key = ec.generate_private_key(ec.SECP256R1())
-    context = server_context(key, ca.issue_server(key.public_key(), "127.0.0.1"), ca.certificate)
+    context = server_context(key, ca.issue_server(key.public_key(), SERVER_NAME), ca.certificate)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()

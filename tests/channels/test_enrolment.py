@@ -16,6 +16,7 @@ from runtime.channels import enrolment
 from runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
 from runtime.channels.identity import clock_from
 from runtime.channels.job_ca import JobCa, public_key_der
+from runtime.channels.named import named_connector
 from runtime.channels.parameter_server import join
 from runtime.channels.tls import client_context
 from runtime.errors import EnrolmentRefused, PeerRefused
@@ -73,7 +74,7 @@ class Applicant:
     ) -> tuple[int, bytes]:
         context = context or client_context(self.door.ca.certificate)
         async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
+            aiohttp.ClientSession(connector=named_connector(context, self.door.address)) as session,
             session.request(method, self.door.url + path, data=data) as response,
         ):
             return response.status, await response.read()
@@ -142,8 +143,10 @@ async def test_trainer_certificate_cannot_serve(door: Door) -> None:
     load_key(context, applicant.key, certificate)
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(ssl.SSLCertVerificationError):
-        await asyncio.open_connection("127.0.0.1", port, ssl=client_context(door.ca.certificate))
+    with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
+        await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_context(door.ca.certificate), server_hostname="trainer-0"
+        )
     server.close()
 
 

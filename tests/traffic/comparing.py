@@ -30,11 +30,15 @@ def _between(one: EnclaveTrace, other: EnclaveTrace) -> str | None:
     for call, twin in zip_longest(one.calls, other.calls):
         if not _same_call(call, twin):
             return f"calls {call} and {twin}"
-    if len(one.connections) != len(other.connections):
-        return f"opens {len(one.connections)} and {len(other.connections)} connections"
-    for number, (a, b) in enumerate(zip(one.connections, other.connections, strict=True)):
-        if not a.equals(b):
-            return f"connection {number}: {a} and {b}"
+    if one.connections.keys() != other.connections.keys():
+        return f"speaks to {list(one.connections)} and {list(other.connections)}"
+    for peer, connections in one.connections.items():
+        twins = other.connections[peer]
+        if len(connections) != len(twins):
+            return f"opens {len(connections)} and {len(twins)} connections to {peer}"
+        for number, (a, b) in enumerate(zip(connections, twins, strict=True)):
+            if not a.equals(b):
+                return f"connection {number} to {peer}: {a} and {b}"
     if (one.log_lines, one.exit_code) != (other.log_lines, other.exit_code):
         return f"ends {one.log_lines, one.exit_code} and {other.log_lines, other.exit_code}"
     return None

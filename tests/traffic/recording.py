@@ -1,12 +1,13 @@
 """The host's view of a job: all that an enclave sends or receives passes through here and is noted.
 
-`GatewayTap` stands between an enclave and the gateway (HTTP over a Unix socket), `TlsTap` between a trainer
-and the parameter server. Both see what a host sees, and change what a host may change: addresses.
+`GatewayTap` stands between an enclave and the gateway (HTTP over a Unix socket), `TlsTap` between two
+enclaves. Both see what a host sees, and change what a host may change: addresses.
 """
 
 import asyncio
 import json
 import re
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,8 @@ class EnclaveTrace:
     """All that a host sees of one enclave."""
 
     calls: list[Call] = field(default_factory=list)
-    connections: list[Connection] = field(default_factory=list)
+    connections: defaultdict[str, list[Connection]] = field(default_factory=lambda: defaultdict(list))
+    """By whom they lead to: `parameter-server`, `shards/1`…"""
     log_lines: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
@@ -85,10 +87,10 @@ class RecordLengths:
 
 
 class TlsTap:
-    """A TCP relay to the parameter server that notes the lengths of all records."""
+    """A TCP relay to another enclave that notes the lengths of all records."""
 
-    def __init__(self, trace: EnclaveTrace, host: str, port: int) -> None:
-        self._trace = trace
+    def __init__(self, connections: list[Connection], host: str, port: int) -> None:
+        self._connections = connections
         self._target = host, port
         self._pumps: set[asyncio.Task[None]] = set()
         self.address = ""
@@ -102,7 +104,7 @@ class TlsTap:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection()
-        self._trace.connections.append(connection)
+        self._connections.append(connection)
         up_reader, up_writer = await asyncio.open_connection(*self._target)
         for source, sink, lengths in (
             (reader, up_writer, connection.up),
@@ -166,16 +168,17 @@ class GatewayTap:
         if response.status < 500:
             # Else the enclave left while it waited for mail: there is no answer to see.
             self._trace.calls[place] = Call(request.method, path, len(body), response.status, len(answer))
-        if request.path.endswith("/peers/parameter-server") and response.status == 200:
-            answer = await self._redirected(answer)
+        _, asked, peer = request.path.partition("/peers/")
+        if asked and response.status == 200:
+            answer = await self._redirected(peer, answer)
         return web.Response(status=response.status, body=answer, content_type=response.content_type)
 
-    async def _redirected(self, answer: bytes) -> bytes:
-        """The parameter server's announcement, with the address of a tap before it."""
+    async def _redirected(self, peer: str, answer: bytes) -> bytes:
+        """A peer's announcement, with the address of a tap before it."""
         ready = json.loads(answer)
         address = ready["address"]
         if address not in self._taps:
             host, port = address.rsplit(":", 1)
-            self._taps[address] = TlsTap(self._trace, host, int(port))
+            self._taps[address] = TlsTap(self._trace.connections[peer], host, int(port))
             await self._taps[address].start(self._stack)
         return json.dumps({**ready, "address": self._taps[address].address}).encode()

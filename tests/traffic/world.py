@@ -27,7 +27,7 @@ from chiron import AsyncClient, JobRequest, OwnerStore
 from chiron.datasets import ArraySource, EncryptOptions, encrypt
 from runtime.attestation.platform import Quoted, SealingPolicy
 from runtime.errors import EnclaveError
-from runtime.roles import parameter_server, predictor, trainer
+from runtime.roles import parameter_server, predictor, shard, trainer
 from runtime.wire.attestation import AttestationPolicy, Collateral, Role
 from runtime.wire.enclave_api import Observation
 from runtime.wire.jobs import Job
@@ -41,6 +41,7 @@ ENVELOPE = Envelope(max_parameters=3000, max_graph_bytes=65_536)
 _CURRENT: ContextVar[EnclaveTrace | None] = ContextVar("current", default=None)
 _ROLES = {
     Role.PARAMETER_SERVER: parameter_server.run,
+    Role.SHARD: shard.run,
     Role.TRAINER: trainer.run,
     Role.PREDICTOR: predictor.run,
 }

@@ -1,0 +1,96 @@
+"""One server of the exchange as an enclave runs it: its state, its door, and what ends it before its time."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from ps.sharding import shard_server
+from runtime.errors import EnclaveError, InputCorrupted
+from runtime.schedule import SUMS, plan_bytes, shares
+from runtime.wire.launch import LaunchSpec
+from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+
+_LOG = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 2**30
+"""aiohttp's bound on one request; the exchange's own codec bounds each frame far tighter."""
+
+
+class ServedExchange:
+    """The exchange's server of the shard that `launch` names; the parameter server is shard 0."""
+
+    def __init__(self, launch: LaunchSpec, save: Callable[[], Awaitable[None]]) -> None:
+        """`save` writes a checkpoint; without one nobody is told of a merge, and the job fails."""
+        spec = launch.spec
+        self._save = save
+        self.server = shard_server(
+            spec.exchange,
+            plan_bytes(spec),
+            launch.index,
+            spec.exchange.shards,
+            sums=SUMS,
+            weights=shares(spec),
+            persist=self._persist,
+        )
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def _persist(self) -> None:
+        try:
+            await self._save()
+        except Exception as error:
+            if not self._failed.done():
+                self._failed.set_exception(error)
+            raise
+
+    async def serve_until(self, end: Coroutine[Any, Any, None]) -> None:
+        """Let trainers exchange until `end` has come.
+
+        Raises:
+            InputCorrupted: a trainer has shown that the host restored us from an old checkpoint.
+            EnclaveError: a checkpoint could not be written; or what `end` raises.
+        """
+        coming = asyncio.create_task(end)
+        rolled_back = asyncio.create_task(self.server.rolled_back.wait())
+        try:
+            waiting: set[asyncio.Future[Any]] = {coming, rolled_back, self._failed}
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed in done:
+                self._failed.result()
+            if coming in done:
+                coming.result()
+            if rolled_back in done:
+                raise InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint")
+        finally:
+            coming.cancel()
+            rolled_back.cancel()
+
+
+async def listen(
+    routes: Iterable[web.AbstractRouteDef], launch: LaunchSpec, context: ssl.SSLContext
+) -> tuple[web.AppRunner, str]:
+    """Serve `routes` at the launch's address until the runner is cleaned up; the address as host:port."""
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
+    app.add_routes(routes)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
+    host, port = runner.addresses[0][:2]
+    return runner, f"{host}:{port}"
+
+
+@web.middleware
+async def _problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except EnclaveError as error:
+        _LOG.info("refused %s: %s", request.path, error.code)
+        problem = Problem(title="refused", status=403, code=error.code)
+        return web.Response(
+            status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
+        )

@@ -1,0 +1,60 @@
+"""The shard role: holds one slice of the vector for the parameter server, which admits it.
+
+It is told no secret but what trainers push: neither the dataset's key nor any of the owner's. It speaks to
+nobody on its own account but the gateway and the parameter server, and ends when that one says so.
+"""
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ps.server import exchange_routes
+from runtime.attestation.platform import Platform
+from runtime.channels.gateway import GatewayClient
+from runtime.channels.shard_membership import ShardMembership
+from runtime.channels.shards import Trainers
+from runtime.channels.tls import renew, server_context
+from runtime.errors import LaunchInvalid
+from runtime.roles.public_end import failing_publicly
+from runtime.roles.served_exchange import ServedExchange, listen
+from runtime.roles.server_checkpoint import ShardCheckpoint
+from runtime.wire.enclave_api import Ready
+from runtime.wire.launch import LaunchSpec
+
+
+async def run(launch: LaunchSpec, platform: Platform) -> None:
+    """Serve one shard of one job from its admission to the job's end."""
+    if not 1 <= launch.index < launch.spec.exchange.shards:
+        raise LaunchInvalid("launch-spec-invalid", "the job has no shard of that index")
+    key = ec.generate_private_key(ec.SECP256R1())
+    async with (
+        GatewayClient(launch.gateway) as gateway,
+        failing_publicly(gateway),
+        ShardMembership(launch, platform, key, gateway.parameter_server) as membership,
+    ):
+        await membership.join()
+        await _serve(launch, platform, key, gateway, membership)
+
+
+async def _serve(
+    launch: LaunchSpec,
+    platform: Platform,
+    key: ec.EllipticCurvePrivateKey,
+    gateway: GatewayClient,
+    membership: ShardMembership,
+) -> None:
+    checkpoint = ShardCheckpoint(launch.spec, launch.index, membership.grant_name, platform, gateway)
+    exchange = ServedExchange(launch, lambda: checkpoint.save(exchange.server))
+    await checkpoint.load(exchange.server)
+    context = server_context(key, membership.certificate, membership.authority, only_members=True)
+    identify = Trainers(launch.spec.exchange.trainers).identify
+    runner, address = await listen(exchange_routes(exchange.server, identify), launch, context)
+
+    async def until_ended() -> None:
+        # A successor of the parameter server has another CA, and trainers that it lets in are of that one.
+        while not await membership.ended():
+            renew(context, key, membership.certificate, membership.authority)
+
+    try:
+        await gateway.ready(Ready(address=address))
+        await exchange.serve_until(until_ended())
+    finally:
+        await runner.cleanup()
