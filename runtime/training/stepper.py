@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from runtime.training.augmentation import augment, mix
 from runtime.training.feed import Portion
+from runtime.training.gathering import Gathered, gather
 from runtime.training.layout import FlatLayout, Vector
 from runtime.training.losses import TargetEncoder, Targets
 from runtime.training.metrics import Place, correct
@@ -50,6 +51,9 @@ class Stepper:
         """The vector as the last exchange left it."""
         self.ema: Vector = np.zeros(elements if recipe.ema_decay else 0, np.float32)
         """Average of the weights since the first step."""
+        self._watched = recipe.clip_norm is not None or recipe.ema_decay is not None
+        """Whether each gradient's norm is measured: to clip by it, or to keep what is not finite out of the
+        average. Otherwise `learn` finds such a gradient by what it makes of the vector and the moments."""
         self._masks = program.masks
         self._session = GradientSession(program, layout, self.vector, self._gradient, threads)
         self._buffers = {name: layout.views(self.vector)[name] for name in program.statistics}
@@ -83,13 +87,11 @@ class Stepper:
         """Take the steps of a portion and add up its training loss. Ends in a finite vector."""
         if len(self.ema) and self.steps == 0:
             self.ema[:] = self.vector
-        for step, rows in portion.batches:
-            if self.diverged:
-                break
-            self._step(step, portion.examples.x[rows], portion.examples.y[rows], sums)
+        for gathered in gather(portion, self._encoder):
+            self._learn_gathered(gathered, sums)
         if portion.batches:
             self.steps = portion.batches[-1].step + 1
-        if not np.isfinite(self.vector).all():
+        if not all(np.isfinite(array).all() for array in (self.vector, *self.optimizer.moments())):
             self.diverged = True
         if self.diverged:
             self.vector[:] = self._finite
@@ -99,23 +101,36 @@ class Stepper:
         if len(self.ema) and self.steps and np.isfinite(self.ema).all():
             self.vector[:] = self.ema
 
-    def _step(self, step: int, x: NDArray[Any], y: NDArray[Any], sums: NDArray[np.float64]) -> None:
-        x, dense = self._varied(step, x, self._encoder.dense(y))
-        loss, outputs = self._accumulate(step, x, self._encoder.encode(dense))
-        squared = squared_norm(self._gradient)
+    def _learn_gathered(self, gathered: Gathered, sums: NDArray[np.float64]) -> None:
+        scores, done = np.empty_like(gathered.dense), 0
+        for step, rows in gathered.steps:
+            if self.diverged:
+                break
+            loss = self._step(step, gathered.x[rows], gathered.dense[rows], scores[rows])
+            if not self.diverged:
+                done = rows.stop
+                sums[Place.TRAIN_LOSS] += loss * (rows.stop - rows.start)
+        sums[Place.TRAIN_COUNT] += done
+        if self._classification and done:
+            sums[Place.TRAIN_CORRECT] += correct(scores[:done], gathered.y[:done])
+
+    def _step(
+        self, step: int, x: NDArray[Any], dense: NDArray[np.float32], scores: NDArray[np.float32]
+    ) -> float:
+        """One step, whose outputs [n, …] are written to `scores`; its loss."""
+        x, dense = self._varied(step, x, dense)
+        loss, scores[...] = self._accumulate(step, x, self._encoder.encode(dense))
+        squared = squared_norm(self._gradient) if self._watched else 0.0
         if not math.isfinite(loss) or not math.isfinite(squared):
             self.diverged = True
-            return
+            return loss
         clip(self._gradient, self._recipe.clip_norm, self._recipe.clip_value, squared)
         self.learning_rate = learning_rate(self._recipe, step, self._timetable.steps)
         self.optimizer.update(self.vector, self._gradient, self.learning_rate)
         if self._recipe.ema_decay is not None:
             # The cap lets a short training forget its first weights, as TensorFlow's num_updates does.
             average(self.ema, self.vector, min(self._recipe.ema_decay, (1 + step) / (10 + step)))
-        sums[Place.TRAIN_LOSS] += loss * len(y)
-        sums[Place.TRAIN_COUNT] += len(y)
-        if self._classification:
-            sums[Place.TRAIN_CORRECT] += correct(outputs, y)
+        return loss
 
     def _varied(
         self, step: int, x: NDArray[Any], dense: NDArray[np.float32]
