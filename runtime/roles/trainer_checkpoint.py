@@ -11,7 +11,6 @@ refused. All is of one size a job, whatever graph and recipe are, and whether th
 """
 
 import asyncio
-import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +23,7 @@ from runtime.channels.enrolment import Ticket
 from runtime.channels.gateway import GatewayClient
 from runtime.errors import InputCorrupted
 from runtime.roles.attempt import Attempt
+from runtime.roles.grant import name_of
 from runtime.sealing.errors import SealingError
 from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from runtime.wire.encoding import WireModel
@@ -157,8 +157,7 @@ class TrainerCheckpoint:
 def checkpoint_context(ticket: Ticket) -> bytes:
     """What every checkpoint of a job's trainers is bound to: the job, its spec, and the owner's grant."""
     spec: JobSpec = ticket.spec
-    grant = hashlib.sha256(ticket.model_dump_json().encode()).digest()
-    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant
+    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + name_of(ticket, spec)
 
 
 def checkpoint_invalid() -> InputCorrupted:

@@ -5,10 +5,9 @@ import base64
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -23,19 +22,6 @@ from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
 from tests.traffic.builders import orderly
 
 SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Short enough for the paths of Unix sockets."""
-    with TemporaryDirectory(prefix="chiron-") as made:
-        yield Path(made)
-
-
-@pytest.fixture
-async def host(directory: Path) -> AsyncIterator[FaultyHost]:
-    async with faulty_host(directory, orderly(epochs=2)) as made:
-        yield made
 
 
 async def expect_whole(host: FaultyHost, job: Job) -> None:

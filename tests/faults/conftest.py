@@ -1,0 +1,24 @@
+"""What all fault tests share."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.faults.world import FaultyHost, faulty_host
+from tests.traffic.builders import orderly
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Short enough for the paths of Unix sockets."""
+    with TemporaryDirectory(prefix="chiron-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+async def host(directory: Path) -> AsyncIterator[FaultyHost]:
+    """A gateway with an owner, a dataset and an orderly builder."""
+    async with faulty_host(directory, orderly(epochs=2)) as made:
+        yield made
