@@ -1,29 +1,32 @@
-"""The predictor role: opens the sealed model of its own measurement and answers sealed queries."""
+"""The predictor role: opens the sealed model of its own measurement and answers sealed queries.
+
+One that was launched to take a model over begins without one (`runtime.roles.moving`); once it has it, it is
+a predictor as any other.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from runtime.attestation.evidence import BOOT_NONCE, attest
+from runtime.attestation.evidence import BOOT_NONCE
 from runtime.attestation.platform import Platform
 from runtime.channels.direct import serve_directly
 from runtime.channels.gateway import GatewayClient
-from runtime.channels.job_ca import public_key_der
-from runtime.errors import QueryRefused
+from runtime.errors import EnclaveError, ModelUnusable, QueryRefused, UpgradeRefused
 from runtime.prediction import Model
 from runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from runtime.queries.errors import QueryError
+from runtime.roles.moving import give_away, take_over
+from runtime.roles.predictor_keys import PredictorKeys
 from runtime.roles.query_budget import QueryBudget
 from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, open_model, sealed_bytes
-from runtime.sealing.hpke import PrivateKey
 from runtime.sealing.labels import BUDGET, MODEL
 from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import Claims, Evidence, Role
+from runtime.wire.attestation import Evidence
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
-from runtime.wire.encoding import sha256_hex
 from runtime.wire.launch import LaunchSpec
+from runtime.wire.upgrade import UpgradeMail
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
@@ -32,17 +35,36 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     Raises:
         ModelUnusable: the stored model was not sealed to this measurement for this job.
     """
+    keys = PredictorKeys(platform, launch.job)
     async with GatewayClient(launch.gateway) as gateway:
-        sealed = await gateway.get_object(MODEL_OBJECT, sealed_bytes(launch.spec))
-        sealer = Sealer(platform, MODEL)
-        header, onnx = await asyncio.to_thread(open_model, launch.spec, sealed, sealer)
-        model = await asyncio.to_thread(Model, onnx, launch.spec) if header.usable else None
-        budget = await _budget(launch, platform, gateway, header)
-        predictor = _Predictor(launch, platform, header, model, budget)
+        if launch.taking:
+            await take_over(launch, platform, gateway, keys)
+        predictor = await _opened(launch, platform, gateway, keys)
         async with predictor.at_its_own_door():
             await gateway.ready(Ready())
             async for mail in gateway.mail():
                 await gateway.reply(mail, await predictor.answer(mail))
+
+
+async def _opened(
+    launch: LaunchSpec, platform: Platform, gateway: GatewayClient, keys: PredictorKeys
+) -> "_Predictor":
+    sealed = await gateway.get_object(MODEL_OBJECT, sealed_bytes(launch.spec))
+    sealer = Sealer(platform, MODEL)
+    header, onnx = await asyncio.to_thread(open_model, launch.spec, sealed, sealer)
+    model = await asyncio.to_thread(_loaded, header, onnx, launch)
+    budget = await _budget(launch, platform, gateway, header)
+    return _Predictor(launch, platform, gateway, keys, header, model, budget)
+
+
+def _loaded(header: ModelHeader, onnx: bytes, launch: LaunchSpec) -> Model | None:
+    if not header.usable:
+        return None
+    try:
+        return Model(onnx, launch.spec)
+    except Exception:
+        # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
+        return None
 
 
 async def _budget(
@@ -51,37 +73,33 @@ async def _budget(
     limit = header.prediction.query_budget
     if limit is None:
         return None
-    budget = QueryBudget(limit, launch.job, Sealer(platform, BUDGET), gateway)
+    sealer = Sealer(platform, BUDGET)
+    budget = QueryBudget(
+        limit, launch.job, sealer, gateway, moves=header.moves, answered=header.rows_answered
+    )
     await budget.load()
     return budget
 
 
+@dataclass
 class _Predictor:
-    def __init__(
-        self,
-        launch: LaunchSpec,
-        platform: Platform,
-        header: ModelHeader,
-        model: Model | None,
-        budget: QueryBudget | None,
-    ) -> None:
-        self._launch = launch
-        self._platform = platform
-        self._policy = header.prediction
-        self._owner = header.owner_signing_key
-        self._model = model
-        self._budget = budget
-        self._key = PrivateKey.generate()
-        self._tls_key = ec.generate_private_key(ec.SECP256R1())
+    launch: LaunchSpec
+    platform: Platform
+    gateway: GatewayClient
+    keys: PredictorKeys
+    header: ModelHeader
+    model: Model | None
+    budget: QueryBudget | None
+    given_away: bool = False
 
     @asynccontextmanager
     async def at_its_own_door(self) -> AsyncIterator[None]:
         """Answer owners who come directly too, where the launch gave us a port to listen at."""
-        if self._launch.listen_port == 0:
+        if self.launch.listen_port == 0:
             yield
             return
         evidence = self._evidence(BOOT_NONCE)
-        runner = await serve_directly(self._launch, self.answer, self._tls_key, evidence)
+        runner = await serve_directly(self.launch, self.answer, self.keys.tls_key, evidence)
         try:
             yield
         finally:
@@ -95,38 +113,51 @@ class _Predictor:
             if mail.kind is MailKind.QUERY and mail.message is not None:
                 sealed = await self._answer_query(mail.message.sealed)
                 return MailReply(message=SealedMessage(sealed=sealed))
-        except QueryRefused as error:
+            if mail.kind is MailKind.GIVE and mail.upgrade is not None:
+                return MailReply(evidence=await self._give_away(mail.upgrade))
+        except (QueryRefused, UpgradeRefused, ModelUnusable) as error:
             return MailReply(refusal=error.code)
         return MailReply(refusal="message-unexpected")
 
     def _evidence(self, nonce: bytes) -> Evidence:
-        claims = Claims(
-            role=Role.PREDICTOR,
-            job=self._launch.job,
-            hpke_public_key=self._key.public_bytes,
-            tls_public_key_sha256=sha256_hex(public_key_der(self._tls_key.public_key())),
-            owner_key_sha256=sha256_hex(self._owner),
-            nonce=nonce,
-        )
-        return attest(self._platform, claims)
+        return self.keys.evidence(nonce, self.header.owner_signing_key)
+
+    async def _give_away(self, mail: UpgradeMail) -> Evidence:
+        # Before the count is read: no row is answered that the taker would not know of.
+        before, self.given_away = self.given_away, True
+        try:
+            return await give_away(
+                mail,
+                launch=self.launch,
+                platform=self.platform,
+                gateway=self.gateway,
+                keys=self.keys,
+                header=self.header,
+                answered=self.budget.spent if self.budget is not None else self.header.rows_answered,
+            )
+        except EnclaveError:
+            self.given_away = before
+            raise
 
     async def _answer_query(self, sealed: bytes) -> bytes:
-        spec = self._launch.spec
+        spec = self.launch.spec
         try:
-            query = await asyncio.to_thread(open_query, spec, sealed, self._key)
+            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key)
             return seal_answer(spec, query, await self._predict(query))
         except QueryError as error:
             raise QueryRefused(error.code, "the query cannot be read, or its key not answered to") from error
 
     async def _predict(self, query: Query) -> Answer:
-        spec = self._launch.spec
-        if self._model is None:
+        if self.given_away:
+            raise QueryRefused("model-given-away", "newer code answers for this model")
+        spec = self.launch.spec
+        if self.model is None:
             return refused(spec, query.request_id, AnswerOutcome.MODEL_UNUSABLE)
-        if self._budget is not None and not await self._budget.spend(len(query.x)):
+        if self.budget is not None and not await self.budget.spend(len(query.x)):
             return refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
         try:
-            predicted = await asyncio.to_thread(self._model.predict, query.x)
+            predicted = await asyncio.to_thread(self.model.predict, query.x)
         except Exception:
             # Whatever the engine says of these rows, only their owner may learn it.
             return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED)
-        return answered(spec, query.request_id, predicted, self._policy)
+        return answered(spec, query.request_id, predicted, self.header.prediction)

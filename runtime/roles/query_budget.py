@@ -10,18 +10,31 @@ from runtime.sealing.errors import SealingError
 from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 
 BUDGET_OBJECT = "state-query-budget"
+"""Name of the object, with a number for code that took the model over: each seals a count of its own."""
 _COUNT_BYTES = 8
 
 
 class QueryBudget:
     """Counts the rows that one job's model answers, against the owner's limit."""
 
-    def __init__(self, limit: int, job: str, sealer: Sealer, gateway: GatewayClient) -> None:
+    def __init__(
+        self,
+        limit: int,
+        job: str,
+        sealer: Sealer,
+        gateway: GatewayClient,
+        *,
+        moves: int = 0,
+        answered: int = 0,
+    ) -> None:
+        """`answered` rows were taken before the model's last move, and it has moved `moves` times."""
         self._limit = limit
+        self._name = f"{BUDGET_OBJECT}-{moves}" if moves else BUDGET_OBJECT
         self._context = bytes.fromhex(job)
         self._sealer = sealer
         self._gateway = gateway
-        self._spent = 0
+        self.spent = answered
+        """Rows taken so far."""
 
     async def load(self) -> None:
         """Go on from what an earlier predictor stored.
@@ -30,24 +43,24 @@ class QueryBudget:
             ModelUnusable: what is stored was not sealed by this job's predictor.
         """
         limit = _COUNT_BYTES + OVERHEAD_BYTES
-        sealed = await self._gateway.find_object(BUDGET_OBJECT, limit)
+        sealed = await self._gateway.find_object(self._name, limit)
         if sealed is None:
             return
         try:
             stored = self._sealer.open(sealed, context=self._context)
         except SealingError as error:
             raise ModelUnusable("budget-unreadable", "the stored budget was not sealed by us") from error
-        self._spent = int.from_bytes(stored, "little")
+        self.spent = int.from_bytes(stored, "little")
 
     async def spend(self, rows: int) -> bool:
         """Take `rows` from the budget; false, and nothing taken, if it does not hold as many.
 
         It is stored before anything is answered: a crash in between costs budget, not secrecy.
         """
-        if self._spent + rows > self._limit:
+        if self.spent + rows > self._limit:
             return False
-        self._spent += rows
-        content = self._spent.to_bytes(_COUNT_BYTES, "little")
+        self.spent += rows
+        content = self.spent.to_bytes(_COUNT_BYTES, "little")
         sealed = self._sealer.seal(content, size=_COUNT_BYTES, context=self._context)
-        await self._gateway.put_object(BUDGET_OBJECT, sealed)
+        await self._gateway.put_object(self._name, sealed)
         return True

@@ -3,7 +3,7 @@
 import struct
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from runtime.errors import ModelUnusable
 from runtime.sealing.errors import SealingError
@@ -28,6 +28,10 @@ class ModelHeader(WireModel):
     """Whose model it is: an upgrade needs this key's signature."""
     usable: bool
     """False where the job ran its schedule without learning; the owner knows why, the host nothing."""
+    moves: int = Field(default=0, ge=0)
+    """How often newer code has taken it over."""
+    rows_answered: int = Field(default=0, ge=0)
+    """Taken from its query budget before the last move."""
 
 
 def padded_size(spec: JobSpec) -> int:

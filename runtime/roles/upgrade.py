@@ -9,10 +9,13 @@
 
 The host carries all of it and can do nothing but carry it. B cannot know by itself who the rightful owner is;
 but its evidence from then on names the key of the model's owner, and the owner's client accepts no other.
+How many rows the model has answered moves with it, so that its query budget does not begin again.
+`runtime.roles.moving` is the way to and from the host.
 """
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
@@ -28,9 +31,19 @@ from runtime.sealing.labels import UPGRADE, UPGRADE_ORDER, bind
 from runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import AttestationPolicy, Evidence, Role
-from runtime.wire.encoding import canonical_json
+from runtime.wire.encoding import canonical_json, sha256_hex
 from runtime.wire.jobs import JobSpec
-from runtime.wire.upgrade import SignedUpgradeOrder, Transfer, UpgradeOrder
+from runtime.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The model on its way: for the taking enclave only, and provably from the giving one."""
+
+    evidence: Evidence
+    """The giving enclave's, over SHA-256 of `sealed` as its nonce."""
+    sealed: bytes
+    """HPKE to the key in the taking enclave's evidence, `transfer_bytes(spec)` long."""
 
 
 def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:
@@ -45,12 +58,14 @@ def give(
     spec: JobSpec,
     sealed_model: bytes,
     sealer: Sealer,
+    answered: int,
     attested: Callable[[bytes], Evidence],
     at: datetime,
 ) -> Transfer:
     """The giving enclave's part: the model, sealed to the enclave `taker` is evidence of.
 
-    `attested` gives our own evidence over a nonce.
+    `answered` rows have been taken from its query budget so far; `attested` gives our own evidence over a
+    nonce.
 
     Raises:
         UpgradeRefused: the order is not this model's owner's, or the taker is not what it names.
@@ -60,9 +75,10 @@ def give(
     _check_order(signed, header.owner_signing_key, spec)
     verified = _verified(taker, signed.order.new, signed.order, signed.order.nonce, at)
     key = verified.claims.hpke_public_key
-    if key is None:
-        raise UpgradeRefused("upgrade-key", "the taker's evidence binds no key")
-    padded = pad(encode_model(header, onnx), padded_size(spec) + LENGTH_BYTES)
+    if key is None or sha256_hex(key) != signed.order.taker_key_sha256:
+        raise UpgradeRefused("upgrade-for-another-taker", "the order names another enclave, or another start")
+    moved = header.model_copy(update={"rows_answered": answered, "moves": header.moves + 1})
+    padded = pad(encode_model(moved, onnx), padded_size(spec) + LENGTH_BYTES)
     sealed = hpke.seal(key, padded, label=UPGRADE, context=bytes.fromhex(spec.job))
     return Transfer(evidence=attested(hashlib.sha256(sealed).digest()), sealed=sealed)
 
@@ -91,6 +107,11 @@ def take(
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
     return seal_model(spec, header, onnx, sealer)
+
+
+def transfer_bytes(spec: JobSpec) -> int:
+    """Length of every sealed transfer of this job."""
+    return padded_size(spec) + LENGTH_BYTES + hpke.OVERHEAD_BYTES
 
 
 def _signed_bytes(order: UpgradeOrder) -> bytes:

@@ -22,6 +22,8 @@ from runtime.sealing.labels import Label, bind
 
 PUBLIC_KEY_BYTES = 1184 + 32
 PRIVATE_KEY_BYTES = 64 + 32
+OVERHEAD_BYTES = 1088 + 32 + 16
+"""ML-KEM-768 ciphertext, ephemeral X25519 key and AES-GCM tag: what a sealed message is longer by."""
 _MLKEM_PUBLIC_BYTES = 1184
 _MLKEM_SEED_BYTES = 64
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

@@ -8,6 +8,7 @@ from pydantic import Field
 from runtime.wire.attestation import Evidence, Nonce
 from runtime.wire.encoding import Base64, Identifier, WireModel
 from runtime.wire.jobs import JobState, PublicFailure
+from runtime.wire.upgrade import UpgradeMail
 
 MAX_SEALED_MESSAGE_BYTES = 64 * 2**20
 
@@ -18,6 +19,10 @@ class MailKind(StrEnum):
     EVIDENCE = "evidence"
     GRANT = "grant"
     QUERY = "query"
+    GIVE = "give"
+    """To a predictor: seal your model to newer code, as its owner ordered."""
+    TAKE = "take"
+    """To a predictor that has no model yet: it is on its way to you."""
 
 
 class EvidenceRequest(WireModel):
@@ -39,10 +44,11 @@ class Mail(WireModel):
     kind: MailKind
     evidence: EvidenceRequest | None = None
     message: SealedMessage | None = None
+    upgrade: UpgradeMail | None = None
 
 
 class MailReply(WireModel):
-    """POST /enclave/v1/mailbox/{id}: the enclave's answer; exactly one field is set."""
+    """POST /enclave/v1/mailbox/{id}: the enclave's answer; at most one field is set, none for done."""
 
     evidence: Evidence | None = None
     message: SealedMessage | None = None

@@ -53,4 +53,6 @@ class LaunchSpec(WireModel):
     listen_host: str = Field(default="127.0.0.1", max_length=255)
     listen_port: int = Field(default=0, ge=0, le=65_535)
     """Parameter server: 0 is any port. Predictor: where owners reach it directly (RA-TLS); 0 is nowhere."""
+    taking: Literal[True] | None = None
+    """Predictor: begin without a model, and wait for one that code of another measurement gives away."""
     spec: JobSpec

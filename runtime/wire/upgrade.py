@@ -1,13 +1,12 @@
 """Moving a sealed model from enclave code A to enclave code B, as its owner ordered."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from runtime.wire.attestation import AttestationPolicy, Evidence, Nonce
-from runtime.wire.encoding import Base64, Identifier, Signature, WireModel
+from runtime.wire.encoding import Digest, Identifier, Signature, WireModel
 
-MAX_TRANSFER_BYTES = 2**30
+TRANSFER_OBJECT = "transfer"
+"""The model on its way, in the operator's storage: HPKE to the taking enclave, padded as all of its job."""
 
 
 class UpgradeOrder(WireModel):
@@ -20,7 +19,9 @@ class UpgradeOrder(WireModel):
     new: AttestationPolicy
     """What the enclave that takes it must show."""
     nonce: Nonce
-    """The taking enclave's evidence must be over it: an order is for one enclave's one start."""
+    """The taking enclave's evidence must be over it."""
+    taker_key_sha256: Digest
+    """Digest of the HPKE key in that evidence: an order is for one enclave's one start."""
 
 
 class SignedUpgradeOrder(WireModel):
@@ -31,10 +32,9 @@ class SignedUpgradeOrder(WireModel):
     """Over label `chiron/v1/upgrade-order` and the order's canonical JSON."""
 
 
-class Transfer(WireModel):
-    """The model on its way: for the taking enclave only, and provably from the giving one."""
+class UpgradeMail(WireModel):
+    """What the giving and the taking enclave are handed: the order, and evidence of the other one."""
 
-    evidence: Evidence
-    """The giving enclave's, over SHA-256 of `sealed` as its nonce."""
-    sealed: Annotated[Base64, Field(min_length=1, max_length=MAX_TRANSFER_BYTES)]
-    """HPKE to the key in the taking enclave's evidence, padded as every model of the job."""
+    order: SignedUpgradeOrder
+    peer: Evidence
+    """To the giver: the taker's, over the order's nonce. To the taker: the giver's, over the transfer."""

@@ -13,14 +13,14 @@ from api.software_tee.quote import EnclaveIdentity
 from runtime.attestation.evidence import attest
 from runtime.errors import ModelUnusable, UpgradeRefused
 from runtime.roles.sealed_model import ModelHeader, open_model, seal_model, sealed_bytes
-from runtime.roles.upgrade import give, sign_order, take
+from runtime.roles.upgrade import Transfer, give, sign_order, take, transfer_bytes
 from runtime.sealing.hpke import PrivateKey
 from runtime.sealing.labels import MODEL
 from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import Claims, Evidence, Role
 from runtime.wire.encoding import sha256_hex
 from runtime.wire.grants import PredictionPolicy
-from runtime.wire.upgrade import SignedUpgradeOrder, Transfer, UpgradeOrder
+from runtime.wire.upgrade import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from tests.channels.conftest import IMAGE, OTHER_IMAGE, OTHER_JOB, QuotingServices, job_spec, policy
 
 SPEC = job_spec()
@@ -28,6 +28,7 @@ OWNER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 NONCE = b"\x0c" * 32
 STRANGER = EnclaveIdentity(b"\x44" * 32)
 ONNX = b"the model"
+ANSWERED = 17
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Enclave:
             spec=SPEC,
             sealed_model=sealed or self.sealed_model(),
             sealer=self.sealer,
+            answered=ANSWERED,
             attested=self.attested,
             at=datetime.now(UTC),
         )
@@ -88,19 +90,20 @@ def new(quoting: QuotingServices) -> Enclave:
     return Enclave(quoting, OTHER_IMAGE)
 
 
-def order(quoting: QuotingServices, **changes: Any) -> UpgradeOrder:
+def order(quoting: QuotingServices, taker: Enclave, **changes: Any) -> UpgradeOrder:
     honest = {
         "job": SPEC.job,
         "old": policy(quoting, IMAGE),
         "new": policy(quoting, OTHER_IMAGE),
         "nonce": NONCE,
+        "taker_key_sha256": sha256_hex(taker.key.public_bytes),
     }
     return UpgradeOrder.model_validate(honest | changes)
 
 
 @pytest.fixture
-def signed(quoting: QuotingServices) -> SignedUpgradeOrder:
-    return sign_order(order(quoting), OWNER)
+def signed(quoting: QuotingServices, new: Enclave) -> SignedUpgradeOrder:
+    return sign_order(order(quoting, new), OWNER)
 
 
 def refused(code: str) -> Any:
@@ -120,11 +123,18 @@ def test_model_moves_to_the_new_code_and_opens_there(
         open_model(SPEC, sealed, old.sealer)
 
 
-def test_transfer_travels_as_json(old: Enclave, new: Enclave, signed: SignedUpgradeOrder) -> None:
+def test_what_a_model_has_answered_and_how_often_it_moved_goes_with_it(
+    old: Enclave, new: Enclave, signed: SignedUpgradeOrder
+) -> None:
+    header, _ = open_model(SPEC, new.take(signed, old.give(signed, new.attested(NONCE))), new.sealer)
+    assert (header.rows_answered, header.moves) == (ANSWERED, 1)
+
+
+def test_order_and_evidence_travel_as_mail(old: Enclave, new: Enclave, signed: SignedUpgradeOrder) -> None:
     transfer = old.give(signed, new.attested(NONCE))
-    again = Transfer.model_validate_json(transfer.model_dump_json())
-    order_again = SignedUpgradeOrder.model_validate_json(signed.model_dump_json())
-    new.take(order_again, again)
+    mail = UpgradeMail(order=signed, peer=transfer.evidence)
+    again = UpgradeMail.model_validate_json(mail.model_dump_json())
+    new.take(again.order, Transfer(again.peer, transfer.sealed))
 
 
 class TestGiving:
@@ -133,20 +143,20 @@ class TestGiving:
     def test_order_that_the_owner_did_not_sign(
         self, old: Enclave, new: Enclave, quoting: QuotingServices
     ) -> None:
-        forged = sign_order(order(quoting), Ed25519PrivateKey.generate())
+        forged = sign_order(order(quoting, new), Ed25519PrivateKey.generate())
         with refused("upgrade-unsigned"):
             old.give(forged, new.attested(NONCE))
 
     def test_order_that_was_altered(self, old: Enclave, quoting: QuotingServices) -> None:
         """The host puts its own code into a signed order."""
         stranger = Enclave(quoting, STRANGER)
-        signed = sign_order(order(quoting), OWNER)
-        altered = signed.model_copy(update={"order": order(quoting, new=policy(quoting, STRANGER))})
+        signed = sign_order(order(quoting, stranger), OWNER)
+        altered = signed.model_copy(update={"order": order(quoting, stranger, new=policy(quoting, STRANGER))})
         with refused("upgrade-unsigned"):
             old.give(altered, stranger.attested(NONCE))
 
     def test_order_for_another_job(self, old: Enclave, new: Enclave, quoting: QuotingServices) -> None:
-        other = sign_order(order(quoting, job=OTHER_JOB), OWNER)
+        other = sign_order(order(quoting, new, job=OTHER_JOB), OWNER)
         with refused("upgrade-for-another-job"):
             old.give(other, new.attested(NONCE))
 
@@ -180,6 +190,13 @@ class TestGiving:
         with refused("evidence-claims"):
             old.give(signed, evidence.model_copy(update={"claims": claims}))
 
+    def test_another_start_of_the_same_code(
+        self, old: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        """The host asks a second taker for evidence over the order's nonce, which it knows."""
+        with refused("upgrade-for-another-taker"):
+            old.give(signed, Enclave(quoting, OTHER_IMAGE).attested(NONCE))
+
     def test_enclave_that_the_model_is_not_sealed_to_gives_nothing(
         self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
     ) -> None:
@@ -207,7 +224,7 @@ class TestTaking:
         self, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
     ) -> None:
         stranger = Enclave(quoting, STRANGER)
-        generous = sign_order(order(quoting, old=policy(quoting, STRANGER)), OWNER)
+        generous = sign_order(order(quoting, new, old=policy(quoting, STRANGER)), OWNER)
         transfer = stranger.give(generous, new.attested(NONCE))
         with refused("evidence-measurement"):
             new.take(signed, transfer)
@@ -217,7 +234,7 @@ class TestTaking:
     ) -> None:
         transfer = old.give(signed, new.attested(NONCE))
         with refused("upgrade-unsigned"):
-            new.take(sign_order(order(quoting), Ed25519PrivateKey.generate()), transfer)
+            new.take(sign_order(order(quoting, new), Ed25519PrivateKey.generate()), transfer)
 
     def test_transfer_to_another_start_of_the_same_code(
         self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
@@ -236,7 +253,7 @@ class TestTaking:
         altered = bytearray(transfer.sealed)
         altered[place] ^= data.draw(st.integers(1, 255))
         with refused("evidence-nonce"):
-            new.take(signed, transfer.model_copy(update={"sealed": bytes(altered)}))
+            new.take(signed, Transfer(transfer.evidence, bytes(altered)))
 
 
 def test_transfers_size_says_nothing_of_the_model(
@@ -246,3 +263,4 @@ def test_transfers_size_says_nothing_of_the_model(
     header, _ = open_model(SPEC, old.sealed_model(), old.sealer)
     larger = seal_model(SPEC, header, b"x" * 10_000, old.sealer)
     assert len(old.give(signed, new.attested(NONCE), larger).sealed) == len(transfer.sealed)
+    assert len(transfer.sealed) == transfer_bytes(SPEC)

@@ -1,0 +1,34 @@
+"""The keys of one start of a predictor, and its evidence for them: the same with a model and without."""
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from runtime.attestation.evidence import attest
+from runtime.attestation.platform import Platform
+from runtime.channels.job_ca import public_key_der
+from runtime.sealing.hpke import PrivateKey
+from runtime.wire.attestation import Claims, Evidence, Role
+from runtime.wire.encoding import sha256_hex
+
+
+class PredictorKeys:
+    """Made in the enclave, and gone with it."""
+
+    def __init__(self, platform: Platform, job: str) -> None:
+        self.key = PrivateKey.generate()
+        """Queries, and a model that moves here, are sealed to it."""
+        self.tls_key = ec.generate_private_key(ec.SECP256R1())
+        """Of the predictor's own door."""
+        self._platform = platform
+        self._job = job
+
+    def evidence(self, nonce: bytes, owner: bytes | None = None) -> Evidence:
+        """Fresh evidence; `owner` is the signing key of the model's owner, None where there is none yet."""
+        claims = Claims(
+            role=Role.PREDICTOR,
+            job=self._job,
+            hpke_public_key=self.key.public_bytes,
+            tls_public_key_sha256=sha256_hex(public_key_der(self.tls_key.public_key())),
+            owner_key_sha256=sha256_hex(owner) if owner is not None else None,
+            nonce=nonce,
+        )
+        return attest(self._platform, claims)
