@@ -16,8 +16,8 @@ from chiron.datasets import Encrypted, EncryptOptions
 from runtime.wire.attestation import AttestationPolicy
 from runtime.wire.reports import Outcome
 from tests.end_to_end import graphs
-from tests.end_to_end.static_builder import answering
 from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Envelope, InputType, Task
+from wasm_sandbox.kit.component import static_component
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,5 +123,5 @@ def element_type(encrypted: Encrypted) -> int:
 def publish_linear(operator: Client, digits: Encrypted) -> str:
     """SHA-256 of a builder that answers a linear classifier for this dataset, whatever it is asked."""
     graph = graphs.linear(digits.bundle.manifest.input_shape, element_type(digits))
-    component = answering(graph, graphs.RECIPE)
+    component = static_component(graph, graphs.RECIPE)
     return operator.upload_builder(component, MANIFEST.model_dump_json().encode()).sha256

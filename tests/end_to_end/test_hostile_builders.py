@@ -11,7 +11,8 @@ from runtime.wire.reports import OutcomeStatus
 from tests.end_to_end import graphs
 from tests.end_to_end.service import MANIFEST as LINEAR
 from tests.end_to_end.service import Service, element_type, run_to_end
-from tests.end_to_end.static_builder import ENDLESS, GREEDY, answering, component
+from tests.end_to_end.static_builder import ENDLESS, GREEDY, component
+from wasm_sandbox.kit.component import static_component
 
 MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
 
@@ -22,12 +23,12 @@ def _plan(kind: str, digits: Encrypted) -> bytes:
         "loops-forever": lambda: component(ENDLESS),
         "grows-memory": lambda: component(GREEDY),
         "traps": lambda: component("unreachable"),
-        "not-onnx": lambda: answering(b"this is no protobuf \xff\xff\xff", graphs.RECIPE),
-        "foreign-operator": lambda: answering(graphs.foreign_operator(), graphs.RECIPE),
-        "exceeds-envelope": lambda: answering(
+        "not-onnx": lambda: static_component(b"this is no protobuf \xff\xff\xff", graphs.RECIPE),
+        "foreign-operator": lambda: static_component(graphs.foreign_operator(), graphs.RECIPE),
+        "exceeds-envelope": lambda: static_component(
             graphs.linear(shape, element_type(digits), width=5000), graphs.RECIPE
         ),
-        "recipe-is-none": lambda: answering(
+        "recipe-is-none": lambda: static_component(
             graphs.linear(shape, element_type(digits)), b'{"batch_size": -1}'
         ),
     }

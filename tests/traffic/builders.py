@@ -8,7 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from tests.end_to_end import graphs
-from tests.end_to_end.static_builder import answering, component
+from tests.end_to_end.static_builder import component
+from wasm_sandbox.kit.component import static_component
 
 COMPONENT_BYTES = 200_000
 INPUT = (8, 8)
@@ -33,7 +34,7 @@ def padded(made: bytes) -> bytes:
 
 def orderly(**changes: Any) -> bytes:
     """A linear classifier."""
-    return padded(answering(graphs.linear(INPUT, UINT8), recipe(**changes)))
+    return padded(static_component(graphs.linear(INPUT, UINT8), recipe(**changes)))
 
 
 def deep(layers: int) -> bytes:
@@ -52,7 +53,7 @@ def deep(layers: int) -> bytes:
     )
     for name, shape in (("bias", [10]), ("weight", [64, 10])):
         graph.initializer.append(onnx.TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape))
-    return padded(answering(graphs.finished(graph, {"weight": [64, 10], "bias": [10]}), recipe()))
+    return padded(static_component(graphs.finished(graph, {"weight": [64, 10], "bias": [10]}), recipe()))
 
 
 def diverging() -> bytes:
@@ -65,7 +66,7 @@ def diverging() -> bytes:
     model.graph.node.extend(
         [helper.make_node("Exp", ["scores"], ["more"]), helper.make_node("Exp", ["more"], ["output"])]
     )
-    return padded(answering(model.SerializeToString(), recipe()))
+    return padded(static_component(model.SerializeToString(), recipe()))
 
 
 BUILDERS: dict[str, Callable[[], bytes]] = {
@@ -74,7 +75,11 @@ BUILDERS: dict[str, Callable[[], bytes]] = {
     "one whose training diverges": diverging,
     "one that stops early": lambda: orderly(early_stop={"patience": 1, "minimum_improvement": 1000.0}),
     "one that traps": lambda: padded(component("unreachable")),
-    "one that answers garbage": lambda: padded(answering(b"\xff" * 5000, b"{}")),
-    "one beyond the envelope": lambda: padded(answering(graphs.linear(INPUT, UINT8, width=5000), recipe())),
-    "a recipe that is none": lambda: padded(answering(graphs.linear(INPUT, UINT8), b'{"batch_size": -1}')),
+    "one that answers garbage": lambda: padded(static_component(b"\xff" * 5000, b"{}")),
+    "one beyond the envelope": lambda: padded(
+        static_component(graphs.linear(INPUT, UINT8, width=5000), recipe())
+    ),
+    "a recipe that is none": lambda: padded(
+        static_component(graphs.linear(INPUT, UINT8), b'{"batch_size": -1}')
+    ),
 }

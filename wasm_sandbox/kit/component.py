@@ -6,7 +6,7 @@ which is then replaced by the real one in the binary (a component is a sequence 
 
 import wasmtime
 
-_SHELL = """
+SHELL = """
 (component
   (type $types-of-builder (instance
     (type $task' (enum "classification" "regression"))
@@ -69,13 +69,13 @@ def static_component(graph: bytes, recipe: bytes) -> bytes:
     return wrapped(bytes(wasmtime.wat2wasm(text)))
 
 
-def wrapped(module: bytes) -> bytes:
-    """A component of the builders' world whose code is this core module.
+def wrapped(module: bytes, shell_text: str = SHELL) -> bytes:
+    """A component of the builders' world, or of `shell_text`'s, whose code is this core module.
 
     The module imports nothing and exports `memory`, `realloc` and `build` as the canonical ABI lays them out:
     see `builders/logistic_c`. Whether it does is for `inspect_component` to say.
     """
-    shell = bytes(wasmtime.wat2wasm(_SHELL))
+    shell = bytes(wasmtime.wat2wasm(shell_text))
     component = bytearray(shell[:_HEAD_BYTES])
     position = _HEAD_BYTES
     while position < len(shell):
