@@ -9,11 +9,11 @@ from api.logs import watch_requests
 from api.openapi import document
 from api.operations import bind
 from api.problems import problems
-from api.public import builders, callers, datasets, events, jobs, relay, service
+from api.public import builders, callers, datasets, events, jobs, relay, service, upgrades
 
 PUBLIC = [
     operation
-    for module in (builders, datasets, jobs, events, relay, service)
+    for module in (builders, datasets, jobs, events, relay, upgrades, service)
     for operation in module.routes.operations
 ]
 ENCLAVE = [*mail.routes.operations, *content.routes.operations]

@@ -13,6 +13,7 @@ GatewayError                        internal                500
 │   ├── ChunkUnknown                chunk-unknown
 │   ├── JobUnknown                  job-unknown
 │   ├── ObjectUnknown               object-unknown
+│   ├── ImageUnknown                image-unknown
 │   └── MessageUnknown              message-unknown
 ├── MethodNotAllowed                method-not-allowed      405
 ├── Conflict                                                409
@@ -22,6 +23,7 @@ GatewayError                        internal                500
 │   ├── JobEnded                    job-ended
 │   ├── JobNotSucceeded             job-not-succeeded
 │   ├── EnclaveNotRunning           enclave-not-running
+│   ├── UpgradeRunning              upgrade-running
 │   └── ProgressRefused             progress-refused
 ├── ContentRefused                                          422
 │   ├── ChunkDigestMismatch         chunk-digest-mismatch
@@ -132,6 +134,12 @@ class ObjectUnknown(NotFound):
     code = "object-unknown"
 
 
+class ImageUnknown(NotFound):
+    """This gateway has no enclave image of that measurement."""
+
+    code = "image-unknown"
+
+
 class MessageUnknown(NotFound):
     """No message of this id waits for this enclave's answer."""
 
@@ -189,6 +197,12 @@ class EnclaveNotRunning(Conflict):
     """The job has no such enclave now."""
 
     code = "enclave-not-running"
+
+
+class UpgradeRunning(Conflict):
+    """One model moves once at a time."""
+
+    code = "upgrade-running"
 
 
 class ProgressRefused(Conflict):

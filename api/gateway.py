@@ -12,6 +12,7 @@ from api.jobs.predictors import Predictors
 from api.jobs.record import JobRecords
 from api.jobs.relay import Relay
 from api.jobs.supervisor import Supervisor
+from api.jobs.upgrades import Upgrades
 from api.keys import FirstKeys, KeyRing
 from api.launchers.launcher import Launcher
 from api.metrics import Metrics
@@ -36,13 +37,16 @@ class Gateway:
         self.objects = JobObjects(database, blobs, self.observations)
         self.fleet = Fleet(settings, database, launcher, self.metrics)
         self.supervisor = Supervisor(settings, self.records, self.fleet, self.metrics)
-        self.predictors = Predictors(settings, self.fleet, self.supervisor)
+        self.predictors = Predictors(settings, self.fleet, self.supervisor, launcher.images)
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
+        self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
         self.stopping = asyncio.Event()
         """Set when the gateway begins to stop: streams without end, end."""
         self.open_streams = 0
         self.openapi = b""
         self._database = database
+        self._predicting: frozenset[str] = frozenset()
+        """Jobs whose predictors an earlier process left."""
 
     @classmethod
     async def open(cls, settings: Settings, launcher: Launcher) -> tuple[Self, FirstKeys | None]:
@@ -54,11 +58,18 @@ class Gateway:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = await Database.open(settings.sqlalchemy_url)
         gateway = cls(settings, database, launcher)
+        gateway._predicting = await gateway.fleet.revoke_left_over()
         await gateway.supervisor.reconcile()
         return gateway, await gateway.keys.bootstrap()
 
+    async def resume(self) -> None:
+        """Launch again what an earlier process left unfinished, now that enclaves can reach us."""
+        self.supervisor.resume()
+        self.predictors.resume([await self.records.owned(job) for job in sorted(self._predicting)])
+
     async def stop_enclaves(self) -> None:
-        """End every job and predictor. Enclaves can still call while they are being stopped."""
+        """End every enclave, which can call until then. The next start launches them again."""
+        self.fleet.stopping = True
         await self.predictors.close()
         await self.supervisor.close()
         await self.fleet.close()

@@ -57,7 +57,8 @@ async def take_mail(call: Call[LaunchedEnclave, None]) -> web.StreamResponse | N
     mail = await call.caller.mailbox.take(_wait(call))
     if mail is None:
         return None
-    body = mail.model_dump_json().encode()
+    # Images of an earlier version are launched too, and refuse fields that they do not know.
+    body = mail.model_dump_json(exclude_none=True).encode()
     response = web.StreamResponse(
         headers={"Content-Type": JSON_CONTENT_TYPE, "Content-Length": str(len(body))}
     )

@@ -29,6 +29,10 @@ class LaunchedEnclave:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     exit_code: int | None = None
     handle: Enclave | None = None
+    measurement: str | None = None
+    """Of the image it is launched from; None is the current one."""
+    taking: bool = False
+    """Waits for a model of older code, and has none of its own before."""
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from api.errors import Unauthenticated
 from api.jobs.enclave import LaunchedEnclave, new_token
@@ -31,6 +31,8 @@ class Fleet:
         self._metrics = metrics
         self._by_launch: dict[str, LaunchedEnclave] = {}
         self._watchers: set[asyncio.Task[None]] = set()
+        self.stopping = False
+        """Set when the gateway begins to stop: what it ends then is launched again at the next start."""
 
     def authenticate(self, token: str) -> LaunchedEnclave:
         """The running enclave whose token this is.
@@ -90,7 +92,16 @@ class Fleet:
                         token_sha256=enclave.token_sha256,
                     )
                 )
-            order = LaunchOrder(enclave.role, job, enclave.index, enclave.spec, token)
+            order = LaunchOrder(
+                enclave.role,
+                job,
+                enclave.index,
+                enclave.spec,
+                token,
+                measurement=enclave.measurement,
+                taking=enclave.taking,
+                at_a_door=enclave.role is Role.PREDICTOR and enclave.index == 0,
+            )
             async with asyncio.timeout(self._settings.timing.launch_s):
                 enclave.handle = await self._launcher.launch(order)
         except BaseException:
@@ -112,17 +123,30 @@ class Fleet:
             _, staying = await asyncio.wait(leaving, timeout=leave_s)
             for task in staying:
                 task.cancel()
-        await asyncio.gather(*(self._stop(enclave) for enclave in self.of(job, roles)))
+        await asyncio.gather(*(self.stop(enclave) for enclave in self.of(job, roles)))
         try:
             await self._launcher.release(job)
         except Exception as error:
             log_unexpected(error, job=job)
 
-    async def revoke_left_over(self) -> None:
-        """At start: launches of an earlier gateway process are over."""
-        query = update(LaunchRow).where(LaunchRow.exited_at.is_(None)).values(exited_at=now())
+    async def revoke_left_over(self) -> frozenset[str]:
+        """At start: launches of an earlier gateway process are over. The jobs whose predictors ran then."""
+        left = LaunchRow.exited_at.is_(None)
+        predictors = select(LaunchRow.job).where(left, LaunchRow.role == Role.PREDICTOR)
         async with self._database.writing() as session:
-            await session.execute(query)
+            jobs = frozenset(await session.scalars(predictors))
+            await session.execute(update(LaunchRow).where(left).values(exited_at=now()))
+        return jobs
+
+    async def launches(self, job: str, role: Role) -> int:
+        """How often the job's (first) enclave in this role was launched, by this process and earlier ones."""
+        query = (
+            select(func.count())
+            .select_from(LaunchRow)
+            .where(LaunchRow.job == job, LaunchRow.role == role, LaunchRow.number == 0)
+        )
+        async with self._database.reading() as session:
+            return await session.scalar(query) or 0
 
     async def close(self) -> None:
         """Wait until every exit is written down; a process that would not end is not waited for."""
@@ -132,7 +156,8 @@ class Fleet:
             for watcher in stuck:
                 watcher.cancel()
 
-    async def _stop(self, enclave: LaunchedEnclave) -> None:
+    async def stop(self, enclave: LaunchedEnclave) -> None:
+        """End one enclave; what its job's enclaves share stays."""
         if enclave.handle is None:
             self._forget(enclave, None)
             return
@@ -154,6 +179,8 @@ class Fleet:
             log_unexpected(error, job=enclave.spec.job, enclave=enclave.name)
         self._forget(enclave, code)
         _LOG.info("exited", extra={"job": enclave.spec.job, "enclave": enclave.name, "exit_code": code})
+        if self.stopping and enclave.role is Role.PREDICTOR:
+            return
         query = update(LaunchRow).where(LaunchRow.id == enclave.launch_id)
         async with self._database.writing() as session:
             await session.execute(query.values(exited_at=now(), exit_code=code, name=handle.name[:200]))

@@ -6,6 +6,7 @@ from collections import deque
 
 from api.errors import EnclaveGone, EnclaveTimeout, MailboxFull, MessageUnknown
 from runtime.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
+from runtime.wire.upgrade import UpgradeMail
 
 _REMEMBERED = 256
 """Messages over and done with whose late or repeated answers are taken in silence."""
@@ -29,6 +30,7 @@ class Mailbox:
         seconds: float,
         evidence: EvidenceRequest | None = None,
         message: SealedMessage | None = None,
+        upgrade: UpgradeMail | None = None,
     ) -> MailReply:
         """Leave a message and wait for the enclave's answer to it.
 
@@ -41,7 +43,7 @@ class Mailbox:
             raise EnclaveGone("the enclave has ended")
         if len(self._answers) >= self._capacity:
             raise MailboxFull("too many messages wait for this enclave")
-        mail = Mail(id=secrets.token_hex(16), kind=kind, evidence=evidence, message=message)
+        mail = Mail(id=secrets.token_hex(16), kind=kind, evidence=evidence, message=message, upgrade=upgrade)
         answer: asyncio.Future[MailReply] = asyncio.get_running_loop().create_future()
         self._answers[mail.id] = answer
         self._waiting.append(mail)

@@ -1,8 +1,16 @@
 """Predictors of jobs that succeeded: started on demand, started again if they ended."""
 
 import asyncio
+from collections.abc import Sequence
 
-from api.errors import EnclaveNotRunning, JobNotSucceeded, Overloaded, ShuttingDown
+from api.errors import (
+    EnclaveNotRunning,
+    GatewayError,
+    ImageUnknown,
+    JobNotSucceeded,
+    Overloaded,
+    ShuttingDown,
+)
 from api.jobs.enclave import LaunchedEnclave
 from api.jobs.fleet import Fleet
 from api.jobs.supervisor import Supervisor
@@ -10,13 +18,16 @@ from api.problems import log_unexpected
 from api.settings import Settings
 from runtime.wire.attestation import Role
 from runtime.wire.jobs import Job, JobState
-from runtime.wire.public_api import PredictorState
+from runtime.wire.public_api import ImageInfo, PredictorState, PredictorStatus
 
 
 class Predictors:
     """At most one predictor a job."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, supervisor: Supervisor) -> None:
+    def __init__(
+        self, settings: Settings, fleet: Fleet, supervisor: Supervisor, images: Sequence[ImageInfo]
+    ) -> None:
+        self._images = images
         self._settings = settings
         self._fleet = fleet
         self._supervisor = supervisor
@@ -30,15 +41,29 @@ class Predictors:
             return PredictorState.STOPPED
         return PredictorState.READY if enclave.ready.done() else PredictorState.STARTING
 
-    def start(self, tenant: str, job: Job) -> PredictorState:
+    def status(self, job: str) -> PredictorStatus:
+        """Where the job's predictor is, and how it is reached directly."""
+        enclave, state = self._fleet.find(job, Role.PREDICTOR), self.state(job)
+        if enclave is None or enclave.handle is None or state is not PredictorState.READY:
+            return PredictorStatus(state=state)
+        return PredictorStatus(state=state, address=enclave.handle.door)
+
+    def start(
+        self, tenant: str, job: Job, *, measurement: str | None = None, taking: bool = False
+    ) -> PredictorState:
         """Begin to launch the job's predictor unless there is one; messages may be sent to it at once.
 
+        With `measurement`: from that image and not the current one. With `taking`: without a model, to take
+        over one of older code.
+
         Raises:
+            ImageUnknown: this gateway has no image of that measurement.
             JobNotSucceeded: there is no model to open.
             Overloaded: as many predictors run as may.
             ShuttingDown: nothing new is begun.
         """
         name = job.spec.job
+        self.require_image(measurement)
         if job.state is not JobState.SUCCEEDED:
             raise JobNotSucceeded("a predictor needs a job that succeeded")
         if self._closing:
@@ -47,8 +72,25 @@ class Predictors:
             if len(self._tasks) >= self._settings.limits.predictors:
                 raise Overloaded("as many predictors are running as this gateway allows")
             enclave, token = self._fleet.register(tenant, job.spec, Role.PREDICTOR)
+            enclave.measurement, enclave.taking = measurement, taking
             self._tasks[name] = asyncio.create_task(self._run(enclave, token))
         return self.state(name)
+
+    def require_image(self, measurement: str | None) -> None:
+        """
+        Raises:
+            ImageUnknown: this gateway has no image of that measurement.
+        """
+        if measurement is not None and measurement not in {image.measurement for image in self._images}:
+            raise ImageUnknown("this gateway has no enclave image of that measurement")
+
+    def resume(self, jobs: Sequence[tuple[str, Job]]) -> None:
+        """Launch the predictors again that ran when the gateway ended, each job's with its tenant."""
+        for tenant, job in jobs:
+            try:
+                self.start(tenant, job)
+            except GatewayError as error:
+                log_unexpected(error, job=job.spec.job)
 
     async def stop(self, job: str) -> None:
         """End the job's predictor.

@@ -11,6 +11,7 @@ from api.errors import ObjectRefused
 from runtime.wire.attestation import Role
 from runtime.wire.jobs import JobSpec
 from runtime.wire.reports import OUTCOME_BYTES, OUTCOME_OBJECT, REPORT_BYTES
+from runtime.wire.upgrade import TRANSFER_OBJECT
 from wasm_sandbox.contract import InputType, Task
 
 SLACK_BYTES = 256 * 1024
@@ -20,7 +21,7 @@ VECTORS_IN_CHECKPOINT = 8
 PLANS_IN_CHECKPOINT = 3
 TRIAL_BYTES = 384 * 1024
 """What the leading trainer's checkpoint says of a trial, at most."""
-STATE_OBJECTS = 8
+STATE_OBJECTS = 32
 """Names `state-…` for small sealed states, such as a predictor's budget."""
 
 _REPORT = re.compile(r"report-(\d{4,6})")
@@ -34,10 +35,11 @@ def object_limit(spec: JobSpec, name: str, role: Role) -> int:
     Raises:
         ObjectRefused: a job of this spec makes no such object, or this role does not.
     """
+    vector = 4 * spec.envelope.max_parameters
+    # A predictor stores a model that it takes over from older code, or that is on its way to newer.
+    if name == "model" or (name == TRANSFER_OBJECT and role is Role.PREDICTOR):
+        return vector + spec.envelope.max_graph_bytes + SLACK_BYTES
     if role is not Role.PREDICTOR:
-        vector = 4 * spec.envelope.max_parameters
-        if name == "model":
-            return vector + spec.envelope.max_graph_bytes + SLACK_BYTES
         if _CHECKPOINT.fullmatch(name):
             plans = PLANS_IN_CHECKPOINT * spec.envelope.max_graph_bytes
             return VECTORS_IN_CHECKPOINT * vector + plans + spec.trials * TRIAL_BYTES + SLACK_BYTES
@@ -54,7 +56,7 @@ def object_limit(spec: JobSpec, name: str, role: Role) -> int:
 def object_count(spec: JobSpec) -> int:
     """Objects that a job may have at a time."""
     checkpoints = 2 * (spec.exchange.trainers + spec.exchange.shards)
-    return spec.exchange.exchanges + checkpoints + STATE_OBJECTS + 2
+    return spec.exchange.exchanges + checkpoints + STATE_OBJECTS + 3
 
 
 def query_limit(spec: JobSpec) -> int:

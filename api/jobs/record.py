@@ -48,6 +48,11 @@ class JobRecords:
         """
         return _job(await self._row(job, tenant))
 
+    async def owned(self, job: str) -> tuple[str, Job]:
+        """A job with its tenant; raises `JobUnknown`."""
+        row = await self._row(job, None)
+        return row.tenant, _job(row)
+
     async def state(self, job: str) -> JobState:
         """Where the job is; raises `JobUnknown`. Cheaper than `get`, which parses the spec."""
         return JobState((await self._row(job, None)).state)
@@ -60,11 +65,11 @@ class JobRecords:
         async with self._database.reading() as session:
             return [_job(row) for row in await session.scalars(query)]
 
-    async def unfinished(self) -> Sequence[Job]:
-        """Jobs that have not ended, of all tenants."""
+    async def unfinished(self) -> Sequence[tuple[str, Job]]:
+        """Jobs that have not ended, each with its tenant."""
         query = select(JobRow).where(JobRow.state.not_in(TERMINAL_STATES))
         async with self._database.reading() as session:
-            return [_job(row) for row in await session.scalars(query)]
+            return [(row.tenant, _job(row)) for row in await session.scalars(query)]
 
     async def advance(
         self, job: str, state: JobState, exchanges_done: int = 0, failure: PublicFailure | None = None

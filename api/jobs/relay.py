@@ -12,6 +12,7 @@ from api.settings import Settings
 from runtime.wire.attestation import Evidence, Role
 from runtime.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage
 from runtime.wire.jobs import TERMINAL_STATES, Job
+from runtime.wire.upgrade import UpgradeMail
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,11 +35,12 @@ class Relay:
             EnclaveNotRunning, EnclaveGone, EnclaveTimeout, EnclaveRefused, MailboxFull: no evidence.
         """
         enclave = self._enclave(job, role)
-        await self._note(job, "evidence-request", f"to {enclave.name}", len(request.nonce))
+        await self._note(job.spec.job, "evidence-request", f"to {enclave.name}", len(request.nonce))
         reply = await self._ask(enclave, MailKind.EVIDENCE, evidence=request)
         if reply.evidence is None:
             raise _refused(reply)
-        await self._note(job, "evidence", f"from {enclave.name}", len(reply.evidence.model_dump_json()))
+        size = len(reply.evidence.model_dump_json())
+        await self._note(job.spec.job, "evidence", f"from {enclave.name}", size)
         return reply.evidence
 
     async def grant(self, job: Job, message: SealedMessage) -> None:
@@ -51,7 +53,7 @@ class Relay:
         if len(message.sealed) > self._settings.limits.grant_bytes:
             raise BodyTooLarge(f"a sealed grant has at most {self._settings.limits.grant_bytes} bytes")
         enclave = self._enclave(job, Role.PARAMETER_SERVER)
-        await self._note(job, "grant", f"to {enclave.name}", len(message.sealed))
+        await self._note(job.spec.job, "grant", f"to {enclave.name}", len(message.sealed))
         reply = await self._ask(enclave, MailKind.GRANT, message=message)
         if reply.refusal is not None:
             raise _refused(reply)
@@ -67,14 +69,40 @@ class Relay:
         if len(message.sealed) > limit:
             raise BodyTooLarge(f"a sealed query of this job has at most {limit} bytes")
         enclave = self._enclave(job, Role.PREDICTOR)
-        await self._note(job, "query", f"to {enclave.name}", len(message.sealed))
+        await self._note(job.spec.job, "query", f"to {enclave.name}", len(message.sealed))
         reply = await self._ask(enclave, MailKind.QUERY, message=message)
         if reply.message is None:
             raise _refused(reply)
         if len(reply.message.sealed) > answer_limit(job.spec):
             raise ObjectRefused("the enclave's answer is larger than this job's answers are")
-        await self._note(job, "answer", f"from {enclave.name}", len(reply.message.sealed))
+        await self._note(job.spec.job, "answer", f"from {enclave.name}", len(reply.message.sealed))
         return reply.message
+
+    async def give(self, enclave: LaunchedEnclave, mail: UpgradeMail) -> Evidence:
+        """Have a predictor seal its model to the enclave of `mail.peer`; its evidence of what it stored.
+
+        Raises:
+            EnclaveRefused: with the enclave's own code; and as `evidence`.
+        """
+        reply = await self._carry(enclave, MailKind.GIVE, mail)
+        if reply.evidence is None:
+            raise _refused(reply)
+        return reply.evidence
+
+    async def take(self, enclave: LaunchedEnclave, mail: UpgradeMail) -> None:
+        """Have a waiting predictor take over what the enclave of `mail.peer` stored for it.
+
+        Raises:
+            EnclaveRefused: with the enclave's own code; and as `evidence`.
+        """
+        reply = await self._carry(enclave, MailKind.TAKE, mail)
+        if reply.refusal is not None:
+            raise _refused(reply)
+
+    async def _carry(self, enclave: LaunchedEnclave, kind: MailKind, mail: UpgradeMail) -> MailReply:
+        size = len(mail.model_dump_json())
+        await self._note(enclave.spec.job, f"upgrade-{kind}", f"to {enclave.name}", size)
+        return await self._ask(enclave, kind, upgrade=mail)
 
     def _enclave(self, job: Job, role: Role) -> LaunchedEnclave:
         enclave = self._fleet.find(job.spec.job, role)
@@ -93,17 +121,20 @@ class Relay:
         *,
         evidence: EvidenceRequest | None = None,
         message: SealedMessage | None = None,
+        upgrade: UpgradeMail | None = None,
     ) -> MailReply:
         seconds = self._settings.timing.relay_s
         try:
-            return await enclave.mailbox.ask(kind, seconds=seconds, evidence=evidence, message=message)
+            return await enclave.mailbox.ask(
+                kind, seconds=seconds, evidence=evidence, message=message, upgrade=upgrade
+            )
         except EnclaveGone:
             _LOG.info("enclave gone", extra={"job": enclave.spec.job, "enclave": enclave.name})
             raise
 
-    async def _note(self, job: Job, kind: str, name: str, size: int) -> None:
+    async def _note(self, job: str, kind: str, name: str, size: int) -> None:
         self._metrics.relayed_bytes.labels(kind).inc(size)
-        await self._observations.note(job.spec.job, kind, name, size)
+        await self._observations.note(job, kind, name, size)
 
 
 def _refused(reply: MailReply) -> EnclaveRefused:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 
 from api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
 from api.jobs.enclave import LaunchedEnclave
 from api.jobs.fleet import Fleet
 from api.jobs.record import JobRecords
+from api.jobs.resumption import remaining_s, why_over
 from api.metrics import Metrics
 from api.problems import log_unexpected
 from api.settings import Settings
@@ -27,9 +29,15 @@ STOPPED = 128 + 15
 class _Run:
     """A job that has processes."""
 
-    def __init__(self, tenant: str, spec: JobSpec, fleet: Fleet) -> None:
+    def __init__(
+        self, tenant: str, spec: JobSpec, fleet: Fleet, limit_s: float, *, left_over: bool = False
+    ) -> None:
         self.tenant = tenant
         self.spec = spec
+        self.limit_s = limit_s
+        """How long it may still run."""
+        self.left_over = left_over
+        """Whether an earlier gateway process began it."""
         # Its mailbox is there before the owner knows the job's id: no message can be too early.
         self.parameter_server, self.token = fleet.register(tenant, spec, Role.PARAMETER_SERVER)
         self.ended = asyncio.Event()
@@ -49,12 +57,26 @@ class Supervisor:
         self._closing = False
 
     async def reconcile(self) -> None:
-        """At start: jobs that an earlier gateway process left have no enclaves any more; say so."""
-        await self._fleet.revoke_left_over()
-        for job in await self._records.unfinished():
-            launching = job.state in (JobState.CREATED, JobState.LAUNCHING)
-            failure = PublicFailure.LAUNCH_FAILED if launching else PublicFailure.ENCLAVE_EXITED
-            await self.advance(job.spec.job, JobState.FAILED, failure=failure)
+        """At start: settle which jobs of an earlier gateway process go on; `resume` begins them."""
+        for tenant, job in await self._records.unfinished():
+            name = job.spec.job
+            left_s = remaining_s(job.created_at, datetime.now(UTC), self._settings.timing.job_s)
+            launches = await self._fleet.launches(name, Role.PARAMETER_SERVER)
+            failure = why_over(left_s, launches, self._settings)
+            if failure is None:
+                self._runs[name] = _Run(tenant, job.spec, self._fleet, left_s, left_over=True)
+            else:
+                await self.advance(name, JobState.FAILED, failure=failure)
+
+    def resume(self) -> None:
+        """Launch the enclaves of left-over jobs again: they go on from their checkpoints, or from the grant.
+
+        Only when the enclaves' socket is there, which the launcher shows them.
+        """
+        left = [run for run in self._runs.values() if run.left_over]
+        for run in left:
+            _LOG.warning("job taken up", extra={"job": run.spec.job})
+            run.task = asyncio.create_task(self._run(run))
 
     async def create(self, tenant: str, spec: JobSpec) -> Job:
         """Write the job down and begin to launch it.
@@ -70,7 +92,7 @@ class Supervisor:
         if len(self._runs) >= limits.running_jobs or mine >= limits.running_jobs_per_tenant:
             raise TooManyJobs("as many jobs are running as this gateway allows")
         # Counted before the first await, or a burst would pass the limit together.
-        run = self._runs[spec.job] = _Run(tenant, spec, self._fleet)
+        run = self._runs[spec.job] = _Run(tenant, spec, self._fleet, self._settings.timing.job_s)
         try:
             job = await self._records.create(tenant, spec)
         except BaseException:
@@ -83,7 +105,12 @@ class Supervisor:
     async def advance(
         self, job: str, state: JobState, exchanges_done: int = 0, failure: PublicFailure | None = None
     ) -> bool:
-        """`JobRecords.advance`, and what follows from a job's end."""
+        """`JobRecords.advance`, and what follows from a job's end.
+
+        While we stop, what enclaves say of their end is our own doing: their jobs go on at the next start.
+        """
+        if self._closing and state is JobState.FAILED:
+            return False
         moved = await self._records.advance(job, state, exchanges_done, failure)
         if moved:
             self._metrics.jobs.labels(state).inc()
@@ -108,12 +135,12 @@ class Supervisor:
             await asyncio.wait({run.task})
 
     async def close(self) -> None:
-        """End every job and its enclaves."""
+        """End every job's enclaves; the next start takes the jobs up."""
         self._closing = True
-        running = list(self._runs.items())
-        for job, _ in running:
-            await self._fail(job, PublicFailure.ENCLAVE_EXITED)
-        tasks = {run.task for _, run in running if run.task is not None}
+        running = list(self._runs.values())
+        for run in running:
+            run.ended.set()
+        tasks = {run.task for run in running if run.task is not None}
         if tasks:
             await asyncio.wait(tasks)
 
@@ -122,8 +149,9 @@ class Supervisor:
         work = asyncio.create_task(self._launch_and_watch(run))
         ended = asyncio.create_task(run.ended.wait())
         try:
-            limit = self._settings.timing.job_s
-            done, _ = await asyncio.wait({work, ended}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {work, ended}, timeout=run.limit_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if not done:
                 await self._fail(job, PublicFailure.DEADLINE_EXCEEDED)
             elif ended not in done:
@@ -143,7 +171,8 @@ class Supervisor:
     async def _launch_and_watch(self, run: _Run) -> PublicFailure:
         """Returns only if the job must fail."""
         job = run.spec.job
-        await self.advance(job, JobState.LAUNCHING)
+        if await self._records.state(job) is JobState.CREATED:
+            await self.advance(job, JobState.LAUNCHING)
         try:
             enclaves = await self._launch(run)
         except Exception as error:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from runtime.wire.attestation import Role
 from runtime.wire.jobs import JobSpec
+from runtime.wire.public_api import ImageInfo
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,20 @@ class LaunchOrder:
     index: int
     spec: JobSpec
     token: str
+    measurement: str | None = None
+    """Of the image to launch, one of the launcher's `images`; None is the current one."""
+    taking: bool = False
+    """A predictor that begins without a model, and waits for one of older code."""
+    at_a_door: bool = False
+    """A predictor that owners may reach directly, where the launcher has addresses for that."""
 
 
 class Enclave(Protocol):
     """One launched enclave."""
 
     name: str
+    door: str | None
+    """host:port at which owners reach it directly."""
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
@@ -33,10 +42,12 @@ class Enclave(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts enclaves of one image."""
+    """Starts enclaves of one image, and predictors of older ones too."""
 
     measurement: str
-    """MRENCLAVE of that image, lowercase hex."""
+    """MRENCLAVE of the current image, lowercase hex."""
+    images: tuple[ImageInfo, ...]
+    """All that it can launch, the current one first."""
 
     async def launch(self, order: LaunchOrder) -> Enclave:
         """Start an enclave; if this raises, nothing of it is left."""

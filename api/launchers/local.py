@@ -25,6 +25,7 @@ from api.launchers.bubblewrap import (
     enclave_arguments,
     find_bubblewrap,
 )
+from api.launchers.door import INNER_PORT, Door
 from api.launchers.errors import EnclaveNotStarted, LauncherError
 from api.launchers.launcher import LaunchOrder
 from api.launchers.local_enclave import LocalEnclave, read_process_id
@@ -35,8 +36,10 @@ from api.software_tee.quote import EnclaveIdentity
 from api.software_tee.service import serve
 from api.software_tee.tee import SoftwareTee
 from enclave_image.manifest import ROOT, ImageManifest
-from enclave_image.measurement import examine
+from enclave_image.measurement import examine, read_manifest
+from enclave_image.recording import read_proof
 from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from runtime.wire.public_api import ImageInfo
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,16 +52,28 @@ class LocalOptions:
     """Image directory (`chiron image build`)."""
     tmp_bytes: int = 2**30
     """Memory that one enclave's /tmp may take."""
+    previous_images: tuple[Path, ...] = ()
+    """Of code that models are still sealed to: predictors are launched from these too, and nothing else."""
+    direct_ports: range | None = None
+    """Ports of the gateway's host at which owners reach predictors directly; empty is any; None is none."""
 
 
 class LocalLauncher:
-    """Starts enclaves of one image on this machine."""
+    """Starts enclaves of one image on this machine, and predictors of older ones."""
 
     def __init__(
-        self, settings: Settings, options: LocalOptions, bwrap: Path, tee: SoftwareTee, measurement: str
+        self,
+        settings: Settings,
+        options: LocalOptions,
+        bwrap: Path,
+        tee: SoftwareTee,
+        images: dict[Path, ImageInfo],
     ) -> None:
-        self.measurement = measurement
+        """`images` tells of each image's directory, the current one first."""
+        self.images = tuple(images.values())
+        self.measurement = self.images[0].measurement
         self.tee = tee
+        self._directories = {info.measurement: path for path, info in reversed(images.items())}
         self._settings = settings
         self._options = options
         self._bwrap = bwrap
@@ -75,18 +90,21 @@ class LocalLauncher:
         Raises:
             BubblewrapMissing, ConfinementUnavailable: no enclave could be started on this machine.
             LauncherError: the state directory's path is too long for sockets.
-            ImageInvalid: there is no image in `options.image`.
+            ImageInvalid: there is no image where the options say that there is one.
+            LogCorrupted: the proof beside one is none.
         """
         longest = len(str(settings.state_dir / "run/12345678").encode())
         if longest > MAX_UNIX_SOCKET_PATH:
             raise LauncherError(f"state_dir is too long: sockets in it have paths of {longest} bytes")
         _private_folder(settings.state_dir)
         bwrap = find_bubblewrap()
-        manifest = await asyncio.to_thread(examine, options.image)
+        places = (options.image, *options.previous_images)
+        images = {path: await asyncio.to_thread(_image_info, path) for path in places}
+        manifest = await asyncio.to_thread(read_manifest, options.image)
         tee = await asyncio.to_thread(SoftwareTee.open, settings.state_dir / "tee", datetime.now(UTC))
         trial = await JobNamespaces.create(bwrap, options.image / ROOT, manifest.entry_point[0])
         trial.close()
-        return cls(settings, options, bwrap, tee, manifest.measurement)
+        return cls(settings, options, bwrap, tee, images)
 
     async def launch(self, order: LaunchOrder) -> LocalEnclave:
         """See `Launcher.launch`; what is quoted of the enclave is the image's measurement at this moment.
@@ -94,10 +112,14 @@ class LocalLauncher:
         Raises:
             ConfinementUnavailable, EnclaveNotStarted, ImageInvalid: and nothing of it is left.
         """
-        manifest = await asyncio.to_thread(examine, self._options.image)
-        if manifest.measurement != self.measurement:
+        wanted = order.measurement or self.measurement
+        if wanted not in self._directories:
+            raise EnclaveNotStarted("there is no image of the measurement that was ordered")
+        image = self._directories[wanted]
+        manifest = await asyncio.to_thread(examine, image)
+        if manifest.measurement != wanted:
             _LOG.warning("image changed", extra={"measurement": manifest.measurement, "job": order.job})
-        namespaces = await self._job_namespaces(order.job, manifest)
+        namespaces = await self._job_namespaces(order.job, image, manifest)
         number = next(self._numbers)
         name = f"{order.role}-{order.index}-{number}"
         socket = _private_folder(self._sockets) / str(number)
@@ -107,7 +129,7 @@ class LocalLauncher:
         quoting = await serve(self.tee, socket, identity)
         try:
             socket.chmod(0o600)
-            process, process_id = await self._start(order, manifest, namespaces, socket)
+            process, process_id = await self._start(order, image, manifest, namespaces, socket)
         except BaseException:
             quoting.close()
             socket.unlink(missing_ok=True)
@@ -118,7 +140,21 @@ class LocalLauncher:
         enclave = LocalEnclave(name, process, process_id, quoting, socket, log)
         siblings.add(enclave)
         enclave.when_ended(siblings.discard)
+        if self._has_door(order):
+            await self._open_door(enclave, namespaces)
         return enclave
+
+    def _has_door(self, order: LaunchOrder) -> bool:
+        return order.at_a_door and self._options.direct_ports is not None
+
+    async def _open_door(self, enclave: LocalEnclave, namespaces: JobNamespaces) -> None:
+        try:
+            door = await Door.open(namespaces, self._settings.host, self._options.direct_ports or range(0))
+        except BaseException:
+            await enclave.stop(0)
+            raise
+        enclave.door = door.address
+        enclave.when_ended(lambda _: door.close())
 
     async def release(self, job: str) -> None:
         """See `Launcher.release`."""
@@ -138,10 +174,10 @@ class LocalLauncher:
             await self.release(job)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    async def _job_namespaces(self, job: str, manifest: ImageManifest) -> JobNamespaces:
+    async def _job_namespaces(self, job: str, image: Path, manifest: ImageManifest) -> JobNamespaces:
         """The job's, made once, even if several of its enclaves are launched at a time."""
         if job not in self._namespaces:
-            make = JobNamespaces.create(self._bwrap, self._options.image / ROOT, manifest.entry_point[0])
+            make = JobNamespaces.create(self._bwrap, image / ROOT, manifest.entry_point[0])
             self._namespaces[job] = asyncio.create_task(make)
         task = self._namespaces[job]
         try:
@@ -151,13 +187,20 @@ class LocalLauncher:
             raise
 
     async def _start(
-        self, order: LaunchOrder, manifest: ImageManifest, namespaces: JobNamespaces, socket: Path
+        self,
+        order: LaunchOrder,
+        image: Path,
+        manifest: ImageManifest,
+        namespaces: JobNamespaces,
+        socket: Path,
     ) -> tuple[asyncio.subprocess.Process, int]:
         info, info_write = os.pipe()
-        launch_fd = _in_memory(_launch_spec(order).model_dump_json().encode())
+        launch = _launch_spec(order, INNER_PORT if self._has_door(order) else 0)
+        # Images of an earlier version are launched too, and refuse fields that they do not know.
+        launch_fd = _in_memory(launch.model_dump_json(exclude_none=True).encode())
         try:
             confinement = Confinement(
-                root=self._options.image / ROOT,
+                root=image / ROOT,
                 gateway_socket=self._settings.socket_path,
                 quoting_socket=socket,
                 launch_fd=launch_fd,
@@ -196,15 +239,21 @@ class LocalLauncher:
             raise EnclaveNotStarted("the enclave's process could not be started") from error
 
 
-def _launch_spec(order: LaunchOrder) -> LaunchSpec:
+def _launch_spec(order: LaunchOrder, listen_port: int) -> LaunchSpec:
     return LaunchSpec(
         role=order.role,
         job=order.job,
         index=order.index,
         gateway=GatewayChannel(socket=GATEWAY_SOCKET, token=order.token),
         platform=SoftwarePlatformSpec(socket=QUOTING_SOCKET),
+        listen_port=listen_port,
+        taking=order.taking or None,
         spec=order.spec,
     )
+
+
+def _image_info(directory: Path) -> ImageInfo:
+    return ImageInfo(measurement=examine(directory).measurement, proof=read_proof(directory))
 
 
 def _in_memory(content: bytes) -> int:

@@ -31,6 +31,7 @@ class LocalEnclave:
         self.name = name
         self.process_id = process_id
         """Of the enclave itself; `process` is the bwrap around it."""
+        self.door: str | None = None
         self._process = process
         self._quoting = quoting
         self._socket = socket

@@ -22,7 +22,9 @@ from api.launchers.occlum_enclave import OcclumEnclave
 from api.launchers.output import prune_logs
 from api.settings import Settings
 from enclave_image.contents import ENTRY_POINT
+from enclave_image.recording import read_proof
 from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
+from runtime.wire.public_api import ImageInfo
 
 _LOG = logging.getLogger(__name__)
 _MRENCLAVE = re.compile(r"[0-9a-f]{64}")
@@ -45,13 +47,23 @@ class OcclumOptions:
     listen_host: str = "127.0.0.1"
     """Address of this machine at which a job's enclaves reach each other."""
     program: str = "occlum"
+    previous_instances: tuple[Path, ...] = ()
+    """Of code that models are still sealed to: predictors are launched from these too, and nothing else."""
+    direct_ports: range | None = None
+    """Ports of `listen_host` at which owners reach predictors directly; None is none."""
 
 
 class OcclumLauncher:
-    """Starts enclaves of one Occlum instance on this machine."""
+    """Starts enclaves of one Occlum instance on this machine, and predictors of older ones."""
 
-    def __init__(self, settings: Settings, options: OcclumOptions, program: Path, measurement: str) -> None:
-        self.measurement = measurement
+    def __init__(
+        self, settings: Settings, options: OcclumOptions, program: Path, images: dict[Path, ImageInfo]
+    ) -> None:
+        """`images` tells of each instance, the current one first."""
+        self.images = tuple(images.values())
+        self.measurement = self.images[0].measurement
+        self._instances = {info.measurement: path for path, info in reversed(images.items())}
+        self._ports_taken: set[int] = set()
         self._settings = settings
         self._options = options
         self._program = program
@@ -72,8 +84,14 @@ class OcclumLauncher:
             raise LauncherError("the occlum program was not found; see docs/occlum.md")
         if settings.enclave_host is None or settings.enclave_port == 0:
             raise LauncherError("enclaves under Occlum reach the gateway over TCP: give address and port")
-        measurement = await _mrenclave(Path(program), options.instance)
-        return cls(settings, options, Path(program), measurement)
+        if options.direct_ports is not None and not options.direct_ports:
+            raise LauncherError("predictors under Occlum are reached at ports that are named")
+        instances = (options.instance, *options.previous_instances)
+        images = {
+            path: ImageInfo(measurement=await _mrenclave(Path(program), path), proof=read_proof(path))
+            for path in instances
+        }
+        return cls(settings, options, Path(program), images)
 
     async def launch(self, order: LaunchOrder) -> OcclumEnclave:
         """See `Launcher.launch`.
@@ -81,7 +99,23 @@ class OcclumLauncher:
         Raises:
             EnclaveNotStarted: the launch specification is too long, or the process did not start.
         """
-        launch = self._launch_spec(order).model_dump_json()
+        instance = self._instances.get(order.measurement or self.measurement)
+        if instance is None:
+            raise EnclaveNotStarted("there is no instance of the measurement that was ordered")
+        port = self._door(order)
+        try:
+            enclave = await self._launched(order, instance, port)
+        except BaseException:
+            self._ports_taken.discard(port)
+            raise
+        if port:
+            enclave.door = f"{_in_url(self._options.listen_host)}:{port}"
+            enclave.when_ended(lambda _: self._ports_taken.discard(port))
+        return enclave
+
+    async def _launched(self, order: LaunchOrder, instance: Path, port: int) -> OcclumEnclave:
+        # Instances of an earlier version are launched too, and refuse fields that they do not know.
+        launch = self._launch_spec(order, port).model_dump_json(exclude_none=True)
         if len(launch.encode()) > MAX_VARIABLE_BYTES:
             raise EnclaveNotStarted(
                 f"the spec has {len(launch)} bytes, a variable holds {MAX_VARIABLE_BYTES}: use larger chunks"
@@ -90,7 +124,7 @@ class OcclumLauncher:
         name = f"{order.role}-{order.index}-{number}"
         copy = self._copies / str(number)
         try:
-            await asyncio.to_thread(_copy_instance, self._options.instance, copy)
+            await asyncio.to_thread(_copy_instance, instance, copy)
             process = await self._started(copy, launch)
         except OSError as error:
             shutil.rmtree(copy, ignore_errors=True)
@@ -104,6 +138,16 @@ class OcclumLauncher:
         self._enclaves.add(enclave)
         enclave.when_ended(self._enclaves.discard)
         return enclave
+
+    def _door(self, order: LaunchOrder) -> int:
+        """A port, taken now, at which owners are to reach it; 0 where they are not."""
+        if not order.at_a_door or self._options.direct_ports is None:
+            return 0
+        for port in self._options.direct_ports:
+            if port not in self._ports_taken:
+                self._ports_taken.add(port)
+                return port
+        raise EnclaveNotStarted("every port for predictors' doors is taken")
 
     async def release(self, job: str) -> None:
         """See `Launcher.release`: enclaves under Occlum share the machine's network and nothing of ours."""
@@ -126,9 +170,8 @@ class OcclumLauncher:
             start_new_session=True,
         )
 
-    def _launch_spec(self, order: LaunchOrder) -> LaunchSpec:
-        host = self._settings.enclave_host or ""
-        address = f"[{host}]" if ":" in host else host
+    def _launch_spec(self, order: LaunchOrder, listen_port: int) -> LaunchSpec:
+        address = _in_url(self._settings.enclave_host or "")
         return LaunchSpec(
             role=order.role,
             job=order.job,
@@ -136,8 +179,14 @@ class OcclumLauncher:
             gateway=GatewayChannel(url=f"http://{address}:{self._settings.enclave_port}", token=order.token),
             platform=SgxPlatformSpec(pccs_url=self._options.pccs_url),
             listen_host=self._options.listen_host,
+            listen_port=listen_port,
+            taking=order.taking or None,
             spec=order.spec,
         )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 async def _mrenclave(program: Path, instance: Path) -> str:

@@ -17,6 +17,7 @@ class OcclumEnclave:
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, copy: Path, log: Path) -> None:
         self.name = name
+        self.door: str | None = None
         self._process = process
         self._copy = copy
         self._ended = asyncio.create_task(self._live(log))

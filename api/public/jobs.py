@@ -8,7 +8,7 @@ from aiohttp import web
 from api.jobs.specification import make_spec
 from api.keys import Principal
 from api.operations import Call, Routes
-from api.patterns import IDENTIFIER, OBJECT
+from api.patterns import DIGEST, IDENTIFIER, OBJECT
 from api.public.callers import BOTH, OWNER, sees_jobs_of
 from api.streams import send_blob
 from runtime.wire.enclave_api import ObjectInfo, Observation
@@ -72,13 +72,24 @@ async def list_observations(call: Call[Principal, None]) -> Sequence[Observation
 async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Start the predictor of a job that succeeded; if it runs already, nothing happens."""
     job = await _job(call)
-    return PredictorStatus(state=call.gateway.predictors.start(call.caller.tenant, job))
+    call.gateway.predictors.start(call.caller.tenant, job)
+    return call.gateway.predictors.status(job.spec.job)
+
+
+@routes.add(
+    "POST", f"/v1/jobs/{IDENTIFIER}/predictor/{DIGEST}", roles=OWNER, answer=PredictorStatus, status=202
+)
+async def start_predictor_of(call: Call[Principal, None]) -> PredictorStatus:
+    """Start the predictor from the image of this measurement: one that the gateway keeps for older models."""
+    job = await _job(call)
+    call.gateway.predictors.start(call.caller.tenant, job, measurement=call.path("sha256"))
+    return call.gateway.predictors.status(job.spec.job)
 
 
 @routes.add("GET", f"/v1/jobs/{IDENTIFIER}/predictor", roles=BOTH, answer=PredictorStatus)
 async def show_predictor(call: Call[Principal, None]) -> PredictorStatus:
-    """Show whether a job's predictor runs."""
-    return PredictorStatus(state=call.gateway.predictors.state((await _job(call)).spec.job))
+    """Show whether a job's predictor runs, and where it is reached directly."""
+    return call.gateway.predictors.status((await _job(call)).spec.job)
 
 
 @routes.add("DELETE", f"/v1/jobs/{IDENTIFIER}/predictor", roles=BOTH, answer=PredictorStatus)

@@ -5,9 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from runtime.wire.attestation import Nonce, Role
+from runtime.wire.attestation import Evidence, Nonce, Role
 from runtime.wire.datasets import DatasetManifest
 from runtime.wire.encoding import Digest, Identifier, WireModel
+from runtime.wire.transparency import InclusionProof
+from runtime.wire.upgrade import SignedUpgradeOrder
 
 
 class DatasetUpload(WireModel):
@@ -49,6 +51,26 @@ class PredictorStatus(WireModel):
     """POST and GET /v1/jobs/{id}/predictor."""
 
     state: PredictorState
+    address: str | None = Field(default=None, max_length=300)
+    """host:port at which it is reached directly (RA-TLS), once it is ready; None where it is not."""
+
+
+class ImageInfo(WireModel):
+    """GET /v1/images: enclave code that this gateway can launch, the current one first."""
+
+    measurement: Digest
+    proof: InclusionProof | None = None
+    """That its build is in a transparency log, if it was recorded; whoever demands it checks it."""
+
+
+class UpgradeDemand(WireModel):
+    """POST /v1/jobs/{id}/upgrade/order: carry the job's model to the enclave that waits for it."""
+
+    giver: Digest
+    """Measurement that the model is sealed to; the gateway must keep its image."""
+    order: SignedUpgradeOrder
+    taker: Evidence
+    """Of the waiting enclave, over the order's nonce."""
 
 
 class Health(WireModel):

@@ -12,6 +12,7 @@ from runtime.wire.attestation import Claims, Collateral, Evidence, Role
 from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready, SealedMessage
 from runtime.wire.jobs import JobState
 from runtime.wire.launch import GatewayChannel
+from runtime.wire.public_api import ImageInfo
 from runtime.wire.reports import OUTCOME_OBJECT, report_object
 
 REFUSED_GRANT = b"a grant for another job"
@@ -34,6 +35,8 @@ Script = Callable[[Launched], Awaitable[int]]
 
 class SimulatedEnclave:
     """One running script."""
+
+    door = None
 
     def __init__(self, name: str, task: asyncio.Task[int]) -> None:
         self.name = name
@@ -63,6 +66,7 @@ class SimulatedLauncher:
     closed: bool = False
 
     def __post_init__(self) -> None:
+        self.images = (ImageInfo(measurement=self.measurement),)
         self.running: set[asyncio.Task[int]] = set()
         self._ordered = asyncio.Condition()
         self._trained: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)

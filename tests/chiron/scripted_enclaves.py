@@ -30,6 +30,7 @@ from runtime.wire.encoding import sha256_hex
 from runtime.wire.grants import Grant
 from runtime.wire.jobs import JobSpec, JobState
 from runtime.wire.launch import GatewayChannel
+from runtime.wire.public_api import ImageInfo
 from runtime.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
 
 MEASUREMENT = bytes(range(32))
@@ -53,6 +54,8 @@ class Faults:
 class ScriptedEnclave:
     """One role as a task."""
 
+    door = None
+
     def __init__(self, name: str, task: "asyncio.Task[None]") -> None:
         self.name = name
         self._task = task
@@ -69,6 +72,7 @@ class ScriptedEnclaves:
     """The launcher; `means` and `grants` are what the enclaves learnt, by job."""
 
     measurement = MEASUREMENT.hex()
+    images = (ImageInfo(measurement=MEASUREMENT.hex()),)
 
     def __init__(self, tee: SoftwareTee, socket: Path, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()

@@ -25,6 +25,7 @@ from chiron.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
 from runtime.wire.attestation import AttestationPolicy, Role
 from runtime.wire.jobs import Job, JobState
 from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from runtime.wire.public_api import ImageInfo
 from tests.traffic.builders import recipe
 from tests.traffic.world import ENVELOPE, MEASUREMENT, digits
 from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Task
@@ -41,6 +42,7 @@ class ProcessEnclave:
         self, order: LaunchOrder, process: asyncio.subprocess.Process, quoting: asyncio.Server
     ) -> None:
         self.name = f"{order.role}-{order.index}"
+        self.door = None
         self.role = order.role
         self.index = order.index
         self.process = process
@@ -72,6 +74,7 @@ class ProcessLauncher:
 
     def __init__(self, tee: SoftwareTee, gateway_socket: Path, directory: Path) -> None:
         self.measurement = MEASUREMENT.hex()
+        self.images = (ImageInfo(measurement=self.measurement),)
         self.enclaves: list[ProcessEnclave] = []
         self.before: Callable[[LaunchOrder], None] = lambda _: None
         self._tee = tee

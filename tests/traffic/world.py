@@ -32,6 +32,7 @@ from runtime.wire.attestation import AttestationPolicy, Collateral, Role
 from runtime.wire.enclave_api import Observation
 from runtime.wire.jobs import Job
 from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from runtime.wire.public_api import ImageInfo
 from runtime.wire.reports import Outcome
 from tests.traffic.recording import EnclaveTrace, GatewayTap
 from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Envelope, Task
@@ -74,6 +75,7 @@ class TaskEnclave:
 
     def __init__(self, name: str, task: asyncio.Task[int], trace: EnclaveTrace) -> None:
         self.name = name
+        self.door = None
         self.trace = trace
         self._task = task
 
@@ -94,6 +96,7 @@ class RecordingLauncher:
 
     def __init__(self, tee: SoftwareTee, gateway_socket: Path, directory: Path) -> None:
         self.measurement = MEASUREMENT.hex()
+        self.images = (ImageInfo(measurement=self.measurement),)
         self.traces: dict[str, EnclaveTrace] = {}
         self._tee = tee
         self._gateway_socket = gateway_socket
