@@ -23,7 +23,7 @@ from runtime.channels.tls import server_context
 from runtime.errors import GrantRefused, LaunchInvalid
 from runtime.roles.grant import name_of, open_grant
 from runtime.roles.public_end import failing_publicly
-from runtime.roles.served_exchange import ServedExchange, listen
+from runtime.roles.served_exchange import ServedExchange, listening
 from runtime.roles.server_checkpoint import ServerCheckpoint
 from runtime.sealing.errors import TooLarge
 from runtime.sealing.hpke import PrivateKey
@@ -64,7 +64,7 @@ class _Job:
             mailbox = tasks.create_task(self._answer_mail())
             if restored is None:
                 await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
-            await self._serve(await self._grant, restored=restored is not None)
+            await self._serve(await self._grant)
             mailbox.cancel()
 
     def _evidence(self, nonce: bytes) -> Evidence:
@@ -107,7 +107,7 @@ class _Job:
     async def _save(self) -> None:
         await self._checkpoint.save(self._grant.result(), self._exchange.server)
 
-    async def _serve(self, grant: Grant, *, restored: bool) -> None:
+    async def _serve(self, grant: Grant) -> None:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
@@ -120,16 +120,16 @@ class _Job:
             owner_public_key=grant.owner_public_key,
             owner_signing_key=grant.owner_signing_key,
         )
-        runner, address = await self._listen(registrar, ticket, own)
-        try:
+        certificate = self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)
+        context = server_context(self._tls_key, certificate, self._ca.certificate)
+        async with listening(self._routes(registrar, ticket), self._launch, context) as address:
             await self._gateway.ready(Ready(address=address, evidence=own, tls_ca=self._ca.certificate_der))
-            if not restored:
+            if self._exchange.server.exchange.next == 0:
+                # Also where a crash came between the grant and this word.
                 await self._gateway.progress(Progress(state=JobState.BUILDING))
             await self._exchange.serve_until(self._follow_schedule())
             exchanges = spec.exchange.exchanges
             await self._gateway.progress(Progress(state=JobState.SUCCEEDED, exchanges_done=exchanges))
-        finally:
-            await runner.cleanup()
 
     async def _follow_schedule(self) -> None:
         server = self._exchange.server
@@ -138,15 +138,12 @@ class _Job:
             await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
         await self._finished.wait()
 
-    async def _listen(self, registrar: Registrar, ticket: Ticket, own: Evidence) -> tuple[web.AppRunner, str]:
-        routes = [
+    def _routes(self, registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
+        return [
             *enrolment_routes(registrar, ticket, self._finished),
             *exchange_routes(self._exchange.server, registrar.identify),
             web.post("/v1/state", self._state_handler(registrar)),
         ]
-        certificate = self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)
-        context = server_context(self._tls_key, certificate, self._ca.certificate)
-        return await listen(routes, self._launch, context)
 
     def _state_handler(self, registrar: Registrar) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def advance(request: web.Request) -> web.Response:

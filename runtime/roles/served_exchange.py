@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
@@ -69,17 +70,28 @@ class ServedExchange:
             rolled_back.cancel()
 
 
-async def listen(
+@asynccontextmanager
+async def listening(
     routes: Iterable[web.AbstractRouteDef], launch: LaunchSpec, context: ssl.SSLContext
-) -> tuple[web.AppRunner, str]:
-    """Serve `routes` at the launch's address until the runner is cleaned up; the address as host:port."""
+) -> AsyncIterator[str]:
+    """Serve `routes` at the launch's address, host:port, while the block lasts.
+
+    Answers under way at its end are still given, but not if it ends by an error: then nobody may go on.
+    """
     app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
-    host, port = runner.addresses[0][:2]
-    return runner, f"{host}:{port}"
+    try:
+        await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
+        host, port = runner.addresses[0][:2]
+        yield f"{host}:{port}"
+    except BaseException:
+        if runner.server is not None:
+            await runner.server.shutdown(0)
+        raise
+    finally:
+        await runner.cleanup()
 
 
 @web.middleware

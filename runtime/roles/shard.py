@@ -14,7 +14,7 @@ from runtime.channels.shards import Trainers
 from runtime.channels.tls import renew, server_context
 from runtime.errors import LaunchInvalid
 from runtime.roles.public_end import failing_publicly
-from runtime.roles.served_exchange import ServedExchange, listen
+from runtime.roles.served_exchange import ServedExchange, listening
 from runtime.roles.server_checkpoint import ShardCheckpoint
 from runtime.wire.enclave_api import Ready
 from runtime.wire.launch import LaunchSpec
@@ -46,15 +46,12 @@ async def _serve(
     await checkpoint.load(exchange.server)
     context = server_context(key, membership.certificate, membership.authority, only_members=True)
     identify = Trainers(launch.spec.exchange.trainers).identify
-    runner, address = await listen(exchange_routes(exchange.server, identify), launch, context)
 
     async def until_ended() -> None:
         # A successor of the parameter server has another CA, and trainers that it lets in are of that one.
         while not await membership.ended():
             renew(context, key, membership.certificate, membership.authority)
 
-    try:
+    async with listening(exchange_routes(exchange.server, identify), launch, context) as address:
         await gateway.ready(Ready(address=address))
         await exchange.serve_until(until_ended())
-    finally:
-        await runner.cleanup()
