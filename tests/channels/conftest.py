@@ -144,7 +144,9 @@ def policy(quoting: QuotingServices, identity: EnclaveIdentity = IMAGE) -> Attes
 
 
 @asynccontextmanager
-async def open_door(quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE) -> AsyncIterator[Door]:
+async def open_door(
+    quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE, grant_name: bytes = GRANT_NAME
+) -> AsyncIterator[Door]:
     spec = job_spec(shards=SHARDS)
     platform = quoting.platform(image)
     ca = JobCa(spec.job, datetime.now(UTC))
@@ -156,7 +158,7 @@ async def open_door(quoting: QuotingServices, *, image: EnclaveIdentity = IMAGE)
         nonce=BOOT_NONCE,
     )
     own = attest(platform, claims)
-    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own), grant_name=GRANT_NAME)
+    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own), grant_name=grant_name)
     ticket = Ticket(
         spec=spec,
         dataset_key=DATASET_KEY,
