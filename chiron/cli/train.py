@@ -15,7 +15,7 @@ from chiron.errors import EvidenceRejected, GatewayError
 from chiron.granting import grant_in_words
 from chiron.jobs import raise_if_ended_badly
 from chiron.store import OwnerStore
-from ps.spec import ExchangeMode
+from ps.spec import ExchangeMode, ExchangeTerms
 from runtime.attestation.verify import VerifiedEvidence
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import Job, JobRequest, JobState
@@ -31,6 +31,7 @@ def train_command(
     trust_software_root: SoftwareRoot = None,
     trainers: Annotated[int, typer.Option(min=1, max=1024, help="Trainer enclaves.")] = 2,
     exchanges: Annotated[int, typer.Option(min=1, help="Times the trainers meet; fixed and public.")] = 20,
+    shards: Annotated[int, typer.Option(min=1, max=64, help="Servers that share the exchanged vector.")] = 1,
     trials: Annotated[int, typer.Option(min=1, max=64, help="Plans the builder may try.")] = 1,
     mode: Annotated[ExchangeMode, typer.Option(help="How trainers meet.")] = ExchangeMode.LOCAL,
     validation: Annotated[int, typer.Option(min=0, max=50, help="Percent of rows to validate on.")] = 10,
@@ -71,6 +72,7 @@ def train_command(
             validation_percent=validation,
             query_rows=query_rows,
             mode=mode,
+            terms=ExchangeTerms(shards=shards),
         )
         job = connection.create_job(request)
         note(f"job {job.spec.job}: {info.manifest.name} {info.manifest.version}, {trainers} trainers")
