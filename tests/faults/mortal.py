@@ -28,6 +28,7 @@ from runtime.sealing.sealer import Sealer
 from runtime.wire.attestation import AttestationPolicy, Role
 from runtime.wire.jobs import Job
 from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from runtime.wire.public_api import ImageInfo
 from runtime.wire.reports import TrainingReport
 from tests.traffic.recording import EnclaveTrace, GatewayTap
 from tests.traffic.world import _ROLES, ENVELOPE, EXIT_REFUSED, MEASUREMENT, DirectPlatform, digits
@@ -111,6 +112,7 @@ class MortalLauncher:
     directory: Path
     deaths: list[Death] = field(default_factory=list)
     measurement: str = MEASUREMENT.hex()
+    images: tuple[ImageInfo, ...] = (ImageInfo(measurement=MEASUREMENT.hex()),)
     before: Callable[[LaunchOrder], None] = lambda _: None
     """Called at each launch, to cheat in between."""
     latest: dict[str, MortalEnclave] = field(default_factory=dict)
