@@ -63,6 +63,7 @@ async def running_gateway(settings: Settings, launcher: Launcher) -> AsyncIterat
         stack.callback(gateway.stopping.set)
         # Enclaves go first, while both APIs still answer: whoever follows or asks one is told of its end.
         stack.push_async_callback(gateway.stop_enclaves)
+        await gateway.resume()
         _LOG.info("gateway ready", extra={"url": _url(runner), "measurement": launcher.measurement})
         yield RunningGateway(gateway, _url(runner), socket, enclave_url, first_keys)
         _LOG.info("gateway stopping")

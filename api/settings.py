@@ -39,6 +39,8 @@ class Limits(_Frozen):
     """Servers that hold the vector of one job."""
     restarts: int = Field(default=3, ge=0)
     """Crashed enclaves of one job that are launched again; a job that loses more fails."""
+    launches: int = Field(default=10, ge=1)
+    """Times that a job's parameter server is launched in all: once, and after each crash of either side."""
     running_jobs: int = Field(default=8, ge=1)
     """Jobs of all tenants that have processes."""
     running_jobs_per_tenant: int = Field(default=4, ge=1)
