@@ -4,19 +4,17 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
+from api.launchers.enclave_process import EnclaveProcess
 from api.launchers.errors import EnclaveNotStarted
-from api.launchers.output import keep_output
 
 _MAX_INFO_BYTES = 4096
 _SHOWN_BYTES = 300
 
 
-class LocalEnclave:
+class LocalEnclave(EnclaveProcess):
     """See `api.launchers.launcher.Enclave`."""
 
     def __init__(
@@ -28,31 +26,12 @@ class LocalEnclave:
         socket: Path,
         log: Path,
     ) -> None:
-        self.name = name
         self.process_id = process_id
         """Of the enclave itself; `process` is the bwrap around it."""
-        self.door: str | None = None
-        self._process = process
         self._quoting = quoting
         self._socket = socket
         self._descriptor = _process_descriptor(process_id)
-        self._ended = asyncio.create_task(self._live(log))
-
-    def when_ended(self, call: Callable[[Self], None]) -> None:
-        """Have `call` called once it has ended."""
-        self._ended.add_done_callback(lambda _: call(self))
-
-    async def wait(self) -> int:
-        """See `Enclave.wait`; 128 + the signal's number if a signal ended it."""
-        return await asyncio.shield(self._ended)
-
-    async def stop(self, grace_s: float) -> None:
-        """See `Enclave.stop`."""
-        if grace_s > 0:
-            self._signal(signal.SIGTERM)
-            await asyncio.wait({self._ended}, timeout=grace_s)
-        self._signal(signal.SIGKILL)
-        await asyncio.wait({self._ended})
+        super().__init__(name, process, log)
 
     def _signal(self, number: signal.Signals) -> None:
         # To the enclave and not to bwrap, which would end at once and take it along. The descriptor cannot
@@ -61,18 +40,12 @@ class LocalEnclave:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
 
-    async def _live(self, log: Path) -> int:
-        try:
-            if self._process.stdout is not None:
-                await keep_output(self._process.stdout, log)
-            code = await self._process.wait()
-        finally:
-            self._quoting.close()
-            self._socket.unlink(missing_ok=True)
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-        return code if code >= 0 else 128 - code
+    async def _clean_up(self) -> None:
+        self._quoting.close()
+        self._socket.unlink(missing_ok=True)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 async def read_process_id(process: asyncio.subprocess.Process, info: int) -> int:

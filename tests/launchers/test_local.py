@@ -110,7 +110,7 @@ async def test_its_log_is_bounded_private_and_never_stops_it(bare_image: Path, s
 async def test_an_enclave_whose_log_cannot_be_written_runs_on_and_can_be_stopped(
     bare_image: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.launchers.local_enclave.keep_output", _to_a_full_disk)
+    monkeypatch.setattr("api.launchers.enclave_process.keep_output", _to_a_full_disk)
     async with probing(bare_image, short_path, f"{TALKS}; raise SystemExit(9)") as probed:
         enclave = await probed.launch()
         assert await enclave.wait() == 9
