@@ -55,7 +55,7 @@ async def chunk(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
 async def put_object(call: Call[LaunchedEnclave, None]) -> None:
     """Store a sealed object of the job, of the names and sizes that its spec implies."""
     enclave, name = call.caller, call.path("name")
-    limit = object_limit(enclave.spec, name, enclave.role)
+    limit = object_limit(enclave.spec, name, enclave.role, taking=enclave.taking)
     trains = enclave.role is not Role.PREDICTOR
     if trains and await call.gateway.records.state(enclave.spec.job) in TERMINAL_STATES:
         raise JobEnded("the job is over: what it made stays as it is")

@@ -21,7 +21,7 @@ VECTORS_IN_CHECKPOINT = 8
 PLANS_IN_CHECKPOINT = 3
 TRIAL_BYTES = 384 * 1024
 """What the leading trainer's checkpoint says of a trial, at most."""
-STATE_OBJECTS = 32
+STATE_OBJECTS = 16
 """Names `state-…` for small sealed states, such as a predictor's budget."""
 
 _REPORT = re.compile(r"report-(\d{4,6})")
@@ -29,17 +29,17 @@ _CHECKPOINT = re.compile(r"checkpoint(-[a-z0-9-]+)?")
 _STATE = re.compile(r"state-[a-z0-9-]+")
 
 
-def object_limit(spec: JobSpec, name: str, role: Role) -> int:
-    """Bytes that `role` may store under `name`.
+def object_limit(spec: JobSpec, name: str, role: Role, *, taking: bool = False) -> int:
+    """Bytes that `role` may store under `name`; a predictor a model only while it is `taking` one over.
 
     Raises:
         ObjectRefused: a job of this spec makes no such object, or this role does not.
     """
     vector = 4 * spec.envelope.max_parameters
-    # A predictor stores a model that it takes over from older code, or that is on its way to newer.
-    if name == "model" or (name == TRANSFER_OBJECT and role is Role.PREDICTOR):
+    predicts = role is Role.PREDICTOR
+    if (name == "model" and predicts is taking) or (name == TRANSFER_OBJECT and predicts):
         return vector + spec.envelope.max_graph_bytes + SLACK_BYTES
-    if role is not Role.PREDICTOR:
+    if not predicts:
         if _CHECKPOINT.fullmatch(name):
             plans = PLANS_IN_CHECKPOINT * spec.envelope.max_graph_bytes
             return VECTORS_IN_CHECKPOINT * vector + plans + spec.trials * TRIAL_BYTES + SLACK_BYTES

@@ -102,7 +102,7 @@ async def test_the_number_of_objects_is_bounded(idle: Idle) -> None:
     codes = [(await idle.as_server("PUT", f"/objects/checkpoint-{n}", data=b"x")).status for n in range(30)]
     assert codes[0] == 204
     assert codes[-1] == 422
-    assert codes.count(204) == 3 + 2 * 2 + 8 + 2
+    assert codes.count(204) == 3 + 2 * 2 + 16 + 3
 
 
 async def test_progress_only_goes_forward(idle: Idle) -> None:

@@ -60,6 +60,15 @@ def test_what_a_predictor_may_write_is_its_state(name: str) -> None:
             object_limit(spec(), name, Role.PREDICTOR)
 
 
+def test_a_predictor_writes_a_model_that_it_takes_over_or_sends_on_its_way() -> None:
+    model = object_limit(spec(), "model", Role.TRAINER)
+    assert object_limit(spec(), "model", Role.PREDICTOR, taking=True) == model
+    assert object_limit(spec(), "transfer", Role.PREDICTOR) == model
+    for role in (Role.TRAINER, Role.PARAMETER_SERVER):
+        with pytest.raises(ObjectRefused):
+            object_limit(spec(), "transfer", role)
+
+
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,63}", fullmatch=True))
 @settings(max_examples=60, deadline=None)
 def test_no_other_name_is_stored(name: str) -> None:
