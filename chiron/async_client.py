@@ -1,6 +1,5 @@
 """The data owner's client: every promise that the owner relies on is checked here, none by the gateway."""
 
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,27 +12,25 @@ from numpy.typing import NDArray
 from chiron import uploads
 from chiron.configuration import load_configuration
 from chiron.datasets.bundle import Bundle
-from chiron.errors import EvidenceRejected, PolicyMissing, RecordMissing, ReportUnreadable
+from chiron.errors import NotDirect
 from chiron.gateway import GatewaySession
 from chiron.granting import seal_grant
 from chiron.jobs import check_spec, raise_if_ended_badly, watch
-from chiron.policies import HOW_TO_GET_A_MEASUREMENT
 from chiron.predictions import Predictions
 from chiron.querying import PredictorSession
 from chiron.ra_tls import attested_connector
+from chiron.results import fetch_outcome, fetch_reports
 from chiron.store import JobRecord, OwnerStore
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from runtime.reports import open_outcome, open_report
-from runtime.sealing.errors import OpenFailed
+from chiron.upgrading import move_model
+from chiron.verifying import Verifier
+from runtime.attestation.verify import VerifiedEvidence
 from runtime.sealing.hpke import PrivateKey
 from runtime.wire.attestation import AttestationPolicy, Role
 from runtime.wire.builders import BuilderInfo
-from runtime.wire.enclave_api import ObjectInfo, Observation
-from runtime.wire.encoding import sha256_hex
+from runtime.wire.enclave_api import Observation
 from runtime.wire.grants import Grant, PredictionPolicy
-from runtime.wire.jobs import Job, JobRequest, JobSpec
-from runtime.wire.reports import OUTCOME_OBJECT, Outcome, TrainingReport
+from runtime.wire.jobs import Job, JobRequest
+from runtime.wire.reports import Outcome, TrainingReport
 from wasm_sandbox.contract import CapabilityGrants
 
 Clock = Callable[[], datetime]
@@ -70,6 +67,7 @@ class AsyncClient:
         self.policy = policy
         self.store = store or OwnerStore()
         self._clock = clock
+        self._verifier = Verifier(policy, self.gateway, self.store, clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,25 +132,7 @@ class AsyncClient:
             PolicyMissing: this client was given no policy.
             EvidenceRejected: a step did not hold.
         """
-        return await self._verified(self.gateway, _id(job), role)
-
-    async def _verified(self, session: GatewaySession, job: str, role: Role) -> VerifiedEvidence:
-        if self.policy is None:
-            raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
-        nonce = secrets.token_bytes(32)
-        evidence = await session.evidence(job, role, nonce)
-        try:
-            expected = Expected(role, job, nonce, owner_key_sha256=self._owner_key(job, role))
-            return verify(evidence, self.policy, expected, self._clock())
-        except EvidenceRefused as error:
-            raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
-
-    def _owner_key(self, job: str, role: Role) -> str | None:
-        try:
-            record = self.store.job(job)
-        except RecordMissing:
-            return None
-        return sha256_hex(record.signing_public_key) if role is Role.PREDICTOR else None
+        return await self._verifier.verified(self.gateway, _id(job), role)
 
     async def send_grant(
         self,
@@ -167,15 +147,14 @@ class AsyncClient:
             PolicyMissing: this client was given no policy.
             RecordMissing: the job was not created, or the dataset not encrypted, on this machine.
         """
-        if self.policy is None:
-            raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
+        policy = await self._verifier.policy()
         record = self.store.job(verified.claims.job)
         grant = Grant(
             job=record.spec.job,
             dataset_key=self.store.dataset(record.spec.dataset.dataset_id).key,
             dataset_digest=record.spec.dataset.digest(),
             spec_digest=record.spec.digest(),
-            attestation=self.policy,
+            attestation=policy,
             capabilities=capabilities or CapabilityGrants(),
             prediction=prediction or PredictionPolicy(),
             owner_public_key=record.private_key.public_bytes,
@@ -183,7 +162,7 @@ class AsyncClient:
             issued_at=int(self._clock().timestamp()),
         )
         await self.gateway.relay(f"/v1/jobs/{grant.job}/grant", seal_grant(verified, grant))
-        self.store.save_job(record.model_copy(update={"policy": self.policy}))
+        self.store.save_job(record.model_copy(update={"policy": policy}))
         return grant
 
     def watch(self, job: JobId) -> AsyncGenerator[Job]:
@@ -208,20 +187,7 @@ class AsyncClient:
         Raises:
             ReportUnreadable: a report is not sealed to us as the report that it is stored as.
         """
-        record = self.store.job(_id(job))
-        reports = []
-        for info in await self.gateway.objects(record.spec.job):
-            prefix, _, number = info.name.partition("-")
-            if prefix == "report" and number.isdigit():
-                reports.append(await self._report(record, info, int(number)))
-        return sorted(reports, key=lambda report: report.exchange)
-
-    async def _report(self, record: JobRecord, info: ObjectInfo, exchange: int) -> TrainingReport:
-        sealed = await self._object(record.spec, info.name)
-        try:
-            return open_report(sealed, exchange, job=record.spec.job, owner_key=record.private_key)
-        except OpenFailed as error:
-            raise ReportUnreadable(f"{info.name} is not a report of this job for us") from error
+        return await fetch_reports(self.gateway, self.store.job(_id(job)))
 
     async def outcome(self, job: JobId) -> Outcome:
         """How the job really ended; only its owner can read it.
@@ -229,15 +195,7 @@ class AsyncClient:
         Raises:
             ReportUnreadable: the stored outcome is not sealed to us for this job.
         """
-        record = self.store.job(_id(job))
-        sealed = await self._object(record.spec, OUTCOME_OBJECT)
-        try:
-            return open_outcome(sealed, job=record.spec.job, owner_key=record.private_key)
-        except OpenFailed as error:
-            raise ReportUnreadable("the stored outcome is not this job's, for us") from error
-
-    async def _object(self, spec: JobSpec, name: str) -> bytes:
-        return await self.gateway.fetch(f"/v1/jobs/{spec.job}/objects/{name}", limit=64 * 1024)
+        return await fetch_outcome(self.gateway, self.store.job(_id(job)))
 
     async def predictor(self, job: JobId) -> PredictorSession:
         """Start the job's predictor if need be and verify it: the session's queries go to its key.
@@ -246,37 +204,69 @@ class AsyncClient:
             EvidenceRejected, PolicyMissing: as `verify_job`.
         """
         record = self.store.job(_id(job))
-        await self.gateway.start_predictor(record.spec.job)
+        await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
         verified = await self.verify_job(record.spec.job, Role.PREDICTOR)
         return PredictorSession(self.gateway, record, verified)
 
+    async def predictor_address(self, job: JobId) -> str:
+        """Start the job's predictor if need be; host:port at which it is reached without the gateway.
+
+        Raises:
+            NotDirect: the operator gives predictors no address of their own.
+        """
+        # Verified by the gateway's way first: who answers is ready, and the address is of no other.
+        await self.predictor(job)
+        address = (await self.gateway.predictor(_id(job))).address
+        if address is None:
+            raise NotDirect("this operator's predictors are reached through the gateway only")
+        return address
+
     @asynccontextmanager
-    async def direct_predictor(self, job: JobId, address: str) -> AsyncIterator[PredictorSession]:
-        """Speak to a predictor at `address` (host:port) itself, over RA-TLS: the gateway carries nothing.
+    async def direct_predictor(
+        self, job: JobId, address: str | None = None
+    ) -> AsyncIterator[PredictorSession]:
+        """Speak to the predictor itself, over RA-TLS: the gateway carries nothing.
+
+        `address` is its host:port; without one, the gateway is asked (`predictor_address`), and not trusted.
 
         Raises:
             PolicyMissing: this client was given no policy.
             GatewayError: nobody answers there, or the handshake's evidence did not hold: nothing was sent.
             EvidenceRejected: evidence over a fresh nonce did not.
         """
-        if self.policy is None:
-            raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
+        policy = await self._verifier.policy()
         record = self.store.job(_id(job))
-        connector = attested_connector(self.policy, Role.PREDICTOR, record.spec.job)
-        async with GatewaySession(f"https://{address}", None, connector) as session:
-            verified = await self._verified(session, record.spec.job, Role.PREDICTOR)
+        place = address or await self.predictor_address(job)
+        connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
+        async with GatewaySession(f"https://{place}", None, connector) as session:
+            verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR)
             yield PredictorSession(session, record, verified)
 
-    async def predict(self, job: JobId, x: NDArray[Any], advance: Advance | None = None) -> Predictions:
+    async def predict(
+        self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
+    ) -> Predictions:
         """Predict rows `x` [n, *input_shape]: verify the predictor, ask sealed, open its answers.
+
+        With `direct`, at the predictor's own address.
 
         Raises:
             EvidenceRejected, PolicyMissing: as `verify_job`.
             RowsInvalid: the rows are not of the job's input shape and type.
             AnswerRefused: the predictor gave none.
         """
-        session = await self.predictor(job)
-        return await session.predict(np.asarray(x), advance)
+        if direct:
+            async with self.direct_predictor(job) as session:
+                return await session.predict(np.asarray(x), advance)
+        return await (await self.predictor(job)).predict(np.asarray(x), advance)
+
+    async def upgrade(self, job: JobId) -> VerifiedEvidence:
+        """Move the job's model to the newer enclave code that this client's policy accepts.
+
+        Raises:
+            UpgradeImpossible: nothing says what it is sealed to, or the gateway does not have that code.
+            EvidenceRejected, PolicyMissing: the newer enclave is not what the policy accepts.
+        """
+        return await move_model(self.gateway, self._verifier, self.store, _id(job))
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""

@@ -155,9 +155,15 @@ class Client(AbstractContextManager["Client"]):
         """How the job really ended; only its owner can read it."""
         return self._run(self._client.outcome(job))
 
-    def predict(self, job: JobId, x: NDArray[Any], advance: Advance | None = None) -> Predictions:
+    def predict(
+        self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
+    ) -> Predictions:
         """Predict rows: verify the predictor, ask sealed, open its answers."""
-        return self._run(self._client.predict(job, x, advance))
+        return self._run(self._client.predict(job, x, advance, direct=direct))
+
+    def upgrade(self, job: JobId) -> VerifiedEvidence:
+        """Move the job's model to the newer enclave code that this client's policy accepts."""
+        return self._run(self._client.upgrade(job))
 
     def cancel(self, job: JobId) -> None:
         """Cancel a job."""

@@ -18,6 +18,8 @@ ChironError
 ├── SpecMismatch                the gateway's job is not the one that was asked for
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
 ├── ReportUnreadable            a sealed report or outcome is not for this owner and job
+├── UpgradeImpossible           nothing can take a model over, or nothing says from what
+├── NotDirect                   the predictor has no address of its own
 └── AnswerRefused               the predictor gave no answer; `code` says why
 """
 
@@ -156,6 +158,18 @@ class ReportUnreadable(ChironError):
     """A sealed report or outcome that is not for this owner and job."""
 
     code = "report-unreadable"
+
+
+class UpgradeImpossible(ChironError):
+    """A model cannot move: nothing says what it is sealed to, or that code is not to be had."""
+
+    code = "upgrade-impossible"
+
+
+class NotDirect(ChironError):
+    """The operator gives predictors no address of their own."""
+
+    code = "not-direct"
 
 
 class AnswerRefused(ChironError):

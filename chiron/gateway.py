@@ -14,11 +14,20 @@ from runtime.wire.datasets import DatasetManifest
 from runtime.wire.enclave_api import ObjectInfo, Observation, SealedMessage
 from runtime.wire.jobs import Job, JobRequest
 from runtime.wire.problems import Problem
-from runtime.wire.public_api import DatasetStatus, DatasetUpload, EvidenceDemand, PredictorStatus
+from runtime.wire.public_api import (
+    DatasetStatus,
+    DatasetUpload,
+    EvidenceDemand,
+    ImageInfo,
+    PredictorStatus,
+    UpgradeDemand,
+)
 
 _Answer = TypeVar("_Answer")
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
+MAX_IMAGES_BYTES = 2 * 2**20
+"""Measurements and their inclusion proofs."""
 ATTEMPTS = 4
 """For requests that may be repeated: reads, and uploads of content-addressed bytes."""
 
@@ -112,9 +121,30 @@ class GatewaySession:
         demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce})
         return _parse(await self.post(f"/v1/jobs/{job_id}/evidence", demand), Evidence)
 
-    async def start_predictor(self, job_id: str) -> PredictorStatus:
-        """POST /v1/jobs/{id}/predictor: nothing happens if it runs already."""
-        return _parse(await self.post(f"/v1/jobs/{job_id}/predictor"), PredictorStatus)
+    async def images(self) -> list[ImageInfo]:
+        """GET /v1/images: enclave code that it can launch, the current one first."""
+        return _parse(await self.fetch("/v1/images", limit=MAX_IMAGES_BYTES), list[ImageInfo])
+
+    async def start_predictor(self, job_id: str, measurement: str | None = None) -> PredictorStatus:
+        """POST /v1/jobs/{id}/predictor: nothing happens if it runs; `measurement` is of older code."""
+        path = f"/v1/jobs/{job_id}/predictor" + (f"/{measurement}" if measurement else "")
+        return _parse(await self.post(path), PredictorStatus)
+
+    async def predictor(self, job_id: str) -> PredictorStatus:
+        """GET /v1/jobs/{id}/predictor."""
+        return await self.get(f"/v1/jobs/{job_id}/predictor", PredictorStatus)
+
+    async def stop_predictor(self, job_id: str) -> None:
+        """DELETE /v1/jobs/{id}/predictor."""
+        await self._request("DELETE", f"/v1/jobs/{job_id}/predictor")
+
+    async def begin_upgrade(self, job_id: str) -> None:
+        """POST /v1/jobs/{id}/upgrade."""
+        await self.post(f"/v1/jobs/{job_id}/upgrade")
+
+    async def order_upgrade(self, job_id: str, demand: UpgradeDemand) -> None:
+        """POST /v1/jobs/{id}/upgrade/order."""
+        await self.post(f"/v1/jobs/{job_id}/upgrade/order", demand)
 
     async def relay(self, path: str, sealed: bytes) -> bytes:
         """POST ciphertext for an enclave; returns the body of its answer."""

@@ -1,22 +1,14 @@
-"""Recording a build in the transparency log, and the proof of it beside the image.
-
-The proof lies in the image's directory and is not measured: a gateway hands it to owners whose policy demands
-it, and they check it under the log's key, which they have from elsewhere.
-"""
+"""Recording a build in the transparency log, and the proof of it beside the image."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import ValidationError
 
-from enclave_image.errors import LogCorrupted
+from enclave_image.inclusion_proof import write_proof
 from enclave_image.transparency_log import TransparencyLog
 from runtime.wire.transparency import InclusionProof, LogEntry
-
-INCLUSION_PROOF = "inclusion-proof.json"
-MAX_PROOF_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -47,28 +39,5 @@ class Recorder:
             lock_sha256=self.lock_sha256,
         )
         proof = TransparencyLog.open(self.log).append(entry, self.key, now).prove_entry(entry)
-        written = directory / f".{INCLUSION_PROOF}.new"
-        written.write_text(proof.model_dump_json() + "\n")
-        written.replace(directory / INCLUSION_PROOF)
+        write_proof(directory, proof)
         return proof
-
-
-def read_proof(directory: Path) -> InclusionProof | None:
-    """The proof beside an image or an Occlum instance; None where it was built without a log.
-
-    It says nothing by itself: `runtime.transparency.proofs.check_inclusion` does.
-
-    Raises:
-        LogCorrupted: the file is there and is no proof.
-    """
-    try:
-        with (directory / INCLUSION_PROOF).open("rb") as file:
-            content = file.read(MAX_PROOF_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    try:
-        if len(content) <= MAX_PROOF_BYTES:
-            return InclusionProof.model_validate_json(content)
-    except ValidationError:
-        pass
-    raise LogCorrupted(f"{directory / INCLUSION_PROOF} is no inclusion proof")

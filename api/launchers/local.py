@@ -35,9 +35,9 @@ from api.settings import MAX_UNIX_SOCKET_PATH, Settings
 from api.software_tee.quote import EnclaveIdentity
 from api.software_tee.service import serve
 from api.software_tee.tee import SoftwareTee
+from enclave_image.inclusion_proof import read_proof
 from enclave_image.manifest import ROOT, ImageManifest
 from enclave_image.measurement import examine, read_manifest
-from enclave_image.recording import read_proof
 from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from runtime.wire.public_api import ImageInfo
 

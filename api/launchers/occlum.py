@@ -22,7 +22,7 @@ from api.launchers.occlum_enclave import OcclumEnclave
 from api.launchers.output import prune_logs
 from api.settings import Settings
 from enclave_image.contents import ENTRY_POINT
-from enclave_image.recording import read_proof
+from enclave_image.inclusion_proof import read_proof
 from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
 from runtime.wire.public_api import ImageInfo
 

@@ -10,6 +10,7 @@ from chiron.cli.output import fail
 from chiron.cli.predict import predict_command
 from chiron.cli.serve import serve_command
 from chiron.cli.train import train_command
+from chiron.cli.upgrade import upgrade_command
 from chiron.errors import EvidenceRejected
 
 EXIT_FAILED = 1
@@ -22,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Private machine learning as a service.\n\nData owners: data, train, predict, job, attest. "
+    help="Private machine learning as a service.\n\nData owners: data, train, predict, upgrade, job, attest. "
     "Operators: serve, keys, builder, image.\n\nCHIRON_URL names the gateway and CHIRON_API_KEY your key, or "
     "config.toml does both.",
 )
@@ -39,6 +40,7 @@ for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
 app.command("train")(train_command)
 app.command("predict")(predict_command)
+app.command("upgrade")(upgrade_command)
 app.command("serve")(serve_command)
 app.command("doctor")(doctor_command)
 

@@ -13,8 +13,8 @@ from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json, warn
 from chiron.cli.recording import recorder
 from chiron.errors import ConfigurationInvalid, LogRejected
+from enclave_image.inclusion_proof import INCLUSION_PROOF
 from enclave_image.measurement import measure
-from enclave_image.recording import INCLUSION_PROOF
 from enclave_image.sigstruct import read_instance
 from enclave_image.transparency_log import TransparencyLog
 from runtime.transparency.proofs import LogRefused, check_consistency, check_inclusion

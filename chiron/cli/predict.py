@@ -25,6 +25,9 @@ def predict_command(
     rows: Annotated[Path | None, typer.Argument(help="Rows: .npz, .npy, .csv, .parquet or images.")] = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="Predict the rows kept back.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write predictions as CSV.")] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Speak to the predictor's enclave itself, not by the gateway.")
+    ] = False,
     measurement: Measurement = None,
     policy: PolicyFile = None,
     trust_software_root: SoftwareRoot = None,
@@ -34,6 +37,9 @@ def predict_command(
 
     The predictor is verified with a fresh nonce before each use; unless you say otherwise, against the
     policy that the job was granted under. Where the targets are known (--held-out), the accuracy is told.
+
+    With --direct, TLS ends in the enclave: its certificate carries the evidence, and the gateway sees nothing
+    but bytes go by. The operator must have given predictors addresses of their own.
 
     **Example**: `chiron predict 1c0e --held-out`
 
@@ -46,7 +52,7 @@ def predict_command(
     )
     accepted = _policy(record, measurement, policy, trust_software_root)
     with client(accepted) as connection, progress_bar("predicting", "rows") as advance:
-        predictions = connection.predict(record.spec.job, asked.x, advance)
+        predictions = connection.predict(record.spec.job, asked.x, advance, direct=direct)
     if output:
         _write_csv(output, predictions)
         done(f"{len(predictions)} predictions written to {output}")

@@ -42,6 +42,23 @@ def serve_command(
         Path | None, typer.Option(help="local: launch this image as it is, instead of building one.")
     ] = None,
     instance: Annotated[Path | None, typer.Option(help="occlum: the built Occlum instance.")] = None,
+    previous: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--previous",
+            metavar="DIR",
+            help="Image (occlum: instance) of older code that models are sealed to; may be repeated.",
+        ),
+    ] = None,
+    direct_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Let owners reach predictors directly, at the first free port from this on; "
+            "local: 0 is any port.",
+        ),
+    ] = None,
     enclave_host: Annotated[
         str | None, typer.Option(help="occlum: address at which enclaves reach us and each other.")
     ] = None,
@@ -58,6 +75,8 @@ def serve_command(
 
     **Example**: `chiron serve --port 0 --state-dir /var/lib/chiron --json`
 
+    **Example**: `chiron serve --image image-2/ --previous image-1/ --direct-port 8900`
+
     **Example**: `chiron serve --launcher occlum --instance occlum/ --enclave-host 10.0.0.7`
     """
     settings = _settings(state_dir=state_dir, host=host, port=port)
@@ -66,9 +85,23 @@ def serve_command(
         if instance is None or enclave_host is None:
             raise typer.BadParameter("--launcher occlum needs --instance and --enclave-host")
         settings = settings.model_copy(update={"enclave_host": enclave_host, "enclave_port": enclave_port})
-        make_launcher = _occlum(OcclumOptions(instance, pccs_url, enclave_host))
+        make_launcher = _occlum(
+            OcclumOptions(
+                instance,
+                pccs_url,
+                enclave_host,
+                previous_instances=tuple(previous or ()),
+                direct_ports=_ports(direct_port, settings),
+            )
+        )
     else:
-        make_launcher = _local(LocalOptions(image or _built_image(state_dir)))
+        make_launcher = _local(
+            LocalOptions(
+                image or _built_image(state_dir),
+                previous_images=tuple(previous or ()),
+                direct_ports=_ports(direct_port, settings),
+            )
+        )
     configure_logs()
 
     def ready(running: RunningGateway) -> None:
@@ -91,6 +124,13 @@ def _settings(**told: Any) -> Settings:
         return Settings(**told)
     except ValidationError as error:
         raise typer.BadParameter("; ".join(wrong["msg"] for wrong in error.errors())) from None
+
+
+def _ports(first: int | None, settings: Settings) -> range | None:
+    """As many as predictors may run; an empty range is any."""
+    if not first:
+        return None if first is None else range(0)
+    return range(first, min(first + settings.limits.predictors, 65_536))
 
 
 def _built_image(state_dir: Path) -> Path:

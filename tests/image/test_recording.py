@@ -10,8 +10,8 @@ import pytest
 
 from chiron.cli.application import main
 from enclave_image.errors import LogCorrupted, SourceUnknown
+from enclave_image.inclusion_proof import INCLUSION_PROOF, read_proof
 from enclave_image.measurement import measure
-from enclave_image.recording import INCLUSION_PROOF, read_proof
 from enclave_image.source_revision import clean_revision
 from enclave_image.transparency_log import TransparencyLog
 from runtime.transparency.proofs import check_inclusion

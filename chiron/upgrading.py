@@ -1,0 +1,89 @@
+"""Moving a job's model to newer code: the owner verifies the taker and orders it; enclaves do the rest.
+
+`runtime.roles.upgrade` says what each enclave checks of the other. An order names one model, the measurement
+that gives it, the measurement that takes it, and the one started enclave that was verified here.
+"""
+
+from contextlib import suppress
+
+from chiron.errors import ChironError, GatewayError, UpgradeImpossible
+from chiron.gateway import GatewaySession
+from chiron.store import JobRecord, OwnerStore
+from chiron.verifying import Verifier
+from runtime.attestation.verify import Expected, VerifiedEvidence
+from runtime.roles.upgrade import sign_order
+from runtime.wire.attestation import AttestationPolicy, Role
+from runtime.wire.encoding import sha256_hex
+from runtime.wire.public_api import ImageInfo, UpgradeDemand
+from runtime.wire.upgrade import UpgradeOrder
+
+
+async def move_model(
+    gateway: GatewaySession, verifier: Verifier, store: OwnerStore, job: str
+) -> VerifiedEvidence:
+    """Have the enclave code that the verifier's policy accepts take over the job's model; its evidence.
+
+    Afterwards the owner's record says that this policy is the job's.
+
+    Raises:
+        RecordMissing: the job was not created on this machine.
+        UpgradeImpossible: nothing says what the model is sealed to, or the gateway does not have that code.
+        EvidenceRejected, PolicyMissing: the taker is not what the policy accepts; nothing was ordered.
+        GatewayError: an enclave refused (its code says why), or the gateway could not carry it.
+    """
+    record = store.job(job)
+    new = await verifier.policy()
+    old = _giver(record, new, await gateway.images())
+    await gateway.begin_upgrade(job)
+    try:
+        await _order(gateway, verifier, record, old, new)
+    except ChironError:
+        # The enclave that waits in vain would be in the way of the one that still has the model.
+        with suppress(GatewayError):
+            await gateway.stop_predictor(job)
+        raise
+    verified = await verifier.verified(gateway, job, Role.PREDICTOR)
+    store.save_job(record.model_copy(update={"policy": new}))
+    return verified
+
+
+async def _order(
+    gateway: GatewaySession,
+    verifier: Verifier,
+    record: JobRecord,
+    old: AttestationPolicy,
+    new: AttestationPolicy,
+) -> None:
+    job = record.spec.job
+    evidence, nonce = await verifier.asked(gateway, job, Role.PREDICTOR)
+    taker = await verifier.check(evidence, Expected(Role.PREDICTOR, job, nonce))
+    order = UpgradeOrder(
+        job=job,
+        old=old,
+        new=_narrowed(new, taker.quote.measurement),
+        nonce=nonce,
+        taker_key_sha256=sha256_hex(taker.claims.hpke_public_key or b""),
+    )
+    (giver,) = old.measurements
+    await gateway.order_upgrade(
+        job, UpgradeDemand(giver=giver, order=sign_order(order, record.signing_key), taker=evidence)
+    )
+
+
+def _giver(record: JobRecord, new: AttestationPolicy, images: list[ImageInfo]) -> AttestationPolicy:
+    """The job's own policy, narrowed to the one older code that it accepts and the gateway has."""
+    old = record.policy
+    if old is None:
+        raise UpgradeImpossible("the job had no grant from this machine: nothing says what to accept")
+    older = [
+        image.measurement
+        for image in images
+        if image.measurement in old.measurements - new.measurements or (old.signers and not old.measurements)
+    ]
+    if not older:
+        raise UpgradeImpossible("the gateway has no image of the code that the job's model is sealed to")
+    return _narrowed(old, older[0])
+
+
+def _narrowed(policy: AttestationPolicy, measurement: str) -> AttestationPolicy:
+    return policy.model_copy(update={"measurements": frozenset({measurement}), "signers": frozenset()})
