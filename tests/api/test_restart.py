@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from api.errors import StorageError, StorageInUse, StorageVersion
+from api.jobs.resumption import remaining_s
 from api.server import running_gateway
 from api.settings import Settings
 from runtime.channels.gateway import GatewayClient
@@ -39,19 +41,24 @@ async def test_two_gateways_do_not_share_a_state_directory(world: Party, setting
     assert (await world.as_enclave("GET", "/mailbox", "x")).code == "unauthenticated"
 
 
-async def test_a_stopped_gateway_ends_its_jobs_and_says_so(settings: Settings, component: bytes) -> None:
+async def test_a_stopped_gateway_ends_its_enclaves_and_takes_their_jobs_up_at_the_next_start(
+    settings: Settings, component: bytes
+) -> None:
     launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings, launcher):
         job = await world.create_job(component)
         await launcher.launched(3)
-        following = asyncio.create_task(world.events(job))
-        await asyncio.sleep(0.05)
+        headers = world.owner.headers
     assert not launcher.running
     assert launcher.released == [job]
-    assert (await following)[-1]["failure"] == "enclave-exited"
+    async for again in party(settings, SimulatedLauncher(settings.socket_path)):
+        again.owner.headers = headers
+        assert (await again.owner("GET", f"/v1/jobs/{job}")).json["failure"] is None
+        assert (await again.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)).status == 204
+        assert (await again.end_of(job))["state"] == "succeeded"
 
 
-async def test_what_a_killed_gateway_left_is_reconciled(settings: Settings, component: bytes) -> None:
+async def test_what_a_killed_gateway_left_goes_on(settings: Settings, component: bytes) -> None:
     launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings, launcher):
         job = await world.create_job(component)
@@ -62,9 +69,80 @@ async def test_what_a_killed_gateway_left_is_reconciled(settings: Settings, comp
 
     async for again in party(copy, SimulatedLauncher(copy.socket_path)):
         again.owner.headers = owner.headers
-        assert (await again.end_of(job))["failure"] in ("launch-failed", "enclave-exited")
         assert (await again.as_enclave("GET", "/mailbox", token)).code == "unauthenticated"
         assert (await again.owner("GET", f"/v1/datasets/{'ab' * 16}")).json["complete"] is True
+        await again.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)
+        events = await again.events(job)
+        assert [event["state"] for event in events].count("created") == 1
+        assert events[-1]["state"] == "succeeded"
+        done = [event["exchanges_done"] for event in events]
+        assert done == sorted(done)
+
+
+@pytest.mark.parametrize(
+    ("limits", "timing", "code"),
+    [
+        ({"launches": 2}, {}, "enclave-exited"),
+        ({}, {"job_s": 1e-3}, "deadline-exceeded"),
+    ],
+)
+async def test_a_job_is_not_taken_up_for_ever(
+    settings: Settings, component: bytes, limits: dict[str, int], timing: dict[str, float], code: str
+) -> None:
+    """The number of launches is bounded, and the deadline counts from the job's creation."""
+    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    async for world in party(settings, launcher):
+        job = await world.create_job(component)
+        await launcher.launched(3)
+        headers = world.owner.headers
+    again = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    async for _ in party(settings, again):
+        await again.launched(3)
+    strict = settings.model_copy(
+        update={
+            "limits": settings.limits.model_copy(update=limits),
+            "timing": settings.timing.model_copy(update=timing),
+        }
+    )
+    last = SimulatedLauncher(settings.socket_path)
+    async for world in party(strict, last):
+        world.owner.headers = headers
+        assert (await world.end_of(job))["failure"] == code
+    assert not last.orders
+
+
+@pytest.mark.parametrize(
+    ("created", "left"),
+    [
+        ("2026-01-01T00:00:00.000Z", 70.0),
+        ("2026-01-01T01:00:00.000Z", 100.0),
+        ("2025-01-01T00:00:00.000Z", 0),
+    ],
+    ids=["usual", "the clock was set back", "the clock was set forward, or long ago"],
+)
+def test_a_clock_that_jumps_gives_a_job_no_more_than_its_time(created: str, left: float) -> None:
+    remaining = remaining_s(created, datetime(2026, 1, 1, 0, 0, 30, tzinfo=UTC), 100)
+    assert max(remaining, 0) == left
+
+
+async def test_a_predictor_that_ran_is_launched_again_with_the_gateway(
+    settings: Settings, component: bytes
+) -> None:
+    async for world in party(settings, SimulatedLauncher(settings.socket_path)):
+        job = await world.create_job(component)
+        await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)
+        await world.end_of(job)
+        await world.owner("POST", f"/v1/jobs/{job}/predictor")
+        assert (await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
+        headers = world.owner.headers
+    async for again in party(settings, SimulatedLauncher(settings.socket_path)):
+        again.owner.headers = headers
+        assert (await again.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
+        await again.owner("DELETE", f"/v1/jobs/{job}/predictor")
+    async for third in party(settings, SimulatedLauncher(settings.socket_path)):
+        third.owner.headers = headers
+        refused = await third.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)
+        assert refused.code == "enclave-not-running"
 
 
 async def test_a_model_outlives_the_gateway(settings: Settings, component: bytes) -> None:
