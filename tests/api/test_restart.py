@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -230,7 +231,7 @@ async def test_the_enclave_api_is_served_over_tcp_where_the_settings_say_so(
 
 def _copy_as_killed(source: Path, target: Path) -> None:
     """What is on disk while the gateway still runs: what a killed one leaves."""
-    target.mkdir()
+    shutil.copytree(source / "blobs", target / "blobs")
     with (
         sqlite3.connect(source / "gateway.sqlite3") as live,
         sqlite3.connect(target / "gateway.sqlite3") as copy,
