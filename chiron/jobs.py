@@ -1,18 +1,20 @@
 """A job as the owner follows it: is it the one asked for, how far is it, how did it end."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 from pydantic import ValidationError
 
-from chiron.errors import GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
+from chiron.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
 from chiron.gateway import GatewaySession
 from ps.spec import terms_of
 from runtime.wire.datasets import DatasetManifest
 from runtime.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
 
-RECONNECTS = 30
-"""Times in a row that a broken event stream is opened again before giving up; the gateway may restart."""
+AWAY_S = 300.0
+"""How long the gateway may be away, which may restart, before who follows a job gives up."""
+_LONGEST_PAUSE_S = 2.0
 
 
 def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) -> None:
@@ -40,26 +42,32 @@ def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) ->
 
 
 async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
-    """The job each time it changes, until it has ended; a broken stream is opened again.
+    """The job each time it changes, until it has ended.
+
+    A broken stream is opened again where it broke: a gateway that restarts takes its jobs up.
 
     Raises:
-        GatewayUnreachable: the gateway stayed away.
+        GatewayUnreachable: the gateway stayed away for `AWAY_S`.
     """
     seen: str | None = None
-    failures = 0
+    away_since: float | None = None
+    pause = 0.1
     while True:
         try:
             async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
-                failures, seen = 0, event.id
+                away_since, pause, seen = None, 0.1, event.id
                 job = _parse(event.data)
                 yield job
                 if job.state in TERMINAL_STATES:
                     return
-        except GatewayUnreachable:
-            failures += 1
-            if failures > RECONNECTS:
+        except GatewayError as error:
+            if not isinstance(error, GatewayUnreachable) and error.status != 503:
                 raise
-        await asyncio.sleep(min(2.0, 0.1 * 2**failures))
+            away_since = time.monotonic() if away_since is None else away_since
+            if time.monotonic() - away_since > AWAY_S:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE_S, pause * 2)
 
 
 def raise_if_ended_badly(job: Job) -> None:

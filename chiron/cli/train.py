@@ -22,6 +22,12 @@ from runtime.wire.jobs import Job, JobRequest, JobState
 from runtime.wire.reports import Outcome, OutcomeStatus, TrainingReport
 from wasm_sandbox.contract import Capability, CapabilityGrants
 
+GRANT_ATTEMPTS = 5
+_RESTARTED = frozenset(
+    {"gateway-unreachable", "enclave-gone", "enclave-not-running", "enclave-timeout", "grant-unreadable"}
+)
+"""Codes after which the parameter server may be another process than the one that was verified."""
+
 
 def train_command(
     dataset: Annotated[str, typer.Argument(help="Dataset id, or the directory that was uploaded.")],
@@ -79,7 +85,7 @@ def train_command(
         with _cancelled_if_not_granted(connection, job):
             verified = _attest(connection, job)
             _agree(capabilities, prediction, yes=yes)
-            connection.send_grant(verified, capabilities=capabilities, prediction=prediction)
+            verified = _entrust(connection, job, verified, capabilities, prediction)
         done("granted: the dataset's key is sealed to the verified enclave")
         ended = _follow(connection, job)
         outcome = connection.outcome(ended)
@@ -112,6 +118,31 @@ def _attest(connection: Client, job: Job) -> VerifiedEvidence:
         raise
     print_steps(verified.steps)
     done(f"verified: measurement {verified.quote.measurement}")
+    return verified
+
+
+def _entrust(
+    connection: Client,
+    job: Job,
+    verified: VerifiedEvidence,
+    capabilities: CapabilityGrants,
+    prediction: PredictionPolicy,
+) -> VerifiedEvidence:
+    """Send the grant. Whoever is in the enclave's place after the gateway restarted is verified anew."""
+    for attempt in range(GRANT_ATTEMPTS):
+        try:
+            if attempt:
+                note("the gateway or its enclave was restarted: it is verified again")
+                verified = _attest(connection, job)
+            connection.send_grant(verified, capabilities=capabilities, prediction=prediction)
+        except GatewayError as error:
+            if attempt and error.code == "grant-already-given":
+                # An earlier attempt arrived, and only its answer was lost.
+                return verified
+            if error.code not in _RESTARTED or attempt == GRANT_ATTEMPTS - 1:
+                raise
+        else:
+            break
     return verified
 
 
