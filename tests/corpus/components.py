@@ -12,6 +12,8 @@ from pathlib import Path
 
 from wasmtime import wat2wasm
 
+from wasm_sandbox.kit.component import wrapped
+
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent
 WIT = ROOT / "wasm_sandbox" / "wit"
@@ -21,7 +23,6 @@ MODULES = ROOT / "build" / "modules"
 
 _CORE = "(core module $code)"
 _INCLUDE = ";; include types.part"
-_CORE_SECTION = 1
 
 
 def from_wat(source: str, *, log: bool = False) -> bytes:
@@ -37,7 +38,8 @@ def _part(name: str) -> str:
 
 def from_c(source: Path) -> bytes:
     """A component of a C file that exports `build`, `realloc` and its memory."""
-    return in_world(kept(source.stem, [source.read_bytes()], lambda output: _zig(source, output)))
+    parts = [source.read_bytes(), *(header.read_bytes() for header in sorted(source.parent.glob("*.h")))]
+    return wrapped(kept(source.stem, parts, lambda output: _zig(source, output)))
 
 
 def _zig(source: Path, output: Path) -> None:
@@ -47,48 +49,6 @@ def _zig(source: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": place, "ZIG_LOCAL_CACHE_DIR": place}
         subprocess.run(command, check=True, env=environment, capture_output=True)
-
-
-def in_world(core: bytes) -> bytes:
-    """A component of our world around a binary core module: takes the place of an empty one."""
-    placeholder = (
-        '(core module $code (memory (export "memory") 0)'
-        + "".join(
-            f'(func (export "{name}") (param {" ".join(parameters)}) (result i32) unreachable)'
-            for name, parameters in (
-                ("realloc", ["i32"] * 4),
-                ("build", ["i32"] * 7 + ["i64"] + ["i32"] * 2),
-            )
-        )
-        + ")"
-    )
-    component = from_wat(placeholder)
-    position = 8
-    while True:
-        start, identity = position, component[position]
-        size, position = _leb128(component, position + 1)
-        if identity == _CORE_SECTION:
-            return component[:start] + section(identity, core) + component[position + size :]
-        position += size
-
-
-def section(identity: int, content: bytes) -> bytes:
-    """A section of a WebAssembly binary."""
-    size, encoded = len(content), bytearray()
-    while size >= 0x80:
-        encoded.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([identity, *encoded, size]) + content
-
-
-def _leb128(content: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if not byte & 0x80:
-            return value, position
 
 
 def from_python(sources: Sequence[Path], *, name: str) -> bytes:
