@@ -16,6 +16,7 @@ from runtime.training.errors import Reason, TrainingFailed, failing_as
 from runtime.training.graphs import OWN, forward_model, preprocess
 from runtime.training.losses import LOSS, append_loss
 from runtime.training.rewrites import rewrite, rewrite_forward
+from runtime.training.shapes import declare_shapes
 from wasm_sandbox.contract import BuildRequest
 from wasm_sandbox.graph import AdmittedGraph
 from wasm_sandbox.recipe import Recipe, matches
@@ -59,6 +60,7 @@ def training_program(
         raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
     if rewritten:
         rewrite_forward(model)
+        declare_shapes(model)
     with failing_as(Reason.NOT_DIFFERENTIABLE):
         differentiated = _differentiate(model, set(trained))
     made = {output.name for output in differentiated.graph.output}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from runtime.training.blocked import block_size
 from runtime.training.layout import FlatLayout
@@ -48,7 +48,21 @@ def normalised() -> AdmittedGraph:
     return net.admitted((CLASSES,))
 
 
+def tokens() -> AdmittedGraph:
+    """Words from a table (also from its end), each at its place, one dense layer a word, and a mean."""
+    net = Network([5])
+    table, place = net.normal("table", 7, 8, scale=0.5), net.normal("place", 5, 8, scale=0.5)
+    words = net.add("Gather", table, net.add("Cast", "input", to=TensorProto.INT64), axis=0)
+    words = net.add("Reshape", words, net.constant([-1, 5, 8]))
+    weight, bias = net.normal("e.weight", 8, 6, scale=0.5), net.normal("e.bias", 6, scale=0.5)
+    x = net.add("Relu", net.add("Add", net.add("MatMul", net.add("Add", words, place), weight), bias))
+    x = net.add("Reshape", x, net.constant([0, 3, 10]))
+    net.dense(net.add("ReduceMean", x, axes=[1], keepdims=0), "d", 10, CLASSES)
+    return net.admitted((CLASSES,))
+
+
 CASES = {
+    "tokens": tokens(),
     "layer normalisation": normalised(),
     "channels that fill blocks": network(16),
     "channels that do not": network(6),
@@ -101,11 +115,12 @@ def test_all_passes_together_change_no_number(case: str) -> None:
     assert_same(run(graph, rewritten, x), run(graph, plain, x))
 
 
+@pytest.mark.parametrize("case", ["channels that fill blocks", "tokens"])
 @pytest.mark.parametrize("single", [*FORWARD_PASSES, *PASSES], ids=lambda single: single.__name__)
 def test_each_pass_alone_changes_no_number(
-    single: Callable[[Rewriting], None], monkeypatch: pytest.MonkeyPatch
+    single: Callable[[Rewriting], None], case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graph = CASES["channels that fill blocks"]
+    graph = CASES[case]
     x = np.random.default_rng(1).normal(size=(ROWS, *request(graph).input_shape)).astype(np.float32)
     plain = training_program(graph, Recipe(), request(graph), rewritten=False)
     forward = (single,) if single in FORWARD_PASSES else ()
@@ -137,6 +152,17 @@ def test_layer_normalisations_are_rewritten() -> None:
     assert plain.count("com.microsoft:LayerNormalizationGrad") == 2
     left = operators(training_program(graph, Recipe(), request(graph)))
     assert "com.microsoft:LayerNormalizationGrad" not in left
+
+
+def test_sums_over_the_batch_are_products_and_an_embedding_s_gradient_a_scatter() -> None:
+    graph = CASES["tokens"]
+    plain = operators(training_program(graph, Recipe(), request(graph), rewritten=False))
+    assert "com.microsoft:GatherGrad" in plain
+    assert "com.microsoft:BroadcastGradientArgs" in plain, "the batch is lost at the Reshape"
+    left = operators(training_program(graph, Recipe(), request(graph)))
+    assert "com.microsoft:GatherGrad" not in left
+    assert "com.microsoft:BroadcastGradientArgs" not in left
+    assert left.count(":ReduceSum") == 1, "the loss's"
 
 
 def test_the_first_layer_has_no_input_gradient() -> None:

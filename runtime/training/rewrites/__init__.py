@@ -15,12 +15,15 @@ from runtime.training.rewrites.editing import rewrite_with
 from runtime.training.rewrites.elementwise import relu_gradient_as_mask
 from runtime.training.rewrites.normalisation import layer_norm_gradient_as_elementwise
 from runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
+from runtime.training.rewrites.sums import embedding_gradient_as_scatter, leading_sums_as_products
 
 FORWARD_PASSES = (rectified_after_pooling,)
 """Of the forward graph, before it is differentiated."""
 PASSES = (
     relu_gradient_as_mask,
     layer_norm_gradient_as_elementwise,
+    leading_sums_as_products,
+    embedding_gradient_as_scatter,
     pooling_without_indices,
     input_gradient_as_convolution,
     blocked_convolutions,

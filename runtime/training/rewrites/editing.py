@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
 
 from runtime.training.graphs import OWN
+from runtime.training.shapes import BATCH
+
+Shape = tuple[int | str, ...]
 
 
 @dataclass
@@ -21,6 +25,11 @@ class Rewriting:
     """Of what shape inference knows; 0 stands for a dimension that it does not (the batch)."""
     kept: frozenset[str]
     """The graph's outputs: they must stay."""
+    batched: frozenset[str]
+    """Values whose first dimension is the batch."""
+    values: Mapping[str, NDArray[Any]]
+    """Of the graph's constants."""
+    opset: int
     constants: list[TensorProto] = field(default_factory=list)
     count: int = 0
 
@@ -33,6 +42,13 @@ class Rewriting:
         """A fresh constant's."""
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), self.name()))
         return str(self.constants[-1].name)
+
+    def named_shape(self, name: str) -> Shape | None:
+        """A value's shape with the batch by name; None if any dimension is unknown."""
+        shape: Shape = self.shapes.get(name, (0,))
+        if name in self.batched:
+            shape = (BATCH, *shape[1:])
+        return shape if all(shape) else None
 
     def users(self) -> Counter[str]:
         """How many inputs (and outputs of the graph) each value is."""
@@ -58,17 +74,18 @@ def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
     """Apply one pass, in place."""
     graph = model.graph
     inferred = infer_shapes(model).graph
-    shapes = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in (*inferred.input, *inferred.value_info)
-    }
+    dims = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.input, *inferred.value_info)}
+    shapes = {name: tuple(dim.dim_value for dim in found) for name, found in dims.items()}
+    batched = frozenset(name for name, found in dims.items() if found and found[0].dim_param == BATCH)
     kept = frozenset(value.name for value in graph.output)
     nodes = []
     for node in graph.node:
         copied = NodeProto()
         copied.CopyFrom(node)
         nodes.append(copied)
-    work = Rewriting(nodes, shapes, kept, count=_last_fresh(graph))
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    opset = next(used.version for used in model.opset_import if not used.domain)
+    work = Rewriting(nodes, shapes, kept, batched, values, opset, count=_last_fresh(graph))
     apply(work)
     del graph.node[:]
     graph.node.extend(work.nodes)

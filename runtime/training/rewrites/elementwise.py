@@ -1,26 +1,29 @@
 """Passes over gradients of elementwise operators."""
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, helper
 
 from runtime.training.rewrites.editing import Rewriting
 
+_LARGE = 2.0**127
+
 
 def relu_gradient_as_mask(work: Rewriting) -> None:
-    """ReluGrad(dY, X) → dY × (Y > 0), Y being the Relu's output.
+    """ReluGrad(dY, X) → dY × clip(Y × 2¹²⁷, 0, 1), Y being the Relu's output.
 
-    The engine's kernel is not vectorised; the three of the mask are, and together three times as fast. And
-    with the output instead of the input, nothing needs the input any more: the Relu runs in place.
+    The engine's kernel is not vectorised, nor is its cast of a comparison to numbers; a product and a clip
+    are. A Y too small for all of float32's digits, below 2⁻¹²⁷, lets a part of the gradient through. And with
+    the output instead of the input, nothing needs the input any more: the Relu runs in place.
     """
     outputs = {node.input[0]: node.output[0] for node in work.nodes if node.op_type == "Relu"}
-    zero = work.constant(0, np.float32)
+    large, zero, one = (work.constant(value, np.float32) for value in (_LARGE, 0, 1))
 
     def change(node: NodeProto) -> list[NodeProto] | None:
         if node.op_type != "ReluGrad":
             return None
         source = outputs.get(node.input[1], node.input[1])
-        compare, positive = work.add("Greater", [source, zero])
-        cast, mask = work.add("Cast", [positive], to=TensorProto.FLOAT)
-        return [compare, cast, helper.make_node("Mul", [node.input[0], mask], node.output)]
+        scale, scaled = work.add("Mul", [source, large])
+        clip, mask = work.add("Clip", [scaled, zero, one])
+        return [scale, clip, helper.make_node("Mul", [node.input[0], mask], node.output)]
 
     work.replace(change)
