@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
 from api.errors import Forbidden, Unauthenticated
@@ -148,5 +148,5 @@ def render(answer: Answer, status: int) -> web.StreamResponse:
     if isinstance(answer, BaseModel):
         body = answer.model_dump_json().encode()
     else:
-        body = TypeAdapter(list[BaseModel]).dump_json(list(answer), serialize_as_any=True)
+        body = b"[" + b",".join(item.model_dump_json().encode() for item in answer) + b"]"
     return web.Response(status=status, body=body, content_type=JSON_CONTENT_TYPE)
