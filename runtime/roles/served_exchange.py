@@ -21,6 +21,10 @@ MAX_REQUEST_BYTES = 2**30
 """aiohttp's bound on one request; the exchange's own codec bounds each frame far tighter."""
 
 
+_HANG_UP_S = 0.05
+"""aiohttp takes 0 for no bound at all."""
+
+
 class ServedExchange:
     """The exchange's server of the shard that `launch` names; the parameter server is shard 0."""
 
@@ -88,7 +92,7 @@ async def listening(
         yield f"{host}:{port}"
     except BaseException:
         if runner.server is not None:
-            await runner.server.shutdown(0)
+            await runner.server.shutdown(_HANG_UP_S)
         raise
     finally:
         await runner.cleanup()
