@@ -6,7 +6,7 @@ The component side of the same terms is `wit/`; `docs/builder-contract.md` expla
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WrapSerializer, model_validator
 
 MAX_COMPONENT_BYTES = 64 * 2**20
 """A Python component is about 18 MB; nothing larger than this is read."""
@@ -14,6 +14,10 @@ MAX_COMPONENT_BYTES = 64 * 2**20
 Dimension = Annotated[int, Field(ge=1, le=2**20)]
 Shape = Annotated[tuple[Dimension, ...], Field(max_length=4)]
 """One example's shape, without the batch dimension."""
+
+
+_IN_ORDER = WrapSerializer(lambda value, write: sorted(write(value)), when_used="json")
+"""For a set: in one order, or the same manifest would be written differently by each process."""
 
 
 class ContractModel(BaseModel):
@@ -35,7 +39,9 @@ class Capability(StrEnum):
 class CapabilityGrants(ContractModel):
     """What the data owner grants the builder of one job, with bounds."""
 
-    granted: frozenset[Capability] = frozenset({Capability.LOG, Capability.DATASET_SHAPE})
+    granted: Annotated[frozenset[Capability], _IN_ORDER] = frozenset(
+        {Capability.LOG, Capability.DATASET_SHAPE}
+    )
     sample_examples: int = Field(default=0, ge=0, le=1024)
     """Examples `dataset-sample` may hand out."""
 
@@ -77,7 +83,7 @@ class BuilderManifest(ContractModel):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")]
     description: str = Field(default="", max_length=1000)
-    tasks: frozenset[Task] = Field(min_length=1)
+    tasks: Annotated[frozenset[Task], _IN_ORDER] = Field(min_length=1)
     max_input_elements: int = Field(default=1_000_000, ge=1)
     """Elements of one example's input, at most."""
     envelope: Envelope

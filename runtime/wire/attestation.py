@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from runtime.wire.encoding import Base64, Digest, Identifier, WireModel, canonical_json
+from runtime.wire.encoding import IN_ORDER, Base64, Digest, Identifier, WireModel, canonical_json
 from runtime.wire.transparency import TransparencyPolicy
 
 MAX_QUOTE_BYTES = 32 * 1024
@@ -110,21 +110,24 @@ class TcbStatus(StrEnum):
     REVOKED = "Revoked"
 
 
+Advisory = Annotated[str, StringConstraints(pattern=r"^INTEL-SA-\d{5}$")]
+
+
 class AttestationPolicy(WireModel):
     """What evidence must show before anything is entrusted to an enclave."""
 
     software_root: Annotated[Base64, Field(min_length=1, max_length=8192)] | None = None
     """DER of a development TEE's root certificate. None, the default, means Intel's root."""
-    measurements: frozenset[Digest] = frozenset()
+    measurements: Annotated[frozenset[Digest], IN_ORDER] = frozenset()
     """Accepted MRENCLAVE values."""
-    signers: frozenset[Digest] = frozenset()
+    signers: Annotated[frozenset[Digest], IN_ORDER] = frozenset()
     """Accepted MRSIGNER values, with `product_id` and `minimum_svn`; used where `measurements` is empty."""
     product_id: int = Field(default=0, ge=0, le=65_535)
     minimum_svn: int = Field(default=0, ge=0, le=65_535)
-    accepted_tcb: frozenset[TcbStatus] = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED})
-    accepted_advisories: frozenset[Annotated[str, StringConstraints(pattern=r"^INTEL-SA-\d{5}$")]] | None = (
-        None
+    accepted_tcb: Annotated[frozenset[TcbStatus], IN_ORDER] = frozenset(
+        {TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}
     )
+    accepted_advisories: Annotated[frozenset[Advisory], IN_ORDER] | None = None
     """Security advisories that may be open on the platform; None accepts any that the TCB status allows."""
     grace_days: int = Field(default=0, ge=0, le=730)
     """A TCB level that is out of date is forgiven until this long after the level's date."""

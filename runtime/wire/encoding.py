@@ -14,6 +14,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
+    WrapSerializer,
 )
 
 
@@ -39,6 +40,9 @@ Base64 = Annotated[
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
 """`bytes` in Python, standard base64 in JSON; a field gives its length bounds in bytes."""
+
+IN_ORDER = WrapSerializer(lambda value, write: sorted(write(value)), when_used="json")
+"""For a set: its elements in one order, or each process would write, and sign, another canonical JSON."""
 
 SigningPublicKey = Annotated[Base64, Field(min_length=32, max_length=32)]
 """Ed25519."""

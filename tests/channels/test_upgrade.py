@@ -1,5 +1,8 @@
 """A model moves from enclave A to enclave B by its owner's order, and in no other way."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -264,3 +267,27 @@ def test_transfers_size_says_nothing_of_the_model(
     larger = seal_model(SPEC, header, b"x" * 10_000, old.sealer)
     assert len(old.give(signed, new.attested(NONCE), larger).sealed) == len(transfer.sealed)
     assert len(transfer.sealed) == transfer_bytes(SPEC)
+
+
+def test_canonical_order_is_the_same_in_every_process() -> None:
+    """Sets of strings iterate in another order in each process; a signature must hold in all of them."""
+    program = (
+        "from runtime.wire.attestation import AttestationPolicy as P, TcbStatus as T\n"
+        "from runtime.wire.encoding import canonical_json\n"
+        "from wasm_sandbox.contract import BuilderManifest as M, Envelope as E, Task\n"
+        "names = [f'{n:064x}' for n in range(8)]\n"
+        "advisories = [f'INTEL-SA-{n:05}' for n in range(8)]\n"
+        "policy = P(measurements=names, signers=names, accepted_tcb=list(T)[:6], accepted_advisories=advisories)\n"
+        "manifest = M(name='m', version='1', tasks=list(Task), envelope=E(max_parameters=1))\n"
+        "print(canonical_json(policy), canonical_json(manifest))\n"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(told) == 1
