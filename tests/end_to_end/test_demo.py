@@ -24,11 +24,23 @@ def _processes_naming(text: str) -> list[str]:
     return lines
 
 
+def _heed_interrupts() -> None:
+    """A shell's background job, which the test run may be, ignores them, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("stage", ["while the gateway starts", "run the builder, train"])
 def test_an_interrupted_demo_leaves_no_process_behind(stage: str) -> None:
     with TemporaryDirectory(prefix="chiron-test-") as directory:
         command = [sys.executable, "scripts/demo.py", "--keep", directory]
-        demo = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        demo = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_heed_interrupts,
+        )
         assert demo.stderr is not None
         for line in demo.stderr:
             if stage in line:
