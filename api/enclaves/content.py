@@ -60,7 +60,7 @@ async def put_object(call: Call[LaunchedEnclave, None]) -> None:
     if trains and await call.gateway.records.state(enclave.spec.job) in TERMINAL_STATES:
         raise JobEnded("the job is over: what it made stays as it is")
     body = pieces(call.request, limit, call.gateway.settings.timing.body_s)
-    size = await call.gateway.objects.put(enclave.spec, enclave.role, name, body)
+    size = await call.gateway.objects.put(enclave.spec, name, limit, body)
     call.gateway.metrics.stored_bytes.labels("object").inc(size)
 
 

@@ -7,11 +7,10 @@ from sqlalchemy import func, select
 
 from api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown
 from api.jobs.observations import Observations
-from api.jobs.quota import object_count, object_limit
+from api.jobs.quota import object_count
 from api.storage.blobs import BlobStore
 from api.storage.database import Database
 from api.storage.tables import ObjectRow
-from runtime.wire.attestation import Role
 from runtime.wire.enclave_api import ObjectInfo
 from runtime.wire.jobs import JobSpec
 
@@ -24,13 +23,12 @@ class JobObjects:
         self._blobs = blobs
         self._observations = observations
 
-    async def put(self, spec: JobSpec, role: Role, name: str, content: AsyncIterable[bytes]) -> int:
-        """Store an object whole, or keep what was there. Returns its bytes.
+    async def put(self, spec: JobSpec, name: str, limit: int, content: AsyncIterable[bytes]) -> int:
+        """Store an object of at most `limit` bytes whole, or keep what was there. Returns its bytes.
 
         Raises:
-            ObjectRefused: the job makes no such object, a larger one never, or has too many.
+            ObjectRefused: it is larger, or the job has as many objects as it may.
         """
-        limit = object_limit(spec, name, role)
         await self._make_room(spec, name)
         # A fresh blob each time: readers of the old one finish, and no crash pairs an old row with new bytes.
         blob = f"jobs/{spec.job}/{name}/{secrets.token_hex(8)}"
