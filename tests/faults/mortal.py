@@ -97,10 +97,9 @@ class MortalEnclave:
         await self._die()
 
     async def _die(self) -> None:
-        """Cancelled until it has ended: a role that closes its server in order would wait for its clients."""
-        while not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=0.05)
+        """A role that is cancelled hangs up on everybody and ends; before, its connections must be closed."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
 
 
 @dataclass

@@ -105,7 +105,12 @@ class TlsTap:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection()
         self._connections.append(connection)
-        up_reader, up_writer = await asyncio.open_connection(*self._target)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            # The enclave has ended.
+            writer.close()
+            return
         for source, sink, lengths in (
             (reader, up_writer, connection.up),
             (up_reader, writer, connection.down),
