@@ -277,7 +277,7 @@ def test_canonical_order_is_the_same_in_every_process() -> None:
         "from wasm_sandbox.contract import BuilderManifest as M, Envelope as E, Task\n"
         "names = [f'{n:064x}' for n in range(8)]\n"
         "advisories = [f'INTEL-SA-{n:05}' for n in range(8)]\n"
-        "policy = P(measurements=names, signers=names, accepted_tcb=list(T)[:6], accepted_advisories=advisories)\n"
+        "policy = P(measurements=names, accepted_tcb=list(T)[:6], accepted_advisories=advisories)\n"
         "manifest = M(name='m', version='1', tasks=list(Task), envelope=E(max_parameters=1))\n"
         "print(canonical_json(policy), canonical_json(manifest))\n"
     )

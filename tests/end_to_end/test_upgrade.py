@@ -1,0 +1,217 @@
+"""A service moves to newer enclave code, which a log records, and a model moves with it as its owner orders."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from chiron import AsyncClient, Client, JobRequest, OwnerStore, PredictionPolicy, policy_of
+from chiron.datasets import Encrypted
+from chiron.errors import AnswerRefused, EvidenceRejected, GatewayError, GatewayUnreachable
+from enclave_image.measurement import measure
+from enclave_image.recording import Recorder
+from enclave_image.transparency_log import TransparencyLog
+from runtime.attestation.steps import Step
+from runtime.roles.upgrade import sign_order
+from runtime.wire.attestation import AttestationPolicy, Evidence, Role
+from runtime.wire.encoding import sha256_hex
+from runtime.wire.public_api import UpgradeDemand
+from runtime.wire.transparency import TransparencyPolicy
+from runtime.wire.upgrade import UpgradeOrder
+from tests.end_to_end.service import ROOT, Service, encrypted_digits, publish_linear, serving
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+BUDGET = 10
+
+
+@dataclass
+class Moved:
+    """The service after its operator's update, and a job that was trained before it."""
+
+    service: Service
+    old: str
+    new: str
+    job: str
+    rows: NDArray[np.uint8]
+
+    @property
+    def store(self) -> OwnerStore:
+        return OwnerStore(self.service.home / "owner")
+
+    def policy(self, *measurements: str) -> AttestationPolicy:
+        """Accepts these if the log has them; it holds no proof itself."""
+        return demanding_the_log(self.service, *measurements)
+
+    def client(self, *measurements: str) -> AsyncClient:
+        return AsyncClient(
+            self.service.url, self.service.owner_key, policy=self.policy(*measurements), store=self.store
+        )
+
+
+def demanding_the_log(service: Service, *measurements: str) -> AttestationPolicy:
+    accepted = policy_of(measurements, software_root=service.software_root)
+    log = TransparencyPolicy(log_public_key=KEY.public_key().public_bytes_raw())
+    return accepted.model_copy(update={"transparency": log})
+
+
+def recorded(image: Path, directory: Path, log: Path, *, older: bool) -> str:
+    """An image that is in the log; the older one has a file more. Its measurement."""
+    shutil.copytree(image, directory, symlinks=True, copy_function=os.link)
+    if older:
+        (directory / "root/etc/motd").write_text("the older one\n")
+    measurement = measure(directory)
+    Recorder(log, KEY, "a" * 40, "0" * 64).record(measurement, directory, datetime.now(UTC))
+    return measurement
+
+
+def trained(service: Service, measurement: str, directory: Path) -> str:
+    """A job of one trainer; its model answers `BUDGET` rows."""
+    with service.owner(demanding_the_log(service, measurement)) as owner, service.operator() as operator:
+        digits = encrypted_digits(owner, directory / "digits.enc")
+        builder = publish_linear(operator, digits)
+        dataset_id = digits.bundle.manifest.dataset_id
+        job = owner.create_job(
+            JobRequest(dataset_id=dataset_id, builder_sha256=builder, trainers=1, exchanges=1)
+        )
+        owner.send_grant(owner.verify_job(job), prediction=PredictionPolicy(query_budget=BUDGET))
+        owner.wait(job)
+        return job.spec.job
+
+
+@pytest.fixture(scope="module")
+def moved(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
+    work = tmp_path_factory.mktemp("upgrade")
+    TransparencyLog.create(work / "log", KEY.public_key().public_bytes_raw())
+    old = recorded(image, work / "old", work / "log", older=True)
+    new = recorded(image, work / "new", work / "log", older=False)
+    rows = np.random.default_rng(5).integers(0, 16, (BUDGET, 1, 8, 8), np.uint8)
+    with TemporaryDirectory(prefix="chiron-test-") as directory:
+        places = Path(directory, "state"), Path(directory, "home")
+        with serving(*places, "--image", str(work / "old")) as before:
+            job = trained(before, old, work)
+            keys = {"owner_key": before.owner_key, "operator_key": before.operator_key}
+        options = ["--image", str(work / "new"), "--previous", str(work / "old"), "--direct-port", "0"]
+        with serving(*places, *options) as after:
+            spec = OwnerStore(after.home / "owner").job(job).spec
+            shaped = rows.reshape(BUDGET, *spec.dataset.input_shape).astype(spec.dataset.input_dtype.value)
+            yield Moved(replace(after, **keys), old, new, job, shaped)
+
+
+@pytest.fixture
+async def waiting(moved: Moved) -> AsyncIterator[tuple[AsyncClient, Evidence, bytes]]:
+    """An owner, and verified evidence of newer code that waits for the model, over a nonce."""
+    async with moved.client(moved.new) as owner:
+        await owner.gateway.begin_upgrade(moved.job)
+        evidence, nonce = await owner._verifier.asked(owner.gateway, moved.job, Role.PREDICTOR)
+        yield owner, evidence, nonce
+        await owner.gateway.stop_predictor(moved.job)
+
+
+def demand(moved: Moved, evidence: Evidence, nonce: bytes, new: str) -> UpgradeDemand:
+    order = UpgradeOrder(
+        job=moved.job,
+        old=moved.policy(moved.old),
+        new=moved.policy(new).model_copy(update={"transparency": None}),
+        nonce=nonce,
+        taker_key_sha256=sha256_hex(evidence.claims.hpke_public_key or b""),
+    )
+    old = order.model_copy(update={"old": order.old.model_copy(update={"transparency": None})})
+    signed = sign_order(old, moved.store.job(moved.job).signing_key)
+    return UpgradeDemand(giver=moved.old, order=signed, taker=evidence)
+
+
+async def test_older_code_is_kept_for_the_model_that_is_sealed_to_it(moved: Moved) -> None:
+    async with moved.client(moved.old) as owner:
+        assert len(await owner.predict(moved.job, moved.rows[:3])) == 3
+
+
+async def test_owner_orders_nothing_of_code_that_she_does_not_accept(moved: Moved) -> None:
+    async with moved.client("0" * 64) as owner:
+        with pytest.raises(EvidenceRejected) as refused:
+            await owner.upgrade(moved.job)
+    assert refused.value.steps[-1].step is Step.MEASUREMENT
+
+
+async def test_older_enclave_gives_nothing_to_other_code_than_the_order_names(
+    moved: Moved, waiting: tuple[AsyncClient, Evidence, bytes]
+) -> None:
+    """The owner ordered it for one measurement, and the host started another."""
+    owner, evidence, nonce = waiting
+    with pytest.raises(GatewayError) as refused:
+        await owner.gateway.order_upgrade(moved.job, demand(moved, evidence, nonce, new="1" * 64))
+    assert refused.value.code == "evidence-measurement"
+
+
+async def test_order_is_of_no_use_for_another_start_of_the_same_code(
+    moved: Moved, waiting: tuple[AsyncClient, Evidence, bytes]
+) -> None:
+    """The host replays the order and its transfer to a second enclave of the newer code."""
+    owner, evidence, nonce = waiting
+    await owner.gateway.begin_upgrade(moved.job)
+    with pytest.raises(GatewayError) as refused:
+        await owner.gateway.order_upgrade(moved.job, demand(moved, evidence, nonce, new=moved.new))
+    assert refused.value.code == "upgrade-unreadable"
+
+
+def test_model_moves_and_goes_on_answering_within_its_budget(moved: Moved) -> None:
+    """By the commands that people type; three rows were answered before."""
+    told = chiron(moved, "upgrade", moved.job, "--measurement", moved.new, "--yes", "--json")
+    assert json.loads(told) == {"job": moved.job, "measurement": moved.new}
+    rows = moved.service.home / "rows.npz"
+    np.savez(rows, x=moved.rows[:2])
+    answered = json.loads(chiron(moved, "predict", moved.job, str(rows), "--direct", "--json"))
+    assert answered["rows"] == 2
+    asyncio.run(_after_the_move(moved))
+
+
+async def _after_the_move(moved: Moved) -> None:
+    async with moved.client(moved.new) as owner:
+        with pytest.raises(AnswerRefused) as exhausted:
+            await owner.predict(moved.job, moved.rows[:6])
+        assert exhausted.value.code == "budget-exhausted"
+        assert len(await owner.predict(moved.job, moved.rows[:5], direct=True)) == 5
+        address = await owner.predictor_address(moved.job)
+    async with moved.client(moved.old) as stranger:
+        with pytest.raises(GatewayUnreachable):
+            async with stranger.direct_predictor(moved.job, address):
+                pytest.fail("it spoke to other code than it accepts")
+
+
+def chiron(moved: Moved, *arguments: str) -> str:
+    environment = {
+        "CHIRON_URL": moved.service.url,
+        "CHIRON_API_KEY": moved.service.owner_key,
+        "CHIRON_HOME": str(moved.store.root),
+        "HOME": str(moved.service.home),
+        "PATH": "/usr/bin:/bin",
+    }
+    command = [sys.executable, "-m", "chiron", *arguments]
+    ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_image_that_was_built_without_a_log_is_refused_where_the_policy_demands_one(
+    service: Service, owner: Client, digits: Encrypted, linear: str
+) -> None:
+    dataset_id = digits.bundle.manifest.dataset_id
+    job = owner.create_job(JobRequest(dataset_id=dataset_id, builder_sha256=linear))
+    with (
+        service.owner(demanding_the_log(service, service.measurement)) as careful,
+        pytest.raises(EvidenceRejected) as refused,
+    ):
+        careful.verify_job(job)
+    owner.cancel(job)
+    assert refused.value.steps[-1].step is Step.TRANSPARENCY
