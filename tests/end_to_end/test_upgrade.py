@@ -1,4 +1,4 @@
-"""A service moves to newer enclave code, which a log records, and a model moves with it as its owner orders."""
+"""A service moves to newer enclave code that a log records; a model moves with it as its owner orders."""
 
 import asyncio
 import json

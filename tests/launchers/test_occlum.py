@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from api.settings import Settings
 from enclave_image.contents import ENTRY_POINT
 from runtime.wire.attestation import Role
 from runtime.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SgxPlatformSpec
-from tests.launchers.conftest import JOB, TOKEN, alive, job_spec, order
+from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, job_spec, order
 
 MRENCLAVE = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
 DOUBLE = """#!/bin/sh
@@ -197,3 +199,45 @@ def test_copies_where_hard_links_are_not_possible(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "link", refuse)
     occlum._copy_instance(tmp_path / "a", tmp_path / "copies/1")
     assert (tmp_path / "copies/1/build/image").read_bytes() == b"sealed"
+
+
+def _with_an_older_instance(tmp_path: Path, options: OcclumOptions) -> Path:
+    older = tmp_path / "older"
+    shutil.copytree(options.instance, older)
+    program = Path(options.program)
+    program.write_text(program.read_text().replace(f'echo "{MRENCLAVE}"', "cat measurement"))
+    (options.instance / "measurement").write_text(MRENCLAVE)
+    (older / "measurement").write_text("1" * 64)
+    return older
+
+
+async def test_predictors_of_older_code_and_at_their_own_doors(
+    tmp_path: Path, options: OcclumOptions
+) -> None:
+    """Two instances of one double, which tells the measurement that lies in the instance."""
+    older = _with_an_older_instance(tmp_path, options)
+    settings = settings_of(tmp_path)
+    told = replace(options, previous_instances=(older,), direct_ports=range(9000, 9001))
+    launcher = await OcclumLauncher.open(settings, told)
+    assert [image.measurement for image in launcher.images] == [MRENCLAVE, "1" * 64]
+    wanted = replace(order(role=Role.PREDICTOR), at_a_door=True, taking=True, measurement="1" * 64)
+    enclave = await launcher.launch(wanted)
+    assert enclave.door == "10.0.0.7:9000"
+    launch = json.loads((await printed(settings.state_dir, 2))[0])["environment"][LAUNCH_VARIABLE]
+    spec = LaunchSpec.model_validate_json(launch)
+    assert (spec.listen_host, spec.listen_port, spec.taking) == ("10.0.0.7", 9000, True)
+    (copy,) = (settings.state_dir / "occlum").iterdir()
+    assert (copy / "build/mount/image").stat().st_ino == (older / "build/mount/image").stat().st_ino
+    with pytest.raises(EnclaveNotStarted, match="taken"):
+        await launcher.launch(replace(wanted, job=OTHER_JOB))
+    with pytest.raises(EnclaveNotStarted, match="no instance"):
+        await launcher.launch(replace(wanted, measurement="2" * 64))
+    await enclave.stop(0)
+    again = await launcher.launch(wanted)
+    assert again.door == "10.0.0.7:9000"
+    await again.stop(0)
+
+
+def test_doors_under_occlum_have_named_ports(tmp_path: Path, options: OcclumOptions) -> None:
+    with pytest.raises(LauncherError, match="named"):
+        asyncio.run(OcclumLauncher.open(settings_of(tmp_path), replace(options, direct_ports=range(0))))
