@@ -60,14 +60,25 @@ class Membership:
         """What we speak to the job's servers with: our certificate, and the CA that theirs are of."""
 
     async def join(self, peer: Ready) -> None:
-        """Verify the parameter server, enrol with it, and fetch the ticket.
+        """Verify the parameter server, enrol with it, and fetch the ticket; if it crashes, with its successor.
 
         Raises:
             PeerRefused: the evidence does not hold, or the server refused us.
+            aiohttp.ClientError, OSError: it stayed away for `PATIENCE_S`.
         """
-        self.context, self._address = await self._enrol(peer)
-        self.session, self.url = await self.open(self.context, SERVER_NAME, self._address)
-        self.ticket = await _fetch_ticket(self.session, self.url)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.context, self._address = await self._enrol(peer)
+                self.session, self.url = await self.open(self.context, SERVER_NAME, self._address)
+                self.ticket = await _fetch_ticket(self.session, self.url)
+            except (aiohttp.ClientError, OSError):
+                if self._find is None or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+                peer = await self._find()
+            else:
+                return
 
     async def reconnect(self) -> tuple[aiohttp.ClientSession, str]:
         """A session with the parameter server as it is now: the same, or its successor after a crash.

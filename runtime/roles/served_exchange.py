@@ -86,11 +86,15 @@ async def listening(
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+    site = web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context)
     try:
-        await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
+        await site.start()
         host, port = runner.addresses[0][:2]
         yield f"{host}:{port}"
     except BaseException:
+        if site in runner.sites:
+            # Else a trainer that we hang up on would be back before we have left.
+            await site.stop()
         if runner.server is not None:
             await runner.server.shutdown(_HANG_UP_S)
         raise
