@@ -64,10 +64,18 @@ class AsyncClient:
         self.gateway = GatewaySession(
             url or configuration.gateway_url(), api_key or configuration.gateway_key()
         )
-        self.policy = policy
         self.store = store or OwnerStore()
         self._clock = clock
         self._verifier = Verifier(policy, self.gateway, self.store, clock)
+
+    @property
+    def policy(self) -> AttestationPolicy | None:
+        """Which enclaves are acceptable."""
+        return self._verifier.given
+
+    @policy.setter
+    def policy(self, policy: AttestationPolicy | None) -> None:
+        self._verifier.given = policy
 
     async def __aenter__(self) -> Self:
         return self

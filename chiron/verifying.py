@@ -27,7 +27,8 @@ class Verifier:
         store: OwnerStore,
         clock: Callable[[], datetime],
     ) -> None:
-        self._policy = policy
+        self.given = policy
+        """The owner's policy; inclusion proofs that it lacked are added once they were asked for."""
         self._gateway = gateway
         self._store = store
         self._clock = clock
@@ -41,12 +42,12 @@ class Verifier:
             PolicyMissing: there is none.
             GatewayError: proofs are lacking, and the gateway cannot be asked.
         """
-        if self._policy is None:
+        if self.given is None:
             raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
-        if lacks_proofs(self._policy):
+        if lacks_proofs(self.given):
             images = await self._gateway.images()
-            self._policy = completed(self._policy, [image.proof for image in images if image.proof])
-        return self._policy
+            self.given = completed(self.given, [image.proof for image in images if image.proof])
+        return self.given
 
     async def image(self) -> str | None:
         """Measurement of the older code to start a predictor from; None where the current one is accepted."""

@@ -1,10 +1,12 @@
 """The attestation policy as a file that people read: TOML, or JSON where the name does not end in .toml.
 
 The fields are `AttestationPolicy`'s; two name files beside it instead of holding bytes:
-`software_root_file` (PEM or DER) and `transparency.proof_files` (inclusion proofs, JSON).
+`software_root_file` (PEM or DER) and `transparency.proof_files` (inclusion proofs, JSON). The log's key may
+be hexadecimal, as `chiron log create` prints it.
 """
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from runtime.attestation.errors import PolicyInvalid
 from runtime.wire.attestation import AttestationPolicy
 
 MAX_FILE_BYTES = 1024 * 1024
+_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def load_policy(path: Path) -> AttestationPolicy:
@@ -61,6 +64,8 @@ def _follow_files(fields: dict[str, Any], directory: Path) -> None:
             raise PolicyInvalid("software_root and software_root_file are both given")
         fields["software_root"] = load_root(_beside(directory, root))
     log = fields.get("transparency")
+    if isinstance(log, dict) and _HEX_KEY.fullmatch(str(log.get("log_public_key"))):
+        log["log_public_key"] = bytes.fromhex(log["log_public_key"])
     if isinstance(log, dict) and "proof_files" in log:
         names = log.pop("proof_files")
         if not isinstance(names, list) or "proofs" in log:

@@ -133,13 +133,15 @@ class AttestationPolicy(WireModel):
     """A TCB level that is out of date is forgiven until this long after the level's date."""
     minimum_tcb_evaluation: int = Field(default=0, ge=0)
     """Least `tcbEvaluationDataNumber` of TCB info and QE identity: refuses older ones, though in date."""
-    allow_debug: Literal[False] = False
-    """Written out for readers: a debug enclave's memory is the host's, so no policy can accept one."""
+    allow_debug: bool = False
+    """Only false, and there to be read: a debug enclave's memory is the host's, so no policy accepts one."""
     transparency: TransparencyPolicy | None = None
     """Demands that the measurement is in this transparency log."""
 
     @model_validator(mode="after")
-    def _names_an_enclave(self) -> Self:
+    def _protects(self) -> Self:
+        if self.allow_debug:
+            raise ValueError("allow_debug can only be false: whoever runs a debug enclave reads its memory")
         if TcbStatus.REVOKED in self.accepted_tcb:
             raise ValueError("no policy can accept a platform whose keys are revoked")
         if not self.measurements and not self.signers:

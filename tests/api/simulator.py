@@ -36,7 +36,7 @@ Script = Callable[[Launched], Awaitable[int]]
 class SimulatedEnclave:
     """One running script."""
 
-    door = None
+    door: str | None = None
 
     def __init__(self, name: str, task: asyncio.Task[int]) -> None:
         self.name = name

@@ -5,6 +5,7 @@ training are not: the "model" is the mean image of each class, learnt from the d
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,7 +55,7 @@ class Faults:
 class ScriptedEnclave:
     """One role as a task."""
 
-    door = None
+    door: str | None = None
 
     def __init__(self, name: str, task: "asyncio.Task[None]") -> None:
         self.name = name
@@ -81,7 +82,9 @@ class ScriptedEnclaves:
         self.rows_answered = 0
         self._tee = tee
         self._socket = socket
-        self._ended: dict[str, asyncio.Event] = {}
+        self._granted: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._learnt: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def launch(self, order: LaunchOrder) -> ScriptedEnclave:
         roles = {
@@ -89,7 +92,6 @@ class ScriptedEnclaves:
             Role.TRAINER: self._trainer,
             Role.PREDICTOR: self._predictor,
         }
-        self._ended.setdefault(order.job, asyncio.Event())
         return ScriptedEnclave(f"{order.role}-{order.index}", asyncio.create_task(roles[order.role](order)))
 
     async def release(self, job: str) -> None:
@@ -124,6 +126,7 @@ class ScriptedEnclaves:
             async for mail in gateway.mail():
                 await gateway.reply(mail, self._answer_owner(order, key, mail))
                 if order.job in self.grants:
+                    self._granted[order.job].set()
                     break
             await self._run_schedule(gateway, order.spec, self.grants[order.job])
             self._ended[order.job].set()
@@ -141,7 +144,7 @@ class ScriptedEnclaves:
     async def _run_schedule(self, gateway: GatewayClient, spec: JobSpec, grant: Grant) -> None:
         owner = grant.owner_public_key
         await gateway.progress(Progress(state=JobState.BUILDING))
-        self.means[spec.job] = await self._learn(gateway, spec, grant.dataset_key)
+        await self._learnt[spec.job].wait()
         for exchange in range(spec.exchange.exchanges):
             report = TrainingReport(exchange=exchange, train_loss=1 / (exchange + 1), validation_accuracy=0.9)
             sealed = self.faults.report(seal_report(report, job=spec.job, owner_public_key=owner))
@@ -165,6 +168,12 @@ class ScriptedEnclaves:
         return sums / counts.reshape(-1, *[1] * len(manifest.input_shape))
 
     async def _trainer(self, order: LaunchOrder) -> None:
+        if order.index == 0:
+            await self._granted[order.job].wait()
+            async with self._gateway(order) as gateway:
+                key = self.grants[order.job].dataset_key
+                self.means[order.job] = await self._learn(gateway, order.spec, key)
+            self._learnt[order.job].set()
         await self._ended[order.job].wait()
 
     async def _predictor(self, order: LaunchOrder) -> None:

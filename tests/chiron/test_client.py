@@ -20,10 +20,12 @@ from chiron.errors import (
     GatewayError,
     GatewayUnreachable,
     JobEnded,
+    NotDirect,
     PolicyMissing,
     RecordMissing,
     ReportUnreadable,
     SpecMismatch,
+    UpgradeImpossible,
 )
 from chiron.granting import seal_grant
 from chiron.jobs import check_spec
@@ -171,6 +173,17 @@ async def test_a_grant_is_never_sealed_to_another_job_or_role(world: World) -> N
     for verified in (of_second, predictor):
         with pytest.raises(SpecMismatch):
             seal_grant(verified, grant)
+
+
+async def test_predictor_without_an_address_and_model_without_older_code_are_told_by_code(
+    world: World,
+) -> None:
+    job, rows, _ = await train(world)
+    async with world.client() as client:
+        with pytest.raises(NotDirect):
+            await client.predict(job, rows, direct=True)
+        with pytest.raises(UpgradeImpossible, match="no image"):
+            await client.upgrade(job)
 
 
 async def test_a_second_grant_is_refused_by_the_enclave(world: World) -> None:

@@ -75,7 +75,7 @@ class TaskEnclave:
 
     def __init__(self, name: str, task: asyncio.Task[int], trace: EnclaveTrace) -> None:
         self.name = name
-        self.door = None
+        self.door: str | None = None
         self.trace = trace
         self._task = task
 
