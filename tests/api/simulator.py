@@ -66,7 +66,7 @@ class SimulatedLauncher:
     closed: bool = False
 
     def __post_init__(self) -> None:
-        self.images = (ImageInfo(measurement=self.measurement),)
+        self.images: tuple[ImageInfo, ...] = (ImageInfo(measurement=self.measurement),)
         self.running: set[asyncio.Task[int]] = set()
         self._ordered = asyncio.Condition()
         self._trained: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)

@@ -73,7 +73,7 @@ class ScriptedEnclaves:
     """The launcher; `means` and `grants` are what the enclaves learnt, by job."""
 
     measurement = MEASUREMENT.hex()
-    images = (ImageInfo(measurement=MEASUREMENT.hex()),)
+    images: tuple[ImageInfo, ...] = (ImageInfo(measurement=MEASUREMENT.hex()),)
 
     def __init__(self, tee: SoftwareTee, socket: Path, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()

@@ -47,7 +47,7 @@ async def test_running_jobs_evidence_is_fetched_over_a_fresh_nonce_and_verified(
 
 
 async def test_gateways_proof_of_inclusion_is_used_where_the_policy_demands_the_log(world: World) -> None:
-    """The policy names the log's key and has no proof; the log's key decides, not who hands the proof over."""
+    """The policy names the log's key and has no proof; the key decides, not who hands the proof over."""
     key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     log = world.directory / "log"
     TransparencyLog.create(log, key.public_key().public_bytes_raw())

@@ -42,7 +42,7 @@ class ProcessEnclave:
         self, order: LaunchOrder, process: asyncio.subprocess.Process, quoting: asyncio.Server
     ) -> None:
         self.name = f"{order.role}-{order.index}"
-        self.door = None
+        self.door: str | None = None
         self.role = order.role
         self.index = order.index
         self.process = process
@@ -74,9 +74,12 @@ class ProcessLauncher:
 
     def __init__(self, tee: SoftwareTee, gateway_socket: Path, directory: Path) -> None:
         self.measurement = MEASUREMENT.hex()
-        self.images = (ImageInfo(measurement=self.measurement),)
+        self.images: tuple[ImageInfo, ...] = (ImageInfo(measurement=self.measurement),)
         self.enclaves: list[ProcessEnclave] = []
         self.before: Callable[[LaunchOrder], None] = lambda _: None
+        self.prefix: tuple[str, ...] = ()
+        """Command that each enclave's is appended to."""
+        self.environment: dict[str, str] = {}
         self._tee = tee
         self._gateway_socket = gateway_socket
         self._directory = directory
@@ -97,9 +100,14 @@ class ProcessLauncher:
         )
         with (self._directory / f"{number}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "runtime"),
+                *(*self.prefix, sys.executable, "-m", "runtime"),
                 cwd=ROOT,
-                env={**os.environ, LAUNCH_VARIABLE: launch.model_dump_json(), "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    **self.environment,
+                    LAUNCH_VARIABLE: launch.model_dump_json(),
+                    "OMP_NUM_THREADS": "1",
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -96,7 +96,7 @@ class RecordingLauncher:
 
     def __init__(self, tee: SoftwareTee, gateway_socket: Path, directory: Path) -> None:
         self.measurement = MEASUREMENT.hex()
-        self.images = (ImageInfo(measurement=self.measurement),)
+        self.images: tuple[ImageInfo, ...] = (ImageInfo(measurement=self.measurement),)
         self.traces: dict[str, EnclaveTrace] = {}
         self._tee = tee
         self._gateway_socket = gateway_socket
