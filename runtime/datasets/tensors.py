@@ -79,16 +79,24 @@ class TensorLayout:
         Raises:
             TensorsMalformed: names, types or shapes are not those of the form.
         """
+        out = bytearray(self.size)
+        self.dump_into(out, arrays)
+        return bytes(out)
+
+    def dump_into(self, out: bytearray | memoryview, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """As `dump`, into `out`, which is `size` long.
+
+        Raises:
+            TensorsMalformed: names, types or shapes are not those of the form.
+        """
         if arrays.keys() != self.forms.keys():
             raise TensorsMalformed(f"expected the arrays {sorted(self.forms)}")
-        out = bytearray(self.size)
         out[: len(self._header)] = self._header
         for name, form in self.forms.items():
             array = arrays[name]
             if array.dtype != form.dtype or array.shape != form.shape:
                 raise TensorsMalformed(f"{name} must be {form.dtype} {list(form.shape)}")
             self._view(out, name)[...] = array
-        return bytes(out)
 
     def load(self, data: bytes) -> dict[str, NDArray[Any]]:
         """Read-only views into `data`.
@@ -100,7 +108,7 @@ class TensorLayout:
             raise TensorsMalformed("not the canonical form that was declared")
         return {name: self._view(data, name) for name in self.forms}
 
-    def _view(self, buffer: bytes | bytearray, name: str) -> NDArray[Any]:
+    def _view(self, buffer: bytes | bytearray | memoryview, name: str) -> NDArray[Any]:
         form = self.forms[name]
         offset = len(self._header) + self._spans[name][0]
         flat = np.frombuffer(buffer, form.dtype.newbyteorder("<"), prod(form.shape), offset)

@@ -69,9 +69,9 @@ class Attempt:
         except Exception as error:
             self._fail(error)
 
-    def state(self) -> bytes:
-        """The learner's state after an exchange, secret; empty if the attempt is idle."""
-        return b"" if self._learner is None else self._learner.state()
+    def state_into(self, buffer: memoryview) -> int:
+        """Write the learner's state after an exchange, secret, to `buffer`; its length, 0 if it is idle."""
+        return 0 if self._learner is None else self._learner.state_into(buffer)
 
     async def restore(self, plan: Plan | None, failure: str | None, state: bytes) -> None:
         """Stand where an attempt stood after `adopt`, whose `failure` and `state` these are.

@@ -140,13 +140,13 @@ class TrainerCheckpoint:
 
     def _snapshot(self, trial: int, exchange: int, attempt: Attempt) -> bytearray:
         content = bytearray(self._size)
-        learner = attempt.state()
+        with memoryview(content)[HEAD_BYTES : self._client_at] as room:
+            learner_bytes = attempt.state_into(room)
         head = _Head(
-            trial=trial, exchange=exchange, failure=attempt.failure, learner_bytes=len(learner)
+            trial=trial, exchange=exchange, failure=attempt.failure, learner_bytes=learner_bytes
         ).model_dump_json()
         content[: _LENGTH.size] = _LENGTH.pack(len(head))
         content[_LENGTH.size : _LENGTH.size + len(head)] = head.encode()
-        content[HEAD_BYTES : HEAD_BYTES + len(learner)] = learner
         at = self._client_at
         for array in self._client.kept.values():
             content[at : at + array.nbytes] = array.view(np.uint8).data

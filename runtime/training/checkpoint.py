@@ -22,6 +22,14 @@ def dump(tensors: Tensors) -> bytes:
     return _layout(carried).dump(carried)
 
 
+def dump_into(buffer: memoryview, tensors: Tensors) -> int:
+    """As `dump`, to the beginning of `buffer`, which must be long enough; the number of bytes."""
+    carried = {name: _carried(array) for name, array in tensors.items()}
+    layout = _layout(carried)
+    layout.dump_into(buffer[: layout.size], carried)
+    return layout.size
+
+
 def load(data: bytes, into: Tensors) -> None:
     """Fill `into` with what `dump` wrote for arrays of the same names, types and shapes.
 

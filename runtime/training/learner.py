@@ -159,6 +159,11 @@ class Learner:
         counters = self._stepper.counters()
         return checkpoint.dump(self._tensors(counters))
 
+    def state_into(self, buffer: memoryview) -> int:
+        """Write `state()` to the beginning of `buffer`, without a copy in between; its length."""
+        counters = self._stepper.counters()
+        return checkpoint.dump_into(buffer, self._tensors(counters))
+
     def restore(self, saved: bytes) -> None:
         """Go on from `state()` of a learner of the same graph, recipe, spec, index and trial.
 
