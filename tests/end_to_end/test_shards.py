@@ -1,0 +1,31 @@
+"""A job whose vector lies on two servers, through the real service: confined enclaves, one shard each."""
+
+import numpy as np
+
+from chiron import Client, JobRequest
+from chiron.datasets import Encrypted
+from ps.spec import ExchangeTerms
+from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
+from runtime.wire.jobs import JobState
+from runtime.wire.reports import OutcomeStatus
+from tests.end_to_end.service import run_to_end
+
+
+def test_two_trainers_train_over_two_shards(owner: Client, digits: Encrypted, linear: str) -> None:
+    request = JobRequest(
+        dataset_id=digits.bundle.manifest.dataset_id,
+        builder_sha256=linear,
+        trainers=2,
+        exchanges=4,
+        terms=ExchangeTerms(shards=2),
+    )
+    job, outcome = run_to_end(owner, request)
+    assert job.state is JobState.SUCCEEDED
+    assert outcome.status is OutcomeStatus.TRAINED, outcome
+    sizes = {seen.name: seen.size for seen in owner.observations(job)}
+    # Each keeps half of the vector; the first also the plan and the grant.
+    assert sizes[shard_checkpoint_object(1)] < 5 * job.spec.exchange.parameters
+    assert sizes[SERVER_CHECKPOINT_OBJECT] > job.spec.envelope.max_graph_bytes
+    assert digits.record.held_out is not None
+    with np.load(digits.record.held_out) as kept:
+        assert np.mean(owner.predict(job, kept["x"]).labels == kept["y"]) > 0.85
