@@ -77,6 +77,7 @@ class MortalEnclave:
 
     def __init__(self, name: str, task: asyncio.Task[int]) -> None:
         self.name = name
+        self.door: str | None = None
         self._task = task
         self._killed = False
 
@@ -172,6 +173,8 @@ class Ended:
     job: Job
     model: bytes
     reports: list[TrainingReport]
+    objects: frozenset[tuple[str, int]] = frozenset()
+    """Name and size of all that was ever stored: what a restart repeats is no other."""
 
 
 @dataclass
@@ -197,7 +200,9 @@ class MortalWorld:
         (path,) = (self.state / "blobs" / "jobs" / job.spec.job / "model").iterdir()
         sealer = Sealer(DirectPlatform(self.launcher.tee), MODEL)
         _, model = open_model(job.spec, path.read_bytes(), sealer)
-        return Ended(job, model, list(await self.owner.reports(job)))
+        seen = await self.owner.observations(job)
+        objects = frozenset((item.name, item.size) for item in seen if item.kind == "object")
+        return Ended(job, model, list(await self.owner.reports(job)), objects)
 
     async def _begin(self, component: bytes, request: dict[str, Any]) -> Job:
         manifest = BuilderManifest(

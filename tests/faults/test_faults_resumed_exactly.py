@@ -37,10 +37,11 @@ async def world() -> AsyncIterator[MortalWorld]:
 
 
 def expect_same(ended: Ended, undisturbed: Ended) -> None:
-    """Succeeded, with the same model and the same report on every exchange."""
+    """Succeeded, with the same model, the same report on every exchange, and objects of the same sizes."""
     assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None)
     assert ended.model == undisturbed.model
     assert ended.reports == undisturbed.reports
+    assert ended.objects == undisturbed.objects
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

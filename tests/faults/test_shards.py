@@ -7,7 +7,8 @@ from api.launchers.launcher import LaunchOrder
 from runtime.roles.server_checkpoint import shard_checkpoint_object
 from runtime.wire.attestation import Role
 from runtime.wire.jobs import JobState, PublicFailure
-from tests.faults.test_faults import expect_no_key_in_the_clear, expect_whole
+from tests.faults.clear import expect_no_secret_in_the_clear
+from tests.faults.test_faults import expect_whole
 from tests.faults.world import FaultyHost
 
 SHARDS = {"terms": {"shards": 2}}
@@ -26,7 +27,7 @@ async def test_a_shard_a_trainer_and_the_parameter_server_are_replaced_and_the_j
     await expect_whole(host, job)
     assert len(host.launcher.enclaves) == 4 + 3
     assert [len(host.objects(job, name)) for name in ("model", shard_checkpoint_object(1))] == [1, 1]
-    expect_no_key_in_the_clear(host)
+    expect_no_secret_in_the_clear(host.state.parent, host.dataset.record.key)
 
 
 async def test_a_shard_that_was_rolled_back_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:
