@@ -10,6 +10,9 @@ Needs this checkout and four packages: pip install "cryptography>=50" "dcap-qvl>
   verify_attestation.py --tls HOST:PORT --job ID --policy POLICY.toml           an enclave's TLS endpoint
   verify_attestation.py --image DIR                                             only measure an image
 
+--image takes an image's folder, or a checkout whose scripts/setup has run: then its image is built, by the
+code of that checkout, and measured.
+
 Exit code: 0 verified; 2 wrong usage; 3 something could not be read or fetched; 10 + N where step N refused
 (docs/attestation.md lists the steps). With --url, the gateway's key is read from CHIRON_API_KEY.
 """
@@ -34,8 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import dcap_qvl
 from pydantic import ValidationError
 
-from enclave_image.errors import ImageInvalid
-from enclave_image.measurement import measure
+from enclave_image.errors import ImageError
+from enclave_image.rebuilding import measure_source
 from runtime.attestation.errors import AttestationError, EvidenceRefused
 from runtime.attestation.policy_file import load_policy, load_root
 from runtime.attestation.ra_tls import verify_certificate
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        measurement = measure(options.image) if options.image else None
+        measurement = measure_source(options.image) if options.image else None
         if not (options.quote or options.evidence or options.url or options.tls):
             return _only_measured(parser, measurement)
         policy = _policy(parser, options, measurement)
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EvidenceRefused as error:
         _show(error.steps, as_json=options.json, code=EXIT_STEP + error.step.number)
         return EXIT_STEP + error.step.number
-    except (Unreadable, AttestationError, ImageInvalid) as error:
+    except (Unreadable, AttestationError, ImageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_UNREADABLE
     _show(steps, as_json=options.json, code=0)
@@ -98,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "what is accepted (by default: Intel's root, UpToDate, SWHardeningNeeded)"
     )
     policy.add_argument("--policy", type=Path, help="attestation policy, TOML or JSON")
-    policy.add_argument("--image", type=Path, metavar="DIR", help="accept what this image measures")
+    policy.add_argument(
+        "--image", type=Path, metavar="DIR", help="accept what this image or checkout measures"
+    )
     policy.add_argument(
         "--mrenclave", action="append", default=[], metavar="HEX", help="accepted measurement"
     )

@@ -76,6 +76,25 @@ class Predictors:
             self._tasks[name] = asyncio.create_task(self._run(enclave, token))
         return self.state(name)
 
+    async def ensure(self, tenant: str, job: Job, measurement: str | None = None) -> PredictorState:
+        """As `start`, but a predictor of another image makes way for the one that is asked for.
+
+        Raises:
+            ImageUnknown, JobNotSucceeded, Overloaded, ShuttingDown: as `start`.
+        """
+        self.require_image(measurement)
+        running = self._fleet.find(job.spec.job, Role.PREDICTOR)
+        if (
+            running is not None
+            and not running.taking
+            and self._of(running.measurement) != self._of(measurement)
+        ):
+            await self.stop(job.spec.job)
+        return self.start(tenant, job, measurement=measurement)
+
+    def _of(self, measurement: str | None) -> str:
+        return measurement or self._images[0].measurement
+
     def require_image(self, measurement: str | None) -> None:
         """
         Raises:

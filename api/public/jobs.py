@@ -72,7 +72,7 @@ async def list_observations(call: Call[Principal, None]) -> Sequence[Observation
 async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Start the predictor of a job that succeeded; if it runs already, nothing happens."""
     job = await _job(call)
-    call.gateway.predictors.start(call.caller.tenant, job)
+    await call.gateway.predictors.ensure(call.caller.tenant, job)
     return call.gateway.predictors.status(job.spec.job)
 
 
@@ -82,7 +82,7 @@ async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
 async def start_predictor_of(call: Call[Principal, None]) -> PredictorStatus:
     """Start the predictor from the image of this measurement: one that the gateway keeps for older models."""
     job = await _job(call)
-    call.gateway.predictors.start(call.caller.tenant, job, measurement=call.path("sha256"))
+    await call.gateway.predictors.ensure(call.caller.tenant, job, call.path("sha256"))
     return call.gateway.predictors.status(job.spec.job)
 
 

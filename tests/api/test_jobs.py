@@ -1,12 +1,14 @@
 """Creating, seeing and following jobs."""
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
 
 from api.settings import Limits, Settings
 from runtime.wire.attestation import Role
+from runtime.wire.public_api import ImageInfo
 from tests.api.conftest import CHUNKS, Party, manifest, party
 from tests.api.simulator import SimulatedLauncher, silent
 
@@ -128,3 +130,37 @@ async def test_event_streams_are_limited_and_freed(settings: Settings, component
         await asyncio.sleep(0.5)  # The stream's next keepalive finds nobody there.
         await world.owner("POST", f"/v1/jobs/{job}/cancel")
         assert (await world.events(job))[-1]["state"] == "cancelled"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+async def test_predictor_of_another_image_makes_way_and_unknown_ones_are_refused(
+    world: Party, component: bytes
+) -> None:
+    current, older = world.launcher.measurement, "cd" * 32
+    world.running.gateway.predictors._images = tuple(ImageInfo(measurement=m) for m in (current, older))
+    job = await world.create_job(component)
+    owner = world.owner
+    nonce = b64(bytes(32))
+    await owner("POST", f"/v1/jobs/{job}/evidence", json={"role": "parameter-server", "nonce": nonce})
+    assert (await owner("POST", f"/v1/jobs/{job}/grant", json={"sealed": b64(b"grant")})).status == 204
+    await world.events(job)
+    trained = len(world.launcher.orders)
+    for path in (f"/{older}", f"/{older}", "", f"/{current}"):
+        assert (await owner("POST", f"/v1/jobs/{job}/predictor{path}")).status == 202
+        await owner("POST", f"/v1/jobs/{job}/queries", json={"sealed": b64(b"query")})
+    assert [order.measurement for order in world.launcher.orders[trained:]] == [older, None]
+    refused = await owner("POST", f"/v1/jobs/{job}/predictor/{'ef' * 32}")
+    assert (refused.status, refused.code) == (404, "image-unknown")
+    images = (await owner("GET", "/v1/images")).json
+    assert images == [{"measurement": current, "proof": None}]
+
+
+async def test_order_without_an_enclave_that_waits_is_refused(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    order = (await world.owner("POST", f"/v1/jobs/{job}/upgrade/order", json={})).code
+    assert order == "invalid-request"
+    begun = await world.owner("POST", f"/v1/jobs/{job}/upgrade")
+    assert begun.code == "job-not-succeeded"

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from api.software_tee.quote import EnclaveIdentity
+from enclave_image.measurement import measure
 from runtime.attestation.steps import Step
 from runtime.wire.attestation import Collateral
 from tests.attestation.forge import JOB, MEASUREMENT, NONCE, Platform
@@ -320,3 +321,23 @@ def test_image_is_measured_and_what_it_measures_is_accepted(
     (image / "root" / "opt" / "code.py").write_text("print('hellp')\n")
     assert script.main(arguments) == 10 + Step.MEASUREMENT.number
     assert script.main(["--image", str(tmp_path / "nothing")]) == 3
+
+
+def test_checkout_is_built_by_its_own_code_and_measured(
+    script: ModuleType, tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkout whose build is quick: it copies the image that all tests share."""
+    checkout = tmp_path / "checkout"
+    (checkout / "enclave_image").mkdir(parents=True)
+    (checkout / "enclave_image" / "build.py").write_text(
+        f"import os, shutil\ndef build_image(to):\n"
+        f"    shutil.copytree({str(image)!r}, to, symlinks=True, copy_function=os.link)\n"
+    )
+    assert script.main(["--image", str(checkout)]) == 3
+    assert "run scripts/setup" in capsys.readouterr().err
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    assert script.main(["--image", str(checkout)]) == 0
+    assert capsys.readouterr().out.strip() == measure(image)
+    (checkout / "enclave_image" / "build.py").write_text("raise SystemExit(1)\n")
+    assert script.main(["--image", str(checkout)]) == 3

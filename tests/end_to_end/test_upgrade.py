@@ -101,12 +101,11 @@ def moved(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mov
         places = Path(directory, "state"), Path(directory, "home")
         with serving(*places, "--image", str(work / "old")) as before:
             job = trained(before, old, work)
-            keys = {"owner_key": before.owner_key, "operator_key": before.operator_key}
         options = ["--image", str(work / "new"), "--previous", str(work / "old"), "--direct-port", "0"]
         with serving(*places, *options) as after:
             spec = OwnerStore(after.home / "owner").job(job).spec
             shaped = rows.reshape(BUDGET, *spec.dataset.input_shape).astype(spec.dataset.input_dtype.value)
-            yield Moved(replace(after, **keys), old, new, job, shaped)
+            yield Moved(replace(after, owner_key=before.owner_key), old, new, job, shaped)
 
 
 @pytest.fixture
