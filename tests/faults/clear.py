@@ -11,7 +11,8 @@ PIECE_BYTES = 48
 def expect_no_secret_in_the_clear(directory: Path, key: bytes, model: bytes = b"") -> None:
     """Neither the dataset's key nor the model's weights lie in any file below `directory`.
 
-    That is objects, logs and database. Left out are the development TEE's keys, which stand for the processor's, the image, and the owner's own.
+    That is objects, logs and database. Left out are the development TEE's keys, which stand for the
+    processor's, the image, and what the owner keeps.
     """
     needles = [key, base64.b64encode(key), key.hex().encode()]
     # From the middle: weights, not what all models have in common.

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.faults.world import FaultyHost, faulty_host
 from tests.traffic.builders import orderly
 
@@ -22,3 +23,5 @@ async def host(directory: Path) -> AsyncIterator[FaultyHost]:
     """A gateway with an owner, a dataset and an orderly builder."""
     async with faulty_host(directory, orderly(epochs=2)) as made:
         yield made
+        # Whatever went wrong: checkpoints hold the dataset's key, and lie there sealed.
+        expect_no_secret_in_the_clear(directory, made.dataset.record.key)

@@ -6,34 +6,17 @@ import shutil
 import signal
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from runtime.wire.jobs import JobState, PublicFailure
-from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.faults.test_faults import TRAINER, expect_whole
-from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
-from tests.traffic.builders import orderly
+from tests.faults.world import EXCHANGES, FaultyHost
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Short enough for the paths of Unix sockets."""
-    with TemporaryDirectory(prefix="chiron-") as made:
-        yield Path(made)
-
-
-@pytest.fixture
-async def host(directory: Path) -> AsyncIterator[FaultyHost]:
-    async with faulty_host(directory, orderly(epochs=2)) as made:
-        yield made
-        expect_no_secret_in_the_clear(directory, made.dataset.record.key)
 
 
 class Clock:
