@@ -1,4 +1,4 @@
-"""What the image of some other checkout measures: built by that checkout's own code, with its own packages."""
+"""What the image of some other checkout measures: built by its own code, with its own packages."""
 
 import subprocess
 import tempfile
