@@ -125,6 +125,6 @@ TASKS = {
         _cifar,
         _convolutional,
         {"epochs": 6, "batch_size": 64, "optimizer": _adamw(0.002), "warmup": 0.05},
-        97,
+        565,
     ),
 }
