@@ -34,8 +34,10 @@ from runtime.queries.errors import AnswerUnreadable, RowsInvalid
 from runtime.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 from runtime.wire.grants import PredictionPolicy
 from runtime.wire.jobs import Job, JobState
+from runtime.wire.public_api import ImageInfo
 from runtime.wire.reports import Outcome, OutcomeStatus
 from tests.chiron.conftest import World
+from tests.chiron.scripted_enclaves import MEASUREMENT
 
 
 async def train(
@@ -184,6 +186,21 @@ async def test_predictor_without_an_address_and_model_without_older_code_are_tol
             await client.predict(job, rows, direct=True)
         with pytest.raises(UpgradeImpossible, match="no image"):
             await client.upgrade(job)
+
+
+async def test_upgrade_to_code_that_the_owner_does_not_accept_is_ordered_by_nothing(world: World) -> None:
+    job, _, _ = await train(world)
+    images = (ImageInfo(measurement="1" * 64), ImageInfo(measurement=MEASUREMENT.hex()))
+    world.launcher.images = images
+    async with world.client(
+        world.policy.model_copy(update={"measurements": frozenset({"1" * 64})})
+    ) as client:
+        with pytest.raises(EvidenceRejected) as refused:
+            await client.upgrade(job)
+        assert refused.value.steps[-1].step is Step.MEASUREMENT
+        assert not any(seen.kind.startswith("upgrade") for seen in await client.observations(job))
+        assert (await client.gateway.predictor(job.spec.job)).state == "stopped"
+        assert client.store.job(job.spec.job).policy == world.policy
 
 
 async def test_a_second_grant_is_refused_by_the_enclave(world: World) -> None:
