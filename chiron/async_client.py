@@ -120,7 +120,10 @@ class AsyncClient:
         job = await self.gateway.create_job(request)
         check_spec(job.spec, request, dataset.manifest)
         owner_key = PrivateKey.generate().private_bytes
-        self.store.save_job(JobRecord(spec=job.spec, owner_key=owner_key, class_names=dataset.class_names))
+        record = JobRecord(
+            spec=job.spec, owner_key=owner_key, class_names=dataset.class_names, columns=dataset.columns
+        )
+        self.store.save_job(record)
         return job
 
     async def job(self, job: JobId) -> Job:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from platformdirs import user_config_path
 from pydantic import Field, ValidationError
 
+from chiron.columns import Column
 from chiron.errors import RecordMissing, RecordUnusable
 from runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
 from runtime.sealing.labels import OWNER_SIGNING
@@ -43,6 +44,8 @@ class DatasetRecord(WireModel):
     key: Annotated[Base64, Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     class_names: tuple[str, ...] = ()
     """Names of the classes in the order of their indices; they are never uploaded."""
+    columns: tuple[Column, ...] = ()
+    """How a table's columns were encoded, where not all are plain numbers; never uploaded either."""
     bundle: Path
     """Where the ciphertext was written."""
     held_out: Path | None = None
@@ -57,6 +60,7 @@ class JobRecord(WireModel):
     policy: AttestationPolicy | None = None
     """What the parameter server was verified against; set when the grant was sent."""
     class_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
 
     @property
     def private_key(self) -> PrivateKey:

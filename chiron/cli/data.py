@@ -26,6 +26,13 @@ def encrypt_command(
     task: Annotated[Task | None, typer.Option(help="What the targets are, if they do not tell.")] = None,
     dtype: Annotated[InputType | None, typer.Option(help="Tables: element type of the inputs.")] = None,
     shape: Annotated[str | None, typer.Option(help="Tables: shape of a row's inputs, as 1x28x28.")] = None,
+    categorical: Annotated[
+        list[str] | None, typer.Option(help="Tables: a column of categories (one-hot); repeatable.")
+    ] = None,
+    fill_missing: Annotated[
+        bool | None,
+        typer.Option("--fill-missing", help="Tables: a missing number becomes its column's mean."),
+    ] = None,
     image_size: Annotated[str | None, typer.Option(help="Images: scale to WIDTHxHEIGHT.")] = None,
     grey: Annotated[
         bool | None, typer.Option("--grey/--colour", help="Images: one channel or three.")
@@ -49,6 +56,8 @@ def encrypt_command(
         input_shape=_dimensions(shape),
         image_size=_pair(image_size),
         grey=grey,
+        categorical=tuple(categorical) if categorical else None,
+        fill_missing=fill_missing,
     )
     store = OwnerStore()
     with progress_bar("encrypting", "examples") as advance:

@@ -48,7 +48,10 @@ def predict_command(
     store = OwnerStore()
     record = find_job(store, job)
     asked = read_rows(
-        _rows_path(store, record, rows, held_out=held_out), record.spec.dataset, record.class_names
+        _rows_path(store, record, rows, held_out=held_out),
+        record.spec.dataset,
+        record.class_names,
+        record.columns,
     )
     accepted = _policy(record, measurement, policy, trust_software_root)
     with client(accepted) as connection, progress_bar("predicting", "rows") as advance:

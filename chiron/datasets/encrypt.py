@@ -72,6 +72,7 @@ def encrypt(
         manifest=writer.manifest(),
         key=key,
         class_names=description.class_names,
+        columns=description.columns,
         bundle=directory.resolve(),
         held_out=held_out,
     )

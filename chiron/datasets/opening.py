@@ -10,6 +10,8 @@ from chiron.errors import SourceInvalid
 from wasm_sandbox.contract import InputType, Task
 
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
+_OF_COLUMNS = ("categorical", "fill_missing")
+_NOT_OF_ARRAYS = ("target", "input_dtype", "input_shape", "image_size", "grey", *_OF_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class SourceOptions:
     image_size: tuple[int, int] | None = None
     """(width, height)."""
     grey: bool | None = None
+    categorical: tuple[str, ...] | None = None
+    fill_missing: bool | None = None
 
     def refuse(self, kind: str, *names: str) -> None:
         """Refuse options that mean nothing to this kind of source.
@@ -43,23 +47,24 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
     """
     options = options or SourceOptions()
     if name.startswith(PREFIX):
-        options.refuse("built-in data", "target", "task", "input_dtype", "input_shape", "image_size", "grey")
+        options.refuse("built-in data", "task", *_NOT_OF_ARRAYS)
         return builtin_source(name)
     path = Path(name)
     if not path.exists():
         raise SourceInvalid(f"there is no {name}")
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        options.refuse(".npz files", "target", "input_dtype", "input_shape", "image_size", "grey")
+        options.refuse(".npz files", *_NOT_OF_ARRAYS)
         return npz_source(path, task=options.task)
     if suffix in TABLES:
         options.refuse("tables", "image_size", "grey")
         from chiron.datasets.tables import TableOptions, table_source
 
-        dtype = options.input_dtype or InputType.FLOAT32
-        return table_source(path, TableOptions(options.target, options.task, dtype, options.input_shape))
+        dtype, filled = options.input_dtype or InputType.FLOAT32, bool(options.fill_missing)
+        of_columns = (options.input_shape, options.categorical or (), filled)
+        return table_source(path, TableOptions(options.target, options.task, dtype, *of_columns))
     if path.is_dir() or suffix == ".zip":
-        options.refuse("images", "target", "task", "input_dtype", "input_shape")
+        options.refuse("images", "target", "task", "input_dtype", "input_shape", *_OF_COLUMNS)
         from chiron.datasets.images import ImageSource
 
         return ImageSource(path, size=options.image_size, grey=options.grey)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.columns import Column
 from chiron.datasets.arrays import finite
 from chiron.errors import SourceInvalid
 from runtime.wire.datasets import DatasetManifest
@@ -19,10 +20,16 @@ class Rows(NamedTuple):
     y: NDArray[Any] | None
 
 
-def read_rows(path: Path, manifest: DatasetManifest, class_names: tuple[str, ...] = ()) -> Rows:
+def read_rows(
+    path: Path,
+    manifest: DatasetManifest,
+    class_names: tuple[str, ...] = (),
+    columns: tuple[Column, ...] = (),
+) -> Rows:
     """Rows from .npz (`x`, perhaps `y`), .npy, .csv, .tsv, .parquet, an image or a folder of images.
 
-    In a table, one column more than the inputs is the true target, last.
+    In a table, one column more than the inputs is the true target: the last, or where `columns` says how
+    each was encoded, the one that is none of them.
 
     Raises:
         SourceInvalid: the file cannot be read, or its rows are not of the dataset's form.
@@ -33,7 +40,7 @@ def read_rows(path: Path, manifest: DatasetManifest, class_names: tuple[str, ...
     if suffix in (".npz", ".npy"):
         x, y = _arrays(path)
     elif suffix in (".csv", ".tsv", ".parquet"):
-        x, y = _table(path, manifest, class_names)
+        x, y = _table(path, manifest, class_names, columns)
     else:
         x, y = _images(path, manifest), None
     return Rows(_inputs(x, manifest), y)
@@ -64,8 +71,19 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
 
 def _table(
-    path: Path, manifest: DatasetManifest, class_names: tuple[str, ...]
+    path: Path, manifest: DatasetManifest, class_names: tuple[str, ...], columns: tuple[Column, ...]
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    from chiron.datasets.tables import read_encoded
+
+    x, target = read_encoded(path, columns) if columns else _plain_table(path, manifest)
+    x = x.astype(manifest.input_dtype.value)
+    if target is None or manifest.task is Task.REGRESSION:
+        return x, target if target is None else np.asarray(target, np.float32)
+    names = {name: number for number, name in enumerate(class_names)}
+    return x, np.array([names.get(str(value), -1) for value in target], np.int64)
+
+
+def _plain_table(path: Path, manifest: DatasetManifest) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
     from chiron.datasets.tables import read_columns
 
     columns = read_columns(path)
@@ -76,14 +94,7 @@ def _table(
         x = np.stack([np.asarray(column, np.float64) for column in columns[:inputs]], axis=1)
     except ValueError as error:
         raise SourceInvalid(f"{path.name} has a column that is not numeric") from error
-    x = x.astype(manifest.input_dtype.value)
-    if len(columns) == inputs:
-        return x, None
-    target = columns[inputs]
-    if manifest.task is Task.REGRESSION:
-        return x, np.asarray(target, np.float32)
-    names = {name: number for number, name in enumerate(class_names)}
-    return x, np.array([names.get(str(value), -1) for value in target], np.int64)
+    return x, columns[inputs] if len(columns) > inputs else None
 
 
 def _images(path: Path, manifest: DatasetManifest) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.columns import Column
 from runtime.datasets import ChunkForm, Examples
 from wasm_sandbox.contract import InputType, Task
 
@@ -23,6 +24,8 @@ class Description:
     target_shape: tuple[int, ...] = ()
     class_names: tuple[str, ...] = field(default=())
     """Classification: the name of each class, in the order of the indices."""
+    columns: tuple[Column, ...] = field(default=())
+    """Tables with categories or filled values: how each input column is encoded."""
 
     def chunk_form(self, rows: int) -> ChunkForm:
         """The form of chunks of `rows` examples."""

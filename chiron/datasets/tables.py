@@ -1,11 +1,11 @@
 """Tables as a source, CSV and Parquet: one row an example, one column the target, every other column a
-number.
+number or, where so declared, a category.
 
 Tables are read twice from front to back, never whole: once to learn the classes and the number of rows,
 once to encrypt.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -19,7 +19,9 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from chiron.columns import Column
 from chiron.datasets.arrays import MAX_CLASSES, finite
+from chiron.datasets.encoding import Survey, encoded
 from chiron.datasets.source import Description
 from chiron.errors import SourceInvalid
 from runtime.datasets import Examples
@@ -44,6 +46,10 @@ class TableOptions:
     input_dtype: InputType = InputType.FLOAT32
     input_shape: tuple[int, ...] | None = None
     """How a row's inputs are shaped; by default one dimension."""
+    categorical: tuple[str, ...] = ()
+    """Input columns that hold categories; every other one holds numbers."""
+    fill_missing: bool = False
+    """A missing number becomes its column's mean, a missing category none of them; else they are refused."""
 
 
 def table_source(path: Path, options: TableOptions | None = None) -> "TableSource":
@@ -54,6 +60,36 @@ def table_source(path: Path, options: TableOptions | None = None) -> "TableSourc
     """
     chosen = options or TableOptions()
     return TableSource(path.name, lambda: _batches(path, chosen), chosen)
+
+
+def read_encoded(path: Path, columns: Sequence[Column]) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
+    """Inputs [n, numbers] of a small table, encoded as the training data was; targets, where one column more
+    than the inputs is there. Columns are found by name.
+
+    Raises:
+        SourceInvalid: it cannot be read, a column is not there, or a value is not of its column's kind.
+    """
+    known = {column.name for column in columns}
+    categorical = tuple(column.name for column in columns if column.categories)
+    with _arrow_errors(path.name):
+        names = _column_names(path)
+        rest = [name for name in names if name not in known]
+        if len(names) != len(columns) + len(rest) or len(rest) > 1:
+            raise SourceInvalid(f"{path.name} has not the columns that the model was trained on")
+        options = TableOptions(target=rest[0] if rest else "", categorical=categorical)
+        table = pa.Table.from_batches(_batches(path, options))
+        parts = [encoded(column, _one(table.column(column.name))) for column in columns]
+        return np.concatenate(parts, axis=1), _to_numpy(_one(table.column(rest[0]))) if rest else None
+
+
+def _column_names(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        return list(pyarrow.parquet.read_schema(path).names)
+    return list(_open_csv(path, {}).schema.names)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def read_columns(path: Path) -> list[NDArray[Any]]:
@@ -90,6 +126,7 @@ class TableSource:
         examples = 0
         distinct: pa.Array | None = None
         columns: list[str] = []
+        survey = Survey(self._options.categorical, fill=self._options.fill_missing)
         for batch in self._open():
             columns = columns or list(batch.schema.names)
             target = self._options.target or columns[-1]
@@ -99,13 +136,14 @@ class TableSource:
             if values.null_count:
                 raise SourceInvalid(f"a target is missing in {self._name}", code="source-not-finite")
             examples += batch.num_rows
+            survey.add(batch, [column for column in columns if column != target])
             if distinct is None or len(distinct) <= MAX_CLASSES:
                 merged = [distinct, pc.unique(values)] if distinct is not None else [pc.unique(values)]
                 distinct = pc.unique(pa.concat_arrays([part.cast(values.type) for part in merged]))
         if distinct is None or examples == 0:
             raise SourceInvalid(f"{self._name} has no rows")
         self._target = self._options.target or columns[-1]
-        self._inputs = [column for column in columns if column != self._target]
+        self._columns = survey.columns([column for column in columns if column != self._target])
         self._describe(examples, distinct)
 
     def _describe(self, examples: int, distinct: pa.Array) -> None:
@@ -117,15 +155,17 @@ class TableSource:
                 raise SourceInvalid(f"column {self._target!r} holds {len(distinct)} classes")
             self._classes = np.sort(_to_numpy(distinct))
             names = tuple(str(value) for value in self._classes)
-        shape = self._options.input_shape or (len(self._inputs),)
-        if prod(shape) != len(self._inputs):
-            raise SourceInvalid(f"{len(self._inputs)} input columns cannot be shaped {list(shape)}")
+        width = sum(column.width for column in self._columns)
+        shape = self._options.input_shape or (width,)
+        if prod(shape) != width:
+            raise SourceInvalid(f"{width} input columns cannot be shaped {list(shape)}")
         self.description = Description(
             task=task,
             input_shape=shape,
             input_dtype=self._options.input_dtype,
             examples=examples,
             class_names=names,
+            columns=self._columns if self._options.categorical or self._options.fill_missing else (),
         )
 
     def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
@@ -158,8 +198,8 @@ class TableSource:
                 yield self._examples(batch.filter(pa.array(mask)))
 
     def _examples(self, batch: pa.RecordBatch) -> Examples:
-        columns = [self._column(batch, name) for name in self._inputs]
-        x = np.stack(columns, axis=1).reshape(-1, *self.description.input_shape)
+        numbers = [self._numbers(batch, column) for column in self._columns]
+        x = np.concatenate(numbers, axis=1).reshape(-1, *self.description.input_shape)
         targets = _to_numpy(batch.column(self._target))
         if self._classes is not None:
             return Examples(x, np.searchsorted(self._classes, targets).astype(np.int64))
@@ -168,24 +208,15 @@ class TableSource:
         except ValueError as error:
             raise SourceInvalid(f"column {self._target!r} is not numeric") from error
 
-    def _column(self, batch: pa.RecordBatch, name: str) -> NDArray[Any]:
-        values = batch.column(name)
-        if not (
-            pa.types.is_integer(values.type)
-            or pa.types.is_floating(values.type)
-            or pa.types.is_boolean(values.type)
-        ):
-            raise SourceInvalid(f"column {name!r} is not numeric")
-        if values.null_count:
-            raise SourceInvalid(f"column {name!r} has missing values", code="source-not-finite")
-        numbers = _to_numpy(values)
+    def _numbers(self, batch: pa.RecordBatch, column: Column) -> NDArray[Any]:
+        numbers = encoded(column, batch.column(column.name))
         dtype = np.dtype(self._options.input_dtype.value)
         if (
             dtype == np.uint8
             and not ((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers))).all()
         ):
-            raise SourceInvalid(f"column {name!r} has values that are no whole numbers from 0 to 255")
-        return finite(numbers.astype(dtype), f"a value of column {name!r}")
+            raise SourceInvalid(f"column {column.name!r} has values that are no whole numbers from 0 to 255")
+        return finite(numbers.astype(dtype), f"a value of column {column.name!r}")
 
 
 def _mixed(window: list[Examples], random: np.random.Generator) -> Examples:
@@ -214,12 +245,14 @@ def _csv_batches(path: Path, options: TableOptions) -> Iterator[pa.RecordBatch]:
     Otherwise a column that begins with whole numbers would refuse the first fraction.
     """
     schema = _open_csv(path, {}).schema
-    target = options.target or schema.names[-1]
+    # "" is no column's: then all are inputs.
+    target = schema.names[-1] if options.target is None else options.target
     types = {
         field.name: pa.float64()
         for field in schema
         if field.name != target and (pa.types.is_integer(field.type) or pa.types.is_null(field.type))
     }
+    types |= {name: pa.string() for name in options.categorical if name in schema.names}
     if options.task is Task.REGRESSION:
         types[target] = pa.float64()
     yield from _open_csv(path, types)
