@@ -54,6 +54,8 @@ class _Job:
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._exchange = ServedExchange(launch, self._save)
         self._checkpoint = ServerCheckpoint(launch.spec, platform, gateway)
+        self._followed = asyncio.Event()
+        """All exchanges are made, and the gateway knows it."""
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
@@ -136,6 +138,7 @@ class _Job:
         for exchange in range(server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
             await server.completed(exchange)
             await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
+        self._followed.set()
         await self._finished.wait()
 
     def _routes(self, registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
@@ -154,6 +157,8 @@ class _Job:
             if state is JobState.SUCCEEDED:
                 self._finished.set()
             else:
+                # Without a barrier the leading trainer may be far ahead of the others.
+                await self._followed.wait()
                 done = self._launch.spec.exchange.exchanges
                 await self._gateway.progress(Progress(state=state, exchanges_done=done))
             return web.Response(status=204)

@@ -27,24 +27,37 @@ def component(body: str) -> bytes:
     return wrapped(_module(body))
 
 
-def revising(graph: bytes, recipe: bytes, better_recipe: bytes) -> bytes:
+def revising(graph: bytes, recipe: bytes, better_recipe: bytes, better_graph: bytes | None = None) -> bytes:
     """Builds with one recipe; revises to a better one for the second trial, and has no idea for the third."""
-    first, second = _PLAN_AT, _PLAN_AT + 2 * 65536
-    places = first + 32, first + 32 + len(graph), second + 32
-    build = _numbers(0, places[0], len(graph), places[1], len(recipe))
-    revise = _numbers(0, 1, places[0], len(graph), places[2], len(better_recipe))
-    nothing = _numbers(0, 0)
-    data = _data(first, build.ljust(32, b"\0") + graph + recipe)
-    data += _data(second, revise.ljust(32, b"\0") + better_recipe) + _data(second + 65536, nothing)
+    second = _PLAN_AT + 2 * 65536
+    graph_at = _PLAN_AT + 32 if better_graph is None else second + 32 + len(better_recipe)
+    plan = (graph_at, len(better_graph or graph), second + 32, len(better_recipe))
+    answer = _numbers(0, 1, *plan).ljust(32, b"\0") + better_recipe + (better_graph or b"")
+    nothing = _data(second + 65536, _numbers(0, 0))
     choice = (
         f"(if (result i32) (i32.eq (local.get $trial) (i32.const 1)) "
         f"(then (i32.const {second})) (else (i32.const {second + 65536})))"
     )
+    return building_then(graph, recipe, choice, _data(second, answer) + nothing)
+
+
+def giving_up(graph: bytes, recipe: bytes) -> bytes:
+    """Builds, and has no better idea ever."""
+    second = _PLAN_AT + 2 * 65536
+    return building_then(graph, recipe, f"(i32.const {second})", _data(second, _numbers(0, 0)))
+
+
+def building_then(graph: bytes, recipe: bytes, answer: str, data: str = "") -> bytes:
+    """Builds; every revision is this core WebAssembly, which finds `data` in memory from its fourth page."""
+    first = _PLAN_AT
+    places = first + 32, first + 32 + len(graph)
+    build = _numbers(0, places[0], len(graph), places[1], len(recipe))
+    data = _data(first, build.ljust(32, b"\0") + graph + recipe) + data
     shell = SHELL
     for old, new in _REVISION.items():
         assert old in shell
         shell = shell.replace(old, new)
-    module = _module(f"(i32.const {first})", _REVISE.replace("ANSWER", choice), data, pages=5)
+    module = _module(f"(i32.const {first})", _REVISE.replace("ANSWER", answer), data, pages=5)
     return wrapped(module, shell)
 
 

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tests.end_to_end import graphs
-from tests.end_to_end.static_builder import component
+from tests.end_to_end.static_builder import building_then, component, giving_up, revising
 from wasm_sandbox.kit.component import static_component
 
 COMPONENT_BYTES = 200_000
@@ -57,7 +57,12 @@ def deep(layers: int) -> bytes:
 
 
 def diverging() -> bytes:
-    """A classifier whose first loss is not finite: e^(e^x) overflows for x beyond 4.5."""
+    """A classifier whose first loss is not finite."""
+    return padded(static_component(_diverging_graph(), recipe()))
+
+
+def _diverging_graph() -> bytes:
+    """e^(e^x) overflows for x beyond 4.5."""
     model = onnx.load_from_string(graphs.linear(INPUT, UINT8))
     (gemm,) = (node for node in model.graph.node if node.op_type == "Gemm")
     gemm.output[0] = "scores"
@@ -66,7 +71,20 @@ def diverging() -> bytes:
     model.graph.node.extend(
         [helper.make_node("Exp", ["scores"], ["more"]), helper.make_node("Exp", ["more"], ["output"])]
     )
-    return padded(static_component(model.SerializeToString(), recipe()))
+    return bytes(model.SerializeToString())
+
+
+_LINEAR = graphs.linear(INPUT, UINT8)
+REVISING: dict[str, Callable[[], bytes]] = {
+    "one that improves once": lambda: padded(revising(_LINEAR, recipe(epochs=1), recipe(epochs=5))),
+    "one that gives up": lambda: padded(giving_up(_LINEAR, recipe())),
+    "one that diverges in its second trial": lambda: padded(
+        revising(_LINEAR, recipe(), recipe(), _diverging_graph())
+    ),
+    "one that traps when it should revise": lambda: padded(building_then(_LINEAR, recipe(), "unreachable")),
+    "one that builds nothing": lambda: padded(component("unreachable")),
+}
+"""Builders for jobs of several trials."""
 
 
 BUILDERS: dict[str, Callable[[], bytes]] = {

@@ -5,49 +5,23 @@ records between enclaves with theirs, objects in storage, log lines, exit codes.
 every way that could leave a mark; the trace must not.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from api.software_tee.tee import SoftwareTee
 from runtime.wire.jobs import JobState
 from runtime.wire.reports import OutcomeStatus
 from tests.traffic import builders
+from tests.traffic.arrays import (
+    Arrays,
+    all_zero,
+    digits,
+    one_class_but_for_one_row_each,
+    shuffled_labels,
+)
 from tests.traffic.comparing import difference
-from tests.traffic.world import View, digits, host_in
-
-Arrays = tuple[NDArray[Any], NDArray[Any]]
-Run = Callable[..., View]
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """Runs one job in a world of its own and returns what the host saw of it."""
-    # Not pytest's directory: its paths are too long for Unix sockets.
-    with TemporaryDirectory(prefix="chiron-") as directory:
-        tee = SoftwareTee.open(Path(directory, "tee"), datetime.now(UTC))
-        count = 0
-
-        def run_job(data: Arrays, component: bytes, **request: Any) -> View:
-            nonlocal count
-            count += 1
-            own = Path(directory, str(count))
-            own.mkdir()
-
-            async def job() -> View:
-                async with asyncio.timeout(60), host_in(own, tee) as host:
-                    return await host.run(*data, component, **({"trainers": 2, "exchanges": 3} | request))
-
-            return asyncio.run(job())
-
-        yield run_job
+from tests.traffic.conftest import Run
+from tests.traffic.world import View
 
 
 @pytest.fixture(scope="module")
@@ -57,23 +31,6 @@ def usual(run: Run) -> View:
     assert view.outcome.status is OutcomeStatus.TRAINED
     assert view.job.state is JobState.SUCCEEDED
     return view
-
-
-def shuffled_labels() -> Arrays:
-    x, y = digits()
-    return x, np.random.default_rng(1).permutation(y)
-
-
-def all_zero() -> Arrays:
-    x, y = digits()
-    return np.zeros_like(x), y
-
-
-def one_class_but_for_one_row_each() -> Arrays:
-    x, y = digits()
-    lonely = np.zeros_like(y)
-    lonely[:10] = np.arange(10)
-    return x, lonely
 
 
 DATA = [digits, shuffled_labels, all_zero, one_class_but_for_one_row_each]
