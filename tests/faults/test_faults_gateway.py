@@ -33,7 +33,7 @@ from wasm_sandbox.contract import BuilderManifest, Task
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180
 EXCHANGES = 20
-PACED = {"period_s": 0.25}
+PACED = {"period_s": 0.3}
 """So that a job lasts long enough to be killed in the middle; no bit of its model depends on it."""
 
 
@@ -71,6 +71,11 @@ class GatewayProcess:
         self.process.wait(60)
         for process in family:
             _wait_gone(process)
+
+    async def restarted(self, number: signal.Signals) -> None:
+        """`end`, then `start`."""
+        await asyncio.to_thread(self.end, number)
+        await asyncio.to_thread(self.start)
 
     def log(self) -> str:
         """What it said last."""
@@ -111,6 +116,7 @@ class Owner:
         asked = {
             "dataset_id": self.dataset.bundle.manifest.dataset_id,
             "builder_sha256": self.builder,
+            "trainers": 1,
             "exchanges": EXCHANGES,
         }
         return await self.client.create_job(JobRequest.model_validate(asked | request))
@@ -140,13 +146,14 @@ async def _owner(told: dict[str, str], directory: Path) -> AsyncIterator[Owner]:
         yield Owner(owner, dataset, info.sha256)
 
 
-async def _followed(client: AsyncClient, job: Job, reached: asyncio.Event, exchanges: int) -> list[Job]:
+async def _followed(client: AsyncClient, job: Job, marks: dict[int, asyncio.Event]) -> list[Job]:
     """Every state of the job that its owner saw, who follows it through the gateway's restarts."""
     seen: list[Job] = []
     async for now in client.watch(job):
         seen.append(now)
-        if now.exchanges_done >= exchanges:
-            reached.set()
+        for exchanges, mark in marks.items():
+            if now.exchanges_done >= exchanges:
+                mark.set()
     return seen
 
 
@@ -187,18 +194,24 @@ async def _through_kills(gateway: GatewayProcess, owner: Owner, measurement: str
     await owner.grant(undisturbed)
     await client.wait(undisturbed)
 
-    waiting, job = await owner.create(trainers=1, exchanges=2), await owner.create(terms=PACED)
+    rows = np.zeros((2, 8, 8), np.uint8)
+    before = await client.predict(undisturbed, rows)
+    waiting, job = await owner.create(exchanges=1), await owner.create(terms=PACED)
     await owner.grant(job)
     reached, further = asyncio.Event(), asyncio.Event()
-    following = asyncio.create_task(_followed(client, job, reached, 4))
-    later = asyncio.create_task(_followed(client, job, further, 10))
-    for at, number in ((reached, signal.SIGKILL), (further, signal.SIGTERM)):
-        await at.wait()
-        await asyncio.to_thread(gateway.end, number)
-        await asyncio.to_thread(gateway.start)
-    seen = await following
-    await later
+    following = asyncio.create_task(_followed(client, job, {4: reached, 10: further}))
+    for mark, number in ((reached, signal.SIGKILL), (further, signal.SIGTERM)):
+        await mark.wait()
+        assert (await client.job(job)).state is JobState.TRAINING
+        await gateway.restarted(number)
 
+    # A job that awaited its grant waits again; its enclave is another, and is verified anew.
+    await owner.grant(waiting)
+    await client.wait(waiting)
+    # The predictor is launched again with the gateway, and answers as before.
+    after = await client.predict(undisturbed, rows)
+    np.testing.assert_array_equal(before.scores, after.scores)
+    seen = await following
     assert (seen[-1].state, seen[-1].failure) == (JobState.SUCCEEDED, None)
     done = [now.exchanges_done for now in seen]
     assert done == sorted(done)
@@ -206,16 +219,4 @@ async def _through_kills(gateway: GatewayProcess, owner: Owner, measurement: str
     assert await client.reports(job) == await client.reports(undisturbed)
     model = _model(gateway.state, job, measurement)
     assert model == _model(gateway.state, undisturbed, measurement)
-
-    # One that awaited its grant waits again; its enclave is another, and is verified anew.
-    await owner.grant(waiting)
-    await client.wait(waiting)
-
-    # A predictor is launched again with the gateway, and answers as before.
-    rows = np.zeros((2, 8, 8), np.uint8)
-    before = await client.predict(job, rows)
-    await asyncio.to_thread(gateway.end, signal.SIGKILL)
-    await asyncio.to_thread(gateway.start)
-    after = await client.predict(job, rows)
-    np.testing.assert_array_equal(before.scores, after.scores)
     expect_no_secret_in_the_clear(gateway.state, owner.dataset.record.key, model)
