@@ -96,7 +96,8 @@ async def test_an_upload_that_breaks_off_leaves_nothing(world: Party) -> None:
 async def test_a_stored_chunk_that_rots_is_never_served_as_whole(world: Party, component: bytes) -> None:
     world.launcher.scripts = dict.fromkeys(Role, silent)
     await world.create_job(component)
-    token = (await world.launcher.launched(1))[0].token
+    orders = await world.launcher.launched(3)
+    token = next(order.token for order in orders if order.role is Role.TRAINER)
     (stored,) = (world.running.gateway.settings.blob_dir / "datasets").rglob("3")
     stored.write_bytes(b"short")
     answer = await world.as_enclave("GET", f"/datasets/{ID}/chunks/3", token)
