@@ -111,13 +111,17 @@ _numbers = itertools.count()
 
 
 @contextlib.asynccontextmanager
-async def probing(image: Path, directory: Path, program: str) -> AsyncIterator[Probed]:
+async def probing(
+    image: Path, directory: Path, program: str, direct_ports: range | None = None
+) -> AsyncIterator[Probed]:
     """A launcher of probes that run `program`, with a socket where the gateway's would be."""
     number = next(_numbers)
     probe = probe_image(image, directory / f"probe-{number}", program)
     state_dir = directory / f"s{number}"
     settings = Settings(state_dir=state_dir, port=0)
-    launcher = await LocalLauncher.open(settings, LocalOptions(image=probe, tmp_bytes=2**24))
+    launcher = await LocalLauncher.open(
+        settings, LocalOptions(image=probe, tmp_bytes=2**24, direct_ports=direct_ports)
+    )
     with socket.socket(socket.AF_UNIX) as gateway:
         gateway.bind(str(settings.socket_path))
         gateway.listen()

@@ -1,7 +1,6 @@
 """A predictor's door: bytes go from a port of this machine into a job's namespaces, and nowhere else."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import pytest
 
 from api.launchers.door import INNER_PORT
 from api.launchers.errors import EnclaveNotStarted
-from api.launchers.local import LocalLauncher, LocalOptions
-from api.launchers.local_enclave import LocalEnclave
 from runtime.wire.attestation import Role
-from tests.launchers.conftest import OTHER_JOB, Probed, order, probing
+from tests.launchers.conftest import OTHER_JOB, order, probing
 
 ECHO = f"""
 import os, socket
@@ -23,19 +20,6 @@ with socket.create_server(("127.0.0.1", {INNER_PORT})) as server:
         with connection, connection.makefile("rb") as said:
             connection.sendall(said.read()[::-1])
 """
-
-
-@pytest.fixture
-async def probed(bare_image: Path, short_path: Path) -> AsyncIterator[Probed]:
-    async with probing(bare_image, short_path, ECHO) as there:
-        yield there
-
-
-async def opened(probed: Probed, job: str | None = None) -> tuple[LocalLauncher, LocalEnclave]:
-    options = LocalOptions(image=probed.image, tmp_bytes=2**24, direct_ports=range(0))
-    launcher = await LocalLauncher.open(probed.settings, options)
-    wanted = replace(order(role=Role.PREDICTOR), at_a_door=True)
-    return launcher, await launcher.launch(replace(wanted, job=job) if job else wanted)
 
 
 async def said_through(address: str | None, words: bytes) -> bytes:
@@ -49,21 +33,18 @@ async def said_through(address: str | None, words: bytes) -> bytes:
     return answer
 
 
-async def test_bytes_reach_the_enclave_and_its_answer_comes_back_whole(probed: Probed) -> None:
-    launcher, enclave = await opened(probed)
-    try:
-        await probed.until_printed(enclave, "listening")
+async def test_bytes_reach_the_predictor_and_come_back_whole_until_it_has_ended(
+    bare_image: Path, short_path: Path
+) -> None:
+    async with probing(bare_image, short_path, ECHO, direct_ports=range(0)) as there:
+        enclave = await there.launcher.launch(replace(order(role=Role.PREDICTOR), at_a_door=True))
+        await there.until_printed(enclave, "listening")
         words = bytes(range(256)) * 4000
         answers = await asyncio.gather(*(said_through(enclave.door, words) for _ in range(3)))
         assert answers == [words[::-1]] * 3
-    finally:
-        await launcher.close()
-
-
-async def test_door_is_shut_when_the_enclave_has_ended(probed: Probed) -> None:
-    launcher, enclave = await opened(probed)
-    try:
-        await probed.until_printed(enclave, "listening")
+        assert (await there.launch(OTHER_JOB)).door is None
+        with pytest.raises(EnclaveNotStarted, match="no image"):
+            await there.launcher.launch(replace(order(role=Role.PREDICTOR), measurement="0" * 64))
         await enclave.stop(0)
         async with asyncio.timeout(20):
             while True:
@@ -74,22 +55,3 @@ async def test_door_is_shut_when_the_enclave_has_ended(probed: Probed) -> None:
                 except ConnectionError:
                     # Taken, and broken off: the relay was being ended.
                     continue
-    finally:
-        await launcher.close()
-
-
-async def test_each_job_has_a_door_of_its_own_and_others_have_none(probed: Probed) -> None:
-    launcher, first = await opened(probed)
-    try:
-        second = await launcher.launch(replace(order(OTHER_JOB, role=Role.PREDICTOR), at_a_door=True))
-        trainer = await launcher.launch(order())
-        assert first.door != second.door
-        assert trainer.door is None
-        assert (await probed.launch()).door is None
-    finally:
-        await launcher.close()
-
-
-async def test_measurement_that_is_not_kept_is_not_launched(probed: Probed) -> None:
-    with pytest.raises(EnclaveNotStarted, match="no image"):
-        await probed.launcher.launch(replace(order(role=Role.PREDICTOR), measurement="0" * 64))
