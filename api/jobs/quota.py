@@ -35,6 +35,8 @@ def object_limit(spec: JobSpec, name: str, role: Role, *, taking: bool = False) 
     Raises:
         ObjectRefused: a job of this spec makes no such object, or this role does not.
     """
+    if role is Role.SHARD and not _CHECKPOINT.fullmatch(name):
+        raise ObjectRefused("a shard stores nothing but its checkpoint")
     vector = 4 * spec.envelope.max_parameters
     predicts = role is Role.PREDICTOR
     if (name == "model" and predicts is taking) or (name == TRANSFER_OBJECT and predicts):

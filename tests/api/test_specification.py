@@ -8,6 +8,7 @@ from api.errors import JobDoesNotFit, ObjectRefused
 from api.jobs.quota import answer_limit, object_count, object_limit, query_limit
 from api.jobs.specification import make_spec
 from api.settings import Limits
+from ps.spec import ExchangeTerms
 from runtime.queries.answer import answer_bytes
 from runtime.queries.query import query_bytes
 from runtime.roles.sealed_model import padded_size
@@ -67,6 +68,30 @@ def test_a_predictor_writes_a_model_that_it_takes_over_or_sends_on_its_way() -> 
     for role in (Role.TRAINER, Role.PARAMETER_SERVER):
         with pytest.raises(ObjectRefused):
             object_limit(spec(), "transfer", role)
+
+
+@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "state-budget"])
+def test_a_shard_writes_nothing_but_its_checkpoint(name: str) -> None:
+    assert object_limit(spec(), "checkpoint-parameter-server-1", Role.SHARD) > 0
+    with pytest.raises(ObjectRefused):
+        object_limit(spec(), name, Role.SHARD)
+
+
+@pytest.mark.parametrize("parameters", [10**6, 3])
+def test_more_shards_than_the_gateway_runs_or_the_vector_fills_are_refused_by_name(parameters: int) -> None:
+    published = builder()
+    envelope = published.manifest.envelope.model_copy(update={"max_parameters": parameters})
+    described = published.manifest.model_copy(update={"envelope": envelope})
+    request = JobRequest(dataset_id="ab" * 16, builder_sha256="0" * 64, terms=ExchangeTerms(shards=4))
+    with pytest.raises(JobDoesNotFit, match=r"^terms\.shards: "):
+        make_spec(
+            "cd" * 16,
+            request,
+            manifest(),
+            True,
+            published.model_copy(update={"manifest": described}),
+            Limits(shards=3 if parameters > 3 else 64),
+        )
 
 
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,63}", fullmatch=True))
