@@ -101,6 +101,27 @@ async def test_without_checkpoints_a_killed_trainer_goes_on_lightly(world: Morta
     assert not (world.state / "blobs/jobs" / ended.job.spec.job / trainer_checkpoint_object(1)).exists()
 
 
+LOOSE: dict[str, dict[str, Any]] = {
+    "without a barrier": {"mode": "async"},
+    "where the others do not wait": {"terms": {"deadline_s": 0.05}},
+}
+
+
+@pytest.mark.parametrize("request_", LOOSE.values(), ids=LOOSE)
+async def test_where_the_others_go_on_a_killed_trainer_takes_up_where_they_are(
+    world: MortalWorld, request_: dict[str, Any]
+) -> None:
+    deaths = (
+        Death((OTHER,), OTHERS, 2, heard=True),
+        Death((LEAD,), LEADS, 4, heard=False),
+        Death((SERVER, OTHER), MERGED, 6, heard=True),
+    )
+    ended = await world.run(orderly(**STATEFUL), *deaths, **request_)
+    assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None), world.launcher.codes
+    assert ended.model
+    assert [report.exchange for report in ended.reports] == list(range(6))
+
+
 def withhold(state: Path, job: str, name: str) -> None:
     """The host says that there is no such object."""
     with sqlite3.connect(state / "gateway.sqlite3") as database:
