@@ -95,6 +95,10 @@ class Lead:
             plan = await self._building.admit(state.trial, published)
             self._best = _Candidate(plan, published, state.best_report, onnx)
 
+    def remembers(self, trial: int) -> bool:
+        """Whether a checkpoint was found, of this trial or a later one."""
+        return self._kept and self.trial >= trial
+
     @property
     def plan(self) -> Plan | None:
         """What is proposed for the trial under way."""

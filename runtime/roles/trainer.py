@@ -75,7 +75,7 @@ class _Trainer:
         first = self._saved.trial if self._saved else 0
         if self._lead:
             await self._lead.prepare(self._dataset)
-            if self._lead.trial < first:
+            if self._saved and not self._lead.remembers(first):
                 raise rolled_back()
             first = self._lead.trial
         for trial in range(first, self._spec.trials):

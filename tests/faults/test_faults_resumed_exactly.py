@@ -129,6 +129,29 @@ def withhold(state: Path, job: str, name: str) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("trials", [1, 2])
+async def test_a_leading_trainers_checkpoint_that_was_rolled_back_or_withheld_ends_the_job(
+    world: MortalWorld, trials: int
+) -> None:
+    """Of one trial it is withheld, of two the first trial's is served in the second."""
+    first: list[bytes] = []
+
+    def before(order: LaunchOrder) -> None:
+        for path in (world.state / "blobs" / "jobs" / order.job).glob("checkpoint-lead/*"):
+            if trials == 1:
+                withhold(world.state, order.job, "checkpoint-lead")
+            elif not first:
+                first.append(path.read_bytes())
+            else:
+                path.write_bytes(first[0])
+
+    world.launcher.before = before
+    deaths = [Death((LEAD,), LEADS, 2, heard=True), Death((LEAD,), LEADS, 6, heard=True)]
+    ended = await world.run(orderly(), *deaths[-trials:], trials=trials)
+    assert (ended.job.state, ended.job.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED)
+    assert world.launcher.codes[0] == "checkpoint-rolled-back"
+
+
 @dataclass
 class CheatingHost:
     """Exchanges trainer 1's checkpoint when it is launched for the third time."""
