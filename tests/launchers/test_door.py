@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.launchers.door import INNER_PORT
+from api.launchers.door import INNER_PORT, _listening
 from api.launchers.errors import EnclaveNotStarted
 from runtime.wire.attestation import Role
 from tests.launchers.conftest import OTHER_JOB, order, probing
@@ -55,3 +55,12 @@ async def test_bytes_reach_the_predictor_and_come_back_whole_until_it_has_ended(
                 except ConnectionError:
                     # Taken, and broken off: the relay was being ended.
                     continue
+
+
+def test_first_free_port_of_those_named_is_taken_and_none_besides() -> None:
+    with _listening("127.0.0.1", range(0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EnclaveNotStarted, match="no port is free"):
+            _listening("127.0.0.1", range(port, port + 1))
+    with _listening("127.0.0.1", range(port, port + 1)) as again:
+        assert again.getsockname()[1] == port
