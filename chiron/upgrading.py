@@ -33,7 +33,7 @@ async def move_model(
     """
     record = store.job(job)
     new = await verifier.policy()
-    old = _giver(record, new, await gateway.images())
+    old = _giver(record, await gateway.images())
     await gateway.begin_upgrade(job)
     try:
         await _order(gateway, verifier, record, old, new)
@@ -70,19 +70,16 @@ async def _order(
     )
 
 
-def _giver(record: JobRecord, new: AttestationPolicy, images: list[ImageInfo]) -> AttestationPolicy:
-    """The job's own policy, narrowed to the one older code that it accepts and the gateway has."""
+def _giver(record: JobRecord, images: list[ImageInfo]) -> AttestationPolicy:
+    """The job's own policy, narrowed to the older code that it accepts and the gateway has."""
     old = record.policy
     if old is None:
         raise UpgradeImpossible("the job had no grant from this machine: nothing says what to accept")
-    older = [
-        image.measurement
-        for image in images
-        if image.measurement in old.measurements - new.measurements or (old.signers and not old.measurements)
-    ]
-    if not older:
-        raise UpgradeImpossible("the gateway has no image of the code that the job's model is sealed to")
-    return _narrowed(old, older[0])
+    # The first is the current code, which takes. A policy by signer accepts by what evidence shows later.
+    for image in images[1:]:
+        if image.measurement in old.measurements or not old.measurements:
+            return _narrowed(old, image.measurement)
+    raise UpgradeImpossible("the gateway has no image of the code that the job's model is sealed to")
 
 
 def _narrowed(policy: AttestationPolicy, measurement: str) -> AttestationPolicy:
