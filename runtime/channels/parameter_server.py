@@ -60,7 +60,7 @@ class Membership:
         """What we speak to the job's servers with: our certificate, and the CA that theirs are of."""
 
     async def join(self, peer: Ready) -> None:
-        """Verify the parameter server, enrol with it, and fetch the ticket; or with its successor.
+        """Verify the parameter server (or, if it crashes, its successor), enrol with it, fetch the ticket.
 
         Raises:
             PeerRefused: the evidence does not hold, or the server refused us.
