@@ -10,8 +10,8 @@ of `--json` is one JSON object:
     exchange_ms             one exchange, all clients: push, merge, pull
     over_tls_echo           echo's time over ours: 1 is the wire's speed
     over_flower             Flower's time over ours (null where it was skipped)
-    server_peak_mib         the server process's largest resident memory, and what it may be at most:
-    server_bound_mib        idle process + 3 vectors + one frame a client
+    server_peak_mib         a server process's largest resident memory, and what it may be at most:
+    server_bound_mib        idle process + 3 vectors (slices) + one frame a client
     loop_blocked_ms_max     the longest that the server's event loop served nothing else
 """
 
@@ -32,7 +32,7 @@ PEERS = HERE / "bench_ps_peers.py"
 FLOWER = HERE / "bench_ps_flower.py"
 FLOWER_VENV = HERE.parent / ".venv-bench"
 FLOWER_REQUIREMENT = "flwr>=1.20"
-"""In an environment of its own: it pins protobuf, grpcio and cryptography below what we need."""
+"""In an environment of its own: it needs protobuf < 7, and requirements.lock has 7 (docs/scaling.md)."""
 
 
 class Peer:
@@ -63,24 +63,30 @@ class Peer:
 
 
 def turn(kind: str, options: dict[str, Any], clients: int, rounds: int) -> dict[str, Any]:
-    """One server and its clients, `rounds` timed rounds: milliseconds a round, and what the server says."""
+    """The servers and their clients, `rounds` timed rounds: milliseconds a round, the most that servers say.
+
+    An echo has one server, which returns the whole frame.
+    """
+    shards = options["spec"].get("shards", 1) if kind == "exchange" else 1
     with ExitStack() as stack:
-        server = Peer(stack, f"serve-{kind}", options)
-        port = server.hear()["ready"]
+        servers = [Peer(stack, f"serve-{kind}", {**options, "shard": shard}) for shard in range(shards)]
+        ports = [server.hear()["ready"] for server in servers]
         peers = [
-            Peer(stack, kind, {**options, "index": index, "port": port, "rounds": rounds})
+            Peer(stack, kind, {**options, "index": index, "ports": ports, "rounds": rounds})
             for index in range(clients)
         ]
         for peer in peers:
             peer.hear()
-        server.say()
-        for peer in peers:
-            peer.say()
+        for waiting in (*servers, *peers):
+            waiting.say()
         told = [peer.hear() for peer in peers]
-        server.say()
-        result = {"ms": max(one["seconds"] for one in told) / rounds * 1000, **server.hear()}
+        for server in servers:
+            server.say()
+        said = [server.hear() for server in servers]
+        result = {name: max(one[name] for one in said) for name in said[0]}
+        result["ms"] = max(one["seconds"] for one in told) / rounds * 1000
         if kind == "exchange":
-            # CPU time of one exchange, on the server and on the median client.
+            # CPU time of one exchange, on the busiest server and on the median client.
             result["server_cpu_ms"] = result["cpu_seconds"] / rounds * 1000
             result["client_cpu_ms"] = statistics.median(one["cpu_seconds"] for one in told) / rounds * 1000
         return result
@@ -129,6 +135,7 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "trainers": arguments.clients,
         "exchanges": arguments.rounds + 1,
         "dtype": arguments.dtype,
+        "shards": arguments.shards,
         "outer_learning_rate": 0.7,
         "outer_momentum": 0.9,
     }
@@ -143,12 +150,13 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     flower = None
     if not arguments.skip_flower:
         flower = flower_ms(directory, arguments.parameters, arguments.clients, arguments.rounds)
-    vector_mib = 4 * arguments.parameters / 2**20
+    vector_mib = 4 * arguments.parameters / arguments.shards / 2**20
     frame_mib = vector_mib / (2 if arguments.dtype == "bfloat16" else 1)
     idle = max(result["idle_mib"] for result in ours)
     return {
         "parameters": arguments.parameters,
         "clients": arguments.clients,
+        "shards": arguments.shards,
         "dtype": arguments.dtype,
         "exchange_ms": round(ms, 1),
         "tls_echo_ms": round(echo, 1),
@@ -166,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=int, default=10_000_000, help="float32 elements exchanged")
     parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=1, help="servers that hold a slice of the vector each")
     parser.add_argument("--rounds", type=int, default=5, help="timed exchanges in each turn")
     parser.add_argument("--repeats", type=int, default=3, help="turns of ours and of the echo")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")

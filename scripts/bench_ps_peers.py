@@ -17,9 +17,9 @@ import aiohttp
 import numpy as np
 from aiohttp import web
 
-from ps.client import ParameterClient
 from ps.codec import Layout
-from ps.server import ParameterServer, exchange_routes
+from ps.server import exchange_routes
+from ps.sharding import ShardedClient, shard_server
 from ps.spec import ExchangeSpec
 from ps.streams import PIECE_BYTES, as_bytes
 
@@ -82,7 +82,7 @@ async def serve_exchange(options: dict[str, Any]) -> None:
     timer = CallbackTimer()
     spec = ExchangeSpec.model_validate(options["spec"])
     idle = status_mib("VmRSS")
-    server = ParameterServer(spec, PLAN_BYTES, sums=SUMS)
+    server = shard_server(spec, PLAN_BYTES, options["shard"], spec.shards, sums=SUMS)
 
     def identify(request: web.Request) -> int:
         subject = dict(
@@ -115,7 +115,8 @@ async def exchange(options: dict[str, Any]) -> None:
     index = options["index"]
     tls = context(ssl.PROTOCOL_TLS_CLIENT, Path(options["directory"]), f"client{index}")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
-        client = ParameterClient(session, f"https://127.0.0.1:{options['port']}", spec, PLAN_BYTES, sums=SUMS)
+        urls = [f"https://127.0.0.1:{port}" for port in options["ports"]]
+        client = ShardedClient([session] * len(urls), urls, spec, PLAN_BYTES, sums=SUMS)
         vector = np.random.default_rng(index).normal(size=spec.parameters).astype(np.float32)
         sums = np.ones(SUMS)
         if index == 0:
@@ -209,7 +210,7 @@ async def echo(options: dict[str, Any]) -> None:
     tls = context(ssl.PROTOCOL_TLS_CLIENT, Path(options["directory"]), f"client{options['index']}")
     loop = asyncio.get_running_loop()
     transport, caller = await loop.create_connection(
-        lambda: _Caller(as_bytes(frame), as_bytes(back)), "127.0.0.1", options["port"], ssl=tls
+        lambda: _Caller(as_bytes(frame), as_bytes(back)), "127.0.0.1", options["ports"][0], ssl=tls
     )
     await caller.call()
     expect(bool((back == frame).all()), "the bytes that were sent")

@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write an SVG (needs matplotlib)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write an SVG (needs the extra [bench])")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.measure:
