@@ -40,7 +40,7 @@ def test_the_trace_follows_from_the_spec(run: Run, name: str, monkeypatch: pytes
         assert view.outcome.status is expected
 
 
-TRIALS = {"trials": 3, "exchanges": 6}
+TRIALS = {"trials": 2, "exchanges": 4}
 OUTCOMES = {"one that builds nothing": OutcomeStatus.BUILDER_REFUSED}
 
 
