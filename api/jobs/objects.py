@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 
 from sqlalchemy import func, select
 
-from api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown
+from api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, StorageDamaged
 from api.jobs.observations import Observations
 from api.jobs.quota import object_count
 from api.storage.blobs import BlobStore
@@ -54,12 +54,24 @@ class JobObjects:
             return [ObjectInfo(name=row.name, size=row.size) for row in await session.scalars(query)]
 
     async def get(self, job: str, name: str) -> tuple[int, AsyncIterator[bytes]]:
-        """An object's length and bytes; raises `ObjectUnknown`, `StorageDamaged`."""
-        async with self._database.reading() as session:
-            row = await session.get(ObjectRow, (job, name))
-        if row is None:
-            raise ObjectUnknown("the job has no object of this name")
-        return row.size, self._blobs.read(row.blob, row.size)
+        """An object's length and bytes; raises `ObjectUnknown`, `StorageDamaged`.
+
+        One that is replaced before its blob is open is looked up again: an enclave that comes in a killed
+        one's place reads while that one's last words are still being written.
+        """
+        tried = None
+        while True:
+            async with self._database.reading() as session:
+                row = await session.get(ObjectRow, (job, name))
+            if row is None:
+                raise ObjectUnknown("the job has no object of this name")
+            content = self._blobs.read(row.blob, row.size)
+            try:
+                return row.size, _from(await anext(content, b""), content)
+            except StorageDamaged:
+                if row.blob == tried:
+                    raise
+                tried = row.blob
 
     async def _make_room(self, spec: JobSpec, name: str) -> None:
         query = (
@@ -71,3 +83,9 @@ class JobObjects:
             count = await session.scalar(query) or 0
         if count >= object_count(spec):
             raise ObjectRefused("the job has as many objects as its spec allows")
+
+
+async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

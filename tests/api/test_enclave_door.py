@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -96,6 +97,27 @@ async def test_a_checkpoint_is_replaced_and_only_the_last_is_kept(idle: Idle) ->
     blobs = idle.world.running.gateway.settings.blob_dir / "jobs"
     assert [path.read_bytes() for path in blobs.rglob("*") if path.is_file()] == [b"second"]
     assert (await idle.as_server("GET", "/objects/model")).code == "object-unknown"
+
+
+async def test_an_object_that_is_replaced_while_it_is_looked_up_is_read_as_it_is_then(idle: Idle) -> None:
+    """The row was read, and its blob is gone: as when a killed enclave's last checkpoint is still written."""
+    await idle.as_server("PUT", "/objects/checkpoint-0", data=b"first")
+    objects = idle.world.running.gateway.objects
+    read = objects._blobs.read
+    replaced: list[Answer] = []
+
+    def replacing(key: str, size: int) -> AsyncIterator[bytes]:
+        async def late() -> AsyncIterator[bytes]:
+            if not replaced:
+                replaced.append(await idle.as_server("PUT", "/objects/checkpoint-0", data=b"second"))
+            async for piece in read(key, size):
+                yield piece
+
+        return late()
+
+    objects._blobs.read = replacing  # type: ignore[method-assign]
+    assert (await idle.as_server("GET", "/objects/checkpoint-0")).raw == b"second"
+    assert replaced
 
 
 async def test_the_number_of_objects_is_bounded(idle: Idle) -> None:

@@ -194,7 +194,7 @@ class MortalWorld:
         job = await self._begin(component, request)
         job = [seen async for seen in self.owner.watch(job)][-1]
         await self.gateway.supervisor.settled(job.spec.job)
-        assert all(death.happened for death in deaths), deaths
+        assert all(death.happened for death in deaths), (deaths, job.state, job.failure, self.launcher.codes)
         if job.failure is not None:
             return Ended(job, b"", [])
         (path,) = (self.state / "blobs" / "jobs" / job.spec.job / "model").iterdir()
