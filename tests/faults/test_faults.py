@@ -5,19 +5,22 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from api.jobs.enclave import LaunchedEnclave
 from api.launchers.launcher import LaunchOrder
 from api.settings import Timing
 from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT
 from runtime.wire.attestation import Role
+from runtime.wire.enclave_api import Ready
 from runtime.wire.jobs import Job, JobState, PublicFailure
 from runtime.wire.reports import OutcomeStatus
 from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
+from tests.ps.breaker import Breaker
 from tests.traffic.builders import orderly
 
 SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER
@@ -131,6 +134,34 @@ async def test_a_trainer_that_stalls_for_ever_ends_the_job_at_its_deadline(direc
         ended = await host.ended(job)
         assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.DEADLINE_EXCEEDED)
     assert all(enclave.process.returncode is not None for enclave in host.launcher.enclaves)
+
+
+async def test_a_killed_trainers_half_open_connection_is_taken_over(
+    host: FaultyHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host leads every connection through a relay that tells the server nothing of the death."""
+    told = LaunchedEnclave.address
+    async with AsyncExitStack() as relays:
+        relayed: dict[str, asyncio.Task[str]] = {}
+
+        async def by_relay(enclave: LaunchedEnclave, seconds: float) -> Ready | None:
+            ready = await told(enclave, seconds)
+            if ready is None or enclave.role is not SERVER or ready.address is None:
+                return ready
+            if ready.address not in relayed:
+                breaker = Breaker(int(ready.address.rsplit(":", 1)[1]))
+                listening = relays.enter_async_context(breaker.listening())
+                relayed[ready.address] = asyncio.ensure_future(listening)
+            address = (await relayed[ready.address]).removeprefix("https://")
+            return ready.model_copy(update={"address": address})
+
+        monkeypatch.setattr(LaunchedEnclave, "address", by_relay)
+        job = await host.begin()
+        await host.reach(job, 4)
+        host.launcher.latest(TRAINER, 1).send(signal.SIGKILL)
+        await expect_whole(host, job)
+        assert len(relayed) == 1
+        assert len(host.launcher.enclaves) == 4
 
 
 @contextmanager
