@@ -20,7 +20,7 @@ from runtime.channels.identity import clock_from, narrowed
 from runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest, public_key_der
 from runtime.channels.parameter_server import BOOT_NONCE
 from runtime.channels.tls import server_context
-from runtime.errors import GrantRefused, LaunchInvalid
+from runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid
 from runtime.roles.grant import name_of, open_grant
 from runtime.roles.public_end import failing_publicly
 from runtime.roles.served_exchange import ServedExchange, listening
@@ -65,9 +65,22 @@ class _Job:
         async with asyncio.TaskGroup() as tasks:
             mailbox = tasks.create_task(self._answer_mail())
             if restored is None:
-                await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
+                await self._ask_for_a_grant()
             await self._serve(await self._grant)
             mailbox.cancel()
+
+    async def _ask_for_a_grant(self) -> None:
+        """Tell that we wait for one.
+
+        Raises:
+            InputCorrupted: the job had its grant, and the host has not given us the checkpoint that holds it.
+        """
+        try:
+            await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
+        except GatewayRefused as error:
+            if error.code != "progress-refused":
+                raise
+            raise InputCorrupted("checkpoint-withheld", "the host withheld the checkpoint") from error
 
     def _evidence(self, nonce: bytes) -> Evidence:
         claims = Claims(

@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
+from api.errors import ObjectUnknown
 from api.jobs.enclave import LaunchedEnclave
+from api.jobs.objects import JobObjects
 from api.launchers.launcher import LaunchOrder
 from api.settings import Timing
 from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT
@@ -97,20 +100,34 @@ async def test_a_checkpoint_that_was_rolled_back_ends_the_job_as_input_corrupted
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
 
 
-async def test_a_checkpoint_that_was_withheld_fails_the_job(host: FaultyHost) -> None:
+async def test_a_checkpoint_that_was_withheld_ends_the_job_as_input_corrupted(
+    host: FaultyHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without it there is no grant, and a job cannot go back to wait for one."""
     job = await host.begin(trainers=1)
     await host.reach(job, 3)
 
-    def withhold(order: LaunchOrder) -> None:
+    async def withheld(*_: object) -> NoReturn:
+        raise ObjectUnknown("the job has no object of this name")
+
+    monkeypatch.setattr(JobObjects, "get", withheld)
+    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    ended = await host.ended(job)
+    assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
+
+
+async def test_a_checkpoint_that_the_host_lost_ends_the_job_with_a_fixed_code(host: FaultyHost) -> None:
+    job = await host.begin(trainers=1)
+    await host.reach(job, 3)
+
+    def lose(order: LaunchOrder) -> None:
         for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
             path.unlink()
 
-    host.launcher.before = withhold
+    host.launcher.before = lose
     host.launcher.latest(SERVER).send(signal.SIGKILL)
     ended = await host.ended(job)
-    assert ended.state is JobState.FAILED, host.logs()
-    assert ended.failure in (PublicFailure.INTERNAL, PublicFailure.ENCLAVE_EXITED)
+    assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INTERNAL), host.logs()
 
 
 async def test_a_stalled_trainer_holds_the_others_only_as_long_as_it_stalls(host: FaultyHost) -> None:
