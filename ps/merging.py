@@ -45,19 +45,40 @@ def blocks(elements: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK, elements))
 
 
-def euclidean_norm(frame: Frame) -> float:
-    """Norm of a change; not finite where any element is not, or is beyond 1e19 in magnitude.
+class RunningNorm:
+    """The norm of a change that arrives in pieces; its bits do not depend on where they end."""
 
-    A finite norm therefore bounds every element far enough below float32's largest that no sum of changes
-    over a whole job can overflow.
-    """
-    scratch = np.empty(min(BLOCK, len(frame)), np.float32)
-    total = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for part in blocks(len(frame)):
-            values = _as_float32(frame[part], scratch)
-            total += float(np.dot(values, values))
-    return math.sqrt(total) if total >= 0 else math.nan
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._scratch = np.empty(min(BLOCK, len(frame)), np.float32)
+        self._blocks = blocks(len(frame))
+        self._block = next(self._blocks, None)
+        self._total = 0.0
+
+    def advance(self, filled: int) -> None:
+        """Take in the blocks that are whole now that `filled` bytes of the frame are there."""
+        elements = filled // self._frame.itemsize
+        with np.errstate(over="ignore", invalid="ignore"):
+            while self._block is not None and self._block.stop <= elements:
+                values = _as_float32(self._frame[self._block], self._scratch)
+                self._total += float(np.dot(values, values))
+                self._block = next(self._blocks, None)
+
+    @property
+    def value(self) -> float:
+        """Of all that was taken in; not finite where any element is not, or is beyond 1e19 in magnitude.
+
+        A finite norm therefore bounds every element far enough below float32's largest that no sum of changes
+        over a whole job can overflow.
+        """
+        return math.sqrt(self._total) if self._total >= 0 else math.nan
+
+
+def euclidean_norm(frame: Frame) -> float:
+    """Norm of a change that is there; see `RunningNorm.value`."""
+    norm = RunningNorm(frame)
+    norm.advance(frame.nbytes)
+    return norm.value
 
 
 def clip_scale(norm: float, spec: ExchangeSpec) -> float:

@@ -1,7 +1,7 @@
 """Vectors in and out of HTTP bodies, straight from and to preallocated memory, a piece at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -33,8 +33,12 @@ class Body:
         except asyncio.IncompleteReadError:
             raise FrameInvalid("frame-truncated", "the body ended early") from None
 
-    async def into(self, view: memoryview) -> None:
-        """Fill `view`, bytes, with what follows; the one copy on the way is out of the TLS record's piece."""
+    async def into(self, view: memoryview, filled: Callable[[int], None] = lambda _: None) -> None:
+        """Fill `view`, bytes, with what follows; the one copy on the way is out of the TLS record's piece.
+
+        `filled` is told after each piece how many bytes are there: what is to be done with them is cheapest
+        while they are in the CPU's cache.
+        """
         position = 0
         while position < len(view):
             piece = await self._stream.readany()
@@ -43,6 +47,7 @@ class Body:
                 raise FrameInvalid("frame-truncated", "the body is not as long as its frame")
             view[position:end] = piece
             position = end
+            filled(position)
 
     async def drain(self) -> None:
         """Read to the end and keep nothing: a refusal is only read by a peer that could finish sending."""

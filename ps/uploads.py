@@ -1,10 +1,9 @@
 """One frame buffer a trainer, and at most one connection at a time that writes into it."""
 
-import asyncio
 from dataclasses import dataclass
 
 from ps.errors import ExchangeRefused
-from ps.merging import Frame, euclidean_norm, new_frame
+from ps.merging import Frame, RunningNorm, new_frame
 from ps.spec import ExchangeSpec
 from ps.streams import Body, as_bytes
 
@@ -47,14 +46,14 @@ class Uploads:
         frame = self.take(trainer)
         self._writers[trainer] = body
         try:
-            await body.into(as_bytes(frame))
-            norm = await asyncio.to_thread(euclidean_norm, frame)
+            norm = RunningNorm(frame)
+            await body.into(as_bytes(frame), norm.advance)
             if self._writers.get(trainer) is not body:
                 raise ExchangeRefused("upload-replaced", "the trainer came back on another connection")
         finally:
             if self._writers.get(trainer) is body:
                 del self._writers[trainer]
-        return Change(frame, norm)
+        return Change(frame, norm.value)
 
     def take(self, trainer: int) -> Frame:
         """The trainer's buffer for new content; whoever still writes into it or sends from it is cut off."""

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from ps.bfloat16 import narrow, widen
-from ps.merging import BLOCK, Combiner, Contribution, clip_scale, euclidean_norm
+from ps.merging import BLOCK, Combiner, Contribution, RunningNorm, clip_scale, euclidean_norm
 from ps.shared_vector import SharedVector
 from ps.spec import ExchangeSpec, MergeRule
 
@@ -48,6 +48,16 @@ def test_one_faulty_trainer_of_five_cannot_move_a_robust_merge_beyond_the_others
     result = merged(changes, rule, trim=1)
     assert (result >= honest.min(axis=0)).all()
     assert (result <= honest.max(axis=0)).all()
+
+
+@given(st.lists(st.integers(1, 8 * BLOCK), max_size=12), st.sampled_from([np.float32, np.uint16]))
+def test_a_norms_bits_do_not_depend_on_the_pieces(sizes: list[int], kind: Any) -> None:
+    frame = np.random.default_rng(7).integers(0, 2**14, 2 * BLOCK + 17).astype(kind)
+    norm = RunningNorm(frame)
+    for filled in np.cumsum(sizes):
+        norm.advance(min(int(filled), frame.nbytes))
+    norm.advance(frame.nbytes)
+    assert norm.value == euclidean_norm(frame) > 0
 
 
 def test_weights_are_relative() -> None:
