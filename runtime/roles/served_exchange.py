@@ -49,6 +49,8 @@ class ServedExchange:
         except Exception as error:
             if not self._failed.done():
                 self._failed.set_exception(error)
+                # Where we are leaving already, nobody waits for it, and that is no error of its own.
+                self._failed.exception()
             raise
 
     async def serve_until(self, end: Coroutine[Any, Any, None]) -> None:
