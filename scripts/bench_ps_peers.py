@@ -18,6 +18,7 @@ import numpy as np
 from aiohttp import web
 
 from ps.codec import Layout
+from ps.heap import keep_freed_pieces
 from ps.server import exchange_routes
 from ps.sharding import ShardedClient, shard_server
 from ps.spec import ExchangeSpec
@@ -79,6 +80,7 @@ def tell(**facts: Any) -> None:
 
 async def serve_exchange(options: dict[str, Any]) -> None:
     """The parameter server, as the enclave runs it."""
+    keep_freed_pieces()
     timer = CallbackTimer()
     spec = ExchangeSpec.model_validate(options["spec"])
     idle = status_mib("VmRSS")

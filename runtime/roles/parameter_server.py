@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ps.heap import keep_freed_pieces
 from ps.server import exchange_routes
 from runtime.attestation.evidence import attest
 from runtime.attestation.platform import Platform
@@ -39,6 +40,7 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     """Serve one job from its grant to its end."""
     if launch.index != 0:
         raise LaunchInvalid("launch-spec-invalid", "a job has one parameter server; the others are shards")
+    keep_freed_pieces()
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         await _Job(launch, platform, gateway).run()
 

@@ -6,6 +6,7 @@ nobody on its own account but the gateway and the parameter server, and ends whe
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ps.heap import keep_freed_pieces
 from ps.server import exchange_routes
 from runtime.attestation.platform import Platform
 from runtime.channels.gateway import GatewayClient
@@ -24,6 +25,7 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     """Serve one shard of one job from its admission to the job's end."""
     if not 1 <= launch.index < launch.spec.exchange.shards:
         raise LaunchInvalid("launch-spec-invalid", "the job has no shard of that index")
+    keep_freed_pieces()
     key = ec.generate_private_key(ec.SECP256R1())
     async with (
         GatewayClient(launch.gateway) as gateway,
