@@ -1,8 +1,9 @@
 """The C library's heap, set for a process through which frames pass in pieces.
 
 With glibc's defaults the memory of the pieces (256 KiB in each of TLS, HTTP and the socket) goes back to the
-system when they are freed and is asked for again, page by page, for the next ones: that was 6 % of a server's
-processor time (docs/scaling.md). Vectors are larger than these bounds and stay mappings of their own.
+system when they are freed and is asked for again, page by page, for the next ones: 6 to 9 % of a server's
+processor time (docs/scaling.md). Vectors of over 1 MiB still are mappings of their own. What stays readable
+inside the process by that are pieces of frames, whose buffers it keeps anyway.
 """
 
 import ctypes
