@@ -2,14 +2,14 @@
 
 from aiohttp import web
 
-from api.enclaves import callers as enclave_callers
-from api.enclaves import content, mail
-from api.gateway import Gateway
-from api.logs import watch_requests
-from api.openapi import document
-from api.operations import bind
-from api.problems import problems
-from api.public import builders, callers, datasets, events, jobs, relay, service, upgrades
+from chiron.api.enclaves import callers as enclave_callers
+from chiron.api.enclaves import content, mail
+from chiron.api.gateway import Gateway
+from chiron.api.logs import watch_requests
+from chiron.api.openapi import document
+from chiron.api.operations import bind
+from chiron.api.problems import problems
+from chiron.api.public import builders, callers, datasets, events, jobs, relay, service, upgrades
 
 PUBLIC = [
     operation

@@ -7,7 +7,7 @@ from typing import TypeVar
 from aiohttp import ClientPayloadError, web
 from pydantic import BaseModel, ValidationError
 
-from api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
+from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
 
 _Model = TypeVar("_Model", bound=BaseModel)
 JSON_CONTENT_TYPE = "application/json"

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 
 from sqlalchemy import select
 
-from api.errors import BuilderExists, BuilderRefused, BuilderUnknown
-from api.settings import Limits
-from api.storage.blobs import BlobStore
-from api.storage.database import Database
-from api.storage.tables import BuilderRow
-from runtime.wire.builders import BuilderInfo
-from runtime.wire.encoding import canonical_json
-from wasm_sandbox.contract import BuilderManifest, Capability
-from wasm_sandbox.errors import SandboxError
-from wasm_sandbox.inspection import ComponentInfo, inspect_component
+from chiron.api.errors import BuilderExists, BuilderRefused, BuilderUnknown
+from chiron.api.settings import Limits
+from chiron.api.storage.blobs import BlobStore
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import BuilderRow
+from chiron.wasm_sandbox.errors import SandboxError
+from chiron.wasm_sandbox.inspection import ComponentInfo, inspect_component
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.contract import BuilderManifest, Capability
+from chiron.wire.encoding import canonical_json
 
 _INSPECTIONS_AT_ONCE = 2
 """Each holds a component and its compilation in memory."""

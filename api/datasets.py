@@ -5,19 +5,19 @@ from functools import lru_cache
 
 from sqlalchemy import select
 
-from api.errors import (
+from chiron.api.errors import (
     ChunkUnknown,
     DatasetExists,
     DatasetIncomplete,
     DatasetUnknown,
 )
-from api.settings import Limits
-from api.storage.blobs import BlobStore
-from api.storage.database import Database
-from api.storage.tables import ChunkRow, DatasetRow
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.encoding import canonical_json
-from runtime.wire.public_api import DatasetStatus
+from chiron.api.settings import Limits
+from chiron.api.storage.blobs import BlobStore
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import ChunkRow, DatasetRow
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import canonical_json
+from chiron.wire.public_api import DatasetStatus
 
 
 class Datasets:

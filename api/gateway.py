@@ -3,22 +3,22 @@
 import asyncio
 from typing import Self
 
-from api.builders import Builders
-from api.datasets import Datasets
-from api.jobs.fleet import Fleet
-from api.jobs.objects import JobObjects
-from api.jobs.observations import Observations
-from api.jobs.predictors import Predictors
-from api.jobs.record import JobRecords
-from api.jobs.relay import Relay
-from api.jobs.supervisor import Supervisor
-from api.jobs.upgrades import Upgrades
-from api.keys import FirstKeys, KeyRing
-from api.launchers.launcher import Launcher
-from api.metrics import Metrics
-from api.settings import Settings
-from api.storage.database import Database
-from api.storage.filesystem import FilesystemBlobStore
+from chiron.api.builders import Builders
+from chiron.api.datasets import Datasets
+from chiron.api.jobs.fleet import Fleet
+from chiron.api.jobs.objects import JobObjects
+from chiron.api.jobs.observations import Observations
+from chiron.api.jobs.predictors import Predictors
+from chiron.api.jobs.record import JobRecords
+from chiron.api.jobs.relay import Relay
+from chiron.api.jobs.supervisor import Supervisor
+from chiron.api.jobs.upgrades import Upgrades
+from chiron.api.keys import FirstKeys, KeyRing
+from chiron.api.launchers.launcher import Launcher
+from chiron.api.metrics import Metrics
+from chiron.api.settings import Settings
+from chiron.api.storage.database import Database
+from chiron.api.storage.filesystem import FilesystemBlobStore
 
 
 class Gateway:

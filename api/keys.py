@@ -9,11 +9,11 @@ from enum import StrEnum
 
 from sqlalchemy import func, select
 
-from api.errors import RequestInvalid, Unauthenticated
-from api.settings import Settings
-from api.storage.database import Database
-from api.storage.tables import KeyRow, now
-from runtime.wire.encoding import sha256_hex
+from chiron.api.errors import RequestInvalid, Unauthenticated
+from chiron.api.settings import Settings
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import KeyRow, now
+from chiron.wire.encoding import sha256_hex
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_KEY_CHARACTERS = 100

@@ -10,8 +10,8 @@ from typing import TextIO
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from api.metrics import Metrics
-from api.problems import Handler
+from chiron.api.metrics import Metrics
+from chiron.api.problems import Handler
 
 _LOG = logging.getLogger(__name__)
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from api.operations import Operation
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.api.operations import Operation
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 
 _VARIABLE = re.compile(r"\{(\w+):((?:[^{}]|\{[^{}]*\})*)\}")
 _SCHEMAS = "#/components/schemas/"

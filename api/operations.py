@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
-from api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
-from api.errors import Forbidden, Unauthenticated
-from api.settings import Limits
+from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
+from chiron.api.errors import Forbidden, Unauthenticated
+from chiron.api.settings import Limits
 
 if TYPE_CHECKING:
-    from api.gateway import Gateway
+    from chiron.api.gateway import Gateway
 
 Caller = TypeVar("Caller")
 Body = TypeVar("Body")

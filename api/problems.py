@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from api.errors import (
+from chiron.api.errors import (
     BodyTooLarge,
     DatasetIncomplete,
     GatewayError,
@@ -15,7 +15,7 @@ from api.errors import (
     RouteUnknown,
     Unauthenticated,
 )
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STARTED = web.RequestKey("answer_started", bool)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from api.applications import enclave_application, public_application
-from api.gateway import Gateway
-from api.keys import FirstKeys
-from api.launchers.launcher import Launcher
-from api.settings import Settings
-from api.storage.lock import exclusive
+from chiron.api.applications import enclave_application, public_application
+from chiron.api.gateway import Gateway
+from chiron.api.keys import FirstKeys
+from chiron.api.launchers.launcher import Launcher
+from chiron.api.settings import Settings
+from chiron.api.storage.lock import exclusive
 
 _LOG = logging.getLogger(__name__)
 LauncherFactory = Callable[[Settings], Awaitable[Launcher]]

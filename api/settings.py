@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wasm_sandbox.contract import MAX_COMPONENT_BYTES
+from chiron.wire.contract import MAX_COMPONENT_BYTES
 
 MAX_UNIX_SOCKET_PATH = 107
 """`sun_path` of Linux holds 108 bytes with its final zero."""

@@ -1,19 +1,25 @@
-"""Chiron for data owners: train on data that nobody else can see, with a model that you need not see.
+"""Chiron: private machine learning as a service. Public names only, each imported when it is first used.
 
 >>> from chiron import Client, JobRequest, policy_of
+
+This module is in the enclave image too, where there is no client: importing it imports nothing (PEP 562).
 """
 
-from chiron.async_client import AsyncClient
-from chiron.client import Client
-from chiron.errors import ChironError
-from chiron.policies import policy_of
-from chiron.predictions import Predictions
-from chiron.ra_tls import attested_connector, attested_context
-from chiron.store import OwnerStore
-from runtime.wire.attestation import Role
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import Job, JobRequest
-from wasm_sandbox.contract import Capability, CapabilityGrants
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chiron.client.async_client import AsyncClient
+    from chiron.client.client import Client
+    from chiron.client.errors import ChironError
+    from chiron.client.policies import policy_of
+    from chiron.client.predictions import Predictions
+    from chiron.client.ra_tls import attested_connector, attested_context
+    from chiron.client.store import OwnerStore
+    from chiron.wire.attestation import Role
+    from chiron.wire.contract import Capability, CapabilityGrants
+    from chiron.wire.grants import PredictionPolicy
+    from chiron.wire.jobs import Job, JobRequest
 
 __all__ = [
     "AsyncClient",
@@ -31,3 +37,31 @@ __all__ = [
     "attested_context",
     "policy_of",
 ]
+
+_MODULES = {
+    "chiron.client.async_client": ("AsyncClient",),
+    "chiron.client.client": ("Client",),
+    "chiron.client.errors": ("ChironError",),
+    "chiron.client.policies": ("policy_of",),
+    "chiron.client.predictions": ("Predictions",),
+    "chiron.client.ra_tls": ("attested_connector", "attested_context"),
+    "chiron.client.store": ("OwnerStore",),
+    "chiron.wire.attestation": ("Role",),
+    "chiron.wire.contract": ("Capability", "CapabilityGrants"),
+    "chiron.wire.grants": ("PredictionPolicy",),
+    "chiron.wire.jobs": ("Job", "JobRequest"),
+}
+"""The imports above once more, for the interpreter; a test holds the two together."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            value: object = getattr(importlib.import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from enclave_image.bytecode import bytecode_path, compile_source
-from enclave_image.contents import (
+from chiron.enclave_image.bytecode import bytecode_path, compile_source
+from chiron.enclave_image.contents import (
     ENTRY_POINT,
     ENVIRONMENT,
     MOUNT_POINTS,
@@ -23,12 +23,12 @@ from enclave_image.contents import (
     runtime_distributions,
     sources,
 )
-from enclave_image.errors import ImageInvalid
-from enclave_image.libraries import is_elf, shared_libraries
-from enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest
-from enclave_image.measurement import examine, list_entries, read_manifest
-from enclave_image.recording import Recorder
-from enclave_image.sbom import bill_of_materials
+from chiron.enclave_image.errors import ImageInvalid
+from chiron.enclave_image.libraries import is_elf, shared_libraries
+from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest
+from chiron.enclave_image.measurement import examine, list_entries, read_manifest
+from chiron.enclave_image.recording import Recorder
+from chiron.enclave_image.sbom import bill_of_materials
 
 INPUTS = ".inputs"
 """Digest of what the image was built from, so that building it again is quick if nothing changed."""

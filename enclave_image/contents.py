@@ -1,6 +1,5 @@
 """What goes into the image and where it comes from: interpreter, standard library, locked packages, ours."""
 
-import importlib.util
 import os
 import sys
 import sysconfig
@@ -12,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from enclave_image.errors import ImageUnbuildable
-from enclave_image.pruning import UNUSED_DISTRIBUTIONS, keeps_packaged, keeps_stdlib
+import chiron
+from chiron.enclave_image.errors import ImageUnbuildable
+from chiron.enclave_image.pruning import UNUSED_DISTRIBUTIONS, keeps_packaged, keeps_stdlib
 
 PROJECT = "chiron-ml"
-OUR_PACKAGES = ("ps", "runtime", "wasm_sandbox")
-"""Of our packages those that run inside. The control plane and the client are not in the image."""
+OUR_ROOMS = ("ps", "runtime", "wasm_sandbox", "wire")
+"""Of our packages those that run inside. Client, control plane, kit and image tools are not in the image."""
 
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = PurePosixPath("/opt/python")
@@ -28,7 +28,7 @@ INTERPRETER = PYTHON / "bin" / _VERSION
 STDLIB = PYTHON / "lib" / _VERSION
 PACKAGES = CHIRON / "lib" / _VERSION / "site-packages"
 
-ENTRY_POINT = (str(CHIRON / "bin/python3"), "-I", "-B", "-m", "runtime")
+ENTRY_POINT = (str(CHIRON / "bin/python3"), "-I", "-B", "-m", "chiron.runtime")
 """Isolated mode: no variable and no writable folder adds to the import path."""
 
 ENVIRONMENT = {
@@ -137,13 +137,11 @@ def _distributions() -> Iterator[Source]:
 
 
 def _ours() -> Iterator[Source]:
-    for name in OUR_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise ImageUnbuildable(f"our package {name} is not here")
-        folder = Path(spec.submodule_search_locations[0])
-        for file in _files(folder):
-            relative = PurePosixPath(name) / file.relative_to(folder)
+    root = Path(chiron.__path__[0])
+    yield Source(PACKAGES / "chiron/__init__.py", root / "__init__.py")
+    for room in OUR_ROOMS:
+        for file in _files(root / room):
+            relative = PurePosixPath("chiron") / file.relative_to(root)
             if keeps_packaged(relative):
                 yield Source(PACKAGES / relative, file)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from enclave_image.errors import LogCorrupted
-from runtime.wire.transparency import InclusionProof
+from chiron.enclave_image.errors import LogCorrupted
+from chiron.wire.transparency import InclusionProof
 
 INCLUSION_PROOF = "inclusion-proof.json"
 MAX_PROOF_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ def write_proof(directory: Path, proof: InclusionProof) -> None:
 def read_proof(directory: Path) -> InclusionProof | None:
     """The proof beside an image or an Occlum instance; None where it was built without a log.
 
-    It says nothing by itself: `runtime.transparency.proofs.check_inclusion` does.
+    It says nothing by itself: `chiron.runtime.transparency.proofs.check_inclusion` does.
 
     Raises:
         LogCorrupted: the file is there and is no proof.

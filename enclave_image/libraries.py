@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from enclave_image.errors import ImageUnbuildable
+from chiron.enclave_image.errors import ImageUnbuildable
 
 _MAGIC = b"\x7fELF"
 _FOUND = re.compile(r"\s+(?P<name>\S+) => (?P<path>/\S+) \(0x[0-9a-f]+\)")

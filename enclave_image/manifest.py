@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from runtime.wire.encoding import Digest, WireModel, canonical_json
+from chiron.wire.encoding import Digest, WireModel, canonical_json
 
 ROOT = "root"
 MANIFEST = "manifest.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from enclave_image.errors import ImageInvalid
-from enclave_image.manifest import MANIFEST, ROOT, Entry, File, Folder, ImageManifest, Link
+from chiron.enclave_image.errors import ImageInvalid
+from chiron.enclave_image.manifest import MANIFEST, ROOT, Entry, File, Folder, ImageManifest, Link
 
 MAX_MANIFEST_BYTES = 16 * 2**20
 

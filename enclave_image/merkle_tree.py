@@ -5,7 +5,7 @@ Plain recursion over the definitions: a log of builds has thousands of entries a
 
 from collections.abc import Sequence
 
-from runtime.transparency.merkle import node_hash
+from chiron.runtime.transparency.merkle import node_hash
 
 
 def _split(size: int) -> int:

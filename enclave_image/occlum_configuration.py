@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from enclave_image.errors import OcclumRefuses
-from runtime.wire.launch import LAUNCH_VARIABLE
+from chiron.enclave_image.errors import OcclumRefuses
+from chiron.wire.launch import LAUNCH_VARIABLE
 
 PRODUCTION = Path(__file__).parent / "Occlum.json"
 DEVELOPMENT = Path(__file__).parent / "Occlum.development.json"

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from enclave_image.contents import ENTRY_POINT, ENVIRONMENT, INTERPRETER
-from enclave_image.elf import ElfFacts, Version, read_elf
-from enclave_image.errors import OcclumRefuses
-from enclave_image.libraries import is_elf
-from enclave_image.manifest import ROOT, File, ImageManifest
-from enclave_image.measurement import examine
-from enclave_image.occlum_configuration import read_configuration
+from chiron.enclave_image.contents import ENTRY_POINT, ENVIRONMENT, INTERPRETER
+from chiron.enclave_image.elf import ElfFacts, Version, read_elf
+from chiron.enclave_image.errors import OcclumRefuses
+from chiron.enclave_image.libraries import is_elf
+from chiron.enclave_image.manifest import ROOT, File, ImageManifest
+from chiron.enclave_image.measurement import examine
+from chiron.enclave_image.occlum_configuration import read_configuration
 
 BOM = Path(__file__).parent / "bom.yaml"
 LIBRARIES = "/opt/occlum/glibc/lib"

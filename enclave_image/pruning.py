@@ -103,10 +103,9 @@ _UNUSED_IN_PACKAGES = frozenset(
         "onnxruntime/training/ortmodule",
         "onnxruntime/training/utils",
         "onnxruntime/transformers",
-        "wasm_sandbox/kit",
     }
 )
-"""Files and folders of site-packages: front ends of other frameworks, converters, our operators' tools."""
+"""Files and folders of site-packages: front ends of other frameworks, converters."""
 
 _KEPT_METADATA = frozenset({"METADATA"})
 """Of a distribution's .dist-info: its version. RECORD and others name how it was installed, and licences are

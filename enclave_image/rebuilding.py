@@ -4,10 +4,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from enclave_image.errors import ImageUnbuildable
-from enclave_image.measurement import measure
+from chiron.enclave_image.errors import ImageUnbuildable
+from chiron.enclave_image.measurement import measure
 
-_BUILD = "import sys, pathlib, enclave_image.build as b; b.build_image(pathlib.Path(sys.argv[1]))"
+_BUILD = "import sys, pathlib, chiron.enclave_image.build as b; b.build_image(pathlib.Path(sys.argv[1]))"
 
 
 def measure_source(directory: Path) -> str:

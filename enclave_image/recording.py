@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from enclave_image.inclusion_proof import write_proof
-from enclave_image.transparency_log import TransparencyLog
-from runtime.wire.transparency import InclusionProof, LogEntry
+from chiron.enclave_image.inclusion_proof import write_proof
+from chiron.enclave_image.transparency_log import TransparencyLog
+from chiron.wire.transparency import InclusionProof, LogEntry
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from enclave_image.contents import OUR_PACKAGES, PROJECT, STDLIB
-from enclave_image.manifest import File, ImageManifest
+from chiron.enclave_image.contents import OUR_ROOMS, PROJECT, STDLIB
+from chiron.enclave_image.manifest import File, ImageManifest
 
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 """RFC 4122's for URLs: our serial numbers are names, as an image's bill must be the same every time."""
@@ -80,13 +80,13 @@ def _ours() -> list[Component]:
     return [
         Component(
             type=ComponentType.LIBRARY,
-            name=name,
+            name=f"chiron.{name}",
             group=PROJECT,
             version=version,
             bom_ref=f"chiron:{name}",
             licenses=[DisjunctiveLicense(id="Apache-2.0")],
         )
-        for name in OUR_PACKAGES
+        for name in OUR_ROOMS
     ]
 
 

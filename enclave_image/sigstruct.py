@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from enclave_image.errors import SigstructInvalid
+from chiron.enclave_image.errors import SigstructInvalid
 
 SIGNED_ENCLAVE = Path("build/lib/libocclum-libos.signed.so")
 """In an Occlum instance, after `occlum build`."""

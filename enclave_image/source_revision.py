@@ -3,13 +3,13 @@
 import subprocess
 from pathlib import Path
 
-from enclave_image.contents import OUR_PACKAGES
-from enclave_image.errors import SourceUnknown
+from chiron.enclave_image.contents import OUR_ROOMS
+from chiron.enclave_image.errors import SourceUnknown
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[1]
 """Where our packages lie, and the lock beside them."""
 LOCK = CHECKOUT / "requirements.lock"
-_BUILT_FROM = (*OUR_PACKAGES, "enclave_image", "requirements.lock", "pyproject.toml")
+_BUILT_FROM = (*OUR_ROOMS, "chiron/__init__.py", "enclave_image", "requirements.lock", "pyproject.toml")
 
 
 def clean_revision(checkout: Path = CHECKOUT) -> str:

@@ -19,12 +19,12 @@ from typing import Self, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from enclave_image.errors import LogCorrupted
-from enclave_image.merkle_tree import consistency_path, inclusion_path, root
-from runtime.transparency.merkle import leaf_hash
-from runtime.transparency.proofs import LogRefused, check_head, signed_bytes
-from runtime.wire.encoding import WireModel, canonical_json
-from runtime.wire.transparency import (
+from chiron.enclave_image.errors import LogCorrupted
+from chiron.enclave_image.merkle_tree import consistency_path, inclusion_path, root
+from chiron.runtime.transparency.merkle import leaf_hash
+from chiron.runtime.transparency.proofs import LogRefused, check_head, signed_bytes
+from chiron.wire.encoding import WireModel, canonical_json
+from chiron.wire.transparency import (
     ConsistencyProof,
     InclusionProof,
     LogEntry,

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.codec import Flag, Header, Kind, Layout
-from ps.errors import ExchangeRefused
-from ps.merging import Contribution, clip_scale
-from ps.result import Entry, Persist, Result, finite_sums
-from ps.shared_vector import SharedVector
-from ps.spec import ExchangeSpec
-from ps.streams import Body
-from ps.uploads import Change, Uploads
+from chiron.ps.codec import Flag, Header, Kind, Layout
+from chiron.ps.errors import ExchangeRefused
+from chiron.ps.merging import Contribution, clip_scale
+from chiron.ps.result import Entry, Persist, Result, finite_sums
+from chiron.ps.shared_vector import SharedVector
+from chiron.ps.streams import Body
+from chiron.ps.uploads import Change, Uploads
+from chiron.wire.exchange import ExchangeSpec
 
 
 class Asynchronous:
-    """Implements `ps.result.Exchange`."""
+    """Implements `chiron.ps.result.Exchange`."""
 
     def __init__(
         self,

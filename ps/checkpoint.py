@@ -12,10 +12,10 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from ps.errors import CheckpointInvalid
+from chiron.ps.errors import CheckpointInvalid
 
 if TYPE_CHECKING:
-    from ps.server import ParameterServer
+    from chiron.ps.server import ParameterServer
 
 _COUNTERS = "counters"
 _PLAN = "plan"

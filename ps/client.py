@@ -12,15 +12,15 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.bfloat16 import narrow, widen
-from ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Flag, Hello, Kind, Layout
-from ps.errors import ExchangeRefused
-from ps.merging import BLOCK, Frame, blocks, euclidean_norm, new_frame
-from ps.pace import Pace
-from ps.routes import PUBLISH_PATH, PUSH_PATH, START_PATH
-from ps.spec import ExchangeSpec, spec_digest
-from ps.streams import Body, as_bytes
-from ps.transport import Reconnect, Transport
+from chiron.ps.bfloat16 import narrow, widen
+from chiron.ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Flag, Hello, Kind, Layout
+from chiron.ps.errors import ExchangeRefused
+from chiron.ps.merging import BLOCK, Frame, blocks, euclidean_norm, new_frame
+from chiron.ps.pace import Pace
+from chiron.ps.routes import PUBLISH_PATH, PUSH_PATH, START_PATH
+from chiron.ps.streams import Body, as_bytes
+from chiron.ps.transport import Reconnect, Transport
+from chiron.wire.exchange import ExchangeSpec, spec_digest
 
 PATIENCE_S = 120.0
 """How long the server may be away (a restart) before a trainer gives up."""

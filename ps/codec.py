@@ -26,8 +26,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.errors import FrameInvalid
-from ps.spec import ExchangeSpec
+from chiron.ps.errors import FrameInvalid
+from chiron.wire.exchange import ExchangeSpec
 
 MAGIC = b"CHPS"
 LOWEST_VERSION = 1
@@ -254,7 +254,7 @@ class Hello:
     lowest: int
     highest: int
     spec_digest: bytes
-    """SHA-256, 32 bytes (`ps.spec.spec_digest`)."""
+    """SHA-256, 32 bytes (`chiron.wire.exchange.spec_digest`)."""
     trial: int = -1
     """The trial that the client is in; -1 before its first."""
     merged: int = 0

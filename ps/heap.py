@@ -8,7 +8,7 @@ inside the process by that are pieces of frames, whose buffers it keeps anyway.
 
 import ctypes
 
-from ps.streams import PIECE_BYTES
+from chiron.ps.streams import PIECE_BYTES
 
 # malloc.h
 _M_TRIM_THRESHOLD = -1

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.bfloat16 import widen
-from ps.spec import ExchangeSpec, MergeRule
+from chiron.ps.bfloat16 import widen
+from chiron.wire.exchange import ExchangeSpec, MergeRule
 
 BLOCK = 32_768
 """Elements merged at a time: 128 KiB a vector, so a block of every operand stays in the L2 cache."""

@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.codec import Header
-from ps.merging import Frame
-from ps.streams import Body
+from chiron.ps.codec import Header
+from chiron.ps.merging import Frame
+from chiron.ps.streams import Body
 
 Persist: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited after every merge and publication, before anyone is told of it: the place to write a checkpoint."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
 
-from ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
-from ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack, ServerFailed
-from ps.merging import Frame
-from ps.streams import Body, as_bytes, pieces
+from chiron.ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
+from chiron.ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack, ServerFailed
+from chiron.ps.merging import Frame
+from chiron.ps.streams import Body, as_bytes, pieces
 
 if TYPE_CHECKING:
-    from ps.server import ParameterServer
+    from chiron.ps.server import ParameterServer
 
 Identify: TypeAlias = Callable[[web.Request], int]
 """The index of the trainer at the other end of the connection; raises where there is none."""

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.asynchronous import Asynchronous
-from ps.barrier import Barrier
-from ps.codec import Header, Hello, Kind, Layout, common_version
-from ps.errors import ExchangeRefused, RolledBack, ServerFailed, TrialOver
-from ps.result import Entry, Exchange, Persist, Result
-from ps.routes import exchange_routes
-from ps.shared_vector import SharedVector
-from ps.spec import ExchangeMode, ExchangeSpec, spec_digest
-from ps.streams import Body, as_bytes
+from chiron.ps.asynchronous import Asynchronous
+from chiron.ps.barrier import Barrier
+from chiron.ps.codec import Header, Hello, Kind, Layout, common_version
+from chiron.ps.errors import ExchangeRefused, RolledBack, ServerFailed, TrialOver
+from chiron.ps.result import Entry, Exchange, Persist, Result
+from chiron.ps.routes import exchange_routes
+from chiron.ps.shared_vector import SharedVector
+from chiron.ps.streams import Body, as_bytes
+from chiron.wire.exchange import ExchangeMode, ExchangeSpec, spec_digest
 
 __all__ = ["ParameterServer", "exchange_routes"]
 

@@ -18,12 +18,12 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.client import PATIENCE_S, Merged, ParameterClient, Start
-from ps.pace import Pace
-from ps.result import Persist
-from ps.server import ParameterServer
-from ps.spec import ExchangeSpec
-from ps.transport import Reconnect
+from chiron.ps.client import PATIENCE_S, Merged, ParameterClient, Start
+from chiron.ps.pace import Pace
+from chiron.ps.result import Persist
+from chiron.ps.server import ParameterServer
+from chiron.ps.transport import Reconnect
+from chiron.wire.exchange import ExchangeSpec
 
 _T = TypeVar("_T")
 

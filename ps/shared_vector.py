@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.bfloat16 import narrow, widen
-from ps.merging import BLOCK, Combiner, Contribution, blocks
-from ps.spec import ExchangeMode, ExchangeSpec
+from chiron.ps.bfloat16 import narrow, widen
+from chiron.ps.merging import BLOCK, Combiner, Contribution, blocks
+from chiron.wire.exchange import ExchangeMode, ExchangeSpec
 
 
 class SharedVector:

@@ -8,7 +8,7 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.errors import FrameInvalid
+from chiron.ps.errors import FrameInvalid
 
 PIECE_BYTES = 256 * 1024
 """Handed to TLS at once: large enough to be cheap, small enough that the event loop stays free."""

@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ps.codec import HEADER_BYTES, Hello, Kind, parse_header
-from ps.errors import (
+from chiron.ps.codec import HEADER_BYTES, Hello, Kind, parse_header
+from chiron.ps.errors import (
     CODE_PATTERN,
     ExchangeError,
     ExchangeRefused,
@@ -19,8 +19,8 @@ from ps.errors import (
     ServerUnreachable,
     TrialOver,
 )
-from ps.routes import HELLO_PATH
-from ps.streams import Body, pieces
+from chiron.ps.routes import HELLO_PATH
+from chiron.ps.streams import Body, pieces
 
 _T = TypeVar("_T")
 _MAX_PROBLEM_BYTES = 4096

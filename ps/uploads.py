@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from ps.errors import ExchangeRefused
-from ps.merging import Frame, RunningNorm, new_frame
-from ps.spec import ExchangeSpec
-from ps.streams import Body, as_bytes
+from chiron.ps.errors import ExchangeRefused
+from chiron.ps.merging import Frame, RunningNorm, new_frame
+from chiron.ps.streams import Body, as_bytes
+from chiron.wire.exchange import ExchangeSpec
 
 
 @dataclass(frozen=True)

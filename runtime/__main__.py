@@ -1,4 +1,4 @@
-"""`python -m runtime`: start the role that the launch specification names, on the platform it names."""
+"""`python -m chiron.runtime`: start the role and platform that the launch specification names."""
 
 import asyncio
 import logging
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.attestation.pccs import Pccs
-from runtime.attestation.platform import Platform
-from runtime.attestation.refusing import RefusingPlatform
-from runtime.attestation.sgx import SgxPlatform
-from runtime.attestation.software import SoftwarePlatform
-from runtime.core_dumps import forbid_core_dumps
-from runtime.errors import EnclaveError, LaunchInvalid
-from runtime.wire.attestation import Role
-from runtime.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.attestation.pccs import Pccs
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.refusing import RefusingPlatform
+from chiron.runtime.attestation.sgx import SgxPlatform
+from chiron.runtime.attestation.software import SoftwarePlatform
+from chiron.runtime.core_dumps import forbid_core_dumps
+from chiron.runtime.errors import EnclaveError, LaunchInvalid
+from chiron.wire.attestation import Role
+from chiron.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
 
-_LOG = logging.getLogger("runtime")
+_LOG = logging.getLogger("chiron.runtime")
 
 EXIT_INTERNAL = 1
 """An error that nobody foresaw."""
@@ -98,18 +98,18 @@ async def _run(launch: LaunchSpec) -> None:
 def _role(role: Role) -> Callable[[LaunchSpec, Platform], Awaitable[None]]:
     """Imported late: no role pays for the libraries of another."""
     if role is Role.PARAMETER_SERVER:
-        from runtime.roles import parameter_server
+        from chiron.runtime.roles import parameter_server
 
         return parameter_server.run
     if role is Role.SHARD:
-        from runtime.roles import shard
+        from chiron.runtime.roles import shard
 
         return shard.run
     if role is Role.TRAINER:
-        from runtime.roles import trainer
+        from chiron.runtime.roles import trainer
 
         return trainer.run
-    from runtime.roles import predictor
+    from chiron.runtime.roles import predictor
 
     return predictor.run
 

@@ -15,7 +15,7 @@ EnclaveError                    has a stable code and the public failure it is r
 └── QueryRefused                a query that this predictor cannot read
 """
 
-from runtime.wire.jobs import PublicFailure
+from chiron.wire.jobs import PublicFailure
 
 
 class EnclaveError(Exception):

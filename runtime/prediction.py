@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from runtime.training.errors import Reason, failing_as
-from runtime.training.graphs import INPUT, OUTPUT
-from runtime.training.sessions import session_options
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.training.errors import Reason, failing_as
+from chiron.runtime.training.graphs import INPUT, OUTPUT
+from chiron.runtime.training.sessions import session_options
+from chiron.wire.jobs import JobSpec
 
 _BATCH = 256
 """Rows that are computed at a time."""

@@ -4,12 +4,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from runtime.sealing import hpke
-from runtime.sealing.errors import OpenFailed, SealingError
-from runtime.sealing.labels import OUTCOME, REPORT, Label
-from runtime.sealing.padding import LENGTH_BYTES, pad, unpad
-from runtime.wire.encoding import WireModel
-from runtime.wire.reports import (
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.errors import OpenFailed, SealingError
+from chiron.runtime.sealing.labels import OUTCOME, REPORT, Label
+from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.wire.encoding import WireModel
+from chiron.wire.reports import (
     OUTCOME_BYTES,
     OUTCOME_OBJECT,
     REPORT_BYTES,

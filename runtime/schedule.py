@@ -1,6 +1,6 @@
 """The public schedule: everything about a job's exchanges that follows from its spec alone."""
 
-from runtime.wire.jobs import JobSpec
+from chiron.wire.jobs import JobSpec
 
 SUMS = 64
 """Values that are summed over the trainers at each exchange."""

@@ -17,12 +17,12 @@ import aiohttp
 import numpy as np
 from aiohttp import web
 
-from ps.codec import Layout
-from ps.heap import keep_freed_pieces
-from ps.server import exchange_routes
-from ps.sharding import ShardedClient, shard_server
-from ps.spec import ExchangeSpec
-from ps.streams import PIECE_BYTES, as_bytes
+from chiron.ps.codec import Layout
+from chiron.ps.heap import keep_freed_pieces
+from chiron.ps.server import exchange_routes
+from chiron.ps.sharding import ShardedClient, shard_server
+from chiron.ps.streams import PIECE_BYTES, as_bytes
+from chiron.wire.exchange import ExchangeSpec
 
 PLAN_BYTES = 65_536
 SUMS = 64

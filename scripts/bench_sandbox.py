@@ -32,6 +32,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from chiron.wasm_sandbox.admission import admit  # noqa: E402
+from chiron.wasm_sandbox.compiling import compile_apart  # noqa: E402
+from chiron.wasm_sandbox.engine import Backend  # noqa: E402
+from chiron.wasm_sandbox.errors import Code, GraphRefused, SandboxError  # noqa: E402
+from chiron.wasm_sandbox.execution import Run  # noqa: E402
+from chiron.wasm_sandbox.limits import SandboxLimits  # noqa: E402
+from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key  # noqa: E402
+from chiron.wasm_sandbox.run_terms import run_terms  # noqa: E402
+from chiron.wasm_sandbox.sandbox import Sandbox  # noqa: E402
 from scripts.benchmarks.sandbox_examples import (  # noqa: E402
     GRANTS,
     IN_C,
@@ -45,15 +54,6 @@ from scripts.benchmarks.worker_memory import WorkerMemory  # noqa: E402
 from tests.corpus.cases import builder_cases  # noqa: E402
 from tests.corpus.components import MODULES, from_c  # noqa: E402
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, all_cases  # noqa: E402
-from wasm_sandbox.admission import admit  # noqa: E402
-from wasm_sandbox.compiling import compile_apart  # noqa: E402
-from wasm_sandbox.engine import Backend  # noqa: E402
-from wasm_sandbox.errors import Code, GraphRefused, SandboxError  # noqa: E402
-from wasm_sandbox.execution import Run  # noqa: E402
-from wasm_sandbox.limits import SandboxLimits  # noqa: E402
-from wasm_sandbox.module_cache import ModuleCache, cache_key  # noqa: E402
-from wasm_sandbox.run_terms import run_terms  # noqa: E402
-from wasm_sandbox.sandbox import Sandbox  # noqa: E402
 
 LIMITS = SandboxLimits(parallel_compilation=True, compile_seconds=600, run_seconds=600)
 MIB = 2**20

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 
 from chiron import Client, Job, JobRequest, OwnerStore, policy_of
+from chiron.builder_kit.build import build_project
 from chiron.cli.output import done, err, note, print_json, print_steps, progress_bar, warn
-from chiron.datasets import EncryptOptions
-from chiron.errors import ChironError
-from chiron.granting import grant_in_words
-from chiron.jobs import raise_if_ended_badly
-from runtime.attestation.verify import VerifiedEvidence
-from runtime.wire.builders import BuilderInfo
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import JobState
-from runtime.wire.reports import OutcomeStatus
-from wasm_sandbox.contract import CapabilityGrants
-from wasm_sandbox.kit.build import build_project
+from chiron.client.datasets import EncryptOptions
+from chiron.client.errors import ChironError
+from chiron.client.granting import grant_in_words
+from chiron.client.jobs import raise_if_ended_badly
+from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.contract import CapabilityGrants
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import OutcomeStatus
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILDER = ROOT / "builders" / "digits_mlp"

@@ -19,7 +19,7 @@ import atheris
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-with atheris.instrument_imports(include=["wasm_sandbox"], enable_loader_override=False):
+with atheris.instrument_imports(include=["chiron.wasm_sandbox"], enable_loader_override=False):
     from tests.fuzzing.targets import TARGETS, Target
 
 FOUND = ROOT / "tests" / "corpus" / "found"

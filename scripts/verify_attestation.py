@@ -37,16 +37,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import dcap_qvl
 from pydantic import ValidationError
 
-from enclave_image.errors import ImageError
-from enclave_image.rebuilding import measure_source
-from runtime.attestation.errors import AttestationError, EvidenceRefused
-from runtime.attestation.policy_file import load_policy, load_root
-from runtime.attestation.ra_tls import verify_certificate
-from runtime.attestation.steps import Step, StepResult
-from runtime.attestation.verify import Expected, verify, verify_quote
-from runtime.transparency.completing import completed, lacks_proofs
-from runtime.wire.attestation import AttestationPolicy, Collateral, Evidence, Role, TcbStatus
-from runtime.wire.transparency import InclusionProof
+from chiron.enclave_image.errors import ImageError
+from chiron.enclave_image.rebuilding import measure_source
+from chiron.runtime.attestation.errors import AttestationError, EvidenceRefused
+from chiron.runtime.attestation.policy_file import load_policy, load_root
+from chiron.runtime.attestation.ra_tls import verify_certificate
+from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.verify import Expected, verify, verify_quote
+from chiron.runtime.transparency.completing import completed, lacks_proofs
+from chiron.wire.attestation import AttestationPolicy, Collateral, Evidence, Role, TcbStatus
+from chiron.wire.transparency import InclusionProof
 
 EXIT_UNREADABLE = 3
 EXIT_STEP = 10

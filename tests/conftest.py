@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from enclave_image.build import build_image
+from chiron.enclave_image.build import build_image
 
 LONG = ("end_to_end", "faults", "builders", "launchers")
 """Folders whose files take long, each for itself."""

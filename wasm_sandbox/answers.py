@@ -4,10 +4,10 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from wasm_sandbox.codec import Bounds, Buffer, Frame, Kind
-from wasm_sandbox.contract import Capability, ContractModel
-from wasm_sandbox.errors import Code, SandboxError, failure
-from wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.codec import Bounds, Buffer, Frame, Kind
+from chiron.wasm_sandbox.errors import Code, SandboxError, failure
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wire.contract import Capability, ContractModel
 
 MAX_COMPILED_BYTES = 512 * 2**20
 """A Python component's compiled form has 34 MB."""

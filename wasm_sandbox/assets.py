@@ -12,7 +12,7 @@ the same sections (component-model, Binary.md).
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.errors import Code, failure
 
 _PREFIX = b"chiron:asset/"
 _HEAD_BYTES = 8
@@ -32,7 +32,7 @@ def attach_asset(component: bytes, name: str, content: bytes) -> bytes:
 class Assets:
     """The assets of a component, by name; nothing of them is parsed before a graph asks for it.
 
-    `wasm_sandbox.admission.pretrained` reads their tensors.
+    `chiron.wasm_sandbox.admission.pretrained` reads their tensors.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Calls a builder's export and reads its answer out of the engine's values, bounded before it is copied.
 
 wasmtime's Python binding reads a `list<u8>` one ctypes object a byte: 2.5 MB take seven seconds. The type
-of the export was checked by `wasm_sandbox.world`, so this reader knows what lies where, and takes every
-n-th byte of the values' memory instead.
+of the export was checked by `chiron.wasm_sandbox.world`, so this reader knows what lies where, and takes
+every n-th byte of the values' memory instead.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Func
 from wasmtime.component._enter import enter_wasm
 
-from wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.errors import Code, failure
 
 _VALUE_BYTES = ctypes.sizeof(ffi.wasmtime_component_val_t)
 _BYTE_AT = ffi.wasmtime_component_val_t.of.offset

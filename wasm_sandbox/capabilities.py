@@ -13,10 +13,10 @@ from typing import Any
 from wasmtime import _ffi as ffi
 from wasmtime.component import Linker, Record
 
-from wasm_sandbox.codec import Buffer
-from wasm_sandbox.errors import Code, SandboxError, failure
-from wasm_sandbox.signatures import interface_name
-from wasm_sandbox.terms import RunTerms, load_statistics
+from chiron.wasm_sandbox.codec import Buffer
+from chiron.wasm_sandbox.errors import Code, SandboxError, failure
+from chiron.wasm_sandbox.signatures import interface_name
+from chiron.wasm_sandbox.terms import RunTerms, load_statistics
 
 CALL_FUEL = 5_000
 """A call into the host and back takes about as long as these many instructions."""

@@ -1,6 +1,6 @@
 """What the capabilities tell a builder of a dataset: the native counterpart of `wit/capabilities.wit`.
 
-Made by `runtime.datasets.statistics` inside an enclave, or from a local file by the builder kit.
+Made by `chiron.runtime.datasets.statistics` inside an enclave, or from a local file by the builder kit.
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,12 @@
 """Compiling in a process of its own, where the compiler's time and memory are bounded and its faults end."""
 
-from wasm_sandbox.answers import CompileReport, compile_bounds, failure_in, parse
-from wasm_sandbox.codec import Buffer, Frame, Kind
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.errors import Code, SandboxError, failure
-from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.process import Worker, WorkerGone
-from wasm_sandbox.terms import CompileTerms, dump
+from chiron.wasm_sandbox.answers import CompileReport, compile_bounds, failure_in, parse
+from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import Code, SandboxError, failure
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.process import Worker, WorkerGone
+from chiron.wasm_sandbox.terms import CompileTerms, dump
 
 
 def compile_apart(

@@ -15,7 +15,7 @@ from wasmtime import _bindings as bindings
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component
 
-from wasm_sandbox.codec import Buffer
+from chiron.wasm_sandbox.codec import Buffer
 
 CONFIG_VERSION = 1
 """Part of every cache key: raise it with any change to the settings below."""

@@ -7,7 +7,7 @@ SandboxError                    has a stable `code`
 ├── PlanRefused                 the builder answered, and its answer is not acceptable
 ├── SandboxFailed               the worker process crashed, hung, or broke the codec
 ├── CacheUnsafe                 the module cache could be written by somebody else
-└── GraphRefused                the graph is not admitted (wasm_sandbox.admission)
+└── GraphRefused                the graph is not admitted (chiron.wasm_sandbox.admission)
 
 Messages are made of the code and of public facts only. What a hostile component says about itself
 (trap texts, its error string) may hold data values, and so never becomes part of a message: it is
@@ -112,7 +112,7 @@ class CacheUnsafe(SandboxError):
 
 
 class GraphRefused(SandboxError):
-    """The graph is not admitted; the codes are listed in `wasm_sandbox.admission`."""
+    """The graph is not admitted; the codes are listed in `chiron.wasm_sandbox.admission`."""
 
 
 _KINDS: dict[Code, type[SandboxError]] = {

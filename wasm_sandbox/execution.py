@@ -10,10 +10,10 @@ from typing import Any
 from wasmtime import Engine
 from wasmtime.component import Component, Instance, Linker
 
-from wasm_sandbox.calling import Answer, AnswerBounds, Refusal, call
-from wasm_sandbox.capabilities import Host, record
-from wasm_sandbox.codec import Buffer
-from wasm_sandbox.engine import (
+from chiron.wasm_sandbox.calling import Answer, AnswerBounds, Refusal, call
+from chiron.wasm_sandbox.capabilities import Host, record
+from chiron.wasm_sandbox.codec import Buffer
+from chiron.wasm_sandbox.engine import (
     Backend,
     WasmtimeError,
     compile_component,
@@ -21,10 +21,10 @@ from wasm_sandbox.engine import (
     make_engine,
     make_store,
 )
-from wasm_sandbox.errors import Code, SandboxError, failure
-from wasm_sandbox.signatures import REVISE
-from wasm_sandbox.terms import CompileTerms, RunTerms
-from wasm_sandbox.world import check_granted, examine
+from chiron.wasm_sandbox.errors import Code, SandboxError, failure
+from chiron.wasm_sandbox.signatures import REVISE
+from chiron.wasm_sandbox.terms import CompileTerms, RunTerms
+from chiron.wasm_sandbox.world import check_granted, examine
 
 CORE_MODULE = b"\0asm\x01\0\0\0"
 COMPONENT = b"\0asm\x0d\0\x01\0"

@@ -27,7 +27,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class AdmittedGraph:
-    """Made by `wasm_sandbox.admission.admit` only. Treat the models as immutable."""
+    """Made by `chiron.wasm_sandbox.admission.admit` only. Treat the models as immutable."""
 
     forward: ModelProto
     """`input` [N, …] to `output` [N, …]; constants as initializers; parameters are not in it."""

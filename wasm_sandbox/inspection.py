@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from hashlib import sha256
 
-from wasm_sandbox.compiling import compile_apart
-from wasm_sandbox.contract import Capability
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.compiling import compile_apart
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wire.contract import Capability
 
 
 @dataclass(frozen=True)

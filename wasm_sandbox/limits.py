@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from wasm_sandbox.contract import MAX_COMPONENT_BYTES, ContractModel
+from chiron.wire.contract import MAX_COMPONENT_BYTES, ContractModel
 
 
 class SandboxLimits(ContractModel):

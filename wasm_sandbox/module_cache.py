@@ -14,8 +14,8 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wasm_sandbox.engine import CONFIG_VERSION, Backend
-from wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.engine import CONFIG_VERSION, Backend
+from chiron.wasm_sandbox.errors import Code, failure
 
 _DIGEST_BYTES = 32
 _SUFFIX = ".compiled"

@@ -20,9 +20,9 @@ from typing import Self
 
 import wasmtime
 
-import wasm_sandbox
-from wasm_sandbox.codec import Bounds, Buffer, CodecError, Frame, encode_head, read_frame
-from wasm_sandbox.errors import SENTENCES, Code, SandboxFailed, failure
+import chiron
+from chiron.wasm_sandbox.codec import Bounds, Buffer, CodecError, Frame, encode_head, read_frame
+from chiron.wasm_sandbox.errors import SENTENCES, Code, SandboxFailed, failure
 
 _PART = 1 << 20
 _END_SECONDS = 1.0
@@ -34,11 +34,11 @@ class WorkerGone(SandboxFailed):
 
 
 # -S and -s: no site packages' start-up code; -P: not the working directory; -B: write nothing.
-COMMAND = (sys.executable, "-S", "-s", "-P", "-B", "-m", "wasm_sandbox.worker")
+COMMAND = (sys.executable, "-S", "-s", "-P", "-B", "-m", "chiron.wasm_sandbox.worker")
 
 
 def _environment() -> dict[str, str]:
-    folders = [Path(module.__path__[0]).parent for module in (wasm_sandbox, wasmtime)]
+    folders = [Path(module.__path__[0]).parent for module in (chiron, wasmtime)]
     return {
         # One heap for all threads: every further one would reserve 64 MiB of an enclave's memory.
         "MALLOC_ARENA_MAX": "1",

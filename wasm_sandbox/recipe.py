@@ -1,8 +1,8 @@
 """The recipe: how a builder wants its graph trained. Untrusted JSON becomes a `Recipe` here, or is refused.
 
 Every field is bounded, unknown fields are refused, and fields that contradict each other are too. What
-depends on the job (classes, task, input shape) is checked by `wasm_sandbox.recipe_fit`, before data is read.
-`docs/training.md` is the reference with the meaning of each field.
+depends on the job (classes, task, input shape) is checked by `chiron.wasm_sandbox.recipe_fit`, before data is
+read. `docs/training.md` is the reference with the meaning of each field.
 """
 
 from enum import StrEnum
@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from wasm_sandbox.contract import ContractModel
-from wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.errors import Code, failure
+from chiron.wire.contract import ContractModel
 
 MAX_RECIPE_BYTES = 65_536
 _REASONS_TOLD = 5

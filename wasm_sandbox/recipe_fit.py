@@ -1,8 +1,8 @@
 """Whether a recipe fits a job: decided by public facts, before any data is read."""
 
-from wasm_sandbox.contract import BuildRequest, InputType, Task
-from wasm_sandbox.errors import Code, failure
-from wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Layout, Metric, Recipe
+from chiron.wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Layout, Metric, Recipe
+from chiron.wire.contract import BuildRequest, InputType, Task
 
 CLASSIFICATION_METRICS = frozenset({Metric.ACCURACY, Metric.TOP5, Metric.AUC, Metric.F1})
 

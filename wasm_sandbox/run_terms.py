@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from wasm_sandbox.capability_data import CapabilityData, DatasetSample, DatasetStatistics
-from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants, Trial
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.signatures import BUILD, REVISE
-from wasm_sandbox.terms import RunTerms, dump_sample, dump_statistics
+from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetSample, DatasetStatistics
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.signatures import BUILD, REVISE
+from chiron.wasm_sandbox.terms import RunTerms, dump_sample, dump_statistics
+from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, Trial
 
 _COUNTED = (
     "fuel", "memory_bytes", "memories", "table_elements", "tables", "instances", "stack_bytes", "graph_bytes",

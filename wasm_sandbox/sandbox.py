@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasm_sandbox.answers import Logged, RunReport, failure_in, parse, run_bounds
-from wasm_sandbox.capability_data import CapabilityData
-from wasm_sandbox.codec import Buffer, Frame, Kind
-from wasm_sandbox.compiling import compile_apart
-from wasm_sandbox.contract import BuildRequest, CapabilityGrants, Trial
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.errors import Code, failure
-from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.module_cache import ModuleCache, cache_key
-from wasm_sandbox.process import Worker
-from wasm_sandbox.run_terms import run_terms
-from wasm_sandbox.terms import dump
+from chiron.wasm_sandbox.answers import Logged, RunReport, failure_in, parse, run_bounds
+from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
+from chiron.wasm_sandbox.compiling import compile_apart
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key
+from chiron.wasm_sandbox.process import Worker
+from chiron.wasm_sandbox.run_terms import run_terms
+from chiron.wasm_sandbox.terms import dump
+from chiron.wire.contract import BuildRequest, CapabilityGrants, Trial
 
 LogSink = Callable[[str, str], None]
 """Called with severity and message of each line that a builder logged."""

@@ -2,7 +2,7 @@
 
 The worker imports this module and no pydantic or NumPy: half of a cached build would be their import.
 Both ends are ours and of one version, and the worker reads before any builder code runs; so this side
-is not hostile. The other way, worker to sandbox, is: see `wasm_sandbox.answers`.
+is not hostile. The other way, worker to sandbox, is: see `chiron.wasm_sandbox.answers`.
 """
 
 import json
@@ -10,10 +10,10 @@ import struct
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from wasm_sandbox.codec import Buffer
+from chiron.wasm_sandbox.codec import Buffer
 
 if TYPE_CHECKING:
-    from wasm_sandbox.capability_data import Columns, DatasetSample, DatasetStatistics
+    from chiron.wasm_sandbox.capability_data import Columns, DatasetSample, DatasetStatistics
 
 Lists = dict[str, list[float]]
 """The columns of `wit/capabilities.wit`, by field name."""

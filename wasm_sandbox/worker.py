@@ -1,8 +1,8 @@
-"""The sandbox's worker process: `python -m wasm_sandbox.worker`, one frame in, one frame out, the end.
+"""The sandbox's worker process: `python -m chiron.wasm_sandbox.worker`, one frame in, one frame out, the end.
 
-It is started by `wasm_sandbox.process` with an environment of its own and never sees a key. Its order:
+It is started by `chiron.wasm_sandbox.process` with an environment of its own and never sees a key. Its order:
 1. close every descriptor but the two pipes, 2. read the frame, 3. give up what computing does not need
-(`wasm_sandbox.confinement`), and only then 4. let the compiler or the engine look at what is hostile.
+(`chiron.wasm_sandbox.confinement`), and only then 4. let the compiler or the engine look at what is hostile.
 No pydantic and no NumPy are imported here: they would take longer than the builder.
 """
 
@@ -11,13 +11,13 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from wasm_sandbox.codec import Bounds, Frame, Kind, encode_head, read_frame
-from wasm_sandbox.confinement import Confinement, confine
-from wasm_sandbox.confinement.resources import close_inherited
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.errors import SandboxError
-from wasm_sandbox.execution import Run, compile_builder
-from wasm_sandbox.terms import load_compile, load_run
+from chiron.wasm_sandbox.codec import Bounds, Frame, Kind, encode_head, read_frame
+from chiron.wasm_sandbox.confinement import Confinement, confine
+from chiron.wasm_sandbox.confinement.resources import close_inherited
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import SandboxError
+from chiron.wasm_sandbox.execution import Run, compile_builder
+from chiron.wasm_sandbox.terms import load_compile, load_run
 
 _INPUT, _OUTPUT = 0, 1
 _PART = 1 << 20

@@ -6,8 +6,8 @@ from typing import Any
 from wasmtime.component import Component, ComponentInstanceType, FuncType
 from wasmtime.component import _types as types
 
-from wasm_sandbox.errors import Code, failure
-from wasm_sandbox.signatures import (
+from chiron.wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.signatures import (
     BUILD,
     CAPABILITIES,
     EXPORTS,

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from api.jobs.enclave import LaunchedEnclave
-from runtime.wire.attestation import Role
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.wire.attestation import Role
 
 if TYPE_CHECKING:
-    from api.gateway import Gateway
+    from chiron.api.gateway import Gateway
 
 ALL = frozenset(Role)
 TRAINING = frozenset({Role.PARAMETER_SERVER, Role.SHARD, Role.TRAINER})

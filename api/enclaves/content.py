@@ -2,18 +2,18 @@
 
 from aiohttp import web
 
-from api.bodies import pieces
-from api.enclaves.callers import ALL, TRAINERS, TRAINING
-from api.errors import BuilderUnknown, DatasetUnknown, JobEnded, RequestInvalid
-from api.jobs.enclave import LaunchedEnclave
-from api.jobs.quota import object_limit
-from api.operations import Call, Routes
-from api.patterns import CHUNK, DIGEST, IDENTIFIER, OBJECT
-from api.streams import send_blob
-from runtime.wire.attestation import Role
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.enclave_api import Progress
-from runtime.wire.jobs import TERMINAL_STATES, JobState
+from chiron.api.bodies import pieces
+from chiron.api.enclaves.callers import ALL, TRAINERS, TRAINING
+from chiron.api.errors import BuilderUnknown, DatasetUnknown, JobEnded, RequestInvalid
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.quota import object_limit
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import CHUNK, DIGEST, IDENTIFIER, OBJECT
+from chiron.api.streams import send_blob
+from chiron.wire.attestation import Role
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.enclave_api import Progress
+from chiron.wire.jobs import TERMINAL_STATES, JobState
 
 routes = Routes()
 OCTETS = "application/octet-stream"

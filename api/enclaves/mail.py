@@ -4,16 +4,16 @@ import math
 
 from aiohttp import web
 
-from api.bodies import JSON_CONTENT_TYPE
-from api.enclaves.callers import ALL, MAIL, TRAINERS, TRAINING
-from api.errors import EnclaveNotRunning, RequestInvalid
-from api.jobs.enclave import LaunchedEnclave
-from api.operations import Call, Routes
-from api.patterns import SHARD
-from api.problems import STARTED
-from api.settings import Limits
-from runtime.wire.attestation import Role
-from runtime.wire.enclave_api import Mail, MailReply, Ready
+from chiron.api.bodies import JSON_CONTENT_TYPE
+from chiron.api.enclaves.callers import ALL, MAIL, TRAINERS, TRAINING
+from chiron.api.errors import EnclaveNotRunning, RequestInvalid
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import SHARD
+from chiron.api.problems import STARTED
+from chiron.api.settings import Limits
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import Mail, MailReply, Ready
 
 routes = Routes()
 

@@ -5,13 +5,13 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 
-from api.errors import EnclaveGone
-from api.jobs.mailbox import Mailbox
-from api.launchers.launcher import Enclave
-from runtime.wire.attestation import Role
-from runtime.wire.enclave_api import Ready
-from runtime.wire.encoding import sha256_hex
-from runtime.wire.jobs import JobSpec
+from chiron.api.errors import EnclaveGone
+from chiron.api.jobs.mailbox import Mailbox
+from chiron.api.launchers.launcher import Enclave
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import Ready
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.jobs import JobSpec
 
 
 @dataclass(eq=False)

@@ -5,18 +5,18 @@ import logging
 
 from sqlalchemy import func, select, update
 
-from api.errors import Unauthenticated
-from api.jobs.enclave import LaunchedEnclave, new_token
-from api.jobs.mailbox import Mailbox
-from api.launchers.launcher import Enclave, Launcher, LaunchOrder
-from api.metrics import Metrics
-from api.problems import log_unexpected
-from api.settings import Settings
-from api.storage.database import Database
-from api.storage.tables import LaunchRow, now
-from runtime.wire.attestation import Role
-from runtime.wire.encoding import sha256_hex
-from runtime.wire.jobs import JobSpec
+from chiron.api.errors import Unauthenticated
+from chiron.api.jobs.enclave import LaunchedEnclave, new_token
+from chiron.api.jobs.mailbox import Mailbox
+from chiron.api.launchers.launcher import Enclave, Launcher, LaunchOrder
+from chiron.api.metrics import Metrics
+from chiron.api.problems import log_unexpected
+from chiron.api.settings import Settings
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import LaunchRow, now
+from chiron.wire.attestation import Role
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.jobs import JobSpec
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ import asyncio
 import secrets
 from collections import deque
 
-from api.errors import EnclaveGone, EnclaveTimeout, MailboxFull, MessageUnknown
-from runtime.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
-from runtime.wire.upgrade import UpgradeMail
+from chiron.api.errors import EnclaveGone, EnclaveTimeout, MailboxFull, MessageUnknown
+from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
+from chiron.wire.upgrade import UpgradeMail
 
 _REMEMBERED = 256
 """Messages over and done with whose late or repeated answers are taken in silence."""

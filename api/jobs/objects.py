@@ -5,14 +5,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 
 from sqlalchemy import func, select
 
-from api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, StorageDamaged
-from api.jobs.observations import Observations
-from api.jobs.quota import object_count
-from api.storage.blobs import BlobStore
-from api.storage.database import Database
-from api.storage.tables import ObjectRow
-from runtime.wire.enclave_api import ObjectInfo
-from runtime.wire.jobs import JobSpec
+from chiron.api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, StorageDamaged
+from chiron.api.jobs.observations import Observations
+from chiron.api.jobs.quota import object_count
+from chiron.api.storage.blobs import BlobStore
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import ObjectRow
+from chiron.wire.enclave_api import ObjectInfo
+from chiron.wire.jobs import JobSpec
 
 
 class JobObjects:

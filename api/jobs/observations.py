@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from api.settings import Limits
-from api.storage.database import Database
-from api.storage.tables import BuilderRow, ChunkRow, JobRow, ObservationRow
-from runtime.wire.enclave_api import Observation
-from runtime.wire.jobs import JobSpec
+from chiron.api.settings import Limits
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import BuilderRow, ChunkRow, JobRow, ObservationRow
+from chiron.wire.enclave_api import Observation
+from chiron.wire.jobs import JobSpec
 
 
 class Observations:

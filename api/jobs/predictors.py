@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from api.errors import (
+from chiron.api.errors import (
     EnclaveNotRunning,
     GatewayError,
     ImageUnknown,
@@ -11,14 +11,14 @@ from api.errors import (
     Overloaded,
     ShuttingDown,
 )
-from api.jobs.enclave import LaunchedEnclave
-from api.jobs.fleet import Fleet
-from api.jobs.supervisor import Supervisor
-from api.problems import log_unexpected
-from api.settings import Settings
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import Job, JobState
-from runtime.wire.public_api import ImageInfo, PredictorState, PredictorStatus
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.fleet import Fleet
+from chiron.api.jobs.supervisor import Supervisor
+from chiron.api.problems import log_unexpected
+from chiron.api.settings import Settings
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import Job, JobState
+from chiron.wire.public_api import ImageInfo, PredictorState, PredictorStatus
 
 
 class Predictors:

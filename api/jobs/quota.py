@@ -7,12 +7,12 @@ enclaves' own promise, and `GET …/observations` lets anybody hold them to it.
 import re
 from math import prod
 
-from api.errors import ObjectRefused
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import JobSpec
-from runtime.wire.reports import OUTCOME_BYTES, OUTCOME_OBJECT, REPORT_BYTES
-from runtime.wire.upgrade import TRANSFER_OBJECT
-from wasm_sandbox.contract import InputType, Task
+from chiron.api.errors import ObjectRefused
+from chiron.wire.attestation import Role
+from chiron.wire.contract import InputType, Task
+from chiron.wire.jobs import JobSpec
+from chiron.wire.reports import OUTCOME_BYTES, OUTCOME_OBJECT, REPORT_BYTES
+from chiron.wire.upgrade import TRANSFER_OBJECT
 
 SLACK_BYTES = 256 * 1024
 """Headers, keys and tags around any sealed content."""

@@ -7,12 +7,12 @@ from weakref import WeakValueDictionary
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.errors import JobEnded, JobUnknown, ProgressRefused
-from api.settings import Limits
-from api.storage.database import Database
-from api.storage.tables import EventRow, JobRow
-from runtime.wire.encoding import canonical_json
-from runtime.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure, may_follow
+from chiron.api.errors import JobEnded, JobUnknown, ProgressRefused
+from chiron.api.settings import Limits
+from chiron.api.storage.database import Database
+from chiron.api.storage.tables import EventRow, JobRow
+from chiron.wire.encoding import canonical_json
+from chiron.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure, may_follow
 
 
 class JobRecords:

@@ -2,17 +2,24 @@
 
 import logging
 
-from api.errors import BodyTooLarge, EnclaveGone, EnclaveNotRunning, EnclaveRefused, JobEnded, ObjectRefused
-from api.jobs.enclave import LaunchedEnclave
-from api.jobs.fleet import Fleet
-from api.jobs.observations import Observations
-from api.jobs.quota import answer_limit, query_limit
-from api.metrics import Metrics
-from api.settings import Settings
-from runtime.wire.attestation import Evidence, Role
-from runtime.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage
-from runtime.wire.jobs import TERMINAL_STATES, Job
-from runtime.wire.upgrade import UpgradeMail
+from chiron.api.errors import (
+    BodyTooLarge,
+    EnclaveGone,
+    EnclaveNotRunning,
+    EnclaveRefused,
+    JobEnded,
+    ObjectRefused,
+)
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.fleet import Fleet
+from chiron.api.jobs.observations import Observations
+from chiron.api.jobs.quota import answer_limit, query_limit
+from chiron.api.metrics import Metrics
+from chiron.api.settings import Settings
+from chiron.wire.attestation import Evidence, Role
+from chiron.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage
+from chiron.wire.jobs import TERMINAL_STATES, Job
+from chiron.wire.upgrade import UpgradeMail
 
 _LOG = logging.getLogger(__name__)
 

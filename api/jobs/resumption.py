@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from api.settings import Settings
-from runtime.wire.jobs import PublicFailure
+from chiron.api.settings import Settings
+from chiron.wire.jobs import PublicFailure
 
 
 def remaining_s(created_at: str, at: datetime, job_s: float) -> float:

@@ -2,12 +2,12 @@
 
 from math import prod
 
-from api.errors import DatasetIncomplete, JobDoesNotFit
-from api.settings import Limits
-from ps.spec import ExchangeSpec
-from runtime.wire.builders import BuilderInfo
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.jobs import JobRequest, JobSpec
+from chiron.api.errors import DatasetIncomplete, JobDoesNotFit
+from chiron.api.settings import Limits
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.jobs import JobRequest, JobSpec
 
 
 def make_spec(

@@ -4,16 +4,16 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
-from api.jobs.enclave import LaunchedEnclave
-from api.jobs.fleet import Fleet
-from api.jobs.record import JobRecords
-from api.jobs.resumption import remaining_s, why_over
-from api.metrics import Metrics
-from api.problems import log_unexpected
-from api.settings import Settings
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure
+from chiron.api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.fleet import Fleet
+from chiron.api.jobs.record import JobRecords
+from chiron.api.jobs.resumption import remaining_s, why_over
+from chiron.api.metrics import Metrics
+from chiron.api.problems import log_unexpected
+from chiron.api.settings import Settings
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure
 
 _LOG = logging.getLogger(__name__)
 

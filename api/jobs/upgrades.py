@@ -1,17 +1,17 @@
 """Carries a job's model from an enclave of older code to one of the current.
 
 The owner has the newer enclave started, verifies it, and signs an order for it; then we start the older one
-and carry what they say. Nothing of it can be read or altered on the way (`runtime.roles.upgrade`).
+and carry what they say. Nothing of it can be read or altered on the way (`chiron.runtime.roles.upgrade`).
 """
 
-from api.errors import EnclaveNotRunning, UpgradeRunning
-from api.jobs.fleet import Fleet
-from api.jobs.predictors import Predictors
-from api.jobs.relay import Relay
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import Job
-from runtime.wire.public_api import PredictorState, UpgradeDemand
-from runtime.wire.upgrade import UpgradeMail
+from chiron.api.errors import EnclaveNotRunning, UpgradeRunning
+from chiron.api.jobs.fleet import Fleet
+from chiron.api.jobs.predictors import Predictors
+from chiron.api.jobs.relay import Relay
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import Job
+from chiron.wire.public_api import PredictorState, UpgradeDemand
+from chiron.wire.upgrade import UpgradeMail
 
 _GIVER = 1
 """Index of the older enclave; the newer is the job's predictor, which has 0."""

@@ -2,7 +2,7 @@
 
 Its file system is the image, read-only, with two small folders in memory. It has user, PID, IPC, UTS and
 cgroup namespaces of its own, no capability and no way to get one, and the loopback of its job as only network
-(`api.launchers.namespaces`). Two sockets lead out: the gateway's and its own of the quoting service.
+(`chiron.api.launchers.namespaces`). Two sockets lead out: the gateway's and its own of the quoting service.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.launchers.errors import BubblewrapMissing
+from chiron.api.launchers.errors import BubblewrapMissing
 
 SOCKETS = "/run/chiron"
 GATEWAY_SOCKET = f"{SOCKETS}/gateway.sock"

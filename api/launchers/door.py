@@ -10,9 +10,9 @@ import sys
 from contextlib import suppress
 from typing import Self
 
-from api.launchers import door_relay, enter
-from api.launchers.errors import EnclaveNotStarted
-from api.launchers.namespaces import JobNamespaces
+from chiron.api.launchers import door_relay, enter
+from chiron.api.launchers.errors import EnclaveNotStarted
+from chiron.api.launchers.namespaces import JobNamespaces
 
 INNER_PORT = 8443
 """Where the enclave listens, on its job's own loopback."""

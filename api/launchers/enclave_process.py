@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from api.launchers.output import keep_output
+from chiron.api.launchers.output import keep_output
 
 
 class EnclaveProcess(ABC):
-    """The part of `api.launchers.launcher.Enclave` that is the same for all."""
+    """The part of `chiron.api.launchers.launcher.Enclave` that is the same for all."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name

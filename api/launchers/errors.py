@@ -7,7 +7,7 @@ GatewayError
     └── EnclaveNotStarted       enclave-not-started     one enclave did not come up
 """
 
-from api.errors import GatewayError
+from chiron.api.errors import GatewayError
 
 
 class LauncherError(GatewayError):

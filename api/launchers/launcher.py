@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import JobSpec
-from runtime.wire.public_api import ImageInfo
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import JobSpec
+from chiron.wire.public_api import ImageInfo
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The launcher that needs nothing else: enclaves as confined processes of this machine, on a software TEE.
 
-The confinement (`api.launchers.bubblewrap`) keeps an enclave from the host. Nothing here keeps the host from
-an enclave: that is what a TEE is for, and the software one protects nothing.
+The confinement (`chiron.api.launchers.bubblewrap`) keeps an enclave from the host. Nothing here keeps the
+host from an enclave: that is what a TEE is for, and the software one protects nothing.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from api.launchers import enter
-from api.launchers.bubblewrap import (
+from chiron.api.launchers import enter
+from chiron.api.launchers.bubblewrap import (
     GATEWAY_SOCKET,
     LAUNCH_FILE,
     QUOTING_SOCKET,
@@ -25,21 +25,21 @@ from api.launchers.bubblewrap import (
     enclave_arguments,
     find_bubblewrap,
 )
-from api.launchers.door import INNER_PORT, Door
-from api.launchers.errors import EnclaveNotStarted, LauncherError
-from api.launchers.launcher import LaunchOrder
-from api.launchers.local_enclave import LocalEnclave, read_process_id
-from api.launchers.namespaces import JobNamespaces
-from api.launchers.output import prune_logs
-from api.settings import MAX_UNIX_SOCKET_PATH, Settings
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.service import serve
-from api.software_tee.tee import SoftwareTee
-from enclave_image.inclusion_proof import read_proof
-from enclave_image.manifest import ROOT, ImageManifest
-from enclave_image.measurement import examine, read_manifest
-from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from runtime.wire.public_api import ImageInfo
+from chiron.api.launchers.door import INNER_PORT, Door
+from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.local_enclave import LocalEnclave, read_process_id
+from chiron.api.launchers.namespaces import JobNamespaces
+from chiron.api.launchers.output import prune_logs
+from chiron.api.settings import MAX_UNIX_SOCKET_PATH, Settings
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.service import serve
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.enclave_image.inclusion_proof import read_proof
+from chiron.enclave_image.manifest import ROOT, ImageManifest
+from chiron.enclave_image.measurement import examine, read_manifest
+from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.public_api import ImageInfo
 
 _LOG = logging.getLogger(__name__)
 

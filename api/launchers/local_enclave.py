@@ -7,15 +7,15 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from api.launchers.enclave_process import EnclaveProcess
-from api.launchers.errors import EnclaveNotStarted
+from chiron.api.launchers.enclave_process import EnclaveProcess
+from chiron.api.launchers.errors import EnclaveNotStarted
 
 _MAX_INFO_BYTES = 4096
 _SHOWN_BYTES = 300
 
 
 class LocalEnclave(EnclaveProcess):
-    """See `api.launchers.launcher.Enclave`."""
+    """See `chiron.api.launchers.launcher.Enclave`."""
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.launchers.bubblewrap import network_arguments
-from api.launchers.errors import ConfinementUnavailable
+from chiron.api.launchers.bubblewrap import network_arguments
+from chiron.api.launchers.errors import ConfinementUnavailable
 
 _TIMEOUT_S = 20
 _MAX_INFO_BYTES = 4096

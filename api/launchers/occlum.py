@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from api.launchers.errors import EnclaveNotStarted, LauncherError
-from api.launchers.launcher import LaunchOrder
-from api.launchers.occlum_enclave import OcclumEnclave
-from api.launchers.output import prune_logs
-from api.settings import Settings
-from enclave_image.contents import ENTRY_POINT
-from enclave_image.inclusion_proof import read_proof
-from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
-from runtime.wire.public_api import ImageInfo
+from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.occlum_enclave import OcclumEnclave
+from chiron.api.launchers.output import prune_logs
+from chiron.api.settings import Settings
+from chiron.enclave_image.contents import ENTRY_POINT
+from chiron.enclave_image.inclusion_proof import read_proof
+from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
+from chiron.wire.public_api import ImageInfo
 
 _LOG = logging.getLogger(__name__)
 _MRENCLAVE = re.compile(r"[0-9a-f]{64}")

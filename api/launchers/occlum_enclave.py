@@ -7,11 +7,11 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from api.launchers.enclave_process import EnclaveProcess
+from chiron.api.launchers.enclave_process import EnclaveProcess
 
 
 class OcclumEnclave(EnclaveProcess):
-    """See `api.launchers.launcher.Enclave`."""
+    """See `chiron.api.launchers.launcher.Enclave`."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, copy: Path, log: Path) -> None:
         self._copy = copy

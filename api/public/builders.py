@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from api.bodies import parse_json
-from api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
-from api.keys import Principal
-from api.operations import Call, Routes
-from api.patterns import DIGEST
-from api.public.callers import BOTH, OPERATOR
-from runtime.wire.builders import BuilderInfo
-from wasm_sandbox.contract import BuilderManifest
+from chiron.api.bodies import parse_json
+from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
+from chiron.api.keys import Principal
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import DIGEST
+from chiron.api.public.callers import BOTH, OPERATOR
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.contract import BuilderManifest
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024

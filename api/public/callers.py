@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from api.keys import Principal, TenantRole
+from chiron.api.keys import Principal, TenantRole
 
 if TYPE_CHECKING:
-    from api.gateway import Gateway
+    from chiron.api.gateway import Gateway
 
 OPERATOR = frozenset({TenantRole.OPERATOR})
 OWNER = frozenset({TenantRole.OWNER})

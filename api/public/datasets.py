@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from api.bodies import pieces
-from api.keys import Principal
-from api.operations import Call, Routes
-from api.patterns import CHUNK, IDENTIFIER
-from api.public.callers import OWNER
-from runtime.wire.datasets import MAX_CHUNK_BYTES
-from runtime.wire.public_api import DatasetStatus, DatasetUpload
+from chiron.api.bodies import pieces
+from chiron.api.keys import Principal
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import CHUNK, IDENTIFIER
+from chiron.api.public.callers import OWNER
+from chiron.wire.datasets import MAX_CHUNK_BYTES
+from chiron.wire.public_api import DatasetStatus, DatasetUpload
 
 routes = Routes()
 

@@ -4,14 +4,14 @@ import asyncio
 
 from aiohttp import web
 
-from api.errors import Overloaded, RequestInvalid
-from api.keys import Principal
-from api.operations import Call, Routes
-from api.patterns import IDENTIFIER
-from api.problems import STARTED
-from api.public.callers import BOTH, sees_jobs_of
-from api.storage.tables import EventRow
-from runtime.wire.jobs import TERMINAL_STATES, Job, JobState, PublicFailure
+from chiron.api.errors import Overloaded, RequestInvalid
+from chiron.api.keys import Principal
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import IDENTIFIER
+from chiron.api.problems import STARTED
+from chiron.api.public.callers import BOTH, sees_jobs_of
+from chiron.api.storage.tables import EventRow
+from chiron.wire.jobs import TERMINAL_STATES, Job, JobState, PublicFailure
 
 routes = Routes()
 EVENT_STREAM = "text/event-stream"

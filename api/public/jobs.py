@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from api.jobs.specification import make_spec
-from api.keys import Principal
-from api.operations import Call, Routes
-from api.patterns import DIGEST, IDENTIFIER, OBJECT
-from api.public.callers import BOTH, OWNER, sees_jobs_of
-from api.streams import send_blob
-from runtime.wire.enclave_api import ObjectInfo, Observation
-from runtime.wire.jobs import Job, JobRequest
-from runtime.wire.public_api import PredictorState, PredictorStatus
+from chiron.api.jobs.specification import make_spec
+from chiron.api.keys import Principal
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import DIGEST, IDENTIFIER, OBJECT
+from chiron.api.public.callers import BOTH, OWNER, sees_jobs_of
+from chiron.api.streams import send_blob
+from chiron.wire.enclave_api import ObjectInfo, Observation
+from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.public_api import PredictorState, PredictorStatus
 
 routes = Routes()
 

@@ -1,13 +1,13 @@
 """/v1/jobs/{id}/evidence, grant, queries: the owner's words to an enclave, which the gateway cannot read."""
 
-from api.keys import Principal
-from api.operations import Call, Routes
-from api.patterns import IDENTIFIER
-from api.public.callers import BOTH, OWNER, sees_jobs_of
-from api.settings import Limits
-from runtime.wire.attestation import Evidence
-from runtime.wire.enclave_api import EvidenceRequest, SealedMessage
-from runtime.wire.public_api import EvidenceDemand
+from chiron.api.keys import Principal
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import IDENTIFIER
+from chiron.api.public.callers import BOTH, OWNER, sees_jobs_of
+from chiron.api.settings import Limits
+from chiron.wire.attestation import Evidence
+from chiron.wire.enclave_api import EvidenceRequest, SealedMessage
+from chiron.wire.public_api import EvidenceDemand
 
 routes = Routes()
 

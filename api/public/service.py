@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from api.metrics import METRICS_CONTENT_TYPE
-from api.operations import Call, Routes
-from runtime.wire.public_api import Health
+from chiron.api.metrics import METRICS_CONTENT_TYPE
+from chiron.api.operations import Call, Routes
+from chiron.wire.public_api import Health
 
 routes = Routes()
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from api.keys import Principal
-from api.operations import Call, Routes
-from api.patterns import IDENTIFIER
-from api.public.callers import BOTH, OWNER
-from api.settings import Limits
-from runtime.wire.public_api import ImageInfo, PredictorStatus, UpgradeDemand
+from chiron.api.keys import Principal
+from chiron.api.operations import Call, Routes
+from chiron.api.patterns import IDENTIFIER
+from chiron.api.public.callers import BOTH, OWNER
+from chiron.api.settings import Limits
+from chiron.wire.public_api import ImageInfo, PredictorStatus, UpgradeDemand
 
 routes = Routes()
 

@@ -3,8 +3,8 @@
 import datetime
 import json
 
-from api.software_tee.pki import CPU_SVN, CRL_VALIDITY, FMSPC, PCE_ID, PCE_SVN, Authority, create_crl
-from api.software_tee.quote import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN, raw_signature
+from chiron.api.software_tee.pki import CPU_SVN, CRL_VALIDITY, FMSPC, PCE_ID, PCE_SVN, Authority, create_crl
+from chiron.api.software_tee.quote import QE_MRSIGNER, QE_PRODUCT_ID, QE_SVN, raw_signature
 
 
 def create_collateral(

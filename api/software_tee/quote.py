@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from api.software_tee.pki import CPU_SVN, PCE_SVN, Authority
+from chiron.api.software_tee.pki import CPU_SVN, PCE_SVN, Authority
 
 INTEL_QE_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 QE_MRSIGNER = hashlib.sha256(b"chiron software tee quoting enclave").digest()

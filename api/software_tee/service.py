@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.tee import SoftwareTee
-from runtime.wire.attestation import Collateral
-from runtime.wire.quoting import (
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.wire.attestation import Collateral
+from chiron.wire.quoting import (
     LENGTH,
     MAX_REQUEST_BYTES,
     QuoteRequest,

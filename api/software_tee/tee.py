@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from api.software_tee import pki
-from api.software_tee.collateral import create_collateral
-from api.software_tee.quote import EnclaveIdentity, pack_report, sign_quote
+from chiron.api.software_tee import pki
+from chiron.api.software_tee.collateral import create_collateral
+from chiron.api.software_tee.quote import EnclaveIdentity, pack_report, sign_quote
 
 _AUTHORITIES = ("root", "platform-ca", "tcb-signing", "pck")
 _FUSE_SECRET_BYTES = 32

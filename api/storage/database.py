@@ -9,8 +9,8 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from api.errors import StorageError, StorageVersion
-from api.storage.tables import SCHEMA_VERSION, SchemaRow, Table
+from chiron.api.errors import StorageError, StorageVersion
+from chiron.api.storage.tables import SCHEMA_VERSION, SchemaRow, Table
 
 
 class Database:

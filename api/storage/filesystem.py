@@ -9,8 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from api.errors import BodyTooLarge, ChunkDigestMismatch, StorageDamaged, StorageError
-from api.storage.blobs import PIECE_BYTES, StoredBlob
+from chiron.api.errors import BodyTooLarge, ChunkDigestMismatch, StorageDamaged, StorageError
+from chiron.api.storage.blobs import PIECE_BYTES, StoredBlob
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,127}(/[a-z0-9][a-z0-9-]{0,127}){1,5}")
 _PARTIAL = ".partial"

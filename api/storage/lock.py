@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from api.errors import StorageInUse
+from chiron.api.errors import StorageInUse
 
 
 @contextmanager

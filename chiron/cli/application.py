@@ -11,12 +11,11 @@ from chiron.cli.predict import predict_command
 from chiron.cli.serve import serve_command
 from chiron.cli.train import train_command
 from chiron.cli.upgrade import upgrade_command
-from chiron.errors import EvidenceRejected
+from chiron.client.errors import EvidenceRejected
 
 EXIT_FAILED = 1
 EXIT_REJECTED = 3
 """Evidence did not verify."""
-_OURS = frozenset({"chiron", "api", "runtime", "ps", "wasm_sandbox", "enclave_image"})
 
 app = typer.Typer(
     name="chiron",
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except Exception as error:
         code = getattr(error, "code", None)
-        if type(error).__module__.split(".")[0] not in _OURS or not isinstance(code, str):
+        if type(error).__module__.split(".")[0] != "chiron" or not isinstance(code, str):
             raise
         fail(code, str(error))
         return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED

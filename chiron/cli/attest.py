@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client
 from chiron.cli.output import done, print_json, print_steps
-from chiron.errors import ConfigurationInvalid, EvidenceRejected
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.steps import StepResult
-from runtime.attestation.verify import Expected, verify
-from runtime.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.client.errors import ConfigurationInvalid, EvidenceRejected
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.steps import StepResult
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 
 app = typer.Typer(no_args_is_help=True, help="Verify enclaves' evidence.")
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from chiron.errors import ConfigurationInvalid
-from wasm_sandbox.contract import MAX_COMPONENT_BYTES, BuilderManifest
+from chiron.client.errors import ConfigurationInvalid
+from chiron.wire.contract import MAX_COMPONENT_BYTES, BuilderManifest
 
 COMPONENT = "builder.wasm"
 MANIFEST = "manifest.json"

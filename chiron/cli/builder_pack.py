@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from chiron.builder_kit.packing import Packed, PackOptions, Weights, pack
 from chiron.cli.builder_files import COMPONENT, MANIFEST
 from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json
-from chiron.errors import ConfigurationInvalid
-from wasm_sandbox.contract import Task
-from wasm_sandbox.kit.packing import Packed, PackOptions, Weights, pack
+from chiron.client.errors import ConfigurationInvalid
+from chiron.wire.contract import Task
 
 _USUAL_RECIPES = {
     Task.CLASSIFICATION: b'{"version": 1, "loss": {"kind": "cross-entropy"}, "epochs": 10}',

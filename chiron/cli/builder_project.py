@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from chiron.builder_kit.build import build_project
+from chiron.builder_kit.scaffold import new_project
 from chiron.cli.builder_files import COMPONENT, ManifestOption, PathArgument, read_builder
 from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json
-from wasm_sandbox.inspection import inspect_component
-from wasm_sandbox.kit.build import build_project
-from wasm_sandbox.kit.scaffold import new_project
+from chiron.wasm_sandbox.inspection import inspect_component
 
 ProjectArgument = Annotated[Path, typer.Argument(help="Directory of the project.")]
 

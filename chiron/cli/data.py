@@ -7,10 +7,10 @@ import typer
 
 from chiron.cli.options import Json, client
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
-from chiron.datasets import Bundle, Encrypted, EncryptOptions, SourceOptions, encrypt, open_source
-from chiron.errors import ConfigurationInvalid
-from chiron.store import OwnerStore
-from wasm_sandbox.contract import InputType, Task
+from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, SourceOptions, encrypt, open_source
+from chiron.client.errors import ConfigurationInvalid
+from chiron.client.store import OwnerStore
+from chiron.wire.contract import InputType, Task
 
 app = typer.Typer(no_args_is_help=True, help="Encrypt your data here, and upload the ciphertext.")
 

@@ -11,12 +11,12 @@ import typer
 from chiron.cli.host import Finding, host_findings
 from chiron.cli.options import Json
 from chiron.cli.output import err, print_json
-from chiron.configuration import load_configuration
-from chiron.errors import ChironError
-from chiron.gateway import GatewaySession
-from chiron.store import OwnerStore
-from runtime.wire.jobs import Job
-from runtime.wire.public_api import Health
+from chiron.client.configuration import load_configuration
+from chiron.client.errors import ChironError
+from chiron.client.gateway import GatewaySession
+from chiron.client.store import OwnerStore
+from chiron.wire.jobs import Job
+from chiron.wire.public_api import Health
 
 
 def doctor_command(json: Json = False) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from chiron.errors import ConfigurationInvalid
-from wasm_sandbox.contract import Capability, CapabilityGrants
+from chiron.client.errors import ConfigurationInvalid
+from chiron.wire.contract import Capability, CapabilityGrants
 
 HARMLESS = CapabilityGrants().granted | {Capability.RANDOM}
 """These tell a builder nothing of the data's values, so `--yes` alone may grant them."""

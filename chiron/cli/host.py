@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.launchers.bubblewrap import find_bubblewrap
-from api.launchers.errors import BubblewrapMissing
+from chiron.api.launchers.bubblewrap import find_bubblewrap
+from chiron.api.launchers.errors import BubblewrapMissing
 
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_VERSION_FLAG = 1

@@ -10,14 +10,14 @@ from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json, warn
 from chiron.cli.places import IMAGE_FOLDER, STATE_DIR
 from chiron.cli.recording import recorder
-from chiron.errors import ConfigurationInvalid
-from enclave_image.build import build_image
-from enclave_image.inclusion_proof import INCLUSION_PROOF
-from enclave_image.manifest import ImageManifest
-from enclave_image.measurement import examine
-from enclave_image.occlum_files import parse_version, write_occlum_files
-from enclave_image.recording import Recorder
-from enclave_image.sigstruct import read_instance
+from chiron.client.errors import ConfigurationInvalid
+from chiron.enclave_image.build import build_image
+from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
+from chiron.enclave_image.manifest import ImageManifest
+from chiron.enclave_image.measurement import examine
+from chiron.enclave_image.occlum_files import parse_version, write_occlum_files
+from chiron.enclave_image.recording import Recorder
+from chiron.enclave_image.sigstruct import read_instance
 
 app = typer.Typer(no_args_is_help=True, help="The enclave image: everything that runs inside, measured.")
 

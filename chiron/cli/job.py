@@ -7,9 +7,9 @@ import typer
 from chiron.cli.lookup import find_job
 from chiron.cli.options import Json, client
 from chiron.cli.output import done, note, print_json, print_table
-from chiron.store import OwnerStore
-from runtime.wire.jobs import JobState
-from runtime.wire.reports import Outcome, TrainingReport
+from chiron.client.store import OwnerStore
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import Outcome, TrainingReport
 
 app = typer.Typer(no_args_is_help=True, help="List, show and cancel jobs; see what the operator saw.")
 JobArgument = Annotated[str, typer.Argument(help="Job id, or the beginning of one.")]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from api.keys import TenantRole, create_key
-from api.settings import Settings
+from chiron.api.keys import TenantRole, create_key
+from chiron.api.settings import Settings
 from chiron.cli.options import Json
 from chiron.cli.output import note, print_json
 from chiron.cli.places import STATE_DIR

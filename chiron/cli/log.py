@@ -12,13 +12,13 @@ from pydantic import BaseModel, ValidationError
 from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json, warn
 from chiron.cli.recording import recorder
-from chiron.errors import ConfigurationInvalid, LogRejected
-from enclave_image.inclusion_proof import INCLUSION_PROOF
-from enclave_image.measurement import measure
-from enclave_image.sigstruct import read_instance
-from enclave_image.transparency_log import TransparencyLog
-from runtime.transparency.proofs import LogRefused, check_consistency, check_inclusion
-from runtime.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
+from chiron.client.errors import ConfigurationInvalid, LogRejected
+from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
+from chiron.enclave_image.measurement import measure
+from chiron.enclave_image.sigstruct import read_instance
+from chiron.enclave_image.transparency_log import TransparencyLog
+from chiron.runtime.transparency.proofs import LogRefused, check_consistency, check_inclusion
+from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
 
 app = typer.Typer(no_args_is_help=True, help="The transparency log of enclave images.")
 MAX_PROOF_BYTES = 1024 * 1024

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from chiron.client import Client
-from chiron.datasets import Bundle
-from chiron.errors import ConfigurationInvalid
-from chiron.store import DatasetRecord, JobRecord, OwnerStore
-from runtime.wire.builders import BuilderInfo
+from chiron.client.client import Client
+from chiron.client.datasets import Bundle
+from chiron.client.errors import ConfigurationInvalid
+from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
+from chiron.wire.builders import BuilderInfo
 
 MIN_PREFIX = 4
 

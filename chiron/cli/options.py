@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from chiron.cli.output import warn
-from chiron.client import Client
-from chiron.configuration import load_configuration
-from chiron.policies import policy_of
-from runtime.wire.attestation import AttestationPolicy
+from chiron.client.client import Client
+from chiron.client.configuration import load_configuration
+from chiron.client.policies import policy_of
+from chiron.wire.attestation import AttestationPolicy
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before granting.")]

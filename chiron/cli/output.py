@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.steps import Step, StepResult
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -10,12 +10,12 @@ import typer
 from chiron.cli.lookup import find_job
 from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
-from chiron.datasets.rows import Rows, read_rows
-from chiron.errors import ConfigurationInvalid, PolicyMissing
-from chiron.policies import HOW_TO_GET_A_MEASUREMENT
-from chiron.predictions import Predictions
-from chiron.store import JobRecord, OwnerStore
-from runtime.wire.attestation import AttestationPolicy
+from chiron.client.datasets.rows import Rows, read_rows
+from chiron.client.errors import ConfigurationInvalid, PolicyMissing
+from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT
+from chiron.client.predictions import Predictions
+from chiron.client.store import JobRecord, OwnerStore
+from chiron.wire.attestation import AttestationPolicy
 
 SHOWN_ROWS = 10
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chiron.errors import ConfigurationInvalid
-from enclave_image.recording import Recorder
-from enclave_image.source_revision import LOCK, clean_revision
-from runtime.wire.transparency import REVISION
+from chiron.client.errors import ConfigurationInvalid
+from chiron.enclave_image.recording import Recorder
+from chiron.enclave_image.source_revision import LOCK, clean_revision
+from chiron.wire.transparency import REVISION
 
 
 def recorder(log: Path, key: Path, *, revision: str | None, lock: Path | None) -> Recorder:

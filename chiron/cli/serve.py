@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from api.launchers.launcher import Launcher
-from api.launchers.local import LocalLauncher, LocalOptions
-from api.launchers.occlum import OcclumLauncher, OcclumOptions
-from api.logs import configure_logs
-from api.server import RunningGateway, serve
-from api.settings import Settings
-from api.storage.lock import exclusive
+from chiron.api.launchers.launcher import Launcher
+from chiron.api.launchers.local import LocalLauncher, LocalOptions
+from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
+from chiron.api.logs import configure_logs
+from chiron.api.server import RunningGateway, serve
+from chiron.api.settings import Settings
+from chiron.api.storage.lock import exclusive
 from chiron.cli.options import Json
 from chiron.cli.output import done, fail, note, print_json, warn
 from chiron.cli.places import IMAGE_FOLDER, ROOT_FILE, STATE_DIR
-from enclave_image.build import build_image
+from chiron.enclave_image.build import build_image
 
 MakeLauncher = Callable[[Settings], Awaitable[Launcher]]
 

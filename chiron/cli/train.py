@@ -10,17 +10,17 @@ from chiron.cli.grants import agreed_capabilities
 from chiron.cli.lookup import find_builder, find_dataset
 from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, Yes, chosen_policy, client
 from chiron.cli.output import done, fail, note, print_json, print_steps, progress_bar
-from chiron.client import Client
-from chiron.errors import EvidenceRejected, GatewayError
-from chiron.granting import grant_in_words
-from chiron.jobs import raise_if_ended_badly
-from chiron.store import OwnerStore
-from ps.spec import ExchangeMode, ExchangeTerms
-from runtime.attestation.verify import VerifiedEvidence
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import Job, JobRequest, JobState
-from runtime.wire.reports import Outcome, OutcomeStatus, TrainingReport
-from wasm_sandbox.contract import Capability, CapabilityGrants
+from chiron.client.client import Client
+from chiron.client.errors import EvidenceRejected, GatewayError
+from chiron.client.granting import grant_in_words
+from chiron.client.jobs import raise_if_ended_badly
+from chiron.client.store import OwnerStore
+from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.wire.contract import Capability, CapabilityGrants
+from chiron.wire.exchange import ExchangeMode, ExchangeTerms
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import Job, JobRequest, JobState
+from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 
 GRANT_ATTEMPTS = 5
 _RESTARTED = frozenset(

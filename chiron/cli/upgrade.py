@@ -8,10 +8,10 @@ import typer
 from chiron.cli.lookup import find_job
 from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, Yes, chosen_policy, client
 from chiron.cli.output import done, note, print_json, print_steps
-from chiron.errors import EvidenceRejected, PolicyMissing, UpgradeImpossible
-from chiron.policies import HOW_TO_GET_A_MEASUREMENT, software_root_der
-from chiron.store import JobRecord, OwnerStore
-from runtime.wire.attestation import AttestationPolicy
+from chiron.client.errors import EvidenceRejected, PolicyMissing, UpgradeImpossible
+from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT, software_root_der
+from chiron.client.store import JobRecord, OwnerStore
+from chiron.wire.attestation import AttestationPolicy
 
 
 def upgrade_command(

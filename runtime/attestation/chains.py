@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from runtime.attestation.record import StepFailed
-from runtime.wire.attestation import Collateral
+from chiron.runtime.attestation.record import StepFailed
+from chiron.wire.attestation import Collateral
 
 MAX_CHAIN = 3
 _PARSE_ERRORS = (

@@ -8,10 +8,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from runtime.attestation.quote import Report
-from runtime.attestation.record import StepFailed
-from runtime.attestation.signatures import certificate_key, check_signature
-from runtime.wire.attestation import TcbStatus
+from chiron.runtime.attestation.quote import Report
+from chiron.runtime.attestation.record import StepFailed
+from chiron.runtime.attestation.signatures import certificate_key, check_signature
+from chiron.wire.attestation import TcbStatus
 
 
 def _hexadecimal(length: int) -> StringConstraints:

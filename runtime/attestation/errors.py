@@ -10,7 +10,7 @@ AttestationError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.attestation.steps import StepResult
+    from chiron.runtime.attestation.steps import StepResult
 
 
 class AttestationError(Exception):

@@ -1,7 +1,7 @@
 """Making evidence: a quote over claims."""
 
-from runtime.attestation.platform import Platform
-from runtime.wire.attestation import Claims, Evidence
+from chiron.runtime.attestation.platform import Platform
+from chiron.wire.attestation import Claims, Evidence
 
 BOOT_NONCE = bytes(32)
 """Evidence that no verifier asked for yet: peers check it for identity, never for freshness."""

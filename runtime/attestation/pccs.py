@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import dcap_qvl
 from pydantic import ValidationError
 
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.wire.attestation import Collateral
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.wire.attestation import Collateral
 
 KEPT_S = 3600.0
 """Collateral is of the platform, not of one quote, and is good for weeks."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.wire.attestation import Collateral
-from runtime.wire.quoting import SealingPolicy
+from chiron.wire.attestation import Collateral
+from chiron.wire.quoting import SealingPolicy
 
 __all__ = ["Platform", "Quoted", "SealingPolicy"]
 
@@ -18,7 +18,7 @@ class Quoted:
 
 
 class Platform(Protocol):
-    """The TEE under an enclave. Only `runtime.__main__` chooses one."""
+    """The TEE under an enclave. Only `chiron.runtime.__main__` chooses one."""
 
     def quote(self, report_data: bytes) -> Quoted:
         """Quote 64 bytes of report data.

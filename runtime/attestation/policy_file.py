@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
-from runtime.attestation.errors import PolicyInvalid
-from runtime.wire.attestation import AttestationPolicy
+from chiron.runtime.attestation.errors import PolicyInvalid
+from chiron.wire.attestation import AttestationPolicy
 
 MAX_FILE_BYTES = 1024 * 1024
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")

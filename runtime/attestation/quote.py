@@ -19,7 +19,7 @@ _DEBUG = 0x02
 
 
 class QuoteMalformed(ValueError):
-    """The bytes are not a quote. `runtime.attestation.verify` turns this into a refused step 1."""
+    """The bytes are not a quote. `chiron.runtime.attestation.verify` turns this into a refused step 1."""
 
 
 @dataclass(frozen=True)

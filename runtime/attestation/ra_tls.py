@@ -21,10 +21,10 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
-from runtime.attestation.errors import EvidenceMissing
-from runtime.attestation.evidence import BOOT_NONCE
-from runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from runtime.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.runtime.attestation.errors import EvidenceMissing
+from chiron.runtime.attestation.evidence import BOOT_NONCE
+from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 
 OID = x509.ObjectIdentifier("2.23.133.5.4.9")
 MEDIA_TYPE = "application/vnd.chiron.evidence+json"

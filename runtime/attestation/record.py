@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.steps import Step, StepResult
 
 
 class StepFailed(Exception):
-    """Raised inside a step with what did not hold; never leaves `runtime.attestation`."""
+    """Raised inside a step with what did not hold; never leaves `chiron.runtime.attestation`."""
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from typing import NoReturn
 
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.wire.quoting import SealingPolicy
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.wire.quoting import SealingPolicy
 
 
 class RefusingPlatform:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import dcap_qvl
 
-from runtime.wire.attestation import Collateral, TcbStatus
+from chiron.wire.attestation import Collateral, TcbStatus
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Self
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from runtime.attestation import sgx_structures as c
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.attestation.platform import Quoted, SealingPolicy
-from runtime.attestation.quote import SIGNED_BYTES, QuoteMalformed, SgxQuote
-from runtime.wire.attestation import MAX_QUOTE_BYTES, Collateral
+from chiron.runtime.attestation import sgx_structures as c
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.attestation.platform import Quoted, SealingPolicy
+from chiron.runtime.attestation.quote import SIGNED_BYTES, QuoteMalformed, SgxQuote
+from chiron.wire.attestation import MAX_QUOTE_BYTES, Collateral
 
 DEVICE = "/dev/sgx"
 RECIPE_BYTES = 16 + 2 + 2

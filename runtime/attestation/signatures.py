@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from runtime.attestation.quote import SgxQuote
-from runtime.attestation.record import StepFailed
+from chiron.runtime.attestation.quote import SgxQuote
+from chiron.runtime.attestation.record import StepFailed
 
 
 def check_signature(name: str, key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> None:

@@ -9,10 +9,10 @@ import socket
 
 from pydantic import ValidationError
 
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.attestation.platform import Quoted
-from runtime.wire.encoding import WireModel
-from runtime.wire.quoting import (
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.attestation.platform import Quoted
+from chiron.wire.encoding import WireModel
+from chiron.wire.quoting import (
     LENGTH,
     MAX_REPLY_BYTES,
     QuoteRequest,

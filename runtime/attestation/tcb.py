@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from runtime.attestation.collateral import PlatformLevel, QeIdentity, QeLevel, TcbInfo
-from runtime.attestation.record import StepFailed
-from runtime.wire.attestation import AttestationPolicy, TcbStatus
+from chiron.runtime.attestation.collateral import PlatformLevel, QeIdentity, QeLevel, TcbInfo
+from chiron.runtime.attestation.record import StepFailed
+from chiron.wire.attestation import AttestationPolicy, TcbStatus
 
 _OUT_OF_DATE = {
     TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,

@@ -1,6 +1,6 @@
 """Verification of evidence: pure, no clock, no network. Fails at the first step that does not hold.
 
-Steps (`runtime.attestation.steps`; docs/attestation.md explains each):
+Steps (`chiron.runtime.attestation.steps`; docs/attestation.md explains each):
  1. parse the quote                          9. not a debug enclave
  2. SGX, ECDSA, version 3                   10. measurement, or signer, product and minimum SVN
  3. certificate chains to the pinned root   11. transparency log, where the policy demands it
@@ -15,10 +15,10 @@ Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap
 from dataclasses import dataclass
 from datetime import datetime
 
-from runtime.attestation.record import Record, StepFailed
-from runtime.attestation.steps import Step, StepResult
-from runtime.attestation.verify_quote import VerifiedQuote, verify_quote
-from runtime.wire.attestation import AttestationPolicy, Claims, Evidence, Role
+from chiron.runtime.attestation.record import Record, StepFailed
+from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.verify_quote import VerifiedQuote, verify_quote
+from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 
 __all__ = ["Expected", "VerifiedEvidence", "VerifiedQuote", "verify", "verify_quote"]
 

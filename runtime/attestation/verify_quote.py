@@ -1,27 +1,27 @@
-"""Steps 1 to 11 of verification: the quote by itself. `runtime.attestation.verify` lists them all."""
+"""Steps 1 to 11 of verification: the quote by itself. `chiron.runtime.attestation.verify` lists them all."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 
-from runtime.attestation.chains import Chains, check_chains, check_revocation, parse_chain
-from runtime.attestation.collateral import (
+from chiron.runtime.attestation.chains import Chains, check_chains, check_revocation, parse_chain
+from chiron.runtime.attestation.collateral import (
     QeIdentity,
     TcbInfo,
     check_quoting_enclave,
     check_same_platform,
     check_statement,
 )
-from runtime.attestation.quote import PCK_CHAIN, Header, QuoteMalformed, Report, SgxQuote
-from runtime.attestation.record import Record, StepFailed
-from runtime.attestation.second_opinion import Opinion, second_opinion
-from runtime.attestation.signatures import check_quote_signatures
-from runtime.attestation.steps import Step, StepResult
-from runtime.attestation.tcb import TcbVerdict, check_accepted, match
-from runtime.transparency.proofs import LogRefused, check_inclusion
-from runtime.wire.attestation import AttestationPolicy, Collateral, TcbStatus
+from chiron.runtime.attestation.quote import PCK_CHAIN, Header, QuoteMalformed, Report, SgxQuote
+from chiron.runtime.attestation.record import Record, StepFailed
+from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
+from chiron.runtime.attestation.signatures import check_quote_signatures
+from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match
+from chiron.runtime.transparency.proofs import LogRefused, check_inclusion
+from chiron.wire.attestation import AttestationPolicy, Collateral, TcbStatus
 
-INTEL_ROOT_DER = (files("runtime.attestation") / "intel_sgx_root_ca.der").read_bytes
+INTEL_ROOT_DER = (files("chiron.runtime.attestation") / "intel_sgx_root_ca.der").read_bytes
 """Reads Intel's SGX root CA certificate, which ships with the package."""
 INTEL_VENDOR = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """Whose quoting enclave made the quote; the only one that DCAP defines."""

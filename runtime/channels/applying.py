@@ -7,26 +7,26 @@ import aiohttp
 from cryptography import x509
 from pydantic import ValidationError
 
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.evidence import BOOT_NONCE, attest
-from runtime.attestation.platform import Platform
-from runtime.attestation.verify import Expected, verify
-from runtime.channels.enrolment import (
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.evidence import BOOT_NONCE, attest
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.channels.enrolment import (
     CHALLENGE_PATH,
     MAX_ENROLMENT_BYTES,
     Challenge,
     EnrolmentRequest,
     load_certificate,
 )
-from runtime.channels.identity import like_ourselves
-from runtime.channels.job_ca import SERVER_NAME, certificate_digest
-from runtime.channels.named import named_connector, named_url
-from runtime.channels.tls import client_context
-from runtime.errors import PeerRefused
-from runtime.wire.attestation import Claims, Role
-from runtime.wire.enclave_api import Ready
-from runtime.wire.encoding import WireModel, sha256_hex
-from runtime.wire.launch import LaunchSpec
+from chiron.runtime.channels.identity import like_ourselves
+from chiron.runtime.channels.job_ca import SERVER_NAME, certificate_digest
+from chiron.runtime.channels.named import named_connector, named_url
+from chiron.runtime.channels.tls import client_context
+from chiron.runtime.errors import PeerRefused
+from chiron.wire.attestation import Claims, Role
+from chiron.wire.enclave_api import Ready
+from chiron.wire.encoding import WireModel, sha256_hex
+from chiron.wire.launch import LaunchSpec
 
 _Message = TypeVar("_Message", bound=WireModel)
 

@@ -1,6 +1,6 @@
 """Serving over RA-TLS: a self-signed certificate that carries evidence, for enclaves that stand alone.
 
-The parameter server's certificate is the job CA's (`runtime.channels.job_ca`); a predictor has no CA.
+The parameter server's certificate is the job CA's (`chiron.runtime.channels.job_ca`); a predictor has no CA.
 """
 
 import datetime
@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from runtime.attestation.ra_tls import evidence_extension
-from runtime.channels.job_ca import CLOCK_SKEW, LIFETIME
-from runtime.channels.tls import load_key
-from runtime.wire.attestation import Evidence
+from chiron.runtime.attestation.ra_tls import evidence_extension
+from chiron.runtime.channels.job_ca import CLOCK_SKEW, LIFETIME
+from chiron.runtime.channels.tls import load_key
+from chiron.wire.attestation import Evidence
 
 
 def attested_certificate(

@@ -11,12 +11,12 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ValidationError
 
-from runtime.channels.attested import attested_certificate, attested_server_context
-from runtime.wire.attestation import Evidence, Role
-from runtime.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
-from runtime.wire.launch import LaunchSpec
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
-from runtime.wire.public_api import EvidenceDemand
+from chiron.runtime.channels.attested import attested_certificate, attested_server_context
+from chiron.wire.attestation import Evidence, Role
+from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
+from chiron.wire.launch import LaunchSpec
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.public_api import EvidenceDemand
 
 MAX_QUERY_BYTES = 64 * 2**20
 _MAIL_ID = "0" * 32

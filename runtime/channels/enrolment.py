@@ -24,15 +24,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, ValidationError
 
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.verify import Expected, verify
-from runtime.channels.job_ca import JobCa, shard_name
-from runtime.errors import EnrolmentRefused
-from runtime.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
-from runtime.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.contract import CapabilityGrants
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.channels.job_ca import JobCa, shard_name
+from chiron.runtime.errors import EnrolmentRefused
+from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
+from chiron.wire.contract import CapabilityGrants
+from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import JobSpec
 
 CHALLENGE_PATH = "/v1/enrol/challenge"
 ENROL_PATH = "/v1/enrol"
@@ -72,7 +72,7 @@ class ShardAdmission(WireModel):
     spec_digest: Digest
     """Of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
-    """Names the owner's grant (`runtime.roles.grant.name_of`): a shard serves no other."""
+    """Names the owner's grant (`chiron.runtime.roles.grant.name_of`): a shard serves no other."""
 
 
 class Ticket(WireModel):

@@ -13,13 +13,13 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from ps.streams import pieces
-from runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
-from runtime.wire.enclave_api import Mail, MailReply, Progress, Ready
-from runtime.wire.encoding import sha256_hex
-from runtime.wire.launch import GatewayChannel
-from runtime.wire.problems import Problem
-from wasm_sandbox.contract import MAX_COMPONENT_BYTES
+from chiron.ps.streams import pieces
+from chiron.runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
+from chiron.wire.contract import MAX_COMPONENT_BYTES
+from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.launch import GatewayChannel
+from chiron.wire.problems import Problem
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _LOG = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import dcap_qvl
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from runtime.wire.attestation import AttestationPolicy, Collateral, Evidence
-from runtime.wire.launch import SgxPlatformSpec, SoftwarePlatformSpec
+from chiron.wire.attestation import AttestationPolicy, Collateral, Evidence
+from chiron.wire.launch import SgxPlatformSpec, SoftwarePlatformSpec
 
 
 def own_measurement(own: Evidence) -> str:

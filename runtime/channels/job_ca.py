@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from runtime.attestation.ra_tls import evidence_extension
-from runtime.wire.attestation import Evidence
+from chiron.runtime.attestation.ra_tls import evidence_extension
+from chiron.wire.attestation import Evidence
 
 LIFETIME = datetime.timedelta(days=30)
 """Longer than any job; the key does not outlive its process anyway."""

@@ -11,7 +11,7 @@ from aiohttp import TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
-from runtime.channels.keep_alive import watched_socket
+from chiron.runtime.channels.keep_alive import watched_socket
 
 _KEPT_S = 3600.0
 

@@ -10,23 +10,23 @@ from typing import TypeAlias
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from runtime.attestation.evidence import BOOT_NONCE
-from runtime.attestation.platform import Platform
-from runtime.channels.applying import apply, read_message, stranger_session, verify_server
-from runtime.channels.enrolment import (
+from chiron.runtime.attestation.evidence import BOOT_NONCE
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.applying import apply, read_message, stranger_session, verify_server
+from chiron.runtime.channels.enrolment import (
     ENROL_PATH,
     TICKET_PATH,
     EnrolmentResponse,
     Ticket,
     load_certificate,
 )
-from runtime.channels.job_ca import SERVER_NAME, public_key_der
-from runtime.channels.named import named_connector, named_url
-from runtime.channels.tls import client_context
-from runtime.errors import PeerRefused
-from runtime.wire.enclave_api import Progress, Ready
-from runtime.wire.jobs import JobState
-from runtime.wire.launch import LaunchSpec
+from chiron.runtime.channels.job_ca import SERVER_NAME, public_key_der
+from chiron.runtime.channels.named import named_connector, named_url
+from chiron.runtime.channels.tls import client_context
+from chiron.runtime.errors import PeerRefused
+from chiron.wire.enclave_api import Progress, Ready
+from chiron.wire.jobs import JobState
+from chiron.wire.launch import LaunchSpec
 
 __all__ = ["BOOT_NONCE", "Membership", "join"]
 

@@ -7,11 +7,11 @@ from typing import TypeAlias
 import aiohttp
 from aiohttp import web
 
-from runtime.channels.enrolment import trainer_name
-from runtime.channels.job_ca import shard_name
-from runtime.channels.parameter_server import Membership
-from runtime.errors import EnrolmentRefused, PeerRefused
-from runtime.wire.enclave_api import Ready
+from chiron.runtime.channels.enrolment import trainer_name
+from chiron.runtime.channels.job_ca import shard_name
+from chiron.runtime.channels.parameter_server import Membership
+from chiron.runtime.errors import EnrolmentRefused, PeerRefused
+from chiron.wire.enclave_api import Ready
 
 FindShard: TypeAlias = Callable[[int], Awaitable[Ready]]
 """Asks the gateway where a shard is now."""

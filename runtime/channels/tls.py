@@ -19,7 +19,7 @@ def server_context(
     """A server's context. With `only_members` nobody comes in without a certificate of the job's CA.
 
     Without, as at the parameter server, a certificate is optional, since enrolment comes before it; what else
-    is asked without one is refused by the application (`runtime.channels.enrolment`).
+    is asked without one is refused by the application (`chiron.runtime.channels.enrolment`).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context, ca)

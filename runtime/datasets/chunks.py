@@ -2,8 +2,8 @@
 
 Plaintext: canonical safetensors of `x` [rows, *input_shape] in the input type and `y` [rows, *target_shape]
 in int64 (class indices) or float32; the last chunk is filled up with zero rows. Sealed by STREAM
-(`runtime.sealing.stream`) under the dataset's own random key, with the dataset's id and the digest of its
-header as associated data: a chunk opens in its place, in its dataset, and nowhere else.
+(`chiron.runtime.sealing.stream`) under the dataset's own random key, with the dataset's id and the digest of
+its header as associated data: a chunk opens in its place, in its dataset, and nowhere else.
 """
 
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.errors import ChunkMalformed, ChunkUnopenable, DatasetTruncated, ExamplesInvalid
-from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
-from runtime.sealing import stream
-from runtime.sealing.errors import OpenFailed
-from runtime.sealing.labels import DATASET, bind
-from runtime.wire.datasets import DatasetManifest
-from wasm_sandbox.contract import InputType, Task
+from chiron.runtime.datasets.errors import ChunkMalformed, ChunkUnopenable, DatasetTruncated, ExamplesInvalid
+from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
+from chiron.runtime.sealing import stream
+from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.sealing.labels import DATASET, bind
+from chiron.wire.contract import InputType, Task
+from chiron.wire.datasets import DatasetManifest
 
 
 class Examples(NamedTuple):

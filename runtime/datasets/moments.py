@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wasm_sandbox.capability_data import Columns
+from chiron.wasm_sandbox.capability_data import Columns
 
 _BATCH_ELEMENTS = 2**21
 """Of float64 at a time: 16 MiB."""

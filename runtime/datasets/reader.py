@@ -4,10 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from runtime.datasets.chunks import ChunkForm, Examples, associated_data, open_chunk
-from runtime.datasets.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.encoding import sha256_hex
+from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data, open_chunk
+from chiron.runtime.datasets.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import sha256_hex
 
 Fetch = Callable[[int], Awaitable[bytes]]
 """Ciphertext of the chunk with this number, from the host; read with a bound by the one who provides it."""

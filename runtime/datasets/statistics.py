@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.chunks import Examples
-from runtime.datasets.moments import Moments
-from runtime.datasets.reader import EncryptedDataset
-from runtime.wire.datasets import DatasetManifest
-from wasm_sandbox.capability_data import (
+from chiron.runtime.datasets.chunks import Examples
+from chiron.runtime.datasets.moments import Moments
+from chiron.runtime.datasets.reader import EncryptedDataset
+from chiron.wasm_sandbox.capability_data import (
     MAX_COLUMNS,
     CapabilityData,
     Columns,
@@ -24,7 +23,8 @@ from wasm_sandbox.capability_data import (
     DatasetStatistics,
     Granularity,
 )
-from wasm_sandbox.contract import Capability, CapabilityGrants
+from chiron.wire.contract import Capability, CapabilityGrants
+from chiron.wire.datasets import DatasetManifest
 
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _QUANTILE_ELEMENTS = 2**22

@@ -1,10 +1,10 @@
 """Making an encrypted dataset, chunk by chunk, with no more than one chunk in memory."""
 
-from runtime.datasets.chunks import ChunkForm, Examples, associated_data
-from runtime.datasets.errors import ExamplesInvalid
-from runtime.sealing import stream
-from runtime.wire.datasets import MAX_CHUNK_BYTES, DatasetManifest
-from runtime.wire.encoding import sha256_hex
+from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data
+from chiron.runtime.datasets.errors import ExamplesInvalid
+from chiron.runtime.sealing import stream
+from chiron.wire.datasets import MAX_CHUNK_BYTES, DatasetManifest
+from chiron.wire.encoding import sha256_hex
 
 _UNKNOWN = "0" * 64
 

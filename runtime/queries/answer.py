@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
-from runtime.queries.errors import AnswerMalformed
-from runtime.queries.query import REQUEST_ID_BYTES
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.contract import Task
+from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from chiron.runtime.queries.errors import AnswerMalformed
+from chiron.runtime.queries.query import REQUEST_ID_BYTES
+from chiron.wire.contract import Task
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import JobSpec
 
 MAGIC = b"CHIRONa1"
 _HEAD = struct.Struct(f"<8s{REQUEST_ID_BYTES}sIII")

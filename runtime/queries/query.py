@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
-from runtime.queries.errors import QueryMalformed, RowsInvalid
-from runtime.sealing.hpke import PUBLIC_KEY_BYTES
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
+from chiron.runtime.queries.errors import QueryMalformed, RowsInvalid
+from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
+from chiron.wire.jobs import JobSpec
 
 MAGIC = b"CHIRONq1"
 REQUEST_ID_BYTES = 16

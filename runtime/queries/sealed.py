@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from runtime.queries.answer import Answer, decode_answer, encode_answer
-from runtime.queries.errors import AnswerMalformed, AnswerUnreadable, QueryUnreadable
-from runtime.queries.query import Query, decode_query, encode_query
-from runtime.sealing import hpke
-from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import ANSWER, QUERY
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.queries.answer import Answer, decode_answer, encode_answer
+from chiron.runtime.queries.errors import AnswerMalformed, AnswerUnreadable, QueryUnreadable
+from chiron.runtime.queries.query import Query, decode_query, encode_query
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.labels import ANSWER, QUERY
+from chiron.wire.jobs import JobSpec
 
 
 class PendingQuery(NamedTuple):

@@ -10,17 +10,17 @@ import asyncio
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.client import Merged
-from runtime.datasets import EncryptedDataset
-from runtime.datasets.errors import ChunkRefused
-from runtime.errors import EnclaveError, InputCorrupted
-from runtime.roles.plan import Plan
-from runtime.schedule import IDLE, SUMS
-from runtime.training.errors import TrainingFailed
-from runtime.training.learner import Learner
-from runtime.training.reading import read_unused
-from runtime.wire.jobs import JobSpec
-from runtime.wire.reports import TrainingReport
+from chiron.ps.client import Merged
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.datasets.errors import ChunkRefused
+from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.runtime.roles.plan import Plan
+from chiron.runtime.schedule import IDLE, SUMS
+from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.learner import Learner
+from chiron.runtime.training.reading import read_unused
+from chiron.wire.jobs import JobSpec
+from chiron.wire.reports import TrainingReport
 
 
 class Attempt:

@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 
-from runtime.channels.enrolment import Ticket
-from runtime.channels.gateway import GatewayClient
-from runtime.datasets import EncryptedDataset
-from runtime.datasets.statistics import collect
-from runtime.errors import PeerRefused
-from runtime.roles.plan import Plan, admit_plan, decode_plan, encode_plan
-from wasm_sandbox.assets import read_assets
-from wasm_sandbox.capability_data import CapabilityData
-from wasm_sandbox.contract import Trial
-from wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.runtime.channels.enrolment import Ticket
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.datasets.statistics import collect
+from chiron.runtime.errors import PeerRefused
+from chiron.runtime.roles.plan import Plan, admit_plan, decode_plan, encode_plan
+from chiron.wasm_sandbox.assets import read_assets
+from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wire.contract import Trial
 
 
 class Building:

@@ -4,13 +4,13 @@ import hmac
 
 from pydantic import ValidationError
 
-from runtime.channels.enrolment import Ticket
-from runtime.errors import GrantRefused
-from runtime.sealing import hpke
-from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import GRANT, GRANT_NAME, bind
-from runtime.wire.grants import Grant
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.channels.enrolment import Ticket
+from chiron.runtime.errors import GrantRefused
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.labels import GRANT, GRANT_NAME, bind
+from chiron.wire.grants import Grant
+from chiron.wire.jobs import JobSpec
 
 
 def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:

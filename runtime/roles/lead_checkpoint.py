@@ -11,17 +11,17 @@ from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
-from runtime.channels.enrolment import Ticket
-from runtime.channels.gateway import GatewayClient
-from runtime.roles.sealed_model import padded_size
-from runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
-from runtime.schedule import plan_bytes
-from runtime.sealing.errors import SealingError
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from runtime.wire.encoding import WireModel
-from runtime.wire.jobs import JobSpec
-from runtime.wire.reports import Outcome, TrainingReport
-from wasm_sandbox.contract import Trial
+from chiron.runtime.channels.enrolment import Ticket
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.roles.sealed_model import padded_size
+from chiron.runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
+from chiron.runtime.schedule import plan_bytes
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.wire.contract import Trial
+from chiron.wire.encoding import WireModel
+from chiron.wire.jobs import JobSpec
+from chiron.wire.reports import Outcome, TrainingReport
 
 LEAD_CHECKPOINT_OBJECT = "checkpoint-lead"
 HEAD_BYTES = 32 * 1024

@@ -1,20 +1,20 @@
-"""How a model moves to newer code by way of the host: `runtime.roles.upgrade` between mail and storage."""
+"""Moving a model to newer code by way of the host: mail and storage around `chiron.runtime.roles.upgrade`."""
 
 import asyncio
 from datetime import UTC, datetime
 
-from runtime.attestation.platform import Platform
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import EnclaveError, ModelUnusable, UpgradeRefused
-from runtime.roles.predictor_keys import PredictorKeys
-from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, sealed_bytes
-from runtime.roles.upgrade import Transfer, give, take, transfer_bytes
-from runtime.sealing.labels import MODEL
-from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import Evidence
-from runtime.wire.enclave_api import Mail, MailKind, MailReply, Ready
-from runtime.wire.launch import LaunchSpec
-from runtime.wire.upgrade import TRANSFER_OBJECT, UpgradeMail
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import EnclaveError, ModelUnusable, UpgradeRefused
+from chiron.runtime.roles.predictor_keys import PredictorKeys
+from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, sealed_bytes
+from chiron.runtime.roles.upgrade import Transfer, give, take, transfer_bytes
+from chiron.runtime.sealing.labels import MODEL
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.attestation import Evidence
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready
+from chiron.wire.launch import LaunchSpec
+from chiron.wire.upgrade import TRANSFER_OBJECT, UpgradeMail
 
 
 async def give_away(

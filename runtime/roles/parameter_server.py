@@ -11,29 +11,29 @@ from datetime import UTC, datetime
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ps.heap import keep_freed_pieces
-from ps.server import exchange_routes
-from runtime.attestation.evidence import attest
-from runtime.attestation.platform import Platform
-from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from runtime.channels.gateway import GatewayClient
-from runtime.channels.identity import clock_from, narrowed
-from runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest, public_key_der
-from runtime.channels.parameter_server import BOOT_NONCE
-from runtime.channels.tls import server_context
-from runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid
-from runtime.roles.grant import name_of, open_grant
-from runtime.roles.public_end import failing_publicly
-from runtime.roles.served_exchange import ServedExchange, listening
-from runtime.roles.server_checkpoint import ServerCheckpoint
-from runtime.sealing.errors import TooLarge
-from runtime.sealing.hpke import PrivateKey
-from runtime.wire.attestation import Claims, Evidence, Role
-from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
-from runtime.wire.encoding import sha256_hex
-from runtime.wire.grants import Grant
-from runtime.wire.jobs import JobState
-from runtime.wire.launch import LaunchSpec
+from chiron.ps.heap import keep_freed_pieces
+from chiron.ps.server import exchange_routes
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.identity import clock_from, narrowed
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest, public_key_der
+from chiron.runtime.channels.parameter_server import BOOT_NONCE
+from chiron.runtime.channels.tls import server_context
+from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid
+from chiron.runtime.roles.grant import name_of, open_grant
+from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.served_exchange import ServedExchange, listening
+from chiron.runtime.roles.server_checkpoint import ServerCheckpoint
+from chiron.runtime.sealing.errors import TooLarge
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import Grant
+from chiron.wire.jobs import JobState
+from chiron.wire.launch import LaunchSpec
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

@@ -3,14 +3,14 @@
 import struct
 from typing import NamedTuple
 
-from runtime.errors import PeerRefused
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.admission import admit
-from wasm_sandbox.assets import Assets
-from wasm_sandbox.errors import Code, SandboxError, failure
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Recipe, parse_recipe
-from wasm_sandbox.recipe_fit import check_recipe
+from chiron.runtime.errors import PeerRefused
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.errors import Code, SandboxError, failure
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
+from chiron.wasm_sandbox.recipe_fit import check_recipe
+from chiron.wire.jobs import JobSpec
 
 _HEAD = struct.Struct("<4sBII")
 _MAGIC = b"CHPL"

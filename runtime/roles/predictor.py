@@ -1,7 +1,7 @@
 """The predictor role: opens the sealed model of its own measurement and answers sealed queries.
 
-One that was launched to take a model over begins without one (`runtime.roles.moving`); once it has it, it is
-a predictor as any other.
+One that was launched to take a model over begins without one (`chiron.runtime.roles.moving`); once it has it,
+it is a predictor as any other.
 """
 
 import asyncio
@@ -9,24 +9,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from runtime.attestation.evidence import BOOT_NONCE
-from runtime.attestation.platform import Platform
-from runtime.channels.direct import serve_directly
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import EnclaveError, ModelUnusable, QueryRefused, UpgradeRefused
-from runtime.prediction import Model
-from runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
-from runtime.queries.errors import QueryError
-from runtime.roles.moving import give_away, take_over
-from runtime.roles.predictor_keys import PredictorKeys
-from runtime.roles.query_budget import QueryBudget
-from runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, open_model, sealed_bytes
-from runtime.sealing.labels import BUDGET, MODEL
-from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import Evidence
-from runtime.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
-from runtime.wire.launch import LaunchSpec
-from runtime.wire.upgrade import UpgradeMail
+from chiron.runtime.attestation.evidence import BOOT_NONCE
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.direct import serve_directly
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryRefused, UpgradeRefused
+from chiron.runtime.prediction import Model
+from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
+from chiron.runtime.queries.errors import QueryError
+from chiron.runtime.roles.moving import give_away, take_over
+from chiron.runtime.roles.predictor_keys import PredictorKeys
+from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, open_model, sealed_bytes
+from chiron.runtime.sealing.labels import BUDGET, MODEL
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.attestation import Evidence
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
+from chiron.wire.launch import LaunchSpec
+from chiron.wire.upgrade import UpgradeMail
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

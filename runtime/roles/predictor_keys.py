@@ -2,12 +2,12 @@
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from runtime.attestation.evidence import attest
-from runtime.attestation.platform import Platform
-from runtime.channels.job_ca import public_key_der
-from runtime.sealing.hpke import PrivateKey
-from runtime.wire.attestation import Claims, Evidence, Role
-from runtime.wire.encoding import sha256_hex
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.job_ca import public_key_der
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.encoding import sha256_hex
 
 
 class PredictorKeys:

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
-from ps.errors import ExchangeError, RolledBack
-from runtime.attestation.errors import AttestationError
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import EnclaveError, InputCorrupted, PeerLost, PlatformFailed
-from runtime.wire.enclave_api import Progress
-from runtime.wire.jobs import JobState
+from chiron.ps.errors import ExchangeError, RolledBack
+from chiron.runtime.attestation.errors import AttestationError
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import EnclaveError, InputCorrupted, PeerLost, PlatformFailed
+from chiron.wire.enclave_api import Progress
+from chiron.wire.jobs import JobState
 
 _KNOWN = (EnclaveError, ExchangeError, AttestationError, aiohttp.ClientError)
 

@@ -4,10 +4,10 @@ The host can still roll it back to an earlier state (docs/threat-model.md): a bu
 clients, and makes a dishonest host's rollback visible in its storage.
 """
 
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import ModelUnusable
-from runtime.sealing.errors import SealingError
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import ModelUnusable
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 
 BUDGET_OBJECT = "state-query-budget"
 """Name of the object, with a number for code that took the model over: each seals a count of its own."""

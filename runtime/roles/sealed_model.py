@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from runtime.errors import ModelUnusable
-from runtime.sealing.errors import SealingError
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from runtime.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.errors import ModelUnusable
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import JobSpec
 
 MODEL_OBJECT = "model"
 HEADER_BYTES = 64 * 1024

@@ -9,11 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
-from ps.sharding import shard_server
-from runtime.errors import EnclaveError, InputCorrupted
-from runtime.schedule import SUMS, plan_bytes, shares
-from runtime.wire.launch import LaunchSpec
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.ps.sharding import shard_server
+from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.runtime.schedule import SUMS, plan_bytes, shares
+from chiron.wire.launch import LaunchSpec
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 
 _LOG = logging.getLogger(__name__)
 

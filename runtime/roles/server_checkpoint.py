@@ -5,7 +5,7 @@ They hold the exchange's state, and the parameter server's the grant. A shard's 
 A parameter server that crashed is launched again and goes on from it; the owner is not asked again. It is
 written after every merge and publication, before any trainer is told of the result, so a trainer never knows
 more than an honest host's latest checkpoint does: a host that serves an older one is found out as soon as a
-trainer says what it has seen (`ps.server.ParameterServer.hello`).
+trainer says what it has seen (`chiron.ps.server.ParameterServer.hello`).
 """
 
 import asyncio
@@ -13,17 +13,17 @@ import struct
 
 from pydantic import ValidationError
 
-from ps import checkpoint
-from ps.errors import CheckpointInvalid
-from ps.server import ParameterServer
-from runtime.attestation.platform import Platform
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import InputCorrupted
-from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import CHECKPOINT
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from runtime.wire.grants import Grant
-from runtime.wire.jobs import JobSpec
+from chiron.ps import checkpoint
+from chiron.ps.errors import CheckpointInvalid
+from chiron.ps.server import ParameterServer
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.labels import CHECKPOINT
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.wire.grants import Grant
+from chiron.wire.jobs import JobSpec
 
 SERVER_CHECKPOINT_OBJECT = "checkpoint-parameter-server"
 """The first shard's, which holds the grant."""

@@ -6,19 +6,19 @@ nobody on its own account but the gateway and the parameter server, and ends whe
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ps.heap import keep_freed_pieces
-from ps.server import exchange_routes
-from runtime.attestation.platform import Platform
-from runtime.channels.gateway import GatewayClient
-from runtime.channels.shard_membership import ShardMembership
-from runtime.channels.shards import Trainers
-from runtime.channels.tls import renew, server_context
-from runtime.errors import LaunchInvalid
-from runtime.roles.public_end import failing_publicly
-from runtime.roles.served_exchange import ServedExchange, listening
-from runtime.roles.server_checkpoint import ShardCheckpoint
-from runtime.wire.enclave_api import Ready
-from runtime.wire.launch import LaunchSpec
+from chiron.ps.heap import keep_freed_pieces
+from chiron.ps.server import exchange_routes
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.shard_membership import ShardMembership
+from chiron.runtime.channels.shards import Trainers
+from chiron.runtime.channels.tls import renew, server_context
+from chiron.runtime.errors import LaunchInvalid
+from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.served_exchange import ServedExchange, listening
+from chiron.runtime.roles.server_checkpoint import ShardCheckpoint
+from chiron.wire.enclave_api import Ready
+from chiron.wire.launch import LaunchSpec
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

@@ -6,25 +6,25 @@ Trainer 0 leads: it runs the builder, reports to the owner, and seals what the j
 import asyncio
 from collections.abc import Sequence
 
-from ps.client import Start
-from ps.errors import TrialOver
-from ps.sharding import ShardedClient
-from runtime.attestation.platform import Platform
-from runtime.channels.gateway import GatewayClient
-from runtime.channels.parameter_server import Membership, join
-from runtime.channels.shards import ShardLink, links
-from runtime.datasets import EncryptedDataset
-from runtime.roles.attempt import Attempt
-from runtime.roles.lead import Lead
-from runtime.roles.plan import Plan, decode_plan
-from runtime.roles.public_end import failing_publicly
-from runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
-from runtime.schedule import SUMS, exchanges_of, plan_bytes
-from runtime.sealing.labels import TRAINER_CHECKPOINT
-from runtime.sealing.sealer import Sealer
-from runtime.training.timetable import is_streamed
-from runtime.wire.launch import LaunchSpec
-from wasm_sandbox.limits import SandboxLimits
+from chiron.ps.client import Start
+from chiron.ps.errors import TrialOver
+from chiron.ps.sharding import ShardedClient
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.parameter_server import Membership, join
+from chiron.runtime.channels.shards import ShardLink, links
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.roles.attempt import Attempt
+from chiron.runtime.roles.lead import Lead
+from chiron.runtime.roles.plan import Plan, decode_plan
+from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
+from chiron.runtime.schedule import SUMS, exchanges_of, plan_bytes
+from chiron.runtime.sealing.labels import TRAINER_CHECKPOINT
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.runtime.training.timetable import is_streamed
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wire.launch import LaunchSpec
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from runtime.channels.enrolment import Ticket
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import InputCorrupted
-from runtime.roles.attempt import Attempt
-from runtime.roles.grant import name_of
-from runtime.sealing.errors import SealingError
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from runtime.wire.encoding import WireModel
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.channels.enrolment import Ticket
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.roles.attempt import Attempt
+from chiron.runtime.roles.grant import name_of
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.wire.encoding import WireModel
+from chiron.wire.jobs import JobSpec
 
 LEARNER_VECTORS = 5
 """Parameters, two moments of the optimizer, moving average, best so far: the most that a recipe needs."""
@@ -44,7 +44,7 @@ def trainer_checkpoint_object(index: int) -> str:
 
 
 class Kept(Protocol):
-    """The exchange's client: see `ps.client.ParameterClient.kept`."""
+    """The exchange's client: see `chiron.ps.client.ParameterClient.kept`."""
 
     @property
     def kept(self) -> dict[str, NDArray[np.float32]]:

@@ -10,7 +10,7 @@
 The host carries all of it and can do nothing but carry it. B cannot know by itself who the rightful owner is;
 but its evidence from then on names the key of the model's owner, and the owner's client accepts no other.
 How many rows the model has answered moves with it, so that its query budget does not begin again.
-`runtime.roles.moving` is the way to and from the host.
+`chiron.runtime.roles.moving` is the way to and from the host.
 """
 
 import hashlib
@@ -21,19 +21,19 @@ from datetime import datetime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from runtime.errors import UpgradeRefused
-from runtime.roles.sealed_model import decode_model, encode_model, open_model, padded_size, seal_model
-from runtime.sealing import hpke
-from runtime.sealing.errors import SealingError
-from runtime.sealing.labels import UPGRADE, UPGRADE_ORDER, bind
-from runtime.sealing.padding import LENGTH_BYTES, pad, unpad
-from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import AttestationPolicy, Evidence, Role
-from runtime.wire.encoding import canonical_json, sha256_hex
-from runtime.wire.jobs import JobSpec
-from runtime.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
+from chiron.runtime.errors import UpgradeRefused
+from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, padded_size, seal_model
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.sealing.labels import UPGRADE, UPGRADE_ORDER, bind
+from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.wire.encoding import canonical_json, sha256_hex
+from chiron.wire.jobs import JobSpec
+from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TypeAlias
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from runtime.sealing.errors import OpenFailed
-from runtime.sealing.labels import Label, bind
-from runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
+from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.sealing.labels import Label, bind
+from chiron.runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
 
 Buffer: TypeAlias = bytes | bytearray
 MAGIC = b"CHIRONb1"

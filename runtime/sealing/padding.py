@@ -1,6 +1,6 @@
 """Padding to a public size, so that a ciphertext's length says nothing."""
 
-from runtime.sealing.errors import PaddingInvalid, TooLarge
+from chiron.runtime.sealing.errors import PaddingInvalid, TooLarge
 
 LENGTH_BYTES = 8
 

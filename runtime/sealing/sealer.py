@@ -4,11 +4,11 @@ Layout: recipe length (1 byte), recipe padded to `RECIPE_BYTES`, blob. The recip
 own: with another one the platform derives another key, and the blob does not open.
 """
 
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.attestation.platform import Platform, SealingPolicy
-from runtime.sealing import blob
-from runtime.sealing.errors import OpenFailed
-from runtime.sealing.labels import Label
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.attestation.platform import Platform, SealingPolicy
+from chiron.runtime.sealing import blob
+from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.sealing.labels import Label
 
 RECIPE_BYTES = 64
 OVERHEAD_BYTES = 1 + RECIPE_BYTES + blob.OVERHEAD_BYTES

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from wasm_sandbox.recipe import Augmentations, Layout
+from chiron.wasm_sandbox.recipe import Augmentations, Layout
 
 
 def augment(x: NDArray[Any], settings: Augmentations, generator: np.random.Generator) -> NDArray[Any]:

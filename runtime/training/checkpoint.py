@@ -1,7 +1,7 @@
 """A learner's state between two exchanges as bytes of one size, for sealed checkpoints.
 
-Canonical tensors (`runtime.datasets.tensors`): the form follows from graph and recipe, so nothing in the
-bytes chooses a size. All randomness is derived from seed and step, so no generator is in it.
+Canonical tensors (`chiron.runtime.datasets.tensors`): the form follows from graph and recipe, so nothing in
+the bytes chooses a size. All randomness is derived from seed and step, so no generator is in it.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
-from runtime.training.errors import Reason, TrainingFailed
+from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from chiron.runtime.training.errors import Reason, TrainingFailed
 
 Tensors = Mapping[str, NDArray[Any]]
 

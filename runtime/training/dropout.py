@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
 
-from runtime.training.errors import Reason, TrainingFailed
-from runtime.training.graphs import OWN
+from chiron.runtime.training.errors import Reason, TrainingFailed
+from chiron.runtime.training.graphs import OWN
 
 _DEFAULT_RATIO = 0.5
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from runtime.datasets.errors import DatasetError
-from runtime.errors import EnclaveError
-from wasm_sandbox.errors import SandboxError
+from chiron.runtime.datasets.errors import DatasetError
+from chiron.runtime.errors import EnclaveError
+from chiron.wasm_sandbox.errors import SandboxError
 
 
 class Reason(StrEnum):

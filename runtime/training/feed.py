@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets import EncryptedDataset, Examples
-from runtime.training.reading import holding_pass
-from runtime.training.seeds import Seeds
-from runtime.training.splitting import validation_mask
-from runtime.training.timetable import Part, Timetable
+from chiron.runtime.datasets import EncryptedDataset, Examples
+from chiron.runtime.training.reading import holding_pass
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.splitting import validation_mask
+from chiron.runtime.training.timetable import Part, Timetable
 
 
 class Batch(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.training.feed import Batch, Portion
-from runtime.training.losses import TargetEncoder
+from chiron.runtime.training.feed import Batch, Portion
+from chiron.runtime.training.losses import TargetEncoder
 
 GATHERED_BYTES = 2**20
 """Of inputs at a time, or one batch where that is larger."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from runtime.training.errors import Reason, TrainingFailed
-from wasm_sandbox.contract import Task
-from wasm_sandbox.graph import AdmittedGraph, Parameter
-from wasm_sandbox.recipe import BinaryCrossEntropy, Layout, Recipe
+from chiron.runtime.training.errors import Reason, TrainingFailed
+from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, Layout, Recipe
+from chiron.wire.contract import Task
 
 OWN = "·"
 INPUT, OUTPUT = "input", "output"

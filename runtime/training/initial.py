@@ -4,11 +4,11 @@ import numpy as np
 from onnx import ModelProto, helper
 from onnxruntime import InferenceSession
 
-from runtime.training.errors import Reason, TrainingFailed, failing_as
-from runtime.training.layout import FlatLayout, Vector
-from runtime.training.seeds import Seeds
-from runtime.training.sessions import session_options
-from wasm_sandbox.graph import AdmittedGraph
+from chiron.runtime.training.errors import Reason, TrainingFailed, failing_as
+from chiron.runtime.training.layout import FlatLayout, Vector
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import session_options
+from chiron.wasm_sandbox.graph import AdmittedGraph
 
 _RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 _SEED_BITS = 24

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from wasm_sandbox.graph import Parameter
+from chiron.wasm_sandbox.graph import Parameter
 
 Vector = NDArray[np.float32]
 

@@ -6,28 +6,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets import EncryptedDataset
-from runtime.schedule import SUMS
-from runtime.training import checkpoint
-from runtime.training.errors import Reason, failing_as
-from runtime.training.feed import Feed, InMemoryFeed, Portion
-from runtime.training.graphs import inference_model
-from runtime.training.initial import initial_values
-from runtime.training.layout import FlatLayout, Vector
-from runtime.training.memory import check_batch
-from runtime.training.metrics import Place, told
-from runtime.training.program import training_program
-from runtime.training.seeds import Seeds
-from runtime.training.stepper import Stepper
-from runtime.training.stopping import EarlyStopping
-from runtime.training.streaming import StreamedFeed
-from runtime.training.timetable import Part, Timetable
-from runtime.training.validation import Validator
-from runtime.wire.jobs import JobSpec
-from runtime.wire.reports import TrainingReport
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Recipe
-from wasm_sandbox.recipe_fit import check_recipe
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.schedule import SUMS
+from chiron.runtime.training import checkpoint
+from chiron.runtime.training.errors import Reason, failing_as
+from chiron.runtime.training.feed import Feed, InMemoryFeed, Portion
+from chiron.runtime.training.graphs import inference_model
+from chiron.runtime.training.initial import initial_values
+from chiron.runtime.training.layout import FlatLayout, Vector
+from chiron.runtime.training.memory import check_batch
+from chiron.runtime.training.metrics import Place, told
+from chiron.runtime.training.program import training_program
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.stepper import Stepper
+from chiron.runtime.training.stopping import EarlyStopping
+from chiron.runtime.training.streaming import StreamedFeed
+from chiron.runtime.training.timetable import Part, Timetable
+from chiron.runtime.training.validation import Validator
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wasm_sandbox.recipe_fit import check_recipe
+from chiron.wire.jobs import JobSpec
+from chiron.wire.reports import TrainingReport
 
 
 class Learner:

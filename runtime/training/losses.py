@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, TensorProto, helper
 
-from runtime.training.graphs import OUTPUT, OWN, constant
-from wasm_sandbox.contract import BuildRequest, Task
-from wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError
+from chiron.runtime.training.graphs import OUTPUT, OWN, constant
+from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError
+from chiron.wire.contract import BuildRequest, Task
 
 TARGET, SCALE, LOSS = OWN + "target", OWN + "scale", OWN + "loss"
 

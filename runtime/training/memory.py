@@ -1,9 +1,9 @@
 """How many examples fit in memory at a time. An enclave that runs out of it ends, and the host sees that."""
 
-from runtime.training.errors import Reason, TrainingFailed
-from runtime.training.timetable import Part, Timetable
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Recipe
+from chiron.runtime.training.errors import Reason, TrainingFailed
+from chiron.runtime.training.timetable import Part, Timetable
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe
 
 ACTIVATION_BYTES = 4 * 2**30
 """For the values of one batch, forward and backward."""

@@ -8,11 +8,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.wire.reports import TrainingReport
+from chiron.wire.reports import TrainingReport
 
 
 class Place:
-    """Where each sum stands among the SUMS; the last is the role's (`runtime.schedule.IDLE`)."""
+    """Where each sum stands among the SUMS; the last is the role's (`chiron.runtime.schedule.IDLE`)."""
 
     TRAIN_LOSS, TRAIN_CORRECT, TRAIN_COUNT = 0, 1, 2
     LOSS, COUNT, CORRECT, TOP5 = 3, 4, 5, 6

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.training.layout import Vector
-from wasm_sandbox.recipe import AdamW, Sgd
+from chiron.runtime.training.layout import Vector
+from chiron.wasm_sandbox.recipe import AdamW, Sgd
 
 BLOCK = 65_536
 """Elements worked on at a time. In smaller blocks the calls themselves take longer than the caches save."""

@@ -1,8 +1,8 @@
 """The training program: forward graph, loss and gradients as one ONNX model.
 
 onnxruntime's gradient builder is used as it is; its optimizers and checkpoints are not, since the parameters
-live in one flat vector of ours (`runtime.training.layout`). So nothing of `onnxruntime.training`, whose
-import needs torch (onnxruntime issue 22070), is imported.
+live in one flat vector of ours (`chiron.runtime.training.layout`). So nothing of `onnxruntime.training`,
+whose import needs torch (onnxruntime issue 22070), is imported.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from onnx import ModelProto, TensorProto, helper
 from onnxruntime import SessionOptions
 from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
-from runtime.training.dropout import Mask, replace_dropouts
-from runtime.training.errors import Reason, TrainingFailed, failing_as
-from runtime.training.graphs import OWN, forward_model, preprocess
-from runtime.training.losses import LOSS, append_loss
-from runtime.training.rewrites import rewrite, rewrite_forward
-from runtime.training.shapes import declare_shapes
-from wasm_sandbox.contract import BuildRequest
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Recipe, matches
+from chiron.runtime.training.dropout import Mask, replace_dropouts
+from chiron.runtime.training.errors import Reason, TrainingFailed, failing_as
+from chiron.runtime.training.graphs import OWN, forward_model, preprocess
+from chiron.runtime.training.losses import LOSS, append_loss
+from chiron.runtime.training.rewrites import rewrite, rewrite_forward
+from chiron.runtime.training.shapes import declare_shapes
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe, matches
+from chiron.wire.contract import BuildRequest
 
 _NEW = OWN + "new"
 

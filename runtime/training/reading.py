@@ -6,10 +6,10 @@ that does not learn (any more, or at all) reads on as the others do.
 
 from collections.abc import Sequence
 
-from runtime.datasets import EncryptedDataset
-from runtime.training.seeds import Seeds
-from runtime.training.timetable import Part
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.timetable import Part
+from chiron.wire.jobs import JobSpec
 
 
 def holding_pass(part: Part) -> Sequence[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError
+from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError
 
 
 def loss_sum(loss: Loss, outputs: NDArray[np.float32], y: NDArray[Any]) -> float:

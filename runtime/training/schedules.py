@@ -2,7 +2,7 @@
 
 import math
 
-from wasm_sandbox.recipe import Constant, Cosine, OneCycle, Recipe, Step
+from chiron.wasm_sandbox.recipe import Constant, Cosine, OneCycle, Recipe, Step
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

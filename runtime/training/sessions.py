@@ -8,11 +8,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, IOBinding, SessionOptions
 
-from runtime.training.errors import Reason, failing_as
-from runtime.training.graphs import INPUT, OUTPUT
-from runtime.training.layout import FlatLayout, Vector
-from runtime.training.losses import LOSS, SCALE, TARGET, Targets
-from runtime.training.program import Program
+from chiron.runtime.training.errors import Reason, failing_as
+from chiron.runtime.training.graphs import INPUT, OUTPUT
+from chiron.runtime.training.layout import FlatLayout, Vector
+from chiron.runtime.training.losses import LOSS, SCALE, TARGET, Targets
+from chiron.runtime.training.program import Program
 
 _ERRORS_ONLY = 3
 _CPU = ["CPUExecutionProvider"]

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.training.augmentation import augment, mix
-from runtime.training.feed import Portion
-from runtime.training.gathering import Gathered, gather
-from runtime.training.layout import FlatLayout, Vector
-from runtime.training.losses import TargetEncoder, Targets
-from runtime.training.metrics import Place, correct
-from runtime.training.optimizers import average, clip, optimizer_state, squared_norm
-from runtime.training.program import Program
-from runtime.training.schedules import learning_rate
-from runtime.training.seeds import Seeds
-from runtime.training.sessions import GradientSession
-from runtime.training.timetable import Timetable
-from wasm_sandbox.contract import BuildRequest
-from wasm_sandbox.recipe import Recipe, matches
+from chiron.runtime.training.augmentation import augment, mix
+from chiron.runtime.training.feed import Portion
+from chiron.runtime.training.gathering import Gathered, gather
+from chiron.runtime.training.layout import FlatLayout, Vector
+from chiron.runtime.training.losses import TargetEncoder, Targets
+from chiron.runtime.training.metrics import Place, correct
+from chiron.runtime.training.optimizers import average, clip, optimizer_state, squared_norm
+from chiron.runtime.training.program import Program
+from chiron.runtime.training.schedules import learning_rate
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import GradientSession
+from chiron.runtime.training.timetable import Timetable
+from chiron.wasm_sandbox.recipe import Recipe, matches
+from chiron.wire.contract import BuildRequest
 
 
 class Stepper:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.training.layout import Vector
-from wasm_sandbox.recipe import EarlyStop
+from chiron.runtime.training.layout import Vector
+from chiron.wasm_sandbox.recipe import EarlyStop
 
 
 class EarlyStopping:

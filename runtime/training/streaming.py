@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from runtime.datasets import EncryptedDataset, Examples
-from runtime.training.feed import NOTHING, Batch, Portion, empty_examples, held_out, put, share
-from runtime.training.reading import holding_pass, streaming_pass
-from runtime.training.seeds import Seeds
-from runtime.training.timetable import EpochShare, Part, Timetable
+from chiron.runtime.datasets import EncryptedDataset, Examples
+from chiron.runtime.training.feed import NOTHING, Batch, Portion, empty_examples, held_out, put, share
+from chiron.runtime.training.reading import holding_pass, streaming_pass
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.timetable import EpochShare, Part, Timetable
 
 WINDOW_BYTES = 64 * 2**20
 """Plaintext of the chunks whose rows are mixed."""

@@ -7,11 +7,11 @@ of steps does not depend on the number of trainers, and uneven partitions only m
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from runtime.datasets.chunks import ChunkForm
-from runtime.schedule import exchanges_of
-from runtime.training.errors import Reason, TrainingFailed
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.recipe import Recipe
+from chiron.runtime.datasets.chunks import ChunkForm
+from chiron.runtime.schedule import exchanges_of
+from chiron.runtime.training.errors import Reason, TrainingFailed
+from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wire.jobs import JobSpec
 
 DEFAULT_EPOCHS = 10
 IN_MEMORY_BYTES = 256 * 2**20

@@ -3,16 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.datasets import Examples
-from runtime.training.graphs import forward_model, preprocess
-from runtime.training.layout import FlatLayout, Vector
-from runtime.training.memory import evaluation_rows
-from runtime.training.metrics import Place, add_classification, add_regression, auc, f1
-from runtime.training.reference_losses import loss_sum
-from runtime.training.sessions import ForwardSession
-from wasm_sandbox.contract import BuildRequest
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Metric, Recipe
+from chiron.runtime.datasets import Examples
+from chiron.runtime.training.graphs import forward_model, preprocess
+from chiron.runtime.training.layout import FlatLayout, Vector
+from chiron.runtime.training.memory import evaluation_rows
+from chiron.runtime.training.metrics import Place, add_classification, add_regression, auc, f1
+from chiron.runtime.training.reference_losses import loss_sum
+from chiron.runtime.training.sessions import ForwardSession
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Metric, Recipe
+from chiron.wire.contract import BuildRequest
 
 
 class Validator:

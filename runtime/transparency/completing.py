@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from runtime.wire.attestation import AttestationPolicy
-from runtime.wire.transparency import InclusionProof
+from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.transparency import InclusionProof
 
 MAX_PROOFS = 64
 

@@ -1,7 +1,7 @@
 """Merkle trees as RFC 9162 (and 6962) define them: hashes, and verification of proofs.
 
-Making proofs needs the whole log and lives with it (`enclave_image.transparency_log`); a verifier needs only
-this. Section numbers are RFC 9162's.
+Making proofs needs the whole log and lives with it (`chiron.enclave_image.transparency_log`); a verifier
+needs only this. Section numbers are RFC 9162's.
 """
 
 import hashlib

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime.prediction import Model
+from chiron.runtime.prediction import Model
+from chiron.wasm_sandbox.admission import admit
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 from scripts.benchmarks.job import make_job, read_spec, write_for_torch
 from scripts.benchmarks.tasks import TASKS
-from wasm_sandbox.admission import admit
-from wasm_sandbox.contract import BuildRequest, Envelope, InputType, Task
 
 CHUNKS = 24
 """So that 1, 2 and 4 trainers have equal parts."""

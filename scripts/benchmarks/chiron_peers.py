@@ -24,21 +24,21 @@ import onnx
 import onnxruntime
 from aiohttp import web
 
-from ps.client import ParameterClient
-from ps.server import ParameterServer, exchange_routes
-from runtime.reports import seal_report
-from runtime.roles.attempt import Attempt
-from runtime.roles.plan import admit_plan, decode_plan, encode_plan
-from runtime.schedule import SUMS, plan_bytes
-from runtime.sealing import hpke
-from runtime.training.initial import initial_values
-from runtime.training.layout import FlatLayout
-from runtime.training.seeds import Seeds
+from chiron.ps.client import ParameterClient
+from chiron.ps.server import ParameterServer, exchange_routes
+from chiron.runtime.reports import seal_report
+from chiron.runtime.roles.attempt import Attempt
+from chiron.runtime.roles.plan import admit_plan, decode_plan, encode_plan
+from chiron.runtime.schedule import SUMS, plan_bytes
+from chiron.runtime.sealing import hpke
+from chiron.runtime.training.initial import initial_values
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.seeds import Seeds
+from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
+from chiron.wasm_sandbox.sandbox import Sandbox
+from chiron.wire.contract import CapabilityGrants
 from scripts.benchmarks import models
 from scripts.benchmarks.job import make_job, open_dataset, read_spec, write_for_torch
-from wasm_sandbox.capability_data import CapabilityData, DatasetShape
-from wasm_sandbox.contract import CapabilityGrants
-from wasm_sandbox.sandbox import Sandbox
 
 
 def say(**message: Any) -> None:
@@ -107,7 +107,7 @@ async def serve(options: dict[str, Any]) -> None:
 
 
 async def train(options: dict[str, Any]) -> None:
-    """A trainer's whole job but for attestation and storage, as `runtime.roles.trainer` has it."""
+    """A trainer's whole job but for attestation and storage, as `chiron.runtime.roles.trainer` has it."""
     directory, index = Path(options["directory"]), options["index"]
     spec = read_spec(directory, options["trainers"])
     dataset = open_dataset(directory, spec)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ps.spec import ExchangeSpec
-from runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from runtime.training.learner import Learner
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.admission import admit
-from wasm_sandbox.contract import Envelope, InputType, Task
-from wasm_sandbox.kit.chiron_builder import Graph, Request, dense, logits, relu
-from wasm_sandbox.recipe import parse_recipe
+from chiron.builder_kit.chiron_builder import Graph, Request, dense, logits, relu
+from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
+from chiron.runtime.training.learner import Learner
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.recipe import parse_recipe
+from chiron.wire.contract import Envelope, InputType, Task
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.jobs import JobSpec
 
 INPUTS, CLASSES, KEY = 256, 10, bytes(32)
 

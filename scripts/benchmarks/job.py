@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 
-from ps.spec import ExchangeSpec
-from runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from runtime.roles.plan import Plan, admit_plan
-from runtime.training.initial import initial_values
-from runtime.training.layout import FlatLayout
-from runtime.training.seeds import Seeds
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.contract import Envelope, InputType, Task
-from wasm_sandbox.kit.chiron_builder import Plan as Drawn
-from wasm_sandbox.kit.component import static_component
+from chiron.builder_kit.chiron_builder import Plan as Drawn
+from chiron.builder_kit.component import static_component
+from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
+from chiron.runtime.roles.plan import Plan, admit_plan
+from chiron.runtime.training.initial import initial_values
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.seeds import Seeds
+from chiron.wire.contract import Envelope, InputType, Task
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.jobs import JobSpec
 
 KEY = bytes(range(32))
 """Of benchmark data, which is no secret."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wasm_sandbox.kit.chiron_builder import (
+from chiron.builder_kit.chiron_builder import (
     HE,
     Graph,
     Normal,

@@ -9,7 +9,8 @@ from shutil import copyfile
 
 import numpy as np
 
-from wasm_sandbox.capability_data import (
+from chiron.builder_kit.build import build_project
+from chiron.wasm_sandbox.capability_data import (
     CapabilityData,
     Columns,
     DatasetSample,
@@ -17,8 +18,7 @@ from wasm_sandbox.capability_data import (
     DatasetStatistics,
     Granularity,
 )
-from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants, InputType, Task
-from wasm_sandbox.kit.build import build_project
+from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, InputType, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILDERS = ROOT / "builders"

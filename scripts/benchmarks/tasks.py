@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from wasm_sandbox.kit.chiron_builder import (
+from chiron.builder_kit.chiron_builder import (
     Graph,
     Plan,
     Request,

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import sleep
 from types import TracebackType
 
-from wasm_sandbox.process import Worker
+from chiron.wasm_sandbox.process import Worker
 
 _SECONDS = 0.004
 

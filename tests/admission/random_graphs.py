@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
-from runtime.training.errors import TrainingFailed
-from runtime.training.program import training_program
-from wasm_sandbox.admission import admit
-from wasm_sandbox.admission.operators import OPERATORS, Attribute
-from wasm_sandbox.contract import BuildRequest, Envelope, InputType, Task
-from wasm_sandbox.errors import GraphRefused
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import MeanSquaredError, Recipe
+from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.program import training_program
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.admission.operators import OPERATORS, Attribute
+from chiron.wasm_sandbox.errors import GraphRefused
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import MeanSquaredError, Recipe
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 
 SHAPES = ((4,), (6,), (3, 4), (1, 4, 4), (2, 3, 5), (2, 4, 4), (1, 7, 7), (2, 2, 2, 2))
 TYPES = (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.UINT8, TensorProto.BOOL)

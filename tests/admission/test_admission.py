@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, checker, helper
 from onnxruntime import InferenceSession
 
+from chiron.wasm_sandbox.admission import GraphLimits, admit
+from chiron.wasm_sandbox.errors import GraphRefused
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wire.contract import Envelope
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, drawn, good, serialised
-from wasm_sandbox.admission import GraphLimits, admit
-from wasm_sandbox.contract import Envelope
-from wasm_sandbox.errors import GraphRefused
-from wasm_sandbox.graph import AdmittedGraph
 
 
 def _run(model: ModelProto, x: np.ndarray) -> np.ndarray:

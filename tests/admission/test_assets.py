@@ -8,10 +8,10 @@ from onnx import ModelProto
 from onnxruntime import InferenceSession
 from safetensors.numpy import save
 
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.assets import Assets, attach_asset, read_assets
+from chiron.wasm_sandbox.errors import ComponentRefused, GraphRefused
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, good, serialised
-from wasm_sandbox.admission import admit
-from wasm_sandbox.assets import Assets, attach_asset, read_assets
-from wasm_sandbox.errors import ComponentRefused, GraphRefused
 
 EMPTY_COMPONENT = b"\0asm\x0d\0\x01\0"
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from chiron.wasm_sandbox.admission import SENTENCES, GraphCode, admit
+from chiron.wasm_sandbox.errors import GraphRefused
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, Case, all_cases, good, serialised
-from wasm_sandbox.admission import SENTENCES, GraphCode, admit
-from wasm_sandbox.errors import GraphRefused
 
 CASES = list(all_cases())
 _SECONDS = 10.0

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from wasm_sandbox.admission import SENTENCES, GraphLimits
-from wasm_sandbox.admission.operators import INITIALIZERS, OPERATORS, Part
+from chiron.wasm_sandbox.admission import SENTENCES, GraphLimits
+from chiron.wasm_sandbox.admission.operators import INITIALIZERS, OPERATORS, Part
 
 CONTRACT = (Path(__file__).resolve().parents[2] / "docs" / "graph-contract.md").read_text()
 

@@ -11,9 +11,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
-from wasm_sandbox.admission import admit
-from wasm_sandbox.admission.operators import OPERATORS, Part
-from wasm_sandbox.contract import BuildRequest, Envelope, InputType, Task
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.admission.operators import OPERATORS, Part
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 
 ROWS, COLUMNS = 3, 4
 

@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 import wasmtime
 
-from api.keys import TenantRole
-from api.server import RunningGateway, running_gateway
-from api.settings import Limits, Settings, Timing
-from runtime.wire.datasets import DatasetManifest
+from chiron.api.keys import TenantRole
+from chiron.api.server import RunningGateway, running_gateway
+from chiron.api.settings import Limits, Settings, Timing
+from chiron.wire.datasets import DatasetManifest
 from tests.api.simulator import SimulatedLauncher
 
 CHUNKS = tuple(bytes([number]) * 1000 for number in range(4))

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api.launchers.launcher import LaunchOrder
-from runtime.channels.gateway import GatewayClient
-from runtime.wire.attestation import Claims, Collateral, Evidence, Role
-from runtime.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready, SealedMessage
-from runtime.wire.jobs import JobState
-from runtime.wire.launch import GatewayChannel
-from runtime.wire.public_api import ImageInfo
-from runtime.wire.reports import OUTCOME_OBJECT, report_object
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.wire.attestation import Claims, Collateral, Evidence, Role
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready, SealedMessage
+from chiron.wire.jobs import JobState
+from chiron.wire.launch import GatewayChannel
+from chiron.wire.public_api import ImageInfo
+from chiron.wire.reports import OUTCOME_OBJECT, report_object
 
 REFUSED_GRANT = b"a grant for another job"
 STOPPED = -15

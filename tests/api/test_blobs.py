@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.errors import BodyTooLarge, ChunkDigestMismatch, StorageDamaged, StorageError
-from api.storage.filesystem import FilesystemBlobStore
+from chiron.api.errors import BodyTooLarge, ChunkDigestMismatch, StorageDamaged, StorageError
+from chiron.api.storage.filesystem import FilesystemBlobStore
 
 
 async def stream(*content: bytes) -> AsyncIterator[bytes]:

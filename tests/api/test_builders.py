@@ -7,9 +7,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from runtime.wire.builders import BuilderInfo
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.contract import Capability
 from tests.api.conftest import BUILDER_MANIFEST, Answer, Party
-from wasm_sandbox.contract import Capability
 
 
 def stored(world: Party) -> int:

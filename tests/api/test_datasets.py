@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from runtime.wire.attestation import Role
+from chiron.wire.attestation import Role
 from tests.api.conftest import CHUNKS, Party, manifest
 from tests.api.simulator import silent
 

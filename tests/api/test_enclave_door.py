@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from api.launchers.launcher import LaunchOrder
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import GatewayRefused
-from runtime.wire.attestation import Role
-from runtime.wire.launch import GatewayChannel
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import GatewayRefused
+from chiron.wire.attestation import Role
+from chiron.wire.launch import GatewayChannel
 from tests.api.conftest import CHUNKS, Answer, Party
 from tests.api.simulator import evidence, silent
 

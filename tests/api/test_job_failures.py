@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from api.settings import Limits, Settings
-from runtime.wire.attestation import Role
-from runtime.wire.enclave_api import Progress
-from runtime.wire.jobs import JobState, PublicFailure
+from chiron.api.settings import Limits, Settings
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import Progress
+from chiron.wire.jobs import JobState, PublicFailure
 from tests.api.conftest import Party, party
 from tests.api.simulator import REFUSED_GRANT, Launched, SimulatedLauncher, exits, silent
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from api.settings import Limits, Settings
-from runtime.wire.attestation import Role
-from runtime.wire.public_api import ImageInfo
+from chiron.api.settings import Limits, Settings
+from chiron.wire.attestation import Role
+from chiron.wire.public_api import ImageInfo
 from tests.api.conftest import CHUNKS, Party, manifest, party
 from tests.api.simulator import SimulatedLauncher, silent
 

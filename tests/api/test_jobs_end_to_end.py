@@ -3,8 +3,8 @@
 import asyncio
 import base64
 
-from runtime.wire.attestation import Evidence, Role
-from runtime.wire.jobs import Job, JobState
+from chiron.wire.attestation import Evidence, Role
+from chiron.wire.jobs import Job, JobState
 from tests.api import simulator
 from tests.api.conftest import CHUNKS, Party
 from tests.api.simulator import Launched

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.logs import configure_logs
+from chiron.api.logs import configure_logs
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def lines() -> Iterator[io.StringIO]:
 
 
 def test_a_line_is_an_object_with_its_fields(lines: io.StringIO) -> None:
-    logging.getLogger("api.x").info("launched", extra={"job": "ab", "code": 3})
+    logging.getLogger("chiron.api.x").info("launched", extra={"job": "ab", "code": 3})
     line = json.loads(lines.getvalue())
     assert (line["message"], line["job"], line["code"], line["level"]) == ("launched", "ab", 3, "info")
 
@@ -30,13 +30,13 @@ def test_an_exceptions_text_is_not_logged(lines: io.StringIO) -> None:
     try:
         int("hunter2")
     except ValueError:
-        logging.getLogger("api.x").exception("failed")
+        logging.getLogger("chiron.api.x").exception("failed")
     assert json.loads(lines.getvalue())["error"] == "ValueError"
     assert "hunter2" not in lines.getvalue()
 
 
 def test_a_hostile_value_stays_in_its_line(lines: io.StringIO) -> None:
-    logging.getLogger("api.x").info("seen", extra={"path": 'a\n{"message": "forged"}'})
+    logging.getLogger("chiron.api.x").info("seen", extra={"path": 'a\n{"message": "forged"}'})
     assert len(lines.getvalue().splitlines()) == 1
 
 

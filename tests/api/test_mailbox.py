@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.errors import EnclaveGone, EnclaveTimeout, MailboxFull, MessageUnknown
-from api.jobs.mailbox import Mailbox
-from runtime.wire.enclave_api import MailKind, MailReply, SealedMessage
+from chiron.api.errors import EnclaveGone, EnclaveTimeout, MailboxFull, MessageUnknown
+from chiron.api.jobs.mailbox import Mailbox
+from chiron.wire.enclave_api import MailKind, MailReply, SealedMessage
 
 
 def ask(box: Mailbox, content: bytes = b"x", seconds: float = 5) -> "asyncio.Task[MailReply]":

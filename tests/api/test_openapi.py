@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.applications import ENCLAVE, PUBLIC
+from chiron.api.applications import ENCLAVE, PUBLIC
 from tests.api.conftest import Party
 
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from chiron.errors import GatewayError
-from chiron.gateway import GatewaySession
-from chiron.jobs import check_spec, watch
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import JobRequest, JobState
+from chiron.client.errors import GatewayError
+from chiron.client.gateway import GatewaySession
+from chiron.client.jobs import check_spec, watch
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import JobRequest, JobState
 from tests.api.conftest import BUILDER_MANIFEST, CHUNKS, Caller, Party, manifest
 
 

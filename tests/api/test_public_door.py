@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from api.keys import TenantRole, create_key
-from api.settings import Settings
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.api.keys import TenantRole, create_key
+from chiron.api.settings import Settings
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from tests.api.conftest import Caller, Party
 
 JOB = "00" * 16
@@ -129,7 +129,7 @@ async def test_an_unexpected_error_tells_nothing_and_its_log_no_values(
         raise RuntimeError("hunter2 in /secret/place")
 
     monkeypatch.setattr(world.running.gateway.datasets, "listed", broken)
-    with caplog.at_level(logging.DEBUG, logger="api"):
+    with caplog.at_level(logging.DEBUG, logger="chiron.api"):
         answer = await world.owner("GET", "/v1/datasets")
     assert (answer.status, answer.code) == (500, "internal")
     logged = json.dumps([record.__dict__ for record in caplog.records], default=str)

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.software_tee.tee import SoftwareTee
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import GatewayRefused, ModelUnusable
-from runtime.roles.query_budget import BUDGET_OBJECT, QueryBudget
-from runtime.sealing.labels import BUDGET
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from runtime.wire.attestation import Role
-from runtime.wire.launch import GatewayChannel
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import GatewayRefused, ModelUnusable
+from chiron.runtime.roles.query_budget import BUDGET_OBJECT, QueryBudget
+from chiron.runtime.sealing.labels import BUDGET
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.wire.attestation import Role
+from chiron.wire.launch import GatewayChannel
 from tests.api.conftest import Party
 from tests.api.simulator import silent
 from tests.traffic.world import DirectPlatform

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from api.errors import StorageError, StorageInUse, StorageVersion
-from api.jobs.resumption import remaining_s
-from api.server import running_gateway
-from api.settings import Settings
-from runtime.channels.gateway import GatewayClient
-from runtime.errors import GatewayRefused
-from runtime.wire.attestation import Role
-from runtime.wire.enclave_api import Ready
-from runtime.wire.launch import GatewayChannel
+from chiron.api.errors import StorageError, StorageInUse, StorageVersion
+from chiron.api.jobs.resumption import remaining_s
+from chiron.api.server import running_gateway
+from chiron.api.settings import Settings
+from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import GatewayRefused
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import Ready
+from chiron.wire.launch import GatewayChannel
 from tests.api.conftest import Party, party, settings_in
 from tests.api.simulator import SimulatedLauncher, silent
 

@@ -12,9 +12,9 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from api.logs import configure_logs
-from api.server import serve
-from api.settings import Settings
+from chiron.api.logs import configure_logs
+from chiron.api.server import serve
+from chiron.api.settings import Settings
 from tests.api.simulator import SimulatedLauncher
 
 async def make(settings):
@@ -49,7 +49,7 @@ async def test_a_signal_stops_it_in_order(tmp_path: Path, number: signal.Signals
         out, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, out) == (0, b"bye\n")
     lines = [json.loads(line) for line in err.decode().splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "api.server"] == [
+    assert [line["message"] for line in lines if line["logger"] == "chiron.api.server"] == [
         "gateway ready",
         "gateway stopping",
     ]

@@ -4,21 +4,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.errors import JobDoesNotFit, ObjectRefused
-from api.jobs.quota import answer_limit, object_count, object_limit, query_limit
-from api.jobs.specification import make_spec
-from api.settings import Limits
-from ps.spec import ExchangeTerms
-from runtime.queries.answer import answer_bytes
-from runtime.queries.query import query_bytes
-from runtime.roles.sealed_model import padded_size
-from runtime.sealing import hpke
-from runtime.sealing.labels import QUERY
-from runtime.wire.attestation import Role
-from runtime.wire.builders import BuilderInfo
-from runtime.wire.jobs import JobRequest, JobSpec
+from chiron.api.errors import JobDoesNotFit, ObjectRefused
+from chiron.api.jobs.quota import answer_limit, object_count, object_limit, query_limit
+from chiron.api.jobs.specification import make_spec
+from chiron.api.settings import Limits
+from chiron.runtime.queries.answer import answer_bytes
+from chiron.runtime.queries.query import query_bytes
+from chiron.runtime.roles.sealed_model import padded_size
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.labels import QUERY
+from chiron.wire.attestation import Role
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.contract import BuilderManifest
+from chiron.wire.exchange import ExchangeTerms
+from chiron.wire.jobs import JobRequest, JobSpec
 from tests.api.conftest import BUILDER_MANIFEST, manifest
-from wasm_sandbox.contract import BuilderManifest
 
 
 def builder() -> BuilderInfo:

@@ -17,11 +17,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from api.software_tee import pki
-from api.software_tee.collateral import create_collateral
-from api.software_tee.quote import EnclaveIdentity, pack_report, raw_public_key, raw_signature, sign_quote
-from runtime.sealing.hpke import PUBLIC_KEY_BYTES
-from runtime.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
+from chiron.api.software_tee import pki
+from chiron.api.software_tee.collateral import create_collateral
+from chiron.api.software_tee.quote import (
+    EnclaveIdentity,
+    pack_report,
+    raw_public_key,
+    raw_signature,
+    sign_quote,
+)
+from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
+from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JOB = "a" * 32

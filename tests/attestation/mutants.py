@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from api.software_tee import pki
-from api.software_tee.quote import EnclaveIdentity, pack_report, raw_public_key, raw_signature
-from runtime.attestation.steps import Step
-from runtime.wire.attestation import Evidence, Role
+from chiron.api.software_tee import pki
+from chiron.api.software_tee.quote import EnclaveIdentity, pack_report, raw_public_key, raw_signature
+from chiron.runtime.attestation.steps import Step
+from chiron.wire.attestation import Evidence, Role
 from tests.attestation.forge import (
     IDENTITY,
     JOB,

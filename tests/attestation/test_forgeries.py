@@ -7,10 +7,10 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.steps import Step
-from runtime.attestation.verify import Expected, verify
-from runtime.wire.attestation import Collateral, Evidence, Role
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.steps import Step
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.wire.attestation import Collateral, Evidence, Role
 from tests.attestation.forge import JOB, NONCE, NOW, Platform, flipped, with_collateral, with_quote
 from tests.attestation.mutants import Mutant, all_mutants
 

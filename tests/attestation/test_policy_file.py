@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chiron.errors import ConfigurationInvalid
-from chiron.policies import policy_of
-from runtime.attestation.errors import PolicyInvalid
-from runtime.attestation.policy_file import MAX_FILE_BYTES, load_policy, load_root
-from runtime.wire.attestation import AttestationPolicy, TcbStatus
+from chiron.client.errors import ConfigurationInvalid
+from chiron.client.policies import policy_of
+from chiron.runtime.attestation.errors import PolicyInvalid
+from chiron.runtime.attestation.policy_file import MAX_FILE_BYTES, load_policy, load_root
+from chiron.wire.attestation import AttestationPolicy, TcbStatus
 from tests.attestation.forge import Platform
 
 MEASUREMENT = "0" * 63 + "1"

@@ -8,14 +8,14 @@ from pathlib import Path
 import dcap_qvl
 import pytest
 
-from runtime.attestation import sgx_structures as c
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.attestation.evidence import attest
-from runtime.attestation.pccs import KEPT_S, Pccs
-from runtime.attestation.platform import SealingPolicy
-from runtime.attestation.sgx import SgxPlatform
-from runtime.attestation.verify import Expected, verify
-from runtime.wire.attestation import Collateral, Role
+from chiron.runtime.attestation import sgx_structures as c
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.pccs import KEPT_S, Pccs
+from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.sgx import SgxPlatform
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.wire.attestation import Collateral, Role
 from tests.attestation.forge import JOB, NONCE, Platform, claims, flipped
 from tests.attestation.occlum_double import (
     CREATE_REPORT,

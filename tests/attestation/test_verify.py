@@ -11,14 +11,14 @@ import dcap_qvl
 import pytest
 from pydantic import ValidationError
 
-from runtime.attestation.errors import EvidenceRefused, PlatformUnavailable
-from runtime.attestation.platform import SealingPolicy
-from runtime.attestation.quote import SgxQuote
-from runtime.attestation.refusing import RefusingPlatform
-from runtime.attestation.steps import Step
-from runtime.attestation.tcb import converge
-from runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
-from runtime.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
+from chiron.runtime.attestation.errors import EvidenceRefused, PlatformUnavailable
+from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.quote import SgxQuote
+from chiron.runtime.attestation.refusing import RefusingPlatform
+from chiron.runtime.attestation.steps import Step
+from chiron.runtime.attestation.tcb import converge
+from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
+from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
 from tests.attestation.forge import (
     IDENTITY,
     JOB,
@@ -257,8 +257,8 @@ class TestTcb:
     @pytest.mark.parametrize("status", ["UpToDate", "Revoked"])
     def test_nothing_passes_that_dcap_qvl_refuses(self, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
         """Where every step of ours holds and the library still refuses, it is a refusal."""
-        from runtime.attestation import verify_quote as module
-        from runtime.attestation.second_opinion import Opinion
+        from chiron.runtime.attestation import verify_quote as module
+        from chiron.runtime.attestation.second_opinion import Opinion
 
         monkeypatch.setattr(module, "second_opinion", lambda *_: Opinion(refusal="something new"))
         careless = OURS.policy().model_copy(update={"accepted_tcb": frozenset(TcbStatus)})
@@ -270,8 +270,8 @@ class TestTcb:
     def test_another_opinion_on_the_tcb_is_a_refusal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from dataclasses import replace
 
-        from runtime.attestation import verify_quote as module
-        from runtime.attestation.second_opinion import second_opinion
+        from chiron.runtime.attestation import verify_quote as module
+        from chiron.runtime.attestation.second_opinion import second_opinion
 
         def differing(*arguments: Any) -> Any:
             return replace(second_opinion(*arguments), status=TcbStatus.SW_HARDENING_NEEDED)

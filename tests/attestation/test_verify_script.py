@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from api.software_tee.quote import EnclaveIdentity
-from enclave_image.measurement import measure
-from runtime.attestation.steps import Step
-from runtime.wire.attestation import Collateral
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.enclave_image.measurement import measure
+from chiron.runtime.attestation.steps import Step
+from chiron.wire.attestation import Collateral
 from tests.attestation.forge import JOB, MEASUREMENT, NONCE, Platform
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def test_it_runs_with_four_packages_and_what_they_need(files: Path) -> None:
     allowed = PACKAGES | THEIR_DEPENDENCIES
     program = f"""
 import sys, runpy
-known = set(sys.stdlib_module_names) | set({sorted(allowed | {"runtime", "enclave_image"})!r})
+known = set(sys.stdlib_module_names) | set({sorted(allowed | {"chiron"})!r})
 class Only:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] not in known and not name.startswith("_sysconfigdata"):

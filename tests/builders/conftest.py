@@ -6,13 +6,13 @@ from shutil import copyfile
 
 import pytest
 
-from wasm_sandbox.capability_data import CapabilityData
-from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants
-from wasm_sandbox.kit.build import build_project
-from wasm_sandbox.kit.project import Project, read_project
-from wasm_sandbox.kit.scaffold import new_project
-from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.builder_kit.build import build_project
+from chiron.builder_kit.project import Project, read_project
+from chiron.builder_kit.scaffold import new_project
+from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.parent.name for path in (ROOT / "builders").glob("*/builder.py"))

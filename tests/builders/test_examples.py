@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 from sklearn import datasets
 
-from runtime.datasets.statistics import collect
-from runtime.wire.reports import TrainingReport
+from chiron.builder_kit.build import build_project
+from chiron.runtime.datasets.statistics import collect
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.errors import BuilderFailed
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.inspection import inspect_component
+from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
+from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wire.contract import BuildRequest, Capability, Trial, TrialOutcome
+from chiron.wire.reports import TrainingReport
 from tests.builders.conftest import EXAMPLES, GRANTS, LOGGED, PROBE, ROOT, TEMPLATE, example
 from tests.builders.real_data import documentation, photographs
 from tests.training.jobs import Job, make_job, train
-from wasm_sandbox.admission import admit
-from wasm_sandbox.assets import Assets
-from wasm_sandbox.capability_data import CapabilityData
-from wasm_sandbox.contract import BuildRequest, Capability, Trial, TrialOutcome
-from wasm_sandbox.errors import BuilderFailed
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.inspection import inspect_component
-from wasm_sandbox.kit.build import build_project
-from wasm_sandbox.recipe import Recipe, parse_recipe
-from wasm_sandbox.sandbox import RawPlan, Sandbox
 
 Build = Callable[[str, BuildRequest, CapabilityData], RawPlan]
 FUNCTIONS = {

@@ -12,29 +12,29 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.service import serve
-from api.software_tee.tee import SoftwareTee
-from ps.spec import ExchangeSpec
-from runtime.attestation.evidence import attest
-from runtime.attestation.platform import Platform
-from runtime.attestation.software import SoftwarePlatform
-from runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from runtime.channels.identity import narrowed
-from runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
-from runtime.channels.named import named_url
-from runtime.channels.parameter_server import BOOT_NONCE
-from runtime.channels.tls import server_context
-from runtime.errors import EnclaveError
-from runtime.sealing.hpke import PUBLIC_KEY_BYTES
-from runtime.wire.attestation import AttestationPolicy, Claims, Role
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.enclave_api import Ready
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import JobSpec
-from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
-from wasm_sandbox.contract import CapabilityGrants, Envelope, InputType, Task
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.service import serve
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.software import SoftwarePlatform
+from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
+from chiron.runtime.channels.identity import narrowed
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
+from chiron.runtime.channels.named import named_url
+from chiron.runtime.channels.parameter_server import BOOT_NONCE
+from chiron.runtime.channels.tls import server_context
+from chiron.runtime.errors import EnclaveError
+from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
+from chiron.wire.attestation import AttestationPolicy, Claims, Role
+from chiron.wire.contract import CapabilityGrants, Envelope, InputType, Task
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.enclave_api import Ready
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import JobSpec
+from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 
 JOB = "a" * 32
 OTHER_JOB = "f" * 32

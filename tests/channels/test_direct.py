@@ -13,18 +13,18 @@ import pytest
 from aiohttp import web
 from onnx import TensorProto, helper, numpy_helper
 
-from api.software_tee.quote import EnclaveIdentity
 from chiron import AsyncClient, OwnerStore, attested_connector
-from chiron.errors import EvidenceRejected, GatewayUnreachable
-from chiron.store import JobRecord
-from runtime.roles import predictor
-from runtime.roles.sealed_model import ModelHeader, seal_model
-from runtime.sealing.hpke import PrivateKey
-from runtime.sealing.labels import MODEL
-from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import Role
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.client.errors import EvidenceRejected, GatewayUnreachable
+from chiron.client.store import JobRecord
+from chiron.runtime.roles import predictor
+from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.runtime.sealing.labels import MODEL
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.attestation import Role
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from tests.channels.conftest import IMAGE, OTHER_IMAGE, QuotingServices, job_spec, policy
 
 SPEC = job_spec()

@@ -10,19 +10,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from runtime.attestation.evidence import attest
-from runtime.attestation.platform import Platform
-from runtime.channels import enrolment
-from runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
-from runtime.channels.identity import clock_from
-from runtime.channels.job_ca import JobCa, public_key_der
-from runtime.channels.named import named_connector
-from runtime.channels.parameter_server import join
-from runtime.channels.tls import client_context
-from runtime.errors import EnrolmentRefused, PeerRefused
-from runtime.sealing.hpke import PUBLIC_KEY_BYTES
-from runtime.wire.attestation import Claims, Evidence, Role
-from runtime.wire.encoding import sha256_hex
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.channels import enrolment
+from chiron.runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
+from chiron.runtime.channels.identity import clock_from
+from chiron.runtime.channels.job_ca import JobCa, public_key_der
+from chiron.runtime.channels.named import named_connector
+from chiron.runtime.channels.parameter_server import join
+from chiron.runtime.channels.tls import client_context
+from chiron.runtime.errors import EnrolmentRefused, PeerRefused
+from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.encoding import sha256_hex
 from tests.channels.conftest import DATASET_KEY, JOB, OTHER_IMAGE, OTHER_JOB, Door, QuotingServices, open_door
 
 
@@ -81,7 +81,7 @@ class Applicant:
 
 
 def code_of(raw: bytes) -> str:
-    from runtime.wire.problems import Problem
+    from chiron.wire.problems import Problem
 
     return Problem.model_validate_json(raw).code
 
@@ -138,7 +138,7 @@ async def test_trainer_certificate_cannot_serve(door: Door) -> None:
     applicant = Applicant(door)
     certificate = await applicant.enrol()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    from runtime.channels.tls import load_key
+    from chiron.runtime.channels.tls import load_key
 
     load_key(context, applicant.key, certificate)
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import GrantRefused
-from runtime.roles.grant import open_grant
-from runtime.sealing import hpke
-from runtime.sealing.labels import GRANT, QUERY, Label
-from runtime.wire.attestation import AttestationPolicy
-from runtime.wire.grants import Grant
-from runtime.wire.jobs import JobSpec
+from chiron.runtime.errors import GrantRefused
+from chiron.runtime.roles.grant import open_grant
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.labels import GRANT, QUERY, Label
+from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.grants import Grant
+from chiron.wire.jobs import JobSpec
 from tests.channels.conftest import DATASET_KEY, OTHER_JOB, job_spec
 
 KEY = hpke.PrivateKey.generate()

@@ -11,16 +11,16 @@ import pytest
 from aiohttp import web
 
 from chiron import attested_connector
-from chiron.granting import seal_grant
-from runtime.attestation.verify import Expected, verify
-from runtime.channels.parameter_server import join
-from runtime.roles import parameter_server
-from runtime.sealing.hpke import PrivateKey
-from runtime.wire.attestation import Role
-from runtime.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
-from runtime.wire.grants import Grant
-from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from runtime.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.client.granting import seal_grant
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.channels.parameter_server import join
+from chiron.runtime.roles import parameter_server
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
+from chiron.wire.grants import Grant
+from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from tests.channels.conftest import (
     DATASET_KEY,
     IMAGE,
@@ -162,7 +162,7 @@ async def test_trainer_of_the_same_code_joins_it_and_another_does_not(
     trainer = launch(tmp_path / "g.sock", Role.TRAINER)
     async with join(ready, trainer, quoting.platform(IMAGE)) as membership:
         assert membership.ticket.dataset_key == DATASET_KEY
-    from runtime.errors import PeerRefused
+    from chiron.runtime.errors import PeerRefused
 
     with pytest.raises(PeerRefused):
         async with join(ready, trainer, quoting.platform(OTHER_IMAGE)):

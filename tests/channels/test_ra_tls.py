@@ -24,16 +24,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron import attested_connector, attested_context
-from chiron.errors import PeerNotAttested
-from runtime.attestation.errors import EvidenceMissing
-from runtime.attestation.evidence import BOOT_NONCE, attest
-from runtime.attestation.ra_tls import OID, evidence_extension, evidence_in, key_digest, verify_certificate
-from runtime.channels.attested import attested_certificate, attested_server_context
-from runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
-from runtime.channels.tls import server_context
-from runtime.sealing.hpke import PUBLIC_KEY_BYTES
-from runtime.wire.attestation import Claims, Evidence, Role
-from runtime.wire.encoding import sha256_hex
+from chiron.client.errors import PeerNotAttested
+from chiron.runtime.attestation.errors import EvidenceMissing
+from chiron.runtime.attestation.evidence import BOOT_NONCE, attest
+from chiron.runtime.attestation.ra_tls import (
+    OID,
+    evidence_extension,
+    evidence_in,
+    key_digest,
+    verify_certificate,
+)
+from chiron.runtime.channels.attested import attested_certificate, attested_server_context
+from chiron.runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
+from chiron.runtime.channels.tls import server_context
+from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.encoding import sha256_hex
 from tests.channels.conftest import JOB, OTHER_IMAGE, OTHER_JOB, QuotingServices, policy
 
 NOW = datetime.now(UTC)

@@ -10,18 +10,18 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from runtime.channels.applying import apply, stranger_session
-from runtime.channels.enrolment import ENROL_PATH, ENROL_SHARD_PATH, EnrolmentResponse, ShardAdmission
-from runtime.channels.job_ca import SERVER_NAME, JobCa, public_key_der, shard_name
-from runtime.channels.named import named_connector, named_url
-from runtime.channels.parameter_server import Membership, join
-from runtime.channels.shard_membership import ShardMembership
-from runtime.channels.shards import ShardLink, Trainers, links
-from runtime.channels.tls import client_context, renew, server_context
-from runtime.errors import PeerRefused
-from runtime.roles.served_exchange import listening
-from runtime.wire.attestation import Claims, Role
-from runtime.wire.enclave_api import Ready
+from chiron.runtime.channels.applying import apply, stranger_session
+from chiron.runtime.channels.enrolment import ENROL_PATH, ENROL_SHARD_PATH, EnrolmentResponse, ShardAdmission
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, public_key_der, shard_name
+from chiron.runtime.channels.named import named_connector, named_url
+from chiron.runtime.channels.parameter_server import Membership, join
+from chiron.runtime.channels.shard_membership import ShardMembership
+from chiron.runtime.channels.shards import ShardLink, Trainers, links
+from chiron.runtime.channels.tls import client_context, renew, server_context
+from chiron.runtime.errors import PeerRefused
+from chiron.runtime.roles.served_exchange import listening
+from chiron.wire.attestation import Claims, Role
+from chiron.wire.enclave_api import Ready
 from tests.channels.conftest import GRANT_NAME, JOB, OTHER_IMAGE, SHARDS, Door, QuotingServices, open_door
 
 

@@ -12,18 +12,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.software_tee.quote import EnclaveIdentity
-from runtime.attestation.evidence import attest
-from runtime.errors import ModelUnusable, UpgradeRefused
-from runtime.roles.sealed_model import ModelHeader, open_model, seal_model, sealed_bytes
-from runtime.roles.upgrade import Transfer, give, sign_order, take, transfer_bytes
-from runtime.sealing.hpke import PrivateKey
-from runtime.sealing.labels import MODEL
-from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import Claims, Evidence, Role
-from runtime.wire.encoding import sha256_hex
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.upgrade import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.errors import ModelUnusable, UpgradeRefused
+from chiron.runtime.roles.sealed_model import ModelHeader, open_model, seal_model, sealed_bytes
+from chiron.runtime.roles.upgrade import Transfer, give, sign_order, take, transfer_bytes
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.runtime.sealing.labels import MODEL
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from tests.channels.conftest import IMAGE, OTHER_IMAGE, OTHER_JOB, QuotingServices, job_spec, policy
 
 SPEC = job_spec()
@@ -215,8 +215,8 @@ class TestTaking:
         self, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
     ) -> None:
         """A model sealed to B's public key by someone who is no enclave at all, with someone's evidence."""
-        from runtime.sealing import hpke
-        from runtime.sealing.labels import UPGRADE
+        from chiron.runtime.sealing import hpke
+        from chiron.runtime.sealing.labels import UPGRADE
 
         sealed = hpke.seal(new.key.public_bytes, b"evil", label=UPGRADE, context=bytes.fromhex(SPEC.job))
         borrowed = Enclave(quoting, IMAGE).attested(NONCE)
@@ -272,9 +272,9 @@ def test_transfers_size_says_nothing_of_the_model(
 def test_canonical_order_is_the_same_in_every_process() -> None:
     """Sets of strings iterate in another order in each process; a signature must hold in all of them."""
     program = (
-        "from runtime.wire.attestation import AttestationPolicy as P, TcbStatus as T\n"
-        "from runtime.wire.encoding import canonical_json\n"
-        "from wasm_sandbox.contract import BuilderManifest as M, Envelope as E, Task\n"
+        "from chiron.wire.attestation import AttestationPolicy as P, TcbStatus as T\n"
+        "from chiron.wire.encoding import canonical_json\n"
+        "from chiron.wire.contract import BuilderManifest as M, Envelope as E, Task\n"
         "names = [f'{n:064x}' for n in range(8)]\n"
         "advisories = [f'INTEL-SA-{n:05}' for n in range(8)]\n"
         "policy = P(measurements=names, accepted_tcb=list(T)[:6], accepted_advisories=advisories)\n"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
 
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wire.contract import Capability, CapabilityGrants
 from tests.corpus.components import CORPUS, from_c, from_python, from_wat
-from wasm_sandbox.contract import Capability, CapabilityGrants
-from wasm_sandbox.limits import SandboxLimits
 
 QUICK = SandboxLimits(fuel=20_000_000, run_seconds=60, compile_seconds=120)
 """What a case may use, unless it says otherwise."""

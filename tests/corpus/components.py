@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wasmtime import wat2wasm
 
-from wasm_sandbox.kit.component import wrapped
+from chiron.builder_kit.component import wrapped
 
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent

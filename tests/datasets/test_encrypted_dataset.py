@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from runtime.datasets.errors import (
+from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
+from chiron.runtime.datasets.errors import (
     ChunkMalformed,
     DatasetError,
     ExamplesInvalid,
 )
-from runtime.sealing import stream
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.encoding import sha256_hex
-from wasm_sandbox.contract import InputType, Task
+from chiron.runtime.sealing import stream
+from chiron.wire.contract import InputType, Task
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import sha256_hex
 
 FORM = ChunkForm(Task.CLASSIFICATION, (2, 3), InputType.UINT8, (), 5, 4)
 KEY = bytes(range(32))
@@ -208,7 +208,7 @@ async def test_another_key_opens_nothing() -> None:
 def seal_raw(plaintext: bytes, count: int = 4) -> Host:
     """A well-sealed chunk with a content that no honest writer makes."""
     host = encrypt(FORM, examples_of(FORM, count))
-    from runtime.datasets.chunks import associated_data
+    from chiron.runtime.datasets.chunks import associated_data
 
     bound = associated_data(host.manifest.dataset_id, host.manifest.header_digest())
     relist(host, [stream.seal_chunk(KEY, 0, plaintext, last=True, associated_data=bound)])

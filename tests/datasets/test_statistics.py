@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.datasets import ChunkForm, EncryptedDataset, Examples
-from runtime.datasets.errors import ChunkAltered
-from runtime.datasets.moments import Moments
-from runtime.datasets.statistics import QUANTILE_LEVELS, collect, granularity_of
+from chiron.runtime.datasets import ChunkForm, EncryptedDataset, Examples
+from chiron.runtime.datasets.errors import ChunkAltered
+from chiron.runtime.datasets.moments import Moments
+from chiron.runtime.datasets.statistics import QUANTILE_LEVELS, collect, granularity_of
+from chiron.wasm_sandbox.capability_data import Columns, Granularity
+from chiron.wire.contract import Capability, CapabilityGrants, InputType, Task
 from tests.datasets.test_encrypted_dataset import FORM, Host, encrypt, examples_of
-from wasm_sandbox.capability_data import Columns, Granularity
-from wasm_sandbox.contract import Capability, CapabilityGrants, InputType, Task
 
 STATISTICS = CapabilityGrants(granted=frozenset({Capability.DATASET_STATISTICS}))
 NOTHING_MORE = CapabilityGrants()

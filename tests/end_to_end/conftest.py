@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from chiron import Client
-from chiron.datasets import Encrypted
+from chiron.client.datasets import Encrypted
 from tests.end_to_end.service import Service, encrypted_digits, publish_linear, serving
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from onnx import TensorProto
 
 from chiron import Client, Job, JobRequest, OwnerStore, policy_of
-from chiron.datasets import Encrypted, EncryptOptions
-from runtime.wire.attestation import AttestationPolicy
-from runtime.wire.reports import Outcome
+from chiron.builder_kit.component import static_component
+from chiron.client.datasets import Encrypted, EncryptOptions
+from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.contract import BuilderManifest, CapabilityGrants, Envelope, InputType, Task
+from chiron.wire.reports import Outcome
 from tests.end_to_end import graphs
-from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Envelope, InputType, Task
-from wasm_sandbox.kit.component import static_component
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,7 +2,7 @@
 
 import wasmtime
 
-from wasm_sandbox.kit.component import SHELL, wrapped
+from chiron.builder_kit.component import SHELL, wrapped
 
 _CODE = """
 (module

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from chiron import Client, JobRequest
-from chiron.datasets import Encrypted
-from chiron.errors import AnswerRefused, GatewayError
-from runtime.wire.jobs import JobState
-from runtime.wire.reports import OutcomeStatus
+from chiron.builder_kit.component import static_component
+from chiron.client.datasets import Encrypted
+from chiron.client.errors import AnswerRefused, GatewayError
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end import graphs
 from tests.end_to_end.service import MANIFEST as LINEAR
 from tests.end_to_end.service import Service, element_type, run_to_end
 from tests.end_to_end.static_builder import ENDLESS, GREEDY, component
-from wasm_sandbox.kit.component import static_component
 
 MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
 

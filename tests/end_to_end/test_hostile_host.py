@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from chiron import Client, JobRequest, policy_of
-from chiron.datasets import Encrypted
-from chiron.errors import EvidenceRejected, GatewayError, JobEnded
-from runtime.attestation.steps import Step
-from runtime.wire.jobs import PublicFailure
+from chiron.client.datasets import Encrypted
+from chiron.client.errors import EvidenceRejected, GatewayError, JobEnded
+from chiron.runtime.attestation.steps import Step
+from chiron.wire.jobs import PublicFailure
 from tests.end_to_end.service import (
     Service,
     encrypted_digits,

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from chiron import Client, JobRequest, PredictionPolicy
-from chiron.datasets import Encrypted
-from chiron.errors import AnswerRefused, EvidenceRejected, GatewayError
-from chiron.granting import seal_grant
-from runtime.attestation.steps import Step
-from runtime.queries import seal_query
-from runtime.sealing.hpke import PrivateKey
-from runtime.wire.attestation import Role
-from runtime.wire.grants import Grant
-from runtime.wire.jobs import Job, JobState
-from runtime.wire.reports import OUTCOME_OBJECT, OutcomeStatus
+from chiron.builder_kit.build import build_project
+from chiron.client.datasets import Encrypted
+from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError
+from chiron.client.granting import seal_grant
+from chiron.runtime.attestation.steps import Step
+from chiron.runtime.queries import seal_query
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.attestation import Role
+from chiron.wire.grants import Grant
+from chiron.wire.jobs import Job, JobState
+from chiron.wire.reports import OUTCOME_OBJECT, OutcomeStatus
 from tests.end_to_end.service import ROOT, Service, start_and_grant
-from wasm_sandbox.kit.build import build_project
 
 BUILDER = ROOT / "builders" / "digits_mlp"
 EXCHANGES = 4

@@ -3,11 +3,11 @@
 import numpy as np
 
 from chiron import Client, JobRequest
-from chiron.datasets import Encrypted
-from ps.spec import ExchangeTerms
-from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
-from runtime.wire.jobs import JobState
-from runtime.wire.reports import OutcomeStatus
+from chiron.client.datasets import Encrypted
+from chiron.runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
+from chiron.wire.exchange import ExchangeTerms
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end.service import run_to_end
 
 

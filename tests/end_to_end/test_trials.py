@@ -3,8 +3,8 @@
 import numpy as np
 
 from chiron import Client, JobRequest
-from chiron.datasets import Encrypted
-from runtime.wire.reports import OutcomeStatus
+from chiron.client.datasets import Encrypted
+from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end import graphs
 from tests.end_to_end.service import MANIFEST, Service, element_type, run_to_end
 from tests.end_to_end.static_builder import revising

@@ -18,18 +18,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from chiron import AsyncClient, Client, JobRequest, OwnerStore, PredictionPolicy, policy_of
-from chiron.datasets import Encrypted
-from chiron.errors import AnswerRefused, EvidenceRejected, GatewayError, GatewayUnreachable
-from enclave_image.measurement import measure
-from enclave_image.recording import Recorder
-from enclave_image.transparency_log import TransparencyLog
-from runtime.attestation.steps import Step
-from runtime.roles.upgrade import sign_order
-from runtime.wire.attestation import AttestationPolicy, Evidence, Role
-from runtime.wire.encoding import sha256_hex
-from runtime.wire.public_api import UpgradeDemand
-from runtime.wire.transparency import TransparencyPolicy
-from runtime.wire.upgrade import UpgradeOrder
+from chiron.client.datasets import Encrypted
+from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError, GatewayUnreachable
+from chiron.enclave_image.measurement import measure
+from chiron.enclave_image.recording import Recorder
+from chiron.enclave_image.transparency_log import TransparencyLog
+from chiron.runtime.attestation.steps import Step
+from chiron.runtime.roles.upgrade import sign_order
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.public_api import UpgradeDemand
+from chiron.wire.transparency import TransparencyPolicy
+from chiron.wire.upgrade import UpgradeOrder
 from tests.end_to_end.service import ROOT, Service, encrypted_digits, publish_linear, serving
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -13,26 +13,26 @@ from typing import Any
 
 from aiohttp import web
 
-from api.gateway import Gateway
-from api.keys import TenantRole
-from api.launchers.launcher import LaunchOrder
-from api.server import running_gateway
-from api.settings import Limits, Settings
-from api.software_tee.tee import SoftwareTee
 from chiron import AsyncClient, JobRequest, OwnerStore
-from chiron.datasets import ArraySource, EncryptOptions, encrypt
-from runtime.errors import EnclaveError
-from runtime.roles.sealed_model import open_model
-from runtime.sealing.labels import MODEL
-from runtime.sealing.sealer import Sealer
-from runtime.wire.attestation import AttestationPolicy, Role
-from runtime.wire.jobs import Job
-from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from runtime.wire.public_api import ImageInfo
-from runtime.wire.reports import TrainingReport
+from chiron.api.gateway import Gateway
+from chiron.api.keys import TenantRole
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.server import running_gateway
+from chiron.api.settings import Limits, Settings
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.client.datasets import ArraySource, EncryptOptions, encrypt
+from chiron.runtime.errors import EnclaveError
+from chiron.runtime.roles.sealed_model import open_model
+from chiron.runtime.sealing.labels import MODEL
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.contract import BuilderManifest, CapabilityGrants, Task
+from chiron.wire.jobs import Job
+from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.public_api import ImageInfo
+from chiron.wire.reports import TrainingReport
 from tests.traffic.recording import EnclaveTrace, GatewayTap
 from tests.traffic.world import _ROLES, ENVELOPE, EXIT_REFUSED, MEASUREMENT, DirectPlatform, digits
-from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Task
 
 KILLED = 137
 

@@ -12,16 +12,16 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from api.errors import ObjectUnknown
-from api.jobs.enclave import LaunchedEnclave
-from api.jobs.objects import JobObjects
-from api.launchers.launcher import LaunchOrder
-from api.settings import Timing
-from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT
-from runtime.wire.attestation import Role
-from runtime.wire.enclave_api import Ready
-from runtime.wire.jobs import Job, JobState, PublicFailure
-from runtime.wire.reports import OutcomeStatus
+from chiron.api.errors import ObjectUnknown
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.objects import JobObjects
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.settings import Timing
+from chiron.runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import Ready
+from chiron.wire.jobs import Job, JobState, PublicFailure
+from chiron.wire.reports import OutcomeStatus
 from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
 from tests.ps.breaker import Breaker
 from tests.traffic.builders import orderly

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.wire.jobs import JobState, PublicFailure
+from chiron.wire.jobs import JobState, PublicFailure
 from tests.faults.test_faults import TRAINER, expect_whole
 from tests.faults.world import EXCHANGES, FaultyHost
 

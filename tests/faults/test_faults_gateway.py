@@ -17,18 +17,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.tee import SoftwareTee
 from chiron import AsyncClient, Job, JobRequest, OwnerStore, policy_of
-from chiron.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
-from runtime.roles.sealed_model import open_model
-from runtime.sealing.labels import MODEL
-from runtime.sealing.sealer import Sealer
-from runtime.wire.jobs import JobState
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
+from chiron.runtime.roles.sealed_model import open_model
+from chiron.runtime.sealing.labels import MODEL
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.contract import BuilderManifest, Task
+from chiron.wire.jobs import JobState
 from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.traffic.builders import orderly
 from tests.traffic.world import ENVELOPE, DirectPlatform, digits
-from wasm_sandbox.contract import BuilderManifest, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from api.launchers.launcher import LaunchOrder
-from runtime.roles.trainer_checkpoint import trainer_checkpoint_object
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import JobState, PublicFailure
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.runtime.roles.trainer_checkpoint import trainer_checkpoint_object
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import JobState, PublicFailure
 from tests.end_to_end import graphs
 from tests.end_to_end.static_builder import revising
 from tests.faults.mortal import LEAD, OTHER, SERVER, Death, Ended, MortalWorld, mortal_world

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import JobState
+from chiron.runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import JobState
 from tests.faults.mortal import LEAD, OTHER, SERVER, Death, Ended, MortalWorld, mortal_world
 from tests.traffic.builders import orderly
 

@@ -3,10 +3,10 @@
 import asyncio
 import signal
 
-from api.launchers.launcher import LaunchOrder
-from runtime.roles.server_checkpoint import shard_checkpoint_object
-from runtime.wire.attestation import Role
-from runtime.wire.jobs import JobState, PublicFailure
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.runtime.roles.server_checkpoint import shard_checkpoint_object
+from chiron.wire.attestation import Role
+from chiron.wire.jobs import JobState, PublicFailure
 from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.faults.test_faults import expect_whole
 from tests.faults.world import FaultyHost

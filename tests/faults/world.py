@@ -13,22 +13,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.keys import TenantRole
-from api.launchers.launcher import LaunchOrder
-from api.server import running_gateway
-from api.settings import Settings, Timing
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.service import serve
-from api.software_tee.tee import SoftwareTee
 from chiron import AsyncClient, JobRequest, OwnerStore
-from chiron.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
-from runtime.wire.attestation import AttestationPolicy, Role
-from runtime.wire.jobs import Job, JobState
-from runtime.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from runtime.wire.public_api import ImageInfo
+from chiron.api.keys import TenantRole
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.server import running_gateway
+from chiron.api.settings import Settings, Timing
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.service import serve
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
+from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.contract import BuilderManifest, CapabilityGrants, Task
+from chiron.wire.jobs import Job, JobState
+from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.public_api import ImageInfo
 from tests.traffic.builders import recipe
 from tests.traffic.world import ENVELOPE, MEASUREMENT, digits
-from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 EXCHANGES = 24
@@ -36,7 +36,7 @@ PATIENCE_S = 180
 
 
 class ProcessEnclave:
-    """`python -m runtime` as a child process."""
+    """`python -m chiron.runtime` as a child process."""
 
     def __init__(
         self, order: LaunchOrder, process: asyncio.subprocess.Process, quoting: asyncio.Server
@@ -100,7 +100,7 @@ class ProcessLauncher:
         )
         with (self._directory / f"{number}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *(*self.prefix, sys.executable, "-m", "runtime"),
+                *(*self.prefix, sys.executable, "-m", "chiron.runtime"),
                 cwd=ROOT,
                 env={
                     **os.environ,

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.answers import failure_in, run_bounds
+from chiron.wasm_sandbox.codec import read_frame
+from chiron.wasm_sandbox.errors import ComponentRefused
+from chiron.wasm_sandbox.execution import compile_builder
+from chiron.wasm_sandbox.recipe import parse_recipe
+from chiron.wire.contract import BuildRequest
 from tests.corpus.components import CORPUS, ROOT
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST
 from tests.fuzzing.targets import LIMITS, TARGETS, TERMS
-from wasm_sandbox.admission import admit
-from wasm_sandbox.answers import failure_in, run_bounds
-from wasm_sandbox.codec import read_frame
-from wasm_sandbox.contract import BuildRequest
-from wasm_sandbox.errors import ComponentRefused
-from wasm_sandbox.execution import compile_builder
-from wasm_sandbox.recipe import parse_recipe
 
 RUNS = {"graph": 2000, "plan": 2000, "recipe": 1000, "request": 500, "component": 500}
 FOUND = sorted(path for path in (CORPUS / "found").iterdir() if path.name != "README.md")

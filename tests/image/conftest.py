@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from enclave_image.contents import INTERPRETER
-from enclave_image.elf import read_elf
-from enclave_image.manifest import ROOT
+from chiron.enclave_image.contents import INTERPRETER
+from chiron.enclave_image.elf import read_elf
+from chiron.enclave_image.manifest import ROOT
 
 _ET_DYN = (3).to_bytes(2, "little")
 _TYPE_OFFSET = 16

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from chiron.cli.application import main
-from enclave_image.manifest import MANIFEST
-from enclave_image.measurement import measure
+from chiron.enclave_image.manifest import MANIFEST
+from chiron.enclave_image.measurement import measure
 
 
 def test_measures_an_image_in_words_and_for_machines(image: Path, capsys: pytest.CaptureFixture[str]) -> None:

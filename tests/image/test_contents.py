@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from api.launchers.bubblewrap import find_bubblewrap
-from enclave_image.bytecode import bytecode_path
-from enclave_image.contents import ENTRY_POINT
-from enclave_image.manifest import ROOT, File, Link
-from enclave_image.measurement import read_manifest
+from chiron.api.launchers.bubblewrap import find_bubblewrap
+from chiron.enclave_image.bytecode import bytecode_path
+from chiron.enclave_image.contents import ENTRY_POINT
+from chiron.enclave_image.manifest import ROOT, File, Link
+from chiron.enclave_image.measurement import read_manifest
 
 IMPORT_ALL = """
 import importlib, importlib.util, json, pkgutil, sys
 
 failed = {}
-for name in ("ps", "runtime", "wasm_sandbox"):
+for name in ("chiron",):
     package = importlib.import_module(name)
     for found in pkgutil.walk_packages(package.__path__, name + "."):
         try:
@@ -40,9 +40,10 @@ NEVER_INSIDE = (
     "setuptools",
     "ensurepip",
     "venv",
-    "api",
-    "chiron",
-    "enclave_image",
+    "chiron.api",
+    "chiron.cli",
+    "chiron.client",
+    "chiron.enclave_image",
     "pytest",
     "hypothesis",
     "componentize_py",
@@ -50,7 +51,7 @@ NEVER_INSIDE = (
     "sklearn",
     "tkinter",
     "idlelib",
-    "wasm_sandbox.kit",
+    "chiron.builder_kit",
 )
 
 
@@ -68,7 +69,7 @@ def inside(image: Path) -> dict[str, Any]:
 
 def test_every_module_of_ours_can_be_imported(inside: dict[str, Any]) -> None:
     assert inside["failed"] == {}
-    assert "runtime.roles.trainer" in inside["imported"]
+    assert "chiron.runtime.roles.trainer" in inside["imported"]
 
 
 def test_no_torch_pip_compiler_front_end_test_or_control_plane_is_in_it(inside: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import yaml
 from typer.main import get_command
 
 from chiron.cli.application import app
-from enclave_image.occlum_configuration import in_bytes, read_configuration
+from chiron.enclave_image.occlum_configuration import in_bytes, read_configuration
 
 FOLDER = Path(__file__).parents[2] / "enclave_image"
 MANIFESTS = [

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_image.build import build_image
-from enclave_image.contents import INTERPRETER, PACKAGES, Source
-from enclave_image.errors import ImageInvalid
-from enclave_image.manifest import MANIFEST, ROOT, File, Folder, ImageManifest, Link
-from enclave_image.measurement import MAX_MANIFEST_BYTES, examine, list_entries, measure
+from chiron.enclave_image.build import build_image
+from chiron.enclave_image.contents import INTERPRETER, PACKAGES, Source
+from chiron.enclave_image.errors import ImageInvalid
+from chiron.enclave_image.manifest import MANIFEST, ROOT, File, Folder, ImageManifest, Link
+from chiron.enclave_image.measurement import MAX_MANIFEST_BYTES, examine, list_entries, measure
 
 KNOWN = ImageManifest(
     entry_point=("/bin/a", "-b"),
@@ -174,7 +174,7 @@ def test_a_build_finds_its_own_work_and_repairs_what_was_changed(
         Source(PACKAGES / "module.py", module),
         Source(PurePosixPath("/etc/hosts"), b"here\n"),
     ]
-    monkeypatch.setattr("enclave_image.build.sources", lambda: files)
+    monkeypatch.setattr("chiron.enclave_image.build.sources", lambda: files)
     directory = tmp_path / "image"
     stages: list[str] = []
     built = build_image(directory, report=stages.append)

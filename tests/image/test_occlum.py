@@ -13,26 +13,26 @@ import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from enclave_image.contents import ENTRY_POINT, INTERPRETER, runtime_distributions
-from enclave_image.elf import read_elf
-from enclave_image.errors import ImageInvalid, OcclumRefuses
-from enclave_image.libraries import is_elf
-from enclave_image.manifest import MANIFEST, ROOT, SBOM, File
-from enclave_image.measurement import read_manifest
-from enclave_image.occlum_configuration import (
+from chiron.enclave_image.contents import ENTRY_POINT, INTERPRETER, runtime_distributions
+from chiron.enclave_image.elf import read_elf
+from chiron.enclave_image.errors import ImageInvalid, OcclumRefuses
+from chiron.enclave_image.libraries import is_elf
+from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, File
+from chiron.enclave_image.measurement import read_manifest
+from chiron.enclave_image.occlum_configuration import (
     check_configuration,
     in_bytes,
     merge_patch,
     read_configuration,
 )
-from enclave_image.occlum_files import (
+from chiron.enclave_image.occlum_files import (
     OCCLUM_GLIBC,
     bill_of_materials,
     occlum_problems,
     parse_version,
     write_occlum_files,
 )
-from enclave_image.sbom import bill_of_materials as software_bill
+from chiron.enclave_image.sbom import bill_of_materials as software_bill
 
 FUTURE = (99, 0)
 """A C library that has everything, as this machine's may be newer than Occlum's."""
@@ -216,7 +216,7 @@ def test_software_bill_is_valid_cyclonedx_and_complete(image: Path) -> None:
     components = {component["name"]: component for component in json.loads(text)["components"]}
     for distribution in runtime_distributions():
         assert components[distribution.metadata["Name"]]["version"] == distribution.version
-    assert {"cpython", "runtime", "ps", "wasm_sandbox", "libssl.so.3"} <= set(components)
+    assert {"cpython", "chiron.runtime", "chiron.ps", "libssl.so.3"} <= set(components)
     assert not {"torch", "pip", "setuptools"} & set(components)
 
 

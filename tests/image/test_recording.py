@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from chiron.cli.application import main
-from enclave_image.errors import LogCorrupted, SourceUnknown
-from enclave_image.inclusion_proof import INCLUSION_PROOF, read_proof
-from enclave_image.measurement import measure
-from enclave_image.source_revision import clean_revision
-from enclave_image.transparency_log import TransparencyLog
-from runtime.transparency.proofs import check_inclusion
+from chiron.enclave_image.errors import LogCorrupted, SourceUnknown
+from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF, read_proof
+from chiron.enclave_image.measurement import measure
+from chiron.enclave_image.source_revision import clean_revision
+from chiron.enclave_image.transparency_log import TransparencyLog
+from chiron.runtime.transparency.proofs import check_inclusion
 from tests.image.test_sigstruct import MRENCLAVE, sigstruct
 
 REVISION = "a" * 40

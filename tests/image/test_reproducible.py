@@ -8,18 +8,19 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from enclave_image.bytecode import bytecode_path, compile_source
-from enclave_image.contents import OUR_PACKAGES
-from enclave_image.manifest import MANIFEST, ROOT
-from enclave_image.measurement import list_entries, measure
+from chiron.enclave_image.bytecode import bytecode_path, compile_source
+from chiron.enclave_image.contents import OUR_ROOMS
+from chiron.enclave_image.manifest import MANIFEST, ROOT
+from chiron.enclave_image.measurement import list_entries, measure
 
 SOURCE = Path(__file__).parents[2]
 BUILD = """
-import enclave_image, os, sys
+import os, sys
 from pathlib import Path
 os.umask(0o077)
-from enclave_image.build import build_image
-assert Path(enclave_image.__file__).is_relative_to(Path.cwd()), enclave_image.__file__
+from chiron.enclave_image.build import build_image
+import chiron
+assert Path(chiron.__file__).is_relative_to(Path.cwd()), chiron.__file__
 print(build_image(Path(sys.argv[1])).measurement)
 """
 
@@ -29,8 +30,9 @@ def elsewhere(image: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """An image built from a copy of the source in another folder, by a process with other habits."""
     folder = tmp_path_factory.mktemp("a-rather-different-place-with-a-longer-name")
     checkout, directory = folder / "checkout", folder / "deep" / "er" / "image"
-    for name in (*OUR_PACKAGES, "enclave_image"):
-        shutil.copytree(SOURCE / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("chiron", *OUR_ROOMS, "enclave_image"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(SOURCE / name, checkout / name, symlinks=True, ignore=ignored)
     differing = {"TZ": "Asia/Kathmandu", "LANG": "C", "PYTHONHASHSEED": "4711", "HOME": str(folder)}
     result = subprocess.run(
         [sys.executable, "-c", BUILD, directory],

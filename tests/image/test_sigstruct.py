@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.cli.application import main
-from enclave_image.errors import SigstructInvalid
-from enclave_image.sigstruct import SIGNED_ENCLAVE, SIZE, find, parse, read_instance
+from chiron.enclave_image.errors import SigstructInvalid
+from chiron.enclave_image.sigstruct import SIGNED_ENCLAVE, SIZE, find, parse, read_instance
 
 MRENCLAVE = hashlib.sha256(b"an enclave").digest()
 

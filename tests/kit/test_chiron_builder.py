@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto
 from onnxruntime import InferenceSession
 
-from wasm_sandbox.admission import admit
-from wasm_sandbox.contract import BuildRequest, Envelope, InputType, Task
-from wasm_sandbox.kit import chiron_builder as kit
-from wasm_sandbox.kit.chiron_builder import Request, Tensor, onnx
-from wasm_sandbox.kit.chiron_builder.layers import max_pool
-from wasm_sandbox.recipe import parse_recipe
+from chiron.builder_kit import chiron_builder as kit
+from chiron.builder_kit.chiron_builder import Request, Tensor, onnx
+from chiron.builder_kit.chiron_builder.layers import max_pool
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.recipe import parse_recipe
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 
 PARAMETERS = 100_000
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from chiron.datasets.builtin import builtin_source
-from chiron.rehearsal import Rehearsal, Scale, rehearse
-from wasm_sandbox.admission import admit
-from wasm_sandbox.assets import read_assets
-from wasm_sandbox.capability_data import CapabilityData, DatasetShape
-from wasm_sandbox.contract import BuildRequest, CapabilityGrants, InputType, Task
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.inspection import inspect_component
-from wasm_sandbox.kit.errors import ModelUnsuitable
-from wasm_sandbox.kit.packing import Packed, PackOptions, Weights, pack
-from wasm_sandbox.sandbox import Sandbox
+from chiron.builder_kit.errors import ModelUnsuitable
+from chiron.builder_kit.packing import Packed, PackOptions, Weights, pack
+from chiron.client.datasets.builtin import builtin_source
+from chiron.client.rehearsal import Rehearsal, Scale, rehearse
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.assets import read_assets
+from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.inspection import inspect_component
+from chiron.wasm_sandbox.sandbox import Sandbox
+from chiron.wire.contract import BuildRequest, CapabilityGrants, InputType, Task
 
 EXPORTED = Path(__file__).parent / "exported"
 CLASSIFY = b'{"epochs": 20, "batch_size": 16, "optimizer": {"kind": "adamw", "learning_rate": 0.05}}'
@@ -223,7 +223,7 @@ def test_trees_are_refused(tmp_path: Path) -> None:
 def test_weights_beyond_a_components_size_must_be_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wasm_sandbox.kit.packing.MAX_COMPONENT_BYTES", 2**20)  # 64 MiB take long to write
+    monkeypatch.setattr("chiron.builder_kit.packing.MAX_COMPONENT_BYTES", 2**20)  # 64 MiB take long to write
     wide = {"weight": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)}
     path = _linear(tmp_path / "wide.onnx", wide)
     model = onnx.load(path)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from wasm_sandbox.assets import read_assets
-from wasm_sandbox.inspection import inspect_component
-from wasm_sandbox.kit.build import build_project
-from wasm_sandbox.kit.component import static_component
-from wasm_sandbox.kit.errors import CompilationFailed, KitError, ProjectInvalid
-from wasm_sandbox.kit.project import Language, read_project
-from wasm_sandbox.kit.scaffold import new_project
+from chiron.builder_kit.build import build_project
+from chiron.builder_kit.component import static_component
+from chiron.builder_kit.errors import CompilationFailed, KitError, ProjectInvalid
+from chiron.builder_kit.project import Language, read_project
+from chiron.builder_kit.scaffold import new_project
+from chiron.wasm_sandbox.assets import read_assets
+from chiron.wasm_sandbox.inspection import inspect_component
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAPPING = """

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from api.launchers.launcher import LaunchOrder
-from api.launchers.local import LocalLauncher, LocalOptions
-from api.launchers.local_enclave import LocalEnclave
-from api.settings import Settings
-from enclave_image.manifest import MANIFEST, ROOT
-from enclave_image.measurement import read_manifest
-from ps.spec import ExchangeSpec
-from runtime.wire.attestation import Role
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.contract import Envelope
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.local import LocalLauncher, LocalOptions
+from chiron.api.launchers.local_enclave import LocalEnclave
+from chiron.api.settings import Settings
+from chiron.enclave_image.manifest import MANIFEST, ROOT
+from chiron.enclave_image.measurement import read_manifest
+from chiron.wire.attestation import Role
+from chiron.wire.contract import Envelope
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.jobs import JobSpec
 
 TOKEN = "0123456789abcdef.a-token-that-nobody-else-may-see"
 JOB = "ab" * 16

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from enclave_image.measurement import read_manifest
-from runtime.wire.launch import LAUNCH_VARIABLE
+from chiron.enclave_image.measurement import read_manifest
+from chiron.wire.launch import LAUNCH_VARIABLE
 from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, order, probing
 
 LOOK_AROUND = """

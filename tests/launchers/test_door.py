@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from api.launchers.door import INNER_PORT, _listening
-from api.launchers.errors import EnclaveNotStarted
-from runtime.wire.attestation import Role
+from chiron.api.launchers.door import INNER_PORT, _listening
+from chiron.api.launchers.errors import EnclaveNotStarted
+from chiron.wire.attestation import Role
 from tests.launchers.conftest import OTHER_JOB, order, probing
 
 ECHO = f"""

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from api.launchers import bubblewrap, output
-from api.launchers.errors import BubblewrapMissing, ConfinementUnavailable, LauncherError
-from api.launchers.local import LocalLauncher, LocalOptions
-from api.launchers.local_enclave import LocalEnclave
-from api.launchers.namespaces import JobNamespaces
-from api.settings import Settings
-from enclave_image.errors import ImageInvalid
-from enclave_image.manifest import MANIFEST, ROOT
-from enclave_image.measurement import measure
-from runtime.attestation.software import SoftwarePlatform
+from chiron.api.launchers import bubblewrap, output
+from chiron.api.launchers.errors import BubblewrapMissing, ConfinementUnavailable, LauncherError
+from chiron.api.launchers.local import LocalLauncher, LocalOptions
+from chiron.api.launchers.local_enclave import LocalEnclave
+from chiron.api.launchers.namespaces import JobNamespaces
+from chiron.api.settings import Settings
+from chiron.enclave_image.errors import ImageInvalid
+from chiron.enclave_image.manifest import MANIFEST, ROOT
+from chiron.enclave_image.measurement import measure
+from chiron.runtime.attestation.software import SoftwarePlatform
 from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, probe_image, probing
 
 OBEYS = """
@@ -110,7 +110,7 @@ async def test_its_log_is_bounded_private_and_never_stops_it(bare_image: Path, s
 async def test_an_enclave_whose_log_cannot_be_written_runs_on_and_can_be_stopped(
     bare_image: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.launchers.enclave_process.keep_output", _to_a_full_disk)
+    monkeypatch.setattr("chiron.api.launchers.enclave_process.keep_output", _to_a_full_disk)
     async with probing(bare_image, short_path, f"{TALKS}; raise SystemExit(9)") as probed:
         enclave = await probed.launch()
         assert await enclave.wait() == 9

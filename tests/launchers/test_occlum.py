@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from api.launchers import occlum
-from api.launchers.errors import EnclaveNotStarted, LauncherError
-from api.launchers.launcher import LaunchOrder
-from api.launchers.occlum import OcclumLauncher, OcclumOptions
-from api.settings import Settings
-from enclave_image.contents import ENTRY_POINT
-from runtime.wire.attestation import Role
-from runtime.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SgxPlatformSpec
+from chiron.api.launchers import occlum
+from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
+from chiron.api.settings import Settings
+from chiron.enclave_image.contents import ENTRY_POINT
+from chiron.wire.attestation import Role
+from chiron.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SgxPlatformSpec
 from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, job_spec, order
 
 MRENCLAVE = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"

@@ -14,20 +14,20 @@ import aiohttp
 import pytest
 import wasmtime
 
-from api.jobs.enclave import LaunchedEnclave
-from api.keys import TenantRole
-from api.launchers.local import LocalLauncher, LocalOptions
-from api.launchers.local_enclave import LocalEnclave
-from api.server import RunningGateway, running_gateway
-from api.settings import Settings, Timing
-from chiron.gateway import GatewaySession
-from enclave_image.manifest import ROOT
-from enclave_image.measurement import measure
-from runtime.__main__ import EXIT_REFUSED
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.steps import Step
-from runtime.attestation.verify import Expected, verify
-from runtime.wire.attestation import AttestationPolicy, Role
+from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.keys import TenantRole
+from chiron.api.launchers.local import LocalLauncher, LocalOptions
+from chiron.api.launchers.local_enclave import LocalEnclave
+from chiron.api.server import RunningGateway, running_gateway
+from chiron.api.settings import Settings, Timing
+from chiron.client.gateway import GatewaySession
+from chiron.enclave_image.manifest import ROOT
+from chiron.enclave_image.measurement import measure
+from chiron.runtime.__main__ import EXIT_REFUSED
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.steps import Step
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.wire.attestation import AttestationPolicy, Role
 from tests.api.conftest import Caller, Party
 from tests.api.simulator import SimulatedLauncher
 from tests.launchers.conftest import alive
@@ -123,7 +123,7 @@ async def test_predictor_without_a_model_ends_with_a_code_and_no_trace(image: Pa
 
 def _copy_with_one_byte_changed(image: Path, copy: Path) -> None:
     shutil.copytree(image, copy, symlinks=True, copy_function=os.link)
-    (victim,) = (copy / ROOT).glob("opt/chiron/lib/python3.*/site-packages/runtime/__init__.py")
+    (victim,) = (copy / ROOT).glob("opt/chiron/lib/python3.*/site-packages/chiron/runtime/__init__.py")
     content = victim.read_bytes()
     victim.unlink()
     victim.write_bytes(content + b"\n")

@@ -10,9 +10,9 @@ import hypothesis  # noqa: F401  (else its pytest plugin imports it at the very 
 import trustme
 from aiohttp import web
 
-from ps.client import ParameterClient
-from ps.server import ParameterServer, exchange_routes
-from ps.spec import ExchangeSpec
+from chiron.ps.client import ParameterClient
+from chiron.ps.server import ParameterServer, exchange_routes
+from chiron.wire.exchange import ExchangeSpec
 
 PLAN_BYTES = 1000
 _CA = trustme.CA()

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps import checkpoint
-from ps.client import ParameterClient
-from ps.errors import CheckpointInvalid, RolledBack
-from ps.server import ParameterServer
-from ps.spec import ExchangeSpec
+from chiron.ps import checkpoint
+from chiron.ps.client import ParameterClient
+from chiron.ps.errors import CheckpointInvalid, RolledBack
+from chiron.ps.server import ParameterServer
+from chiron.wire.exchange import ExchangeSpec
 from tests.ps.loopback import PLAN_BYTES, serve, session_of
 
 N = 50_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ps.codec import (
+from chiron.ps.codec import (
     HEADER_BYTES,
     HELLO_BYTES,
     LOWEST_VERSION,
@@ -22,7 +22,7 @@ from ps.codec import (
     common_version,
     parse_header,
 )
-from ps.errors import FrameInvalid
+from chiron.ps.errors import FrameInvalid
 
 LAYOUT = Layout(elements=7, dtype=ElementType.FLOAT32, plan_bytes=50, sums=4)
 WITH_VECTOR = {Kind.PUBLISH, Kind.STARTED, Kind.PUSH, Kind.MERGED}

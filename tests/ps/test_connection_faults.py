@@ -9,13 +9,13 @@ import aiohttp
 import numpy as np
 import pytest
 
-from ps.barrier import Barrier
-from ps.client import ParameterClient
-from ps.codec import Header, Hello, Kind
-from ps.errors import ExchangeRefused, ServerUnreachable
-from ps.routes import HELLO_PATH, PUSH_PATH, START_PATH
-from ps.server import ParameterServer
-from ps.spec import ExchangeSpec
+from chiron.ps.barrier import Barrier
+from chiron.ps.client import ParameterClient
+from chiron.ps.codec import Header, Hello, Kind
+from chiron.ps.errors import ExchangeRefused, ServerUnreachable
+from chiron.ps.routes import HELLO_PATH, PUSH_PATH, START_PATH
+from chiron.ps.server import ParameterServer
+from chiron.wire.exchange import ExchangeSpec
 from tests.ps.breaker import Breaker
 from tests.ps.loopback import PLAN_BYTES, clients_of, job, serve, session_of, until
 

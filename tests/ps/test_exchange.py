@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from ps.client import Merged, ParameterClient
-from ps.errors import ExchangeRefused, TrialOver
-from ps.spec import ExchangeSpec
+from chiron.ps.client import Merged, ParameterClient
+from chiron.ps.errors import ExchangeRefused, TrialOver
+from chiron.wire.exchange import ExchangeSpec
 from tests.ps.loopback import job
 
 N = 1000

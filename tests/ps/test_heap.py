@@ -9,8 +9,8 @@ ROUNDS = 200
 PIECES = 8
 PROGRAM = f"""
 import resource, sys
-from ps.heap import keep_freed_pieces
-from ps.streams import PIECE_BYTES
+from chiron.ps.heap import keep_freed_pieces
+from chiron.ps.streams import PIECE_BYTES
 
 if sys.argv[1] == "set" and not keep_freed_pieces():
     sys.exit(3)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from ps.bfloat16 import narrow, widen
-from ps.merging import BLOCK, Combiner, Contribution, RunningNorm, clip_scale, euclidean_norm
-from ps.shared_vector import SharedVector
-from ps.spec import ExchangeSpec, MergeRule
+from chiron.ps.bfloat16 import narrow, widen
+from chiron.ps.merging import BLOCK, Combiner, Contribution, RunningNorm, clip_scale, euclidean_norm
+from chiron.ps.shared_vector import SharedVector
+from chiron.wire.exchange import ExchangeSpec, MergeRule
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 

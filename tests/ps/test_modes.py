@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ps.client import Merged, ParameterClient
-from ps.spec import ExchangeSpec
+from chiron.ps.client import Merged, ParameterClient
+from chiron.wire.exchange import ExchangeSpec
 from tests.ps.loopback import job
 
 N = 40_000

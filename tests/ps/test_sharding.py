@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ps import checkpoint
-from ps.client import Merged, ParameterClient
-from ps.server import ParameterServer
-from ps.sharding import ShardedClient, shard_server, shard_slice, shard_spec
-from ps.spec import ExchangeSpec
+from chiron.ps import checkpoint
+from chiron.ps.client import Merged, ParameterClient
+from chiron.ps.server import ParameterServer
+from chiron.ps.sharding import ShardedClient, shard_server, shard_slice, shard_spec
+from chiron.wire.exchange import ExchangeSpec
 from tests.ps.loopback import PLAN_BYTES, job, serve, session_of
 
 N = 50_001

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ps.spec import ExchangeSpec
-from runtime.queries import (
+from chiron.runtime.queries import (
     Answer,
     AnswerOutcome,
     Query,
@@ -25,18 +24,19 @@ from runtime.queries import (
     seal_answer,
     seal_query,
 )
-from runtime.queries.errors import (
+from chiron.runtime.queries.errors import (
     AnswerMalformed,
     AnswerUnreadable,
     QueryMalformed,
     QueryUnreadable,
     RowsInvalid,
 )
-from runtime.sealing.hpke import PUBLIC_KEY_BYTES, PrivateKey
-from runtime.wire.datasets import DatasetManifest
-from runtime.wire.grants import PredictionPolicy
-from runtime.wire.jobs import JobSpec
-from wasm_sandbox.contract import Envelope, InputType, Task
+from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES, PrivateKey
+from chiron.wire.contract import Envelope, InputType, Task
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.grants import PredictionPolicy
+from chiron.wire.jobs import JobSpec
 
 ROWS = 4
 ID = bytes(range(16))

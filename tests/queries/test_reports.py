@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from runtime.reports import open_outcome, open_report, seal_outcome, seal_report
-from runtime.sealing.errors import OpenFailed
-from runtime.sealing.hpke import PrivateKey
-from runtime.wire.reports import Outcome, OutcomeStatus, TrainingReport, report_object
+from chiron.runtime.reports import open_outcome, open_report, seal_outcome, seal_report
+from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport, report_object
 
 JOB = "a" * 32
 OWNER = PrivateKey.generate()

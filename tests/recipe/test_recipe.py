@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wasm_sandbox.contract import BuildRequest, InputType, Task
-from wasm_sandbox.errors import Code, PlanRefused
-from wasm_sandbox.recipe import MAX_RECIPE_BYTES, Recipe, matches, parse_recipe
-from wasm_sandbox.recipe_fit import check_recipe
+from chiron.wasm_sandbox.errors import Code, PlanRefused
+from chiron.wasm_sandbox.recipe import MAX_RECIPE_BYTES, Recipe, matches, parse_recipe
+from chiron.wasm_sandbox.recipe_fit import check_recipe
+from chiron.wire.contract import BuildRequest, InputType, Task
 
 IMAGES = BuildRequest(
     task=Task.CLASSIFICATION,

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ps.client import Merged
-from runtime.datasets import EncryptedDataset
-from runtime.errors import InputCorrupted
-from runtime.roles.attempt import Attempt
-from runtime.roles.plan import Plan
-from runtime.schedule import IDLE, SUMS
+from chiron.ps.client import Merged
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.roles.attempt import Attempt
+from chiron.runtime.roles.plan import Plan
+from chiron.runtime.schedule import IDLE, SUMS
+from chiron.wasm_sandbox.recipe import Recipe
 from tests.training.jobs import KEY, Job, make_job
 from tests.training.networks import Network
-from wasm_sandbox.recipe import Recipe
 
 EXCHANGES = 3
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.software_tee.quote import EnclaveIdentity
-from runtime.attestation.refusing import RefusingPlatform
-from runtime.attestation.sgx import SgxPlatform
-from runtime.sealing.errors import OpenFailed, TooLarge
-from runtime.sealing.labels import BUDGET, MODEL
-from runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.runtime.attestation.refusing import RefusingPlatform
+from chiron.runtime.attestation.sgx import SgxPlatform
+from chiron.runtime.sealing.errors import OpenFailed, TooLarge
+from chiron.runtime.sealing.labels import BUDGET, MODEL
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from tests.attestation.forge import Platform
 from tests.attestation.occlum_double import OcclumDouble
 from tests.channels.conftest import QuotingServices

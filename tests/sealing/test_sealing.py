@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.sealing import blob, hpke, stream
-from runtime.sealing.errors import OpenFailed, PaddingInvalid, TooLarge
-from runtime.sealing.labels import ANSWER, CHECKPOINT, GRANT, MODEL
-from runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.runtime.sealing import blob, hpke, stream
+from chiron.runtime.sealing.errors import OpenFailed, PaddingInvalid, TooLarge
+from chiron.runtime.sealing.labels import ANSWER, CHECKPOINT, GRANT, MODEL
+from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 
 KEY = bytes(range(32))
 

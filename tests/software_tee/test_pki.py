@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from api.software_tee import pki
-from api.software_tee.quote import (
+from chiron.api.software_tee import pki
+from chiron.api.software_tee.quote import (
     EnclaveIdentity,
     pack_report,
     raw_public_key,

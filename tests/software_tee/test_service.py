@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.service import serve
-from api.software_tee.tee import SoftwareTee
-from runtime.attestation.errors import PlatformUnavailable
-from runtime.attestation.evidence import attest
-from runtime.attestation.platform import SealingPolicy
-from runtime.attestation.software import SoftwarePlatform
-from runtime.attestation.verify import Expected, verify
-from runtime.wire.attestation import AttestationPolicy, Claims, Role
-from runtime.wire.quoting import LENGTH, MAX_REQUEST_BYTES
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.service import serve
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.software import SoftwarePlatform
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.wire.attestation import AttestationPolicy, Claims, Role
+from chiron.wire.quoting import LENGTH, MAX_REQUEST_BYTES
 
 IDENTITY = EnclaveIdentity(b"\x11" * 32)
 

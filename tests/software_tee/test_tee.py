@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from api.software_tee import pki
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.tee import SoftwareTee
-from runtime.attestation.verify import verify_quote
-from runtime.wire.attestation import AttestationPolicy, Collateral
+from chiron.api.software_tee import pki
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.runtime.attestation.verify import verify_quote
+from chiron.wire.attestation import AttestationPolicy, Collateral
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ONE = EnclaveIdentity(b"\x01" * 32, signer=b"\x09" * 32)

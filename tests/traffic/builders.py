@@ -7,9 +7,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from chiron.builder_kit.component import static_component
 from tests.end_to_end import graphs
 from tests.end_to_end.static_builder import building_then, component, giving_up, revising
-from wasm_sandbox.kit.component import static_component
 
 COMPONENT_BYTES = 200_000
 INPUT = (8, 8)

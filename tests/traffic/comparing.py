@@ -3,8 +3,8 @@
 import re
 from itertools import zip_longest
 
-from ps.spec import ExchangeMode
-from runtime.wire.attestation import Role
+from chiron.wire.attestation import Role
+from chiron.wire.exchange import ExchangeMode
 from tests.traffic.recording import SIGNATURE_SLACK_BYTES, Call, EnclaveTrace
 from tests.traffic.world import View
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee
 from tests.traffic.arrays import Arrays
 from tests.traffic.world import View, host_in
 

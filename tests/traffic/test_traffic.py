@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runtime.wire.jobs import JobState
-from runtime.wire.reports import OutcomeStatus
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import OutcomeStatus
 from tests.traffic import builders
 from tests.traffic.arrays import (
     Arrays,

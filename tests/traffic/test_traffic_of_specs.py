@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runtime.training import timetable
-from runtime.wire.jobs import JobState
-from runtime.wire.reports import OutcomeStatus
+from chiron.runtime.training import timetable
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import OutcomeStatus
 from tests.traffic import builders
 from tests.traffic.arrays import Arrays, all_zero, digits, shuffled_labels
 from tests.traffic.comparing import difference

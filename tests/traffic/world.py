@@ -17,25 +17,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api.keys import TenantRole
-from api.launchers.launcher import LaunchOrder
-from api.server import running_gateway
-from api.settings import Settings
-from api.software_tee.quote import EnclaveIdentity
-from api.software_tee.tee import SoftwareTee
 from chiron import AsyncClient, JobRequest, OwnerStore
-from chiron.datasets import ArraySource, EncryptOptions, encrypt
-from runtime.attestation.platform import Quoted, SealingPolicy
-from runtime.errors import EnclaveError
-from runtime.roles import parameter_server, predictor, shard, trainer
-from runtime.wire.attestation import AttestationPolicy, Collateral, Role
-from runtime.wire.enclave_api import Observation
-from runtime.wire.jobs import Job
-from runtime.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from runtime.wire.public_api import ImageInfo
-from runtime.wire.reports import Outcome
+from chiron.api.keys import TenantRole
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.server import running_gateway
+from chiron.api.settings import Settings
+from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.client.datasets import ArraySource, EncryptOptions, encrypt
+from chiron.runtime.attestation.platform import Quoted, SealingPolicy
+from chiron.runtime.errors import EnclaveError
+from chiron.runtime.roles import parameter_server, predictor, shard, trainer
+from chiron.wire.attestation import AttestationPolicy, Collateral, Role
+from chiron.wire.contract import BuilderManifest, CapabilityGrants, Envelope, Task
+from chiron.wire.enclave_api import Observation
+from chiron.wire.jobs import Job
+from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.public_api import ImageInfo
+from chiron.wire.reports import Outcome
 from tests.traffic.recording import EnclaveTrace, GatewayTap
-from wasm_sandbox.contract import BuilderManifest, CapabilityGrants, Envelope, Task
 
 MEASUREMENT = bytes(range(32))
 ENVELOPE = Envelope(max_parameters=3000, max_graph_bytes=65_536)
@@ -128,7 +128,7 @@ class RecordingLauncher:
             await _ROLES[launch.role](launch, DirectPlatform(self._tee))
         except* EnclaveError as errors:
             codes = [getattr(error, "code", "?") for error in errors.exceptions]
-            logging.getLogger("runtime").log(logging.ERROR, "ended: %s", codes)
+            logging.getLogger("chiron.runtime").log(logging.ERROR, "ended: %s", codes)
             code = EXIT_REFUSED
         return code
 
@@ -213,8 +213,8 @@ async def host_in(directory: Path, tee: SoftwareTee) -> AsyncIterator[Host]:
     (directory / "taps").mkdir()
     launcher = RecordingLauncher(tee, settings.socket_path, directory / "taps")
     handler = _ByEnclave()
-    logging.getLogger("runtime").addHandler(handler)
-    logging.getLogger("runtime").setLevel(logging.INFO)
+    logging.getLogger("chiron.runtime").addHandler(handler)
+    logging.getLogger("chiron.runtime").setLevel(logging.INFO)
     try:
         async with running_gateway(settings, launcher) as running:
             create = running.gateway.keys.create
@@ -236,7 +236,7 @@ async def host_in(directory: Path, tee: SoftwareTee) -> AsyncIterator[Host]:
             ):
                 yield Host(launcher, owner, operator, directory)
     finally:
-        logging.getLogger("runtime").removeHandler(handler)
+        logging.getLogger("chiron.runtime").removeHandler(handler)
 
 
 def digits(rows: int = 300) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

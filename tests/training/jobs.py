@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ps.spec import ExchangeSpec
-from runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from runtime.training.learner import Learner
-from runtime.wire.jobs import JobSpec
-from runtime.wire.reports import TrainingReport
-from wasm_sandbox.contract import Envelope, InputType, Task
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Recipe
+from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
+from chiron.runtime.training.learner import Learner
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wire.contract import Envelope, InputType, Task
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.jobs import JobSpec
+from chiron.wire.reports import TrainingReport
 
 KEY = bytes(range(32))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 
 
 class Network:

@@ -5,15 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.prediction import Model
-from runtime.training.errors import TrainingFailed
-from runtime.training.layout import FlatLayout
-from runtime.training.learner import Learner
-from tests.training.jobs import make_job, train
-from tests.training.networks import Network, convolutional, mlp
-from tests.training.samples import CLASSES, IMAGES, ROWS, VALUES, image_job, table_job
-from wasm_sandbox.errors import PlanRefused
-from wasm_sandbox.recipe import (
+from chiron.runtime.prediction import Model
+from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.learner import Learner
+from chiron.wasm_sandbox.errors import PlanRefused
+from chiron.wasm_sandbox.recipe import (
     AdamW,
     Constant,
     EarlyStop,
@@ -22,6 +19,9 @@ from wasm_sandbox.recipe import (
     Recipe,
     Sgd,
 )
+from tests.training.jobs import make_job, train
+from tests.training.networks import Network, convolutional, mlp
+from tests.training.samples import CLASSES, IMAGES, ROWS, VALUES, image_job, table_job
 
 
 def test_accumulated_parts_are_the_whole_batch() -> None:

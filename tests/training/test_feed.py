@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.training import streaming, timetable
-from runtime.training.errors import TrainingFailed
-from runtime.training.feed import Feed, InMemoryFeed
-from runtime.training.reading import read_unused
-from runtime.training.seeds import Seeds
-from runtime.training.splitting import validation_mask
-from runtime.training.streaming import StreamedFeed
-from runtime.training.timetable import Part, Timetable
+from chiron.runtime.training import streaming, timetable
+from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.feed import Feed, InMemoryFeed
+from chiron.runtime.training.reading import read_unused
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.splitting import validation_mask
+from chiron.runtime.training.streaming import StreamedFeed
+from chiron.runtime.training.timetable import Part, Timetable
+from chiron.wasm_sandbox.recipe import Recipe
 from tests.training.jobs import Job, make_job
-from wasm_sandbox.recipe import Recipe
 
 
 def numbered(examples: int, **terms: Any) -> Job:

@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.datasets import Examples
-from runtime.training.feed import Batch, Portion
-from runtime.training.gathering import GATHERED_BYTES, gather
-from runtime.training.losses import TargetEncoder
-from wasm_sandbox.contract import BuildRequest, InputType, Task
-from wasm_sandbox.recipe import Recipe
+from chiron.runtime.datasets import Examples
+from chiron.runtime.training.feed import Batch, Portion
+from chiron.runtime.training.gathering import GATHERED_BYTES, gather
+from chiron.runtime.training.losses import TargetEncoder
+from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wire.contract import BuildRequest, InputType, Task
 
 WIDTH = 2**14
 REQUEST = BuildRequest(

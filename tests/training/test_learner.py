@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes, load_digits
 
-from runtime.prediction import Model
+from chiron.runtime.prediction import Model
+from chiron.wasm_sandbox.recipe import AdamW, MeanSquaredError, Recipe
 from tests.training.jobs import make_job, train
 from tests.training.networks import convolutional, mlp
-from wasm_sandbox.recipe import AdamW, MeanSquaredError, Recipe
 
 HELD_OUT = 300
 

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.training.layout import FlatLayout
-from runtime.training.losses import TargetEncoder
-from runtime.training.program import training_program
-from runtime.training.reference_losses import loss_sum
-from runtime.training.sessions import GradientSession
-from tests.training.networks import mlp
-from wasm_sandbox.contract import BuildRequest, InputType, Task
-from wasm_sandbox.recipe import (
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.losses import TargetEncoder
+from chiron.runtime.training.program import training_program
+from chiron.runtime.training.reference_losses import loss_sum
+from chiron.runtime.training.sessions import GradientSession
+from chiron.wasm_sandbox.recipe import (
     BinaryCrossEntropy,
     CrossEntropy,
     Huber,
@@ -22,6 +20,8 @@ from wasm_sandbox.recipe import (
     MeanSquaredError,
     Recipe,
 )
+from chiron.wire.contract import BuildRequest, InputType, Task
+from tests.training.networks import mlp
 
 ROWS, INPUTS, OUTPUTS = 6, 5, 3
 RNG = np.random.default_rng(3)

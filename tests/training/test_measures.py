@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from runtime.schedule import SUMS
-from runtime.training.augmentation import augment, mix
-from runtime.training.dropout import Mask
-from runtime.training.initial import initial_values
-from runtime.training.layout import FlatLayout
-from runtime.training.metrics import add_classification, add_regression, auc, f1, told
-from runtime.training.seeds import Seeds
-from runtime.wire.reports import REPORT_BYTES, TrainingReport
+from chiron.runtime.schedule import SUMS
+from chiron.runtime.training.augmentation import augment, mix
+from chiron.runtime.training.dropout import Mask
+from chiron.runtime.training.initial import initial_values
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, told
+from chiron.runtime.training.seeds import Seeds
+from chiron.wasm_sandbox.recipe import Augmentations, Layout
+from chiron.wire.reports import REPORT_BYTES, TrainingReport
 from tests.training.networks import convolutional
-from wasm_sandbox.recipe import Augmentations, Layout
 
 REPORT = TrainingReport(exchange=0)
 

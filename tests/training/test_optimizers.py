@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.training.optimizers import BLOCK, average, clip, optimizer_state, squared_norm
-from runtime.training.schedules import learning_rate
-from wasm_sandbox.recipe import AdamW, Constant, Cosine, OneCycle, Recipe, Sgd, Step
+from chiron.runtime.training.optimizers import BLOCK, average, clip, optimizer_state, squared_norm
+from chiron.runtime.training.schedules import learning_rate
+from chiron.wasm_sandbox.recipe import AdamW, Constant, Cosine, OneCycle, Recipe, Sgd, Step
 
 ELEMENTS = BLOCK + 1000
 DECAYED = [slice(10, 500), slice(BLOCK - 5, BLOCK + 5)]

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.prediction import Model
-from runtime.training.errors import TrainingFailed
-from runtime.training.layout import FlatLayout
-from runtime.training.learner import Learner
-from tests.training.jobs import Job, make_job, train
-from tests.training.networks import Network, convolutional, mlp
-from tests.training.samples import ROWS, VALUES, image_job, table_job
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import (
+from chiron.runtime.prediction import Model
+from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.learner import Learner
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import (
     AdamW,
     Augmentations,
     Constant,
@@ -25,6 +22,9 @@ from wasm_sandbox.recipe import (
     Recipe,
     Sgd,
 )
+from tests.training.jobs import Job, make_job, train
+from tests.training.networks import Network, convolutional, mlp
+from tests.training.samples import ROWS, VALUES, image_job, table_job
 
 EVERYTHING = Recipe(
     epochs=4,

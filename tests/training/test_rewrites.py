@@ -7,17 +7,17 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from runtime.training.blocked import block_size
-from runtime.training.layout import FlatLayout
-from runtime.training.losses import TargetEncoder
-from runtime.training.program import Program, training_program
-from runtime.training.rewrites import FORWARD_PASSES, PASSES
-from runtime.training.rewrites.editing import Rewriting
-from runtime.training.sessions import GradientSession
+from chiron.runtime.training.blocked import block_size
+from chiron.runtime.training.layout import FlatLayout
+from chiron.runtime.training.losses import TargetEncoder
+from chiron.runtime.training.program import Program, training_program
+from chiron.runtime.training.rewrites import FORWARD_PASSES, PASSES
+from chiron.runtime.training.rewrites.editing import Rewriting
+from chiron.runtime.training.sessions import GradientSession
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wire.contract import BuildRequest, InputType, Task
 from tests.training.networks import Network
-from wasm_sandbox.contract import BuildRequest, InputType, Task
-from wasm_sandbox.graph import AdmittedGraph
-from wasm_sandbox.recipe import Recipe
 
 CLASSES, SIDE, ROWS = 4, 12, 6
 
@@ -124,8 +124,8 @@ def test_each_pass_alone_changes_no_number(
     x = np.random.default_rng(1).normal(size=(ROWS, *request(graph).input_shape)).astype(np.float32)
     plain = training_program(graph, Recipe(), request(graph), rewritten=False)
     forward = (single,) if single in FORWARD_PASSES else ()
-    monkeypatch.setattr("runtime.training.rewrites.FORWARD_PASSES", forward)
-    monkeypatch.setattr("runtime.training.rewrites.PASSES", () if forward else (single,))
+    monkeypatch.setattr("chiron.runtime.training.rewrites.FORWARD_PASSES", forward)
+    monkeypatch.setattr("chiron.runtime.training.rewrites.PASSES", () if forward else (single,))
     rewritten = training_program(graph, Recipe(), request(graph))
     assert_same(run(graph, rewritten, x), run(graph, plain, x))
 

@@ -11,15 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron.cli.application import main
-from enclave_image.errors import LogCorrupted
-from enclave_image.transparency_log import ENTRIES, HEADS, TransparencyLog
-from runtime.attestation.errors import EvidenceRefused
-from runtime.attestation.policy_file import load_policy
-from runtime.attestation.steps import Step
-from runtime.attestation.verify import Expected, verify
-from runtime.transparency.proofs import LogRefused, check_consistency, check_head, check_inclusion
-from runtime.wire.attestation import Role
-from runtime.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
+from chiron.enclave_image.errors import LogCorrupted
+from chiron.enclave_image.transparency_log import ENTRIES, HEADS, TransparencyLog
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.policy_file import load_policy
+from chiron.runtime.attestation.steps import Step
+from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.transparency.proofs import LogRefused, check_consistency, check_head, check_inclusion
+from chiron.wire.attestation import Role
+from chiron.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
 from tests.attestation.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -306,7 +306,7 @@ class TestCommand:
 
 
 def test_head_is_signed_under_its_label_and_nothing_else(tmp_path: Path) -> None:
-    from runtime.wire.encoding import canonical_json
+    from chiron.wire.encoding import canonical_json
 
     signed = filled(tmp_path, 1).head
     naked = signed.model_copy(update={"signature": KEY.sign(canonical_json(signed.head))})

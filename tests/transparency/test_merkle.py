@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_image.merkle_tree import consistency_path, inclusion_path, root
-from runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
+from chiron.enclave_image.merkle_tree import consistency_path, inclusion_path, root
+from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "rfc6962.json").read_text())
 LEAVES = [leaf_hash(bytes.fromhex(leaf)) for leaf in VECTORS["leaves"]]

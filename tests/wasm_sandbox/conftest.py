@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.corpus.cases import probe_trial, python_component
-from tests.corpus.components import MODULES, from_c, from_wat
-from wasm_sandbox.capability_data import (
+from chiron.wasm_sandbox.capability_data import (
     CapabilityData,
     Columns,
     DatasetSample,
@@ -17,11 +15,13 @@ from wasm_sandbox.capability_data import (
     DatasetStatistics,
     Granularity,
 )
-from wasm_sandbox.compiling import compile_apart
-from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants, InputType, Task
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.module_cache import ModuleCache, cache_key
+from chiron.wasm_sandbox.compiling import compile_apart
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key
+from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, InputType, Task
+from tests.corpus.cases import probe_trial, python_component
+from tests.corpus.components import MODULES, from_c, from_wat
 
 PROBES = Path(__file__).parent / "probes"
 REQUEST = BuildRequest(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasm_sandbox.codec import (
+from chiron.wasm_sandbox.codec import (
     HEAD_BYTES,
     MAX_PARTS,
     CodecError,

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from chiron.wasm_sandbox.confinement import landlock, seccomp
 from tests.corpus.components import ROOT
-from wasm_sandbox.confinement import landlock, seccomp
 
 ATTEMPTS = """
 import ctypes, json, mmap, os, socket, sys, threading
-from wasm_sandbox.confinement import confine, resources
-from wasm_sandbox.confinement.memory import forbid_writable_code, writable_code
-from wasm_sandbox.engine import make_engine
+from chiron.wasm_sandbox.confinement import confine, resources
+from chiron.wasm_sandbox.confinement.memory import forbid_writable_code, writable_code
+from chiron.wasm_sandbox.engine import make_engine
 
 inherited = os.open("/", os.O_RDONLY)
 os.set_inheritable(inherited, True)

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
+from chiron.wasm_sandbox import capabilities
+from chiron.wasm_sandbox.errors import SENTENCES
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.process import _environment
+from chiron.wasm_sandbox.signatures import PACKAGE, VERSION
+from chiron.wire.contract import MAX_COMPONENT_BYTES, Capability, CapabilityGrants
 from tests.corpus.components import ROOT, WIT
-from wasm_sandbox import capabilities
-from wasm_sandbox.contract import MAX_COMPONENT_BYTES, Capability, CapabilityGrants
-from wasm_sandbox.errors import SENTENCES
-from wasm_sandbox.limits import SandboxLimits
-from wasm_sandbox.process import _environment
-from wasm_sandbox.signatures import PACKAGE, VERSION
 
 DOCUMENT = (ROOT / "docs" / "builder-contract.md").read_text()
 FUNCTION = re.compile(r"^\s*(?:export )?([a-z0-9-]+: func\(.*\)[^;]*);", re.MULTILINE)

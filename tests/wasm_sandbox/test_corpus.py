@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from chiron.wasm_sandbox.errors import SandboxError
+from chiron.wasm_sandbox.sandbox import Sandbox
 from tests.corpus.cases import QUICK, BuilderCase, builder_cases
 from tests.corpus.components import CORPUS, MODULES
 from tests.corpus.onnx.cases import all_cases
 from tests.wasm_sandbox.conftest import NOTHING, REQUEST, data, small_builder
-from wasm_sandbox.errors import SandboxError
-from wasm_sandbox.sandbox import Sandbox
 
 BUILDERS = builder_cases()
 LEAST_CASES = 60

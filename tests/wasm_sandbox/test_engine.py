@@ -8,16 +8,16 @@ import pytest
 from wasmtime import Config, Engine, Module, Store, WasmtimeError
 from wasmtime.component import Component
 
+from chiron.wasm_sandbox.engine import Backend, load_compiled, make_engine, make_store
+from chiron.wasm_sandbox.limits import SandboxLimits
 from tests.corpus.components import ROOT
-from wasm_sandbox.engine import Backend, load_compiled, make_engine, make_store
-from wasm_sandbox.limits import SandboxLimits
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from wasmtime import Instance, Module
-from wasm_sandbox.engine import Backend, make_engine, make_store
-from wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.engine import Backend, make_engine, make_store
+from chiron.wasm_sandbox.limits import SandboxLimits
 
 def regions():
     return [line.split()[1] for line in Path("/proc/self/maps").read_text().splitlines()

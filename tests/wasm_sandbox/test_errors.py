@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from wasm_sandbox.errors import (
+from chiron.wasm_sandbox.errors import (
     SENTENCES,
     BuilderFailed,
     CacheUnsafe,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import CacheUnsafe
+from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key
+from chiron.wasm_sandbox.sandbox import Sandbox
 from tests.wasm_sandbox.conftest import NOTHING, QUICK, REQUEST, data, small_builder
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.errors import CacheUnsafe
-from wasm_sandbox.module_cache import ModuleCache, cache_key
-from wasm_sandbox.sandbox import Sandbox
 
 KEY = "0" * 64
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from chiron.wasm_sandbox.answers import compile_bounds
+from chiron.wasm_sandbox.codec import Frame, Kind, encode, encode_head
+from chiron.wasm_sandbox.errors import Code, SandboxFailed
+from chiron.wasm_sandbox.process import Worker, WorkerGone
+from chiron.wasm_sandbox.terms import CompileTerms, dump
 from tests.wasm_sandbox.conftest import small_builder
-from wasm_sandbox.answers import compile_bounds
-from wasm_sandbox.codec import Frame, Kind, encode, encode_head
-from wasm_sandbox.errors import Code, SandboxFailed
-from wasm_sandbox.process import Worker, WorkerGone
-from wasm_sandbox.terms import CompileTerms, dump
 
 COMPILE = Frame(Kind.COMPILE, (dump(CompileTerms("pulley", 2**20, False, 2**30, False)), small_builder()))
 BOUNDS = compile_bounds(keep=False)
@@ -133,7 +133,7 @@ def test_the_worker_inherits_no_descriptor_and_no_environment(monkeypatch: pytes
             names = {entry.split("=")[0] for entry in environment if entry}
             assert names == {"MALLOC_ARENA_MAX", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONUTF8"}
             command = Path(f"/proc/{worker.pid}/cmdline").read_bytes()
-            assert b"wasm_sandbox.worker" in command
+            assert b"chiron.wasm_sandbox.worker" in command
     finally:
         os.close(reading)
         os.close(writing_end)

@@ -5,6 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from chiron.wasm_sandbox.capabilities import RandomStream
+from chiron.wasm_sandbox.capability_data import CapabilityData, Columns
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import CapabilityNotGranted, Code, SandboxError
+from chiron.wasm_sandbox.sandbox import Sandbox
+from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, Trial, TrialOutcome
 from tests.corpus.components import MODULES
 from tests.wasm_sandbox.conftest import (
     EVERYTHING,
@@ -15,12 +21,6 @@ from tests.wasm_sandbox.conftest import (
     data,
     small_builder,
 )
-from wasm_sandbox.capabilities import RandomStream
-from wasm_sandbox.capability_data import CapabilityData, Columns
-from wasm_sandbox.contract import BuildRequest, Capability, CapabilityGrants, Trial, TrialOutcome
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.errors import CapabilityNotGranted, Code, SandboxError
-from wasm_sandbox.sandbox import Sandbox
 
 Asking = Callable[[str], BuildRequest]
 PLAN = b"\0\0\0\0" + b"".join(number.to_bytes(4, "little") for number in (36, 3, 40, 2)) + b"abc\0{}"

@@ -7,10 +7,8 @@ import pytest
 from wasmtime import wat2wasm
 from wasmtime.component import ComponentInstanceType, FuncType
 
-from tests.corpus.components import WIT
-from wasm_sandbox.contract import Capability, InputType, Task, TrialOutcome
-from wasm_sandbox.engine import Backend, compile_component, load_compiled, make_engine
-from wasm_sandbox.signatures import (
+from chiron.wasm_sandbox.engine import Backend, compile_component, load_compiled, make_engine
+from chiron.wasm_sandbox.signatures import (
     CAPABILITIES,
     EXPORTS,
     PACKAGE,
@@ -20,6 +18,8 @@ from wasm_sandbox.signatures import (
     interface_name,
     signature,
 )
+from chiron.wire.contract import Capability, InputType, Task, TrialOutcome
+from tests.corpus.components import WIT
 
 TYPES_WIT = (WIT / "types.wit").read_text()
 

@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tests.wasm_sandbox.conftest import EVERYTHING, NOTHING, QUICK, REQUEST, data
-from wasm_sandbox.answers import FailureReport, failure_in, parse
-from wasm_sandbox.capability_data import Columns, DatasetSample, DatasetStatistics, Granularity
-from wasm_sandbox.codec import Frame, Kind
-from wasm_sandbox.contract import Trial, TrialOutcome
-from wasm_sandbox.engine import Backend
-from wasm_sandbox.errors import CapabilityNotGranted, Code, SandboxError, SandboxFailed
-from wasm_sandbox.run_terms import run_terms
-from wasm_sandbox.terms import (
+from chiron.wasm_sandbox.answers import FailureReport, failure_in, parse
+from chiron.wasm_sandbox.capability_data import Columns, DatasetSample, DatasetStatistics, Granularity
+from chiron.wasm_sandbox.codec import Frame, Kind
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import CapabilityNotGranted, Code, SandboxError, SandboxFailed
+from chiron.wasm_sandbox.run_terms import run_terms
+from chiron.wasm_sandbox.terms import (
     CompileTerms,
     dump,
     dump_sample,
@@ -27,6 +25,8 @@ from wasm_sandbox.terms import (
     load_run,
     load_statistics,
 )
+from chiron.wire.contract import Trial, TrialOutcome
+from tests.wasm_sandbox.conftest import EVERYTHING, NOTHING, QUICK, REQUEST, data
 
 FLOATS = st.floats(width=32)
 

@@ -24,26 +24,26 @@ anew of the parts that were checked: names of nodes, texts, metadata and declare
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
-from wasm_sandbox.admission.initialization import read_initialization
-from wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
-from wasm_sandbox.admission.limits import (
+from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
+from chiron.wasm_sandbox.admission.initialization import read_initialization
+from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
+from chiron.wasm_sandbox.admission.limits import (
     HIGHEST_IR,
     HIGHEST_OPSET,
     LOWEST_IR,
     LOWEST_OPSET,
     GraphLimits,
 )
-from wasm_sandbox.admission.liveness import buffers, live_nodes
-from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
-from wasm_sandbox.admission.operators import OPERATORS
-from wasm_sandbox.admission.pretrained import add_pretrained
-from wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
-from wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
-from wasm_sandbox.admission.wire import scan
-from wasm_sandbox.assets import Assets
-from wasm_sandbox.contract import BuildRequest, Envelope
-from wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wasm_sandbox.admission.liveness import buffers, live_nodes
+from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
+from chiron.wasm_sandbox.admission.operators import OPERATORS
+from chiron.wasm_sandbox.admission.pretrained import add_pretrained
+from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
+from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
+from chiron.wasm_sandbox.admission.wire import scan
+from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wire.contract import BuildRequest, Envelope
 
 DEFAULT_LIMITS = GraphLimits()
 

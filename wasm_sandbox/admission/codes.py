@@ -6,7 +6,7 @@ never becomes part of the sentence: it goes into `GraphRefused.detail`, for the 
 
 from enum import StrEnum
 
-from wasm_sandbox.errors import GraphRefused
+from chiron.wasm_sandbox.errors import GraphRefused
 
 _DETAIL_CHARACTERS = 300
 

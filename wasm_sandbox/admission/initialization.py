@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto, TrainingInfoProto, helper
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.limits import GraphLimits
-from wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
-from wasm_sandbox.admission.operators import INITIALIZERS
-from wasm_sandbox.admission.shapes import Section, Value, initial_values
-from wasm_sandbox.admission.tensors import check_constants, has_data
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.limits import GraphLimits
+from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
+from chiron.wasm_sandbox.admission.operators import INITIALIZERS
+from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
+from chiron.wasm_sandbox.admission.tensors import check_constants, has_data
 
 _INTERNAL = "·"
 """Set before the graph's own names. Admitted names are ASCII, so none begins with it."""

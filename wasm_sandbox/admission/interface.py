@@ -2,8 +2,8 @@
 
 from onnx import GraphProto, TensorProto, ValueInfoProto
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.contract import BuildRequest, InputType, Task
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wire.contract import BuildRequest, InputType, Task
 
 INPUT, OUTPUT = "input", "output"
 _ELEMENT = {InputType.UINT8: TensorProto.UINT8, InputType.FLOAT32: TensorProto.FLOAT}

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from wasm_sandbox.contract import ContractModel
+from chiron.wire.contract import ContractModel
 
 LOWEST_IR, HIGHEST_IR = 7, 10
 LOWEST_OPSET, HIGHEST_OPSET = 13, 21

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from onnx import NodeProto, TensorProto
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.operators import OPERATORS, Part
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.operators import OPERATORS, Part
 
 _RUNNING_STATISTICS = slice(3, 5)
 """Inputs of BatchNormalization: mean and variance."""

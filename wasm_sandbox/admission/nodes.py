@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.limits import GraphLimits
-from wasm_sandbox.admission.operators import (
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.limits import GraphLimits
+from chiron.wasm_sandbox.admission.operators import (
     CONTROL_FLOW,
     OPERATORS,
     SHAPE_INPUTS,
@@ -16,7 +16,7 @@ from wasm_sandbox.admission.operators import (
     Operator,
     Part,
 )
-from wasm_sandbox.admission.tensors import check_constants, item_bytes
+from chiron.wasm_sandbox.admission.tensors import check_constants, item_bytes
 
 _DIMENSION_SENTINELS = frozenset({0, -1})
 

@@ -1,4 +1,4 @@
-"""Parameters that begin as tensors which the component carries (`wasm_sandbox.assets`)."""
+"""Parameters that begin as tensors which the component carries (`chiron.wasm_sandbox.assets`)."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from safetensors import SafetensorError, deserialize
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.tensors import Tensors
-from wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.tensors import Tensors
+from chiron.wasm_sandbox.assets import Assets
 
 _Entries = list[tuple[str, Mapping[str, object]]]
 

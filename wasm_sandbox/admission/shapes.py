@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.limits import GraphLimits
-from wasm_sandbox.admission.tensors import count_elements, item_bytes
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.limits import GraphLimits
+from chiron.wasm_sandbox.admission.tensors import count_elements, item_bytes
 
 BATCHES = (1, 4, 11)
 

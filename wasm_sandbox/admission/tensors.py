@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.limits import GraphLimits
-from wasm_sandbox.admission.operators import ALLOWED_TYPES
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.limits import GraphLimits
+from chiron.wasm_sandbox.admission.operators import ALLOWED_TYPES
 
 _DATA_FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _ITEM_BYTES: Mapping[int, int] = {

@@ -13,8 +13,8 @@ from typing import Any
 
 import onnx
 
-from wasm_sandbox.admission.codes import GraphCode, refused
-from wasm_sandbox.admission.limits import GraphLimits
+from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.admission.limits import GraphLimits
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIDTH = {_FIXED64: 8, _FIXED32: 4}

@@ -6,7 +6,7 @@ answers ENOSYS: there the wall is the enclave's own, and the engine is the first
 
 from dataclasses import dataclass
 
-from wasm_sandbox.confinement import landlock, memory, resources, seccomp
+from chiron.wasm_sandbox.confinement import landlock, memory, resources, seccomp
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import ctypes
 import os
 from contextlib import suppress
 
-from wasm_sandbox.confinement.kernel import forbid_new_privileges, system_call
+from chiron.wasm_sandbox.confinement.kernel import forbid_new_privileges, system_call
 
 _CREATE_RULESET = 444
 _RESTRICT_SELF = 446

@@ -4,7 +4,7 @@ import ctypes
 import mmap
 from contextlib import suppress
 
-from wasm_sandbox.confinement.kernel import protect_memory
+from chiron.wasm_sandbox.confinement.kernel import protect_memory
 
 _CLOSED = mmap.PROT_READ | mmap.PROT_EXEC
 

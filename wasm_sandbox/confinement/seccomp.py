@@ -12,7 +12,7 @@ import os
 import platform
 import struct
 
-from wasm_sandbox.confinement.kernel import forbid_new_privileges, system_call
+from chiron.wasm_sandbox.confinement.kernel import forbid_new_privileges, system_call
 
 _SECCOMP = 317
 _SET_MODE_FILTER = ctypes.c_uint(1)

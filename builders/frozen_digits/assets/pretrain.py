@@ -12,11 +12,11 @@ from onnx import numpy_helper
 from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
-from chiron.datasets.arrays import ArraySource
-from chiron.rehearsal import Scale, rehearse
-from wasm_sandbox.contract import BuilderManifest, Envelope, Task
-from wasm_sandbox.kit.chiron_builder import Graph, Plan, Request, conv, logits, max_pool, relu
-from wasm_sandbox.kit.component import static_component
+from chiron.builder_kit.chiron_builder import Graph, Plan, Request, conv, logits, max_pool, relu
+from chiron.builder_kit.component import static_component
+from chiron.client.datasets.arrays import ArraySource
+from chiron.client.rehearsal import Scale, rehearse
+from chiron.wire.contract import BuilderManifest, Envelope, Task
 
 PARAMETERS = 20_000
 

@@ -6,16 +6,16 @@ hold each against the untouched graph.
 
 from onnx import ModelProto
 
-from runtime.training.rewrites.convolutions import (
+from chiron.runtime.training.rewrites.convolutions import (
     blocked_convolutions,
     input_gradient_as_convolution,
     rectified_convolutions,
 )
-from runtime.training.rewrites.editing import rewrite_with
-from runtime.training.rewrites.elementwise import relu_gradient_as_mask
-from runtime.training.rewrites.normalisation import layer_norm_gradient_as_elementwise
-from runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
-from runtime.training.rewrites.sums import embedding_gradient_as_scatter, leading_sums_as_products
+from chiron.runtime.training.rewrites.editing import rewrite_with
+from chiron.runtime.training.rewrites.elementwise import relu_gradient_as_mask
+from chiron.runtime.training.rewrites.normalisation import layer_norm_gradient_as_elementwise
+from chiron.runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
+from chiron.runtime.training.rewrites.sums import embedding_gradient_as_scatter, leading_sums_as_products
 
 FORWARD_PASSES = (rectified_after_pooling,)
 """Of the forward graph, before it is differentiated."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto, helper
 
-from runtime.training.blocked import block_size
-from runtime.training.rewrites.editing import Rewriting
+from chiron.runtime.training.blocked import block_size
+from chiron.runtime.training.rewrites.editing import Rewriting
 
 _BLOCKED = "com.microsoft.nchwc"
 

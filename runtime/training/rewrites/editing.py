@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
 
-from runtime.training.graphs import OWN
-from runtime.training.shapes import BATCH
+from chiron.runtime.training.graphs import OWN
+from chiron.runtime.training.shapes import BATCH
 
 Shape = tuple[int | str, ...]
 

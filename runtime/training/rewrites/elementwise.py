@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import NodeProto, helper
 
-from runtime.training.rewrites.editing import Rewriting
+from chiron.runtime.training.rewrites.editing import Rewriting
 
 _LARGE = 2.0**127
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from runtime.training.rewrites.editing import Rewriting
+from chiron.runtime.training.rewrites.editing import Rewriting
 
 
 def layer_norm_gradient_as_elementwise(work: Rewriting) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from runtime.training.rewrites.editing import Rewriting
+from chiron.runtime.training.rewrites.editing import Rewriting
 
 _NEAREST = {
     "mode": "nearest",

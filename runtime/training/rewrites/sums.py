@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from runtime.training.rewrites.editing import Rewriting, Shape
+from chiron.runtime.training.rewrites.editing import Rewriting, Shape
 
 _SCATTER_ADDS = 16
 """The opset from which ScatterND adds."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from wasm_sandbox.contract import BuildRequest, Envelope, InputType, Task
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 
 REQUEST = BuildRequest(
     task=Task.CLASSIFICATION, input_shape=(4,), input_dtype=InputType.FLOAT32, classes=3, max_parameters=1000

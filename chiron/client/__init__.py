@@ -1,0 +1,1 @@
+"""The data owner's side: datasets, keys, verification, and the two clients."""

@@ -1,0 +1,292 @@
+"""The data owner's client: every promise that the owner relies on is checked here, none by the gateway."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiron.client import uploads
+from chiron.client.configuration import load_configuration
+from chiron.client.datasets.bundle import Bundle
+from chiron.client.errors import NotDirect
+from chiron.client.gateway import GatewaySession
+from chiron.client.granting import seal_grant
+from chiron.client.jobs import check_spec, raise_if_ended_badly, watch
+from chiron.client.predictions import Predictions
+from chiron.client.querying import PredictorSession
+from chiron.client.ra_tls import attested_connector
+from chiron.client.results import fetch_outcome, fetch_reports
+from chiron.client.store import JobRecord, OwnerStore
+from chiron.client.upgrading import move_model
+from chiron.client.verifying import Verifier
+from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.contract import CapabilityGrants
+from chiron.wire.enclave_api import Observation
+from chiron.wire.grants import Grant, PredictionPolicy
+from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.reports import Outcome, TrainingReport
+
+Clock = Callable[[], datetime]
+Advance = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+JobId = str | Job
+
+
+class AsyncClient:
+    """Speaks to one gateway for one owner. Use as an async context manager.
+
+    `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
+    enclave.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        policy: AttestationPolicy | None = None,
+        store: OwnerStore | None = None,
+        clock: Clock = lambda: datetime.now(UTC),
+    ) -> None:
+        """`url` and `api_key` default to the configuration (`chiron.client.configuration`).
+
+        Raises:
+            ConfigurationMissing, ConfigurationInvalid: it does not say them either.
+        """
+        configuration = load_configuration()
+        self.gateway = GatewaySession(
+            url or configuration.gateway_url(), api_key or configuration.gateway_key()
+        )
+        self.store = store or OwnerStore()
+        self._clock = clock
+        self._verifier = Verifier(policy, self.gateway, self.store, clock)
+
+    @property
+    def policy(self) -> AttestationPolicy | None:
+        """Which enclaves are acceptable."""
+        return self._verifier.given
+
+    @policy.setter
+    def policy(self, policy: AttestationPolicy | None) -> None:
+        self._verifier.given = policy
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.gateway.close()
+
+    async def upload_builder(self, component: bytes, manifest: bytes) -> BuilderInfo:
+        """As operator: publish a builder; its identity is the component's SHA-256.
+
+        Raises:
+            GatewayError: as every method here, where the gateway refuses or cannot be reached.
+        """
+        return await uploads.upload_builder(self.gateway, component, manifest)
+
+    async def builders(self) -> list[BuilderInfo]:
+        """The builders that this gateway offers."""
+        return await self.gateway.get("/v1/builders", list[BuilderInfo])
+
+    async def builder(self, sha256: str) -> BuilderInfo:
+        """One builder: what it asks for and how large its models may be."""
+        return await self.gateway.get(f"/v1/builders/{sha256}", BuilderInfo)
+
+    async def upload_dataset(self, bundle: Bundle | Path, advance: Advance | None = None) -> str:
+        """Upload an encrypted dataset; what the gateway has already is not sent again. Returns its id.
+
+        Raises:
+            BundleInvalid: the bundle is incomplete or altered.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        await uploads.upload_dataset(self.gateway, opened, advance)
+        return opened.manifest.dataset_id
+
+    async def create_job(self, request: JobRequest) -> Job:
+        """Create a job and remember it; the answered spec must be the one asked for.
+
+        Raises:
+            RecordMissing: the dataset was not encrypted on this machine.
+            SpecMismatch: the gateway made another job of it.
+        """
+        dataset = self.store.dataset(request.dataset_id)
+        job = await self.gateway.create_job(request)
+        check_spec(job.spec, request, dataset.manifest)
+        owner_key = PrivateKey.generate().private_bytes
+        record = JobRecord(
+            spec=job.spec, owner_key=owner_key, class_names=dataset.class_names, columns=dataset.columns
+        )
+        self.store.save_job(record)
+        return job
+
+    async def job(self, job: JobId) -> Job:
+        """The job as the gateway tells it."""
+        return await self.gateway.job(_id(job))
+
+    async def jobs(self) -> list[Job]:
+        """All jobs of this API key's tenant."""
+        return await self.gateway.get("/v1/jobs", list[Job])
+
+    async def verify_job(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> VerifiedEvidence:
+        """Fetch evidence over a fresh random nonce and verify it; its `steps` say what was checked.
+
+        A predictor must show that it serves our model, where the job was created on this machine.
+
+        Raises:
+            PolicyMissing: this client was given no policy.
+            EvidenceRejected: a step did not hold.
+        """
+        return await self._verifier.verified(self.gateway, _id(job), role)
+
+    async def send_grant(
+        self,
+        verified: VerifiedEvidence,
+        *,
+        capabilities: CapabilityGrants | None = None,
+        prediction: PredictionPolicy | None = None,
+    ) -> Grant:
+        """Entrust the dataset's key to the parameter server of verified evidence, for its job only.
+
+        Raises:
+            PolicyMissing: this client was given no policy.
+            RecordMissing: the job was not created, or the dataset not encrypted, on this machine.
+        """
+        policy = await self._verifier.policy()
+        record = self.store.job(verified.claims.job)
+        grant = Grant(
+            job=record.spec.job,
+            dataset_key=self.store.dataset(record.spec.dataset.dataset_id).key,
+            dataset_digest=record.spec.dataset.digest(),
+            spec_digest=record.spec.digest(),
+            attestation=policy,
+            capabilities=capabilities or CapabilityGrants(),
+            prediction=prediction or PredictionPolicy(),
+            owner_public_key=record.private_key.public_bytes,
+            owner_signing_key=record.signing_public_key,
+            issued_at=int(self._clock().timestamp()),
+        )
+        await self.gateway.relay(f"/v1/jobs/{grant.job}/grant", seal_grant(verified, grant))
+        self.store.save_job(record.model_copy(update={"policy": policy}))
+        return grant
+
+    def watch(self, job: JobId) -> AsyncGenerator[Job]:
+        """The job each time its public progress changes, until it has ended."""
+        return watch(self.gateway, _id(job))
+
+    async def wait(self, job: JobId) -> Job:
+        """Wait until the job has run its schedule.
+
+        Raises:
+            JobEnded: it failed or was cancelled.
+        """
+        async for _ in self.watch(job):
+            pass
+        ended = await self.job(job)
+        raise_if_ended_badly(ended)
+        return ended
+
+    async def reports(self, job: JobId) -> list[TrainingReport]:
+        """The decrypted reports of the exchanges so far.
+
+        Raises:
+            ReportUnreadable: a report is not sealed to us as the report that it is stored as.
+        """
+        return await fetch_reports(self.gateway, self.store.job(_id(job)))
+
+    async def outcome(self, job: JobId) -> Outcome:
+        """How the job really ended; only its owner can read it.
+
+        Raises:
+            ReportUnreadable: the stored outcome is not sealed to us for this job.
+        """
+        return await fetch_outcome(self.gateway, self.store.job(_id(job)))
+
+    async def predictor(self, job: JobId) -> PredictorSession:
+        """Start the job's predictor if need be and verify it: the session's queries go to its key.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: as `verify_job`.
+        """
+        record = self.store.job(_id(job))
+        await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
+        verified = await self.verify_job(record.spec.job, Role.PREDICTOR)
+        return PredictorSession(self.gateway, record, verified)
+
+    async def predictor_address(self, job: JobId) -> str:
+        """Start the job's predictor if need be; host:port at which it is reached without the gateway.
+
+        Raises:
+            NotDirect: the operator gives predictors no address of their own.
+        """
+        # Verified by the gateway's way first: who answers is ready, and the address is of no other.
+        await self.predictor(job)
+        address = (await self.gateway.predictor(_id(job))).address
+        if address is None:
+            raise NotDirect("this operator's predictors are reached through the gateway only")
+        return address
+
+    @asynccontextmanager
+    async def direct_predictor(
+        self, job: JobId, address: str | None = None
+    ) -> AsyncIterator[PredictorSession]:
+        """Speak to the predictor itself, over RA-TLS: the gateway carries nothing.
+
+        `address` is its host:port; without one, the gateway is asked (`predictor_address`), and not trusted.
+
+        Raises:
+            PolicyMissing: this client was given no policy.
+            GatewayError: nobody answers there, or the handshake's evidence did not hold: nothing was sent.
+            EvidenceRejected: evidence over a fresh nonce did not.
+        """
+        policy = await self._verifier.policy()
+        record = self.store.job(_id(job))
+        place = address or await self.predictor_address(job)
+        connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
+        async with GatewaySession(f"https://{place}", None, connector) as session:
+            verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR)
+            yield PredictorSession(session, record, verified)
+
+    async def predict(
+        self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
+    ) -> Predictions:
+        """Predict rows `x` [n, *input_shape]: verify the predictor, ask sealed, open its answers.
+
+        With `direct`, at the predictor's own address.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: as `verify_job`.
+            RowsInvalid: the rows are not of the job's input shape and type.
+            AnswerRefused: the predictor gave none.
+        """
+        if direct:
+            async with self.direct_predictor(job) as session:
+                return await session.predict(np.asarray(x), advance)
+        return await (await self.predictor(job)).predict(np.asarray(x), advance)
+
+    async def upgrade(self, job: JobId) -> VerifiedEvidence:
+        """Move the job's model to the newer enclave code that this client's policy accepts.
+
+        Raises:
+            UpgradeImpossible: nothing says what it is sealed to, or the gateway does not have that code.
+            EvidenceRejected, PolicyMissing: the newer enclave is not what the policy accepts.
+        """
+        return await move_model(self.gateway, self._verifier, self.store, _id(job))
+
+    async def cancel(self, job: JobId) -> None:
+        """Cancel a job."""
+        await self.gateway.post(f"/v1/jobs/{_id(job)}/cancel")
+
+    async def observations(self, job: JobId) -> list[Observation]:
+        """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""
+        return await self.gateway.observations(_id(job))
+
+
+def _id(job: JobId) -> str:
+    return job.spec.job if isinstance(job, Job) else job

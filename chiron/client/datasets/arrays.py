@@ -1,0 +1,141 @@
+"""NumPy arrays as a source: in memory, memory-mapped, or out of an .npz file."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from shutil import copyfileobj
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from chiron.client.datasets.source import Description
+from chiron.client.errors import SourceInvalid
+from chiron.runtime.datasets import Examples
+from chiron.wire.contract import InputType, Task
+
+MAX_CLASSES = 100_000
+_INPUT_NAMES = ("x", "X", "x_train", "images", "inputs", "data", "features", "arr_0")
+_TARGET_NAMES = ("y", "Y", "y_train", "labels", "targets", "target", "label", "arr_1")
+
+
+class ArraySource:
+    """`x` [n, …] and `y` [n] or [n, …].
+
+    Integer, boolean or text targets make a classification, floats a regression. uint8 and boolean inputs
+    stay one byte an element; every other number becomes float32.
+    """
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        task: Task | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Raises:
+            SourceInvalid: lengths differ, there are no examples, or a type cannot be meant.
+        """
+        self._x = _numeric(np.asanyarray(x))
+        self._y = np.asanyarray(y)
+        if len(self._x) != len(self._y) or len(self._x) == 0:
+            raise SourceInvalid(f"there are {len(self._x)} inputs and {len(self._y)} targets")
+        chosen = task or (Task.REGRESSION if self._y.dtype.kind == "f" else Task.CLASSIFICATION)
+        self._classes: NDArray[Any] | None = None
+        names: tuple[str, ...] = ()
+        if chosen is Task.CLASSIFICATION:
+            names = self._find_classes(class_names)
+        small = self._x.dtype.kind == "b" or self._x.dtype == np.uint8
+        self.description = Description(
+            task=chosen,
+            input_shape=tuple(self._x.shape[1:]),
+            input_dtype=InputType.UINT8 if small else InputType.FLOAT32,
+            examples=len(self._x),
+            target_shape=() if chosen is Task.CLASSIFICATION else tuple(self._y.shape[1:]),
+            class_names=names,
+        )
+
+    def _find_classes(self, class_names: Sequence[str] | None) -> tuple[str, ...]:
+        if self._y.ndim != 1 or self._y.dtype.kind not in "iubUSO":
+            raise SourceInvalid("class targets must be one whole number or name an example")
+        classes = np.unique(self._y)
+        if class_names and self._y.dtype.kind in "iu":
+            if classes[0] < 0 or classes[-1] >= len(class_names):
+                raise SourceInvalid(f"targets must be from 0 to {len(class_names) - 1}")
+            self._classes = np.arange(len(class_names))
+            return tuple(class_names)
+        if not 2 <= len(classes) <= MAX_CLASSES:
+            raise SourceInvalid(f"the targets hold {len(classes)} classes: 2 to {MAX_CLASSES} can be learnt")
+        self._classes = classes
+        return tuple(str(name) for name in classes)
+
+    def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
+        """See `Source.read`."""
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            yield Examples(self._inputs(chosen), self._targets(chosen))
+
+    def _inputs(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        dtype = np.dtype(self.description.input_dtype.value)
+        return finite(np.ascontiguousarray(self._x[rows], dtype), "an input")
+
+    def _targets(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        if self._classes is not None:
+            return np.searchsorted(self._classes, self._y[rows]).astype(np.int64)
+        return finite(np.ascontiguousarray(self._y[rows], np.float32), "a target")
+
+
+def finite(array: NDArray[Any], what: str) -> NDArray[Any]:
+    """Refuse what no training survives.
+
+    Raises:
+        SourceInvalid: a value is missing or infinite.
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise SourceInvalid(f"{what} is missing or not finite", code="source-not-finite")
+    return array
+
+
+def _numeric(x: NDArray[Any]) -> NDArray[Any]:
+    if x.dtype.kind not in "biuf" or x.ndim < 1:
+        raise SourceInvalid(f"inputs must be numbers, not {x.dtype}")
+    return x
+
+
+def npz_source(
+    path: Path, *, task: Task | None = None, class_names: Sequence[str] | None = None
+) -> ArraySource:
+    """Inputs and targets out of an .npz file, memory-mapped: it may be larger than memory.
+
+    Raises:
+        SourceInvalid: it is no .npz file, or does not hold one array of inputs and one of targets.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            inputs = _pick(names, _INPUT_NAMES, "inputs", path)
+            targets = _pick(names, _TARGET_NAMES, "targets", path)
+            x, y = _mapped(archive, names[inputs]), _mapped(archive, names[targets])
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise SourceInvalid(f"{path.name} is not a readable .npz file") from error
+    return ArraySource(x, y, task=task, class_names=class_names)
+
+
+def _pick(names: dict[str, str], accepted: tuple[str, ...], what: str, path: Path) -> str:
+    found = [name for name in accepted if name in names]
+    if not found:
+        raise SourceInvalid(f"{path.name} has no array of {what}: name it {accepted[0]!r}")
+    return found[0]
+
+
+def _mapped(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    """One array of an .npz, mapped from a nameless temporary file that ends with the process."""
+    with tempfile.TemporaryDirectory(prefix="chiron-") as directory:
+        path = Path(directory) / "array.npy"
+        with archive.open(member) as packed, path.open("wb") as unpacked:
+            copyfileobj(packed, unpacked, 1 << 20)
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped

@@ -1,0 +1,126 @@
+"""From a source to an encrypted bundle, in one pass and in bounded memory."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiron.client.datasets.bundle import MANIFEST, Bundle, chunk_path
+from chiron.client.datasets.held_out import write_held_out
+from chiron.client.datasets.source import Description, Source
+from chiron.client.datasets.split import split
+from chiron.client.errors import SourceInvalid
+from chiron.client.store import DatasetRecord, OwnerStore
+from chiron.runtime.datasets import DatasetWriter
+from chiron.runtime.sealing.stream import KEY_BYTES
+
+CHUNK_BYTES = 4 * 2**20
+"""Plaintext of a chunk at most, unless a single example is larger."""
+CHUNKS_AT_LEAST = 16
+"""As far as the examples go: chunks are what trainers divide among themselves."""
+
+
+@dataclass(frozen=True)
+class EncryptOptions:
+    """How a dataset is cut."""
+
+    held_out_percent: float = 0.0
+    """Rows kept on this machine, in the clear, to test the model with."""
+    seed: int = 0
+    """Of the shuffle."""
+    chunk_bytes: int = CHUNK_BYTES
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """What `encrypt` made and where the owner's half of it is."""
+
+    bundle: Bundle
+    record: DatasetRecord
+    record_path: Path
+
+
+def encrypt(
+    source: Source,
+    directory: Path,
+    store: OwnerStore,
+    options: EncryptOptions | None = None,
+    advance: Callable[[int, int], None] | None = None,
+) -> Encrypted:
+    """Encrypt a source under a fresh key into a new bundle at `directory`; the key goes to the owner's store.
+
+    `advance` is called with the examples done and the examples to do.
+
+    Raises:
+        SourceInvalid: an example cannot be used, or `directory` holds something already.
+    """
+    options = options or EncryptOptions()
+    _require_empty(directory)
+    description = source.description
+    parts = split(description.examples, options.held_out_percent, options.seed)
+    dataset_id, key = secrets.token_hex(16), secrets.token_bytes(KEY_BYTES)
+    rows = rows_per_chunk(description, len(parts.train), options.chunk_bytes)
+    writer = DatasetWriter(description.chunk_form(rows), dataset_id, key)
+    with _removed_on_failure(directory):
+        _write_chunks(source, parts.train, writer, rows, directory, advance)
+        held_out = write_held_out(source, parts.held_out, store, dataset_id) if len(parts.held_out) else None
+    record = DatasetRecord(
+        manifest=writer.manifest(),
+        key=key,
+        class_names=description.class_names,
+        columns=description.columns,
+        bundle=directory.resolve(),
+        held_out=held_out,
+    )
+    record_path = store.save_dataset(record)
+    # Written last: a bundle without a manifest is an interrupted one.
+    (directory / MANIFEST).write_text(record.manifest.model_dump_json())
+    return Encrypted(Bundle(directory, record.manifest), record, record_path)
+
+
+def _write_chunks(
+    source: Source,
+    train: NDArray[np.int64],
+    writer: DatasetWriter,
+    rows: int,
+    directory: Path,
+    advance: Callable[[int, int], None] | None,
+) -> None:
+    done = 0
+    for number, examples in enumerate(source.read(train, rows)):
+        done += len(examples.x)
+        sealed = writer.seal(examples, last=done == len(train))
+        chunk_path(directory, number).write_bytes(sealed)
+        if advance:
+            advance(done, len(train))
+
+
+@contextmanager
+def _removed_on_failure(directory: Path) -> Iterator[None]:
+    """Half a bundle is of no use: its key was never stored."""
+    existed = directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in directory.iterdir():
+            path.unlink()
+        if not existed:
+            directory.rmdir()
+        raise
+
+
+def rows_per_chunk(description: Description, examples: int, chunk_bytes: int) -> int:
+    """Examples of a chunk: as many as `chunk_bytes` holds, but no fewer than `CHUNKS_AT_LEAST` chunks."""
+    by_size = max(1, chunk_bytes // description.example_bytes)
+    by_count = -(-examples // CHUNKS_AT_LEAST)
+    return min(by_size, by_count)
+
+
+def _require_empty(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise SourceInvalid(f"{directory} exists already: choose another place", code="destination-exists")

@@ -1,0 +1,71 @@
+"""Which kind of source a name stands for: `sklearn:…`, .npz, .csv, .tsv, .parquet, a folder, a .zip."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chiron.client.datasets.arrays import npz_source
+from chiron.client.datasets.builtin import PREFIX, builtin_source
+from chiron.client.datasets.source import Source
+from chiron.client.errors import SourceInvalid
+from chiron.wire.contract import InputType, Task
+
+TABLES = frozenset({".csv", ".tsv", ".parquet"})
+_OF_COLUMNS = ("categorical", "fill_missing")
+_NOT_OF_ARRAYS = ("target", "input_dtype", "input_shape", "image_size", "grey", *_OF_COLUMNS)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What can be said of a source besides its name; what does not apply to its kind is refused."""
+
+    target: str | None = None
+    task: Task | None = None
+    input_dtype: InputType | None = None
+    input_shape: tuple[int, ...] | None = None
+    image_size: tuple[int, int] | None = None
+    """(width, height)."""
+    grey: bool | None = None
+    categorical: tuple[str, ...] | None = None
+    fill_missing: bool | None = None
+
+    def refuse(self, kind: str, *names: str) -> None:
+        """Refuse options that mean nothing to this kind of source.
+
+        Raises:
+            SourceInvalid: one of them was given.
+        """
+        for name in names:
+            if getattr(self, name) is not None:
+                raise SourceInvalid(f"{name.replace('_', '-')} does not apply to {kind}")
+
+
+def open_source(name: str, options: SourceOptions | None = None) -> Source:
+    """The source that a name or path stands for. What reads a kind is imported only for it: pyarrow is large.
+
+    Raises:
+        SourceInvalid: nothing of that name, or not of a kind that is known.
+    """
+    options = options or SourceOptions()
+    if name.startswith(PREFIX):
+        options.refuse("built-in data", "task", *_NOT_OF_ARRAYS)
+        return builtin_source(name)
+    path = Path(name)
+    if not path.exists():
+        raise SourceInvalid(f"there is no {name}")
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        options.refuse(".npz files", *_NOT_OF_ARRAYS)
+        return npz_source(path, task=options.task)
+    if suffix in TABLES:
+        options.refuse("tables", "image_size", "grey")
+        from chiron.client.datasets.tables import TableOptions, table_source
+
+        dtype, filled = options.input_dtype or InputType.FLOAT32, bool(options.fill_missing)
+        of_columns = (options.input_shape, options.categorical or (), filled)
+        return table_source(path, TableOptions(options.target, options.task, dtype, *of_columns))
+    if path.is_dir() or suffix == ".zip":
+        options.refuse("images", "target", "task", "input_dtype", "input_shape", *_OF_COLUMNS)
+        from chiron.client.datasets.images import ImageSource
+
+        return ImageSource(path, size=options.image_size, grey=options.grey)
+    raise SourceInvalid(f"{path.name}: .npz, .csv, .tsv, .parquet, .zip and folders can be read")

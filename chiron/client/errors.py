@@ -1,0 +1,178 @@
+"""Errors of the data owner's client.
+
+ChironError
+├── ConfigurationMissing        no gateway address or API key was given
+├── ConfigurationInvalid        a setting or an argument that cannot be meant
+├── StoreError
+│   ├── RecordMissing           no such dataset or job in the owner's store
+│   └── RecordUnusable          a record that is malformed, or readable by other users
+├── SourceInvalid               data that cannot be turned into a dataset
+├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
+├── GatewayError                the gateway refused: `code` is the problem's code, passed through
+│   ├── GatewayUnreachable      nobody answered
+│   └── GatewayMisbehaved       it answered something that its interface does not allow
+├── PolicyMissing               nothing says which enclaves are acceptable, so none is
+├── EvidenceRejected            evidence did not verify; `steps` tells how far it came
+├── PeerNotAttested             a TLS peer whose certificate carries no evidence that holds (also an SSLError)
+├── LogRejected                 a transparency log or proof did not verify
+├── SpecMismatch                the gateway's job is not the one that was asked for
+├── JobEnded                    the job failed or was cancelled; `code` is the public failure
+├── ReportUnreadable            a sealed report or outcome is not for this owner and job
+├── UpgradeImpossible           nothing can take a model over, or nothing says from what
+├── NotDirect                   the predictor has no address of its own
+└── AnswerRefused               the predictor gave no answer; `code` says why
+"""
+
+import ssl
+from collections.abc import Sequence
+
+from chiron.runtime.attestation.steps import StepResult
+
+
+class ChironError(Exception):
+    """Base of all; `code` is stable, the message is for people and holds no secret."""
+
+    code = "chiron-failed"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class ConfigurationMissing(ChironError):
+    """Neither the environment nor the configuration file says it."""
+
+    code = "configuration-missing"
+
+
+class ConfigurationInvalid(ChironError):
+    """A setting or an argument that cannot be meant."""
+
+    code = "configuration-invalid"
+
+
+class StoreError(ChironError):
+    """The owner's store of keys and jobs."""
+
+    code = "store-failed"
+
+
+class RecordMissing(StoreError):
+    """The owner's store has no such record."""
+
+    code = "record-missing"
+
+
+class RecordUnusable(StoreError):
+    """A record that cannot be read, or that others can read."""
+
+    code = "record-unusable"
+
+
+class SourceInvalid(ChironError):
+    """Data that cannot be turned into a dataset; the message names the place, never a value."""
+
+    code = "source-invalid"
+
+
+class BundleInvalid(ChironError):
+    """An encrypted dataset on disk that is incomplete or altered."""
+
+    code = "bundle-invalid"
+
+
+class GatewayError(ChironError):
+    """The gateway refused; `code` and `detail` are its own."""
+
+    code = "gateway-error"
+
+    def __init__(self, code: str, status: int, detail: str) -> None:
+        super().__init__(f"the gateway answered {status}: {detail or code}", code=code)
+        self.status = status
+        self.detail = detail
+
+
+class GatewayUnreachable(GatewayError):
+    """Nobody answered at the gateway's address."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("gateway-unreachable", 0, f"no answer from {url}")
+        self.args = (f"no answer from the gateway at {url}",)
+
+
+class GatewayMisbehaved(GatewayError):
+    """An answer that is malformed or too large."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("gateway-misbehaved", 0, detail)
+        self.args = (detail,)
+
+
+class PolicyMissing(ChironError):
+    """Nothing says which enclaves are acceptable."""
+
+    code = "policy-missing"
+
+
+class EvidenceRejected(ChironError):
+    """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
+
+    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult]) -> None:
+        super().__init__(message, code=code)
+        self.steps = tuple(steps)
+
+
+class PeerNotAttested(ChironError, ssl.SSLCertVerificationError):
+    """The handshake ended here: nothing was sent. `steps` is empty where there was no evidence at all.
+
+    It is an `ssl.SSLError` too, so that everything that speaks TLS ends the connection for it.
+    """
+
+    code = "peer-not-attested"
+
+    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult] = ()) -> None:
+        super().__init__(message, code=code)
+        self.steps = tuple(steps)
+
+
+class LogRejected(ChironError):
+    """What a transparency log says does not hold."""
+
+    code = "log-rejected"
+
+
+class SpecMismatch(ChironError):
+    """The gateway's job is not the one that was asked for."""
+
+    code = "spec-mismatch"
+
+
+class JobEnded(ChironError):
+    """The job ended without a model."""
+
+    code = "job-ended"
+
+
+class ReportUnreadable(ChironError):
+    """A sealed report or outcome that is not for this owner and job."""
+
+    code = "report-unreadable"
+
+
+class UpgradeImpossible(ChironError):
+    """A model cannot move: nothing says what it is sealed to, or that code is not to be had."""
+
+    code = "upgrade-impossible"
+
+
+class NotDirect(ChironError):
+    """The operator gives predictors no address of their own."""
+
+    code = "not-direct"
+
+
+class AnswerRefused(ChironError):
+    """The predictor gave no answer."""
+
+    code = "answer-refused"

@@ -1,0 +1,235 @@
+"""The gateway's public HTTP interface, verb for verb: answers are parsed strictly and trusted for nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple, Self, TypeVar
+
+import aiohttp
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
+from chiron.wire.attestation import Evidence, Role
+from chiron.wire.builders import BuilderInfo
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.enclave_api import ObjectInfo, Observation, SealedMessage
+from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.problems import Problem
+from chiron.wire.public_api import (
+    DatasetStatus,
+    DatasetUpload,
+    EvidenceDemand,
+    ImageInfo,
+    PredictorStatus,
+    UpgradeDemand,
+)
+
+_Answer = TypeVar("_Answer")
+MAX_ANSWER_BYTES = 128 * 2**20
+"""A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
+MAX_IMAGES_BYTES = 2 * 2**20
+"""Measurements and their inclusion proofs."""
+ATTEMPTS = 4
+"""For requests that may be repeated: reads, and uploads of content-addressed bytes."""
+
+
+class Event(NamedTuple):
+    """One server-sent event (WHATWG HTML, 9.2.6); several data lines are joined."""
+
+    id: str | None = None
+    data: str = ""
+
+    def with_line(self, line: str) -> "Event":
+        """The event with one more of its lines."""
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            return self._replace(data=f"{self.data}\n{value}" if self.data else value)
+        return self._replace(id=value) if name == "id" else self
+
+
+class GatewaySession:
+    """One connection pool with one API key. Use as an async context manager."""
+
+    def __init__(self, url: str, api_key: str | None, connector: aiohttp.BaseConnector | None = None) -> None:
+        """Without a key where the peer is no gateway but an enclave that serves the same paths."""
+        self.url = url.rstrip("/")
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=120),
+            read_bufsize=2**20,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def get(self, path: str, model: type[_Answer]) -> _Answer:
+        """GET a JSON answer; repeated if the connection fails.
+
+        Raises:
+            GatewayError: as every method here: refused, unreachable or misbehaved.
+        """
+        return _parse(await self.fetch(path), model)
+
+    async def fetch(self, path: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
+        """GET bytes, at most `limit`; repeated if the connection fails."""
+        return await self._repeated("GET", path, limit=limit)
+
+    async def put(self, path: str, data: bytes) -> None:
+        """PUT bytes; repeated if the connection fails, as every PUT of the interface may be."""
+        await self._repeated("PUT", path, data=data, headers={"Content-Type": "application/octet-stream"})
+
+    async def post(self, path: str, body: BaseModel | None = None) -> bytes:
+        """POST JSON, or nothing, once."""
+        if body is None:
+            return await self._request("POST", path)
+        headers = {"Content-Type": "application/json"}
+        return await self._request("POST", path, data=body.model_dump_json().encode(), headers=headers)
+
+    async def upload_builder(self, manifest: bytes, component: bytes) -> BuilderInfo:
+        """POST /v1/builders."""
+        form = aiohttp.FormData()
+        form.add_field("manifest", manifest, content_type="application/json", filename="manifest.json")
+        form.add_field("component", component, content_type="application/wasm", filename="builder.wasm")
+        return _parse(await self._request("POST", "/v1/builders", data=form), BuilderInfo)
+
+    async def create_dataset(self, manifest: DatasetManifest) -> None:
+        """POST /v1/datasets."""
+        await self.post("/v1/datasets", DatasetUpload(manifest=manifest))
+
+    async def dataset(self, dataset_id: str) -> DatasetStatus:
+        """GET /v1/datasets/{id}."""
+        return await self.get(f"/v1/datasets/{dataset_id}", DatasetStatus)
+
+    async def create_job(self, request: JobRequest) -> Job:
+        """POST /v1/jobs."""
+        return _parse(await self.post("/v1/jobs", request), Job)
+
+    async def job(self, job_id: str) -> Job:
+        """GET /v1/jobs/{id}."""
+        return await self.get(f"/v1/jobs/{job_id}", Job)
+
+    async def evidence(self, job_id: str, role: Role, nonce: bytes) -> Evidence:
+        """POST /v1/jobs/{id}/evidence: evidence over our nonce; not verified here."""
+        demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce})
+        return _parse(await self.post(f"/v1/jobs/{job_id}/evidence", demand), Evidence)
+
+    async def images(self) -> list[ImageInfo]:
+        """GET /v1/images: enclave code that it can launch, the current one first."""
+        return _parse(await self.fetch("/v1/images", limit=MAX_IMAGES_BYTES), list[ImageInfo])
+
+    async def start_predictor(self, job_id: str, measurement: str | None = None) -> PredictorStatus:
+        """POST /v1/jobs/{id}/predictor: nothing happens if it runs; `measurement` is of older code."""
+        path = f"/v1/jobs/{job_id}/predictor" + (f"/{measurement}" if measurement else "")
+        return _parse(await self.post(path), PredictorStatus)
+
+    async def predictor(self, job_id: str) -> PredictorStatus:
+        """GET /v1/jobs/{id}/predictor."""
+        return await self.get(f"/v1/jobs/{job_id}/predictor", PredictorStatus)
+
+    async def stop_predictor(self, job_id: str) -> None:
+        """DELETE /v1/jobs/{id}/predictor."""
+        await self._request("DELETE", f"/v1/jobs/{job_id}/predictor")
+
+    async def begin_upgrade(self, job_id: str) -> None:
+        """POST /v1/jobs/{id}/upgrade."""
+        await self.post(f"/v1/jobs/{job_id}/upgrade")
+
+    async def order_upgrade(self, job_id: str, demand: UpgradeDemand) -> None:
+        """POST /v1/jobs/{id}/upgrade/order."""
+        await self.post(f"/v1/jobs/{job_id}/upgrade/order", demand)
+
+    async def relay(self, path: str, sealed: bytes) -> bytes:
+        """POST ciphertext for an enclave; returns the body of its answer."""
+        return await self.post(path, SealedMessage(sealed=sealed))
+
+    async def objects(self, job_id: str) -> list[ObjectInfo]:
+        """GET /v1/jobs/{id}/objects."""
+        return await self.get(f"/v1/jobs/{job_id}/objects", list[ObjectInfo])
+
+    async def observations(self, job_id: str) -> list[Observation]:
+        """GET /v1/jobs/{id}/observations."""
+        return await self.get(f"/v1/jobs/{job_id}/observations", list[Observation])
+
+    async def events(self, path: str, after: str | None = None) -> AsyncIterator[Event]:
+        """Server-sent events at `path` after the one with that id, until the gateway ends the stream."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        try:
+            async with self._session.get(self.url + path, headers=headers) as response:
+                if response.status >= 400:
+                    raise _refusal(response.status, await _read_bounded(response, MAX_ANSWER_BYTES))
+                event = Event()
+                async for line in _lines(response):
+                    if line:
+                        event = event.with_line(line)
+                    elif event.data:
+                        yield event
+                        event = Event()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayUnreachable(self.url) from error
+
+    async def _repeated(self, method: str, path: str, **options: Any) -> bytes:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return await self._request(method, path, **options)
+            except GatewayUnreachable:
+                await asyncio.sleep(0.2 * 2**attempt)
+            except GatewayError as error:
+                if error.status != 503:
+                    raise
+                await asyncio.sleep(0.2 * 2**attempt)
+        return await self._request(method, path, **options)
+
+    async def _request(
+        self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any
+    ) -> bytes:
+        try:
+            async with self._session.request(method, self.url + path, **options) as response:
+                body = await _read_bounded(response, limit)
+                if response.status >= 400:
+                    raise _refusal(response.status, body)
+                return body
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GatewayUnreachable(self.url) from error
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > limit:
+            response.close()
+            raise GatewayMisbehaved(f"the gateway's answer exceeds {limit} bytes")
+    return bytes(body)
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    pending = b""
+    async for piece in response.content.iter_any():
+        *lines, pending = (pending + piece).split(b"\n")
+        if len(pending) > MAX_ANSWER_BYTES:
+            raise GatewayMisbehaved("the gateway sent an event without end")
+        for line in lines:
+            yield line.rstrip(b"\r").decode(errors="replace")
+
+
+def _parse(body: bytes, model: type[_Answer]) -> _Answer:
+    try:
+        return TypeAdapter(model).validate_json(body)
+    except ValidationError as error:
+        raise GatewayMisbehaved("the gateway's answer does not follow its interface") from error
+
+
+def _refusal(status: int, body: bytes) -> GatewayError:
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        return GatewayError("gateway-error", status, f"HTTP status {status}")
+    return GatewayError(problem.code, status, problem.detail or problem.title)

@@ -1,0 +1,90 @@
+"""A job as the owner follows it: is it the one asked for, how far is it, how did it end."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+from pydantic import ValidationError
+
+from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
+from chiron.client.gateway import GatewaySession
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.exchange import terms_of
+from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
+
+AWAY_S = 300.0
+"""How long the gateway may be away, which may restart, before who follows a job gives up."""
+_LONGEST_PAUSE_S = 2.0
+
+
+def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) -> None:
+    """Refuse a spec that is not what was asked for: our grant will bind its digest.
+
+    Raises:
+        SpecMismatch: naming the first field that differs.
+    """
+    answered = {
+        "dataset": spec.dataset.digest(),
+        "builder_sha256": spec.builder_sha256,
+        "trainers": spec.exchange.trainers,
+        "exchanges": spec.exchange.exchanges,
+        "seed": spec.seed,
+        "trials": spec.trials,
+        "validation_percent": spec.validation_percent,
+        "query_rows": spec.query_rows,
+        "mode": spec.exchange.mode,
+        "terms": terms_of(spec.exchange).model_dump(),
+    }
+    asked = request.model_dump(exclude={"dataset_id"}) | {"dataset": manifest.digest()}
+    for name, value in answered.items():
+        if value != asked[name]:
+            raise SpecMismatch(f"the gateway's job has another {name} than was asked for")
+
+
+async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
+    """The job each time it changes, until it has ended.
+
+    A broken stream is opened again where it broke: a gateway that restarts takes its jobs up.
+
+    Raises:
+        GatewayUnreachable: the gateway stayed away for `AWAY_S`.
+    """
+    seen: str | None = None
+    away_since: float | None = None
+    pause = 0.1
+    while True:
+        try:
+            async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
+                away_since, pause, seen = None, 0.1, event.id
+                job = _parse(event.data)
+                yield job
+                if job.state in TERMINAL_STATES:
+                    return
+        except GatewayError as error:
+            if not isinstance(error, GatewayUnreachable) and error.status != 503:
+                raise
+            away_since = time.monotonic() if away_since is None else away_since
+            if time.monotonic() - away_since > AWAY_S:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE_S, pause * 2)
+
+
+def raise_if_ended_badly(job: Job) -> None:
+    """Refuse to go on with a job that did not run its schedule to the end.
+
+    Raises:
+        JobEnded: it failed or was cancelled.
+    """
+    if job.state is JobState.FAILED:
+        code = job.failure.value if job.failure else "job-failed"
+        raise JobEnded(f"the job failed: {code}", code=code)
+    if job.state is JobState.CANCELLED:
+        raise JobEnded("the job was cancelled", code="job-cancelled")
+
+
+def _parse(event: str) -> Job:
+    try:
+        return Job.model_validate_json(event)
+    except ValidationError as error:
+        raise GatewayMisbehaved("the gateway sent an event that is no job") from error

@@ -1,0 +1,151 @@
+"""A builder tried on this machine: the same sandbox, the same admission, the same training, no enclave.
+
+For builders' authors, on data of their own. Nothing of it is private: the dataset is in memory in the
+clear, and the builder's log lines are shown.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from chiron.client.datasets.source import Source
+from chiron.runtime.datasets import DatasetWriter, EncryptedDataset
+from chiron.runtime.datasets.statistics import collect
+from chiron.runtime.training.learner import Learner
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.assets import read_assets
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
+from chiron.wasm_sandbox.sandbox import LogSink, RawPlan, Sandbox
+from chiron.wire.contract import BuilderManifest, Capability, CapabilityGrants
+from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.jobs import JobSpec
+from chiron.wire.reports import TrainingReport
+
+_CHUNK_ROWS = 256
+_LIMITS = SandboxLimits(parallel_compilation=True)
+"""An enclave's, but for the cores that compile."""
+_EVERYTHING = CapabilityGrants(granted=frozenset(Capability), sample_examples=32)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of a job is rehearsed."""
+
+    rows: int = 4096
+    """Examples of the source that are used, at most."""
+    steps: int = 200
+    """Optimizer steps, at most; the recipe's own number if that is smaller."""
+    reports: int = 10
+    """Points of the curve."""
+    validation_percent: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of it."""
+
+    plan: RawPlan
+    graph: AdmittedGraph
+    recipe: Recipe
+    """As it was trained with: its number of steps is the scale's."""
+    reports: tuple[TrainingReport, ...]
+    model: bytes
+    """The trained model, ONNX: `input` to class scores or values."""
+
+
+async def rehearse(
+    component: bytes,
+    manifest: BuilderManifest,
+    source: Source,
+    *,
+    scale: Scale = Scale(),
+    log: LogSink | None = None,
+    cache: Path | None = None,
+    progress: Callable[[TrainingReport], None] | None = None,
+) -> Rehearsal:
+    """Run the builder on the source's examples and train its model for a few steps.
+
+    Args:
+        component: the builder; it is granted everything.
+        manifest: its envelope bounds the rehearsal as it would a job.
+        source: where examples come from.
+        scale: how much of them, and for how long.
+        log: called with severity and text of each line that the builder logs.
+        cache: directory of compiled components.
+        progress: called with each point of the curve as it is reached.
+
+    Raises:
+        SandboxError: the builder failed, or its plan is refused.
+        TrainingFailed: the graph cannot be trained.
+        SourceInvalid: the source cannot be read.
+    """
+    spec, dataset = _job(manifest, component, source, scale)
+    data = await collect(dataset, range(spec.dataset.chunks), _EVERYTHING, spec.seed)
+    sandbox = Sandbox(_LIMITS, log=log, cache=cache)
+    request = spec.build_request()
+    plan = sandbox.build(component, request, _EVERYTHING, data, seed=spec.seed)
+    graph = admit(plan.graph, request, spec.envelope, assets=read_assets(component))
+    recipe = _shortened(parse_recipe(plan.recipe), scale.steps, spec)
+    learner = Learner(graph, recipe, spec, index=0, trial=0)
+    learner.initial()
+    reports = []
+    for exchange in range(spec.exchange.exchanges):
+        await learner.train(dataset, exchange, spec.exchange.exchanges)
+        reports.append(learner.report(exchange, learner.sums()))
+        if progress is not None:
+            progress(reports[-1])
+    return Rehearsal(plan, graph, recipe, tuple(reports), learner.export())
+
+
+def _job(
+    manifest: BuilderManifest, component: bytes, source: Source, scale: Scale
+) -> tuple[JobSpec, EncryptedDataset]:
+    """A job of one trainer over a dataset that is encrypted with a key of the moment."""
+    key = secrets.token_bytes(32)
+    form = source.description.chunk_form(_CHUNK_ROWS)
+    writer = DatasetWriter(form, secrets.token_hex(16), key)
+    rows = np.random.default_rng(scale.seed).permutation(source.description.examples)[: scale.rows]
+    batches = list(source.read(rows, _CHUNK_ROWS))
+    chunks = [writer.seal(batch, last=batch is batches[-1]) for batch in batches]
+
+    async def fetch(number: int) -> bytes:
+        return chunks[number]
+
+    described = writer.manifest()
+    parameters = manifest.envelope.max_parameters
+    spec = JobSpec(
+        job=secrets.token_hex(16),
+        dataset=described,
+        builder_sha256=sha256(component).hexdigest(),
+        envelope=manifest.envelope,
+        exchange=ExchangeSpec(parameters=parameters, trainers=1, exchanges=scale.reports),
+        seed=scale.seed,
+        validation_percent=scale.validation_percent,
+    )
+    return spec, EncryptedDataset(described, key, fetch)
+
+
+def _shortened(recipe: Recipe, steps: int, spec: JobSpec) -> Recipe:
+    """The recipe for at most so many steps: its schedule is stretched over them."""
+    wanted = recipe.steps or (recipe.epochs or 10) * -(-spec.dataset.examples // recipe.batch_size)
+    return recipe.model_copy(update={"epochs": None, "steps": min(wanted, steps)})
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A row of blocks, the lowest value as the lowest block; what is not finite is a gap."""
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
+        return ""
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    blocks = "▁▂▃▄▅▆▇█"
+    return "".join(
+        blocks[round((value - low) / span * (len(blocks) - 1))] if np.isfinite(value) else " "
+        for value in values
+    )

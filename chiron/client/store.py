@@ -1,0 +1,177 @@
+"""The owner's secrets on the owner's machine: dataset keys and job records, one 0600 file each.
+
+Nothing here ever leaves it but inside a sealed grant. Losing a dataset's record means encrypting again;
+losing a job's record means losing its reports, not its model.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from platformdirs import user_config_path
+from pydantic import Field, ValidationError
+
+from chiron.client.columns import Column
+from chiron.client.errors import RecordMissing, RecordUnusable
+from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
+from chiron.runtime.sealing.labels import OWNER_SIGNING
+from chiron.runtime.sealing.stream import KEY_BYTES
+from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import Base64, Identifier, WireModel
+from chiron.wire.jobs import JobSpec
+
+_Record = TypeVar("_Record", bound=WireModel)
+HOME_VARIABLE = "CHIRON_HOME"
+"""Environment variable that moves the owner's configuration and store."""
+
+
+def default_home() -> Path:
+    """`$CHIRON_HOME`, or the platform's configuration directory (on Linux `~/.config/chiron`)."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    return Path(chosen) if chosen else user_config_path("chiron")
+
+
+class DatasetRecord(WireModel):
+    """What the owner keeps of an encrypted dataset."""
+
+    manifest: DatasetManifest
+    key: Annotated[Base64, Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in the order of their indices; they are never uploaded."""
+    columns: tuple[Column, ...] = ()
+    """How a table's columns were encoded, where not all are plain numbers; never uploaded either."""
+    bundle: Path
+    """Where the ciphertext was written."""
+    held_out: Path | None = None
+    """Plaintext rows kept back for testing (npz), on this machine only."""
+
+
+class JobRecord(WireModel):
+    """What the owner keeps of a job."""
+
+    spec: JobSpec
+    owner_key: Annotated[Base64, Field(min_length=PRIVATE_KEY_BYTES, max_length=PRIVATE_KEY_BYTES)]
+    policy: AttestationPolicy | None = None
+    """What the parameter server was verified against; set when the grant was sent."""
+    class_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def private_key(self) -> PrivateKey:
+        """What reports and the outcome are sealed to."""
+        return PrivateKey.from_bytes(self.owner_key)
+
+    @property
+    def signing_key(self) -> Ed25519PrivateKey:
+        """What the model is known to be ours by, and what signs its upgrades."""
+        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=OWNER_SIGNING).derive(self.owner_key)
+        return Ed25519PrivateKey.from_private_bytes(derived)
+
+    @property
+    def signing_public_key(self) -> bytes:
+        """Its public half, 32 bytes."""
+        return self.signing_key.public_key().public_bytes_raw()
+
+
+class OwnerStore:
+    """Directory of records; created 0700 on first use."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_home()
+
+    def save_dataset(self, record: DatasetRecord) -> Path:
+        """Write a dataset's record."""
+        return self._save("datasets", record.manifest.dataset_id, record)
+
+    def dataset(self, dataset_id: str) -> DatasetRecord:
+        """A dataset's record.
+
+        Raises:
+            RecordMissing, RecordUnusable: there is none, or it cannot be trusted.
+        """
+        return self._load("datasets", dataset_id, DatasetRecord)
+
+    def datasets(self) -> Iterator[DatasetRecord]:
+        """All datasets' records."""
+        return self._all("datasets", DatasetRecord)
+
+    def save_job(self, record: JobRecord) -> Path:
+        """Write a job's record."""
+        return self._save("jobs", record.spec.job, record)
+
+    def job(self, job_id: str) -> JobRecord:
+        """A job's record.
+
+        Raises:
+            RecordMissing, RecordUnusable: there is none, or it cannot be trusted.
+        """
+        return self._load("jobs", job_id, JobRecord)
+
+    def jobs(self) -> Iterator[JobRecord]:
+        """All jobs' records."""
+        return self._all("jobs", JobRecord)
+
+    def directory(self, *parts: str) -> Path:
+        """A private directory below the root, made if need be."""
+        path = self.root
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in parts:
+            path = path / part
+            path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def _save(self, kind: str, name: Identifier, record: WireModel) -> Path:
+        path = self.directory(kind) / f"{name}.json"
+        write_private(path, record.model_dump_json(indent=1).encode())
+        return path
+
+    def _load(self, kind: str, name: str, model: type[_Record]) -> _Record:
+        path = self.root / kind / f"{name}.json"
+        if not name.isalnum() or not path.exists():
+            raise RecordMissing(f"this machine's store has no record of {name} ({self.root / kind})")
+        return read_private(path, model)
+
+    def _all(self, kind: str, model: type[_Record]) -> Iterator[_Record]:
+        for path in sorted((self.root / kind).glob("*.json")):
+            yield read_private(path, model)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_private(path: Path, model: type[_Record]) -> _Record:
+    """Read what `write_private` wrote.
+
+    Raises:
+        RecordUnusable: others can read the file, or it is malformed.
+    """
+    refuse_exposed(path)
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError:
+        # From None: the validation error quotes the content, which holds keys.
+        raise RecordUnusable(f"{path} is not a record of this version") from None
+
+
+def refuse_exposed(path: Path) -> None:
+    """Refuse a secret that others can read, as ssh does.
+
+    Raises:
+        RecordUnusable: group or others have any access.
+    """
+    if path.stat().st_mode & 0o077:
+        raise RecordUnusable(f"{path} can be read by others: run chmod 600 on it")

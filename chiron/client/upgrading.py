@@ -1,0 +1,86 @@
+"""Moving a job's model to newer code: the owner verifies the taker and orders it; enclaves do the rest.
+
+`chiron.runtime.roles.upgrade` says what each enclave checks of the other. An order names one model, the
+measurement that gives it, the measurement that takes it, and the one started enclave that was verified here.
+"""
+
+from contextlib import suppress
+
+from chiron.client.errors import ChironError, GatewayError, UpgradeImpossible
+from chiron.client.gateway import GatewaySession
+from chiron.client.store import JobRecord, OwnerStore
+from chiron.client.verifying import Verifier
+from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
+from chiron.runtime.roles.upgrade import sign_order
+from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.public_api import ImageInfo, UpgradeDemand
+from chiron.wire.upgrade import UpgradeOrder
+
+
+async def move_model(
+    gateway: GatewaySession, verifier: Verifier, store: OwnerStore, job: str
+) -> VerifiedEvidence:
+    """Have the enclave code that the verifier's policy accepts take over the job's model; its evidence.
+
+    Afterwards the owner's record says that this policy is the job's.
+
+    Raises:
+        RecordMissing: the job was not created on this machine.
+        UpgradeImpossible: nothing says what the model is sealed to, or the gateway does not have that code.
+        EvidenceRejected, PolicyMissing: the taker is not what the policy accepts; nothing was ordered.
+        GatewayError: an enclave refused (its code says why), or the gateway could not carry it.
+    """
+    record = store.job(job)
+    new = await verifier.policy()
+    old = _giver(record, await gateway.images())
+    await gateway.begin_upgrade(job)
+    try:
+        await _order(gateway, verifier, record, old, new)
+    except ChironError:
+        # The enclave that waits in vain would be in the way of the one that still has the model.
+        with suppress(GatewayError):
+            await gateway.stop_predictor(job)
+        raise
+    verified = await verifier.verified(gateway, job, Role.PREDICTOR)
+    store.save_job(record.model_copy(update={"policy": new}))
+    return verified
+
+
+async def _order(
+    gateway: GatewaySession,
+    verifier: Verifier,
+    record: JobRecord,
+    old: AttestationPolicy,
+    new: AttestationPolicy,
+) -> None:
+    job = record.spec.job
+    evidence, nonce = await verifier.asked(gateway, job, Role.PREDICTOR)
+    taker = await verifier.check(evidence, Expected(Role.PREDICTOR, job, nonce))
+    order = UpgradeOrder(
+        job=job,
+        old=old,
+        new=_narrowed(new, taker.quote.measurement),
+        nonce=nonce,
+        taker_key_sha256=sha256_hex(taker.claims.hpke_public_key or b""),
+    )
+    (giver,) = old.measurements
+    await gateway.order_upgrade(
+        job, UpgradeDemand(giver=giver, order=sign_order(order, record.signing_key), taker=evidence)
+    )
+
+
+def _giver(record: JobRecord, images: list[ImageInfo]) -> AttestationPolicy:
+    """The job's own policy, narrowed to the older code that it accepts and the gateway has."""
+    old = record.policy
+    if old is None:
+        raise UpgradeImpossible("the job had no grant from this machine: nothing says what to accept")
+    # The first is the current code, which takes. A policy by signer accepts by what evidence shows later.
+    for image in images[1:]:
+        if image.measurement in old.measurements or not old.measurements:
+            return _narrowed(old, image.measurement)
+    raise UpgradeImpossible("the gateway has no image of the code that the job's model is sealed to")
+
+
+def _narrowed(policy: AttestationPolicy, measurement: str) -> AttestationPolicy:
+    return policy.model_copy(update={"measurements": frozenset({measurement}), "signers": frozenset()})

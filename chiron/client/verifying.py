@@ -1,0 +1,92 @@
+"""Verifying an enclave for its owner: fresh nonce, the owner's policy, and whose model it may serve."""
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from chiron.client.errors import EvidenceRejected, PolicyMissing, RecordMissing
+from chiron.client.gateway import GatewaySession
+from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT
+from chiron.client.store import OwnerStore
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
+from chiron.runtime.transparency.completing import completed, lacks_proofs
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.wire.encoding import sha256_hex
+
+NONCE_BYTES = 32
+
+
+class Verifier:
+    """One owner's, with one policy."""
+
+    def __init__(
+        self,
+        policy: AttestationPolicy | None,
+        gateway: GatewaySession,
+        store: OwnerStore,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.given = policy
+        """The owner's policy; inclusion proofs that it lacked are added once they were asked for."""
+        self._gateway = gateway
+        self._store = store
+        self._clock = clock
+
+    async def policy(self) -> AttestationPolicy:
+        """The owner's policy. Inclusion proofs that it demands and lacks are taken from the gateway.
+
+        That is safe: verifying checks them under the log's key, which is the owner's own.
+
+        Raises:
+            PolicyMissing: there is none.
+            GatewayError: proofs are lacking, and the gateway cannot be asked.
+        """
+        if self.given is None:
+            raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
+        if lacks_proofs(self.given):
+            images = await self._gateway.images()
+            self.given = completed(self.given, [image.proof for image in images if image.proof])
+        return self.given
+
+    async def image(self) -> str | None:
+        """Measurement of the older code to start a predictor from; None where the current one is accepted."""
+        accepted = (await self.policy()).measurements
+        images = [image.measurement for image in await self._gateway.images()]
+        if not accepted or (images and images[0] in accepted):
+            return None
+        return next((measurement for measurement in images if measurement in accepted), None)
+
+    async def verified(self, session: GatewaySession, job: str, role: Role) -> VerifiedEvidence:
+        """Evidence that `session` gives over a fresh nonce; a predictor's must name us as its model's owner.
+
+        Raises:
+            PolicyMissing: there is no policy.
+            EvidenceRejected: a step did not hold.
+        """
+        owner = self._owner_key(job) if role is Role.PREDICTOR else None
+        evidence, nonce = await self.asked(session, job, role)
+        return await self.check(evidence, Expected(role, job, nonce, owner_key_sha256=owner))
+
+    async def asked(self, session: GatewaySession, job: str, role: Role) -> tuple[Evidence, bytes]:
+        """Evidence over a fresh nonce, not verified yet, and that nonce."""
+        await self.policy()
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return await session.evidence(job, role, nonce), nonce
+
+    async def check(self, evidence: Evidence, expected: Expected) -> VerifiedEvidence:
+        """Verify evidence by the owner's policy.
+
+        Raises:
+            PolicyMissing, EvidenceRejected: as `verified`.
+        """
+        try:
+            return verify(evidence, await self.policy(), expected, self._clock())
+        except EvidenceRefused as error:
+            raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
+
+    def _owner_key(self, job: str) -> str | None:
+        try:
+            return sha256_hex(self._store.job(job).signing_public_key)
+        except RecordMissing:
+            return None

@@ -1,0 +1,128 @@
+"""The public job spec, and a job's life as the operator's side sees it."""
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from chiron.wire.contract import BuildRequest, Envelope
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import Digest, Identifier, WireModel, digest
+from chiron.wire.exchange import ExchangeMode, ExchangeSpec, ExchangeTerms
+
+
+class JobSpec(WireModel):
+    """All that is public of a job. The owner's grant binds its digest; what the host sees follows from it."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    dataset: DatasetManifest
+    builder_sha256: Digest
+    envelope: Envelope
+    exchange: ExchangeSpec
+    seed: int = Field(ge=0, lt=2**63)
+    trials: int = Field(default=1, ge=1, le=64)
+    validation_percent: int = Field(default=10, ge=0, le=50)
+    query_rows: int = Field(default=64, ge=1, le=4096)
+    """Rows that every sealed query is padded to."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.exchange.parameters != self.envelope.max_parameters:
+            raise ValueError("the exchanged vector must be as long as the envelope's max_parameters")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical spec."""
+        return digest(self)
+
+    def build_request(self, trial: int = 0) -> BuildRequest:
+        """What the builder is told of this job."""
+        return BuildRequest(
+            task=self.dataset.task,
+            input_shape=self.dataset.input_shape,
+            input_dtype=self.dataset.input_dtype,
+            target_shape=self.dataset.target_shape,
+            classes=self.dataset.classes,
+            max_parameters=self.envelope.max_parameters,
+            trial=trial,
+            trials=self.trials,
+        )
+
+
+class JobState(StrEnum):
+    """A job's states; they only go forward."""
+
+    CREATED = "created"
+    LAUNCHING = "launching"
+    AWAITING_GRANT = "awaiting-grant"
+    BUILDING = "building"
+    TRAINING = "training"
+    SEALING = "sealing"
+    SUCCEEDED = "succeeded"
+    """The public schedule ran to its end. Whether the model is any good, only the owner learns."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_ORDER = tuple(JobState)[:7]
+TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+def may_follow(now: JobState, then: JobState) -> bool:
+    """Whether a job in state `now` may go to `then`: forward along the line, or off it."""
+    if now in TERMINAL_STATES:
+        return False
+    return then in (JobState.FAILED, JobState.CANCELLED) or _ORDER.index(then) > _ORDER.index(now)
+
+
+class PublicFailure(StrEnum):
+    """All that the operator's side may learn of a failure; none depends on data or on the builder's acts."""
+
+    LAUNCH_FAILED = "launch-failed"
+    ENCLAVE_EXITED = "enclave-exited"
+    ATTESTATION_REFUSED = "attestation-refused"
+    GRANT_REFUSED = "grant-refused"
+    INPUT_CORRUPTED = "input-corrupted"
+    """A ciphertext that the operator's storage served is not the one that the owner uploaded."""
+    DEADLINE_EXCEEDED = "deadline-exceeded"
+    INTERNAL = "internal"
+
+
+class JobRequest(WireModel):
+    """POST /v1/jobs: what the owner chooses; the gateway fills in the rest and returns the spec."""
+
+    dataset_id: Identifier
+    builder_sha256: Digest
+    trainers: int = Field(default=2, ge=1, le=1024)
+    exchanges: int = Field(default=20, ge=1, le=100_000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    trials: int = Field(default=1, ge=1, le=64)
+    validation_percent: int = Field(default=10, ge=0, le=50)
+    query_rows: int = Field(default=64, ge=1, le=4096)
+    mode: ExchangeMode = ExchangeMode.LOCAL
+    terms: ExchangeTerms = ExchangeTerms()
+    """Finer choices of the exchange: element type, outer optimizer, robust merge, pacing, shards and more."""
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> Self:
+        # With as few elements as may be: what is refused here would be refused of the real spec too.
+        ExchangeSpec(
+            parameters=self.terms.shards,
+            trainers=self.trainers,
+            exchanges=self.exchanges,
+            mode=self.mode,
+            **self.terms.model_dump(),
+        )
+        return self
+
+
+class Job(WireModel):
+    """GET /v1/jobs/{id}."""
+
+    spec: JobSpec
+    state: JobState
+    exchanges_done: int = 0
+    failure: PublicFailure | None = None
+    created_at: str
+    """RFC 3339, UTC."""

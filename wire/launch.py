@@ -1,0 +1,58 @@
+"""What the operator's launcher tells an enclave at start: hostile input, nothing in it secret or trusted."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from chiron.wire.attestation import Role
+from chiron.wire.encoding import Identifier, WireModel
+from chiron.wire.jobs import JobSpec
+
+LAUNCH_VARIABLE = "CHIRON_LAUNCH"
+"""Environment variable that holds the `LaunchSpec` as JSON, or `@` and the path of a file that does.
+
+Linux bounds a variable at 128 KiB; the spec of a job over a large dataset is longer.
+"""
+MAX_LAUNCH_CHARACTERS = 128 * 2**20
+"""A longer file is not read to its end, and so not a launch spec."""
+
+
+class GatewayChannel(WireModel):
+    """Where the gateway's enclave-facing API is reached: a Unix socket, or a URL where there is none."""
+
+    socket: str | None = Field(default=None, max_length=100)
+    url: str = Field(default="http://gateway", max_length=2000)
+    token: str = Field(min_length=1, max_length=200)
+    """Names this launch to the gateway; it protects the operator, not the owner."""
+
+
+class SoftwarePlatformSpec(WireModel):
+    """The development TEE: a socket of the host's quoting service."""
+
+    kind: Literal["software"] = "software"
+    socket: str = Field(max_length=100)
+
+
+class SgxPlatformSpec(WireModel):
+    """SGX under Occlum: quotes and keys come from /dev/sgx."""
+
+    kind: Literal["sgx"] = "sgx"
+    pccs_url: str = Field(default="http://127.0.0.1:8081", pattern=r"^https?://", max_length=2000)
+    """Where the host's PCCS answers: collateral for our quotes, which whoever verifies them checks."""
+
+
+class LaunchSpec(WireModel):
+    """Start this role of this job."""
+
+    version: Literal[1] = 1
+    role: Role
+    job: Identifier
+    index: int = Field(default=0, ge=0, le=1023)
+    gateway: GatewayChannel
+    platform: Annotated[SoftwarePlatformSpec | SgxPlatformSpec, Field(discriminator="kind")]
+    listen_host: str = Field(default="127.0.0.1", max_length=255)
+    listen_port: int = Field(default=0, ge=0, le=65_535)
+    """Parameter server: 0 is any port. Predictor: where owners reach it directly (RA-TLS); 0 is nowhere."""
+    taking: Literal[True] | None = None
+    """Predictor: begin without a model, and wait for one that code of another measurement gives away."""
+    spec: JobSpec

@@ -1,0 +1,79 @@
+"""Bodies of the gateway's public HTTP API (`/v1/…`) that are not a job's, a builder's or a dataset's own."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from chiron.wire.attestation import Evidence, Nonce, Role
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import Digest, Identifier, WireModel
+from chiron.wire.transparency import InclusionProof
+from chiron.wire.upgrade import SignedUpgradeOrder
+
+
+class DatasetUpload(WireModel):
+    """POST /v1/datasets: announce a dataset, before its chunks."""
+
+    manifest: DatasetManifest
+
+
+class DatasetStatus(WireModel):
+    """GET /v1/datasets/{id}: how far the upload is."""
+
+    dataset_id: Identifier
+    digest: Digest
+    """Of the manifest: what grants and job specs name."""
+    chunks: int = Field(ge=1)
+    received: tuple[int, ...]
+    """Numbers of the chunks that are stored, ascending; an upload resumes with the others."""
+    complete: bool
+    created_at: str
+    """RFC 3339, UTC."""
+
+
+class EvidenceDemand(WireModel):
+    """POST /v1/jobs/{id}/evidence: have this job's enclave quote fresh evidence over `nonce`."""
+
+    role: Literal[Role.PARAMETER_SERVER, Role.PREDICTOR] = Role.PARAMETER_SERVER
+    nonce: Nonce
+
+
+class PredictorState(StrEnum):
+    """Where a job's predictor is."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+
+
+class PredictorStatus(WireModel):
+    """POST and GET /v1/jobs/{id}/predictor."""
+
+    state: PredictorState
+    address: str | None = Field(default=None, max_length=300)
+    """host:port at which it is reached directly (RA-TLS), once it is ready; None where it is not."""
+
+
+class ImageInfo(WireModel):
+    """GET /v1/images: enclave code that this gateway can launch, the current one first."""
+
+    measurement: Digest
+    proof: InclusionProof | None = None
+    """That its build is in a transparency log, if it was recorded; whoever demands it checks it."""
+
+
+class UpgradeDemand(WireModel):
+    """POST /v1/jobs/{id}/upgrade/order: carry the job's model to the enclave that waits for it."""
+
+    giver: Digest
+    """Measurement that the model is sealed to; the gateway must keep its image."""
+    order: SignedUpgradeOrder
+    taker: Evidence
+    """Of the waiting enclave, over the order's nonce."""
+
+
+class Health(WireModel):
+    """GET /healthz."""
+
+    status: Literal["ok"] = "ok"

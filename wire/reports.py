@@ -1,0 +1,80 @@
+"""What a job's enclaves tell the owner alone: one report an exchange, and how it really ended.
+
+Each is sealed to the owner's key and padded to one size (`chiron.runtime.reports`): the operator's side sees
+that a report exists, which the schedule told it already.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from chiron.wire.encoding import WireModel
+
+REPORT_BYTES = 1024
+"""Padded plaintext of every report."""
+OUTCOME_BYTES = 8192
+"""Padded plaintext of every outcome."""
+OUTCOME_OBJECT = "outcome"
+
+
+def report_object(exchange: int) -> str:
+    """Name of the sealed object that holds an exchange's report; exchanges count from 0."""
+    return f"report-{exchange:04d}"
+
+
+Metric = Annotated[float, Field(allow_inf_nan=False)] | None
+"""A finite number, or nothing where it was not measured or was not finite."""
+
+
+class TrainingReport(WireModel):
+    """One exchange as the leading trainer saw it; losses and accuracies are means over examples.
+
+    Those of training are of the steps since the exchange before; those of validation of the merged vector
+    that these steps began with. A trial's last exchange has no steps, so it measures the final model.
+    """
+
+    version: Literal[1] = 1
+    exchange: int = Field(ge=0, le=100_000)
+    trial: int = Field(default=0, ge=0, le=63)
+    steps: int = Field(default=0, ge=0)
+    """Optimizer steps taken so far."""
+    learning_rate: Metric = None
+    train_loss: Metric = None
+    train_accuracy: Metric = None
+    validation_loss: Metric = None
+    validation_accuracy: Metric = None
+    validation_top5: Metric = None
+    validation_auc: Metric = None
+    validation_f1: Metric = None
+    validation_rmse: Metric = None
+    validation_r2: Metric = None
+    diverged: bool = False
+    """A loss or weight was not finite: learning stopped, the schedule went on."""
+
+
+class OutcomeStatus(StrEnum):
+    """How a job really ended, for its owner only."""
+
+    TRAINED = "trained"
+    DIVERGED = "diverged"
+    BUILDER_REFUSED = "builder-refused"
+    """The builder failed, asked for what was not granted, or its plan was not admitted."""
+    TRAINING_FAILED = "training-failed"
+
+
+def _fits(detail: str) -> str:
+    return detail.encode()[:2000].decode(errors="ignore")
+
+
+class Outcome(WireModel):
+    """The job's end. `code` and `detail` say why, where it was not trained."""
+
+    version: Literal[1] = 1
+    status: OutcomeStatus
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "trained"
+    detail: Annotated[str, AfterValidator(_fits)] = ""
+    """For people; cut to 2,000 bytes."""
+    metrics: TrainingReport | None = None
+    """Of the model that was sealed."""
+    parameters: int | None = Field(default=None, ge=0)

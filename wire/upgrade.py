@@ -1,0 +1,40 @@
+"""Moving a sealed model from enclave code A to enclave code B, as its owner ordered."""
+
+from typing import Literal
+
+from chiron.wire.attestation import AttestationPolicy, Evidence, Nonce
+from chiron.wire.encoding import Digest, Identifier, Signature, WireModel
+
+TRANSFER_OBJECT = "transfer"
+"""The model on its way, in the operator's storage: HPKE to the taking enclave, padded as all of its job."""
+
+
+class UpgradeOrder(WireModel):
+    """What the owner allows: one model, from code that it trusts to code that it trusts."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    old: AttestationPolicy
+    """What the enclave that gives the model away must show."""
+    new: AttestationPolicy
+    """What the enclave that takes it must show."""
+    nonce: Nonce
+    """The taking enclave's evidence must be over it."""
+    taker_key_sha256: Digest
+    """Digest of the HPKE key in that evidence: an order is for one enclave's one start."""
+
+
+class SignedUpgradeOrder(WireModel):
+    """Signed with the key that the model names its owner by."""
+
+    order: UpgradeOrder
+    signature: Signature
+    """Over label `chiron/v1/upgrade-order` and the order's canonical JSON."""
+
+
+class UpgradeMail(WireModel):
+    """What the giving and the taking enclave are handed: the order, and evidence of the other one."""
+
+    order: SignedUpgradeOrder
+    peer: Evidence
+    """To the giver: the taker's, over the order's nonce. To the taker: the giver's, over the transfer."""
