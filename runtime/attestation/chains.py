@@ -46,7 +46,7 @@ class Chains:
         return self.pck[-1]
 
 
-def check_chains(collateral: Collateral, quoted_pck_chain: bytes | None, root: bytes, at: datetime) -> Chains:
+def check_chains(collateral: Collateral, quoted_pck_chain: bytes, root: bytes, at: datetime) -> Chains:
     """Step 3: every chain leads to the pinned root (DER) and is in date.
 
     Raises:
@@ -101,18 +101,13 @@ def _name(certificate: x509.Certificate) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _pck_chain(collateral: Collateral, quoted: bytes | None) -> tuple[x509.Certificate, ...]:
+def _pck_chain(collateral: Collateral, quoted: bytes) -> tuple[x509.Certificate, ...]:
     """The quote's chain; where the collateral has one too, they must agree, as only one is looked at."""
-    chains = []
-    if quoted is not None:
-        chains.append(parse_chain("PCK", quoted.rstrip(b"\0")))
-    if collateral.pck_certificate_chain is not None:
-        chains.append(parse_chain("PCK", collateral.pck_certificate_chain))
-    if not chains:
-        raise StepFailed("neither quote nor collateral holds a PCK certificate")
-    if chains[0] != chains[-1]:
+    chain = parse_chain("PCK", quoted.rstrip(b"\0"))
+    in_collateral = collateral.pck_certificate_chain
+    if in_collateral is not None and parse_chain("PCK", in_collateral) != chain:
         raise StepFailed("quote and collateral hold different PCK certificates")
-    return chains[0]
+    return chain
 
 
 def check_chain(

@@ -10,8 +10,8 @@ from typing import Self
 HEADER_BYTES = 48
 REPORT_BYTES = 384
 SIGNED_BYTES = HEADER_BYTES + REPORT_BYTES
-PCK_CHAIN = 5
-"""Certification data type: the PCK certificate chain in PEM."""
+_PCK_CHAIN = 5
+"""Certification data type: the PCK certificate chain in PEM. All that today's quoting enclaves write."""
 _HEADER = struct.Struct("<HHIHH16s20s")
 _REPORT = struct.Struct("<16sI28s16s32s32s32s96sHH60s64s")
 _FIXED_SIGNATURE = struct.Struct("<64s64s384s64sH")
@@ -84,15 +84,15 @@ class SgxQuote:
     qe_report: Report
     qe_signature: bytes
     qe_auth_data: bytes
-    certification_type: int
-    certification_data: bytes
+    pck_chain: bytes
+    """PEM, leaf first."""
 
     @classmethod
     def parse(cls, quote: bytes) -> Self:
         """Take a v3 quote apart.
 
         Raises:
-            QuoteMalformed: a length does not fit, or bytes are left over.
+            QuoteMalformed: a length does not fit, bytes are left over, or its certification data is no PCK chain.
         """
         body = _prefixed(quote, SIGNED_BYTES, 4)
         if SIGNED_BYTES + 4 + len(body) != len(quote):
@@ -102,8 +102,11 @@ class SgxQuote:
         signature, key, qe_report, qe_signature, _ = _FIXED_SIGNATURE.unpack_from(body)
         auth_data = _prefixed(body, _FIXED_SIGNATURE.size - 2, 2)
         place = _FIXED_SIGNATURE.size + len(auth_data)
-        certification = _prefixed(body, place + 2, 4)
-        if place + 6 + len(certification) != len(body):
+        kind = int.from_bytes(body[place : place + 2], "little")
+        if kind != _PCK_CHAIN:
+            raise QuoteMalformed(f"certification data of type {kind}, not a PCK certificate chain (type 5)")
+        chain = _prefixed(body, place + 2, 4)
+        if place + 6 + len(chain) != len(body):
             raise QuoteMalformed("bytes follow the certification data")
         return cls(
             report=Report.parse(quote[HEADER_BYTES:SIGNED_BYTES]),
@@ -113,8 +116,7 @@ class SgxQuote:
             qe_report=Report.parse(qe_report),
             qe_signature=qe_signature,
             qe_auth_data=auth_data,
-            certification_type=int.from_bytes(body[place : place + 2], "little"),
-            certification_data=certification,
+            pck_chain=chain,
         )
 
 

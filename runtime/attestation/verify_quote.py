@@ -12,7 +12,7 @@ from chiron.runtime.attestation.collateral import (
     check_same_platform,
     check_statement,
 )
-from chiron.runtime.attestation.quote import PCK_CHAIN, Header, QuoteMalformed, Report, SgxQuote
+from chiron.runtime.attestation.quote import Header, QuoteMalformed, Report, SgxQuote
 from chiron.runtime.attestation.record import Record, StepFailed
 from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
 from chiron.runtime.attestation.signatures import check_quote_signatures
@@ -95,11 +95,10 @@ def _check_certificates(
     record: Record, parsed: SgxQuote, collateral: Collateral, policy: AttestationPolicy, at: datetime
 ) -> Chains:
     """Steps 3 and 4."""
-    quoted = parsed.certification_data if parsed.certification_type == PCK_CHAIN else None
     root = policy.software_root or INTEL_ROOT_DER()
     with record.step(Step.CERTIFICATE_CHAIN) as told:
         try:
-            chains = check_chains(collateral, quoted, root, at)
+            chains = check_chains(collateral, parsed.pck_chain, root, at)
         except StepFailed as error:
             raise StepFailed(_told_of_software_root(str(error), collateral, policy)) from error
         name = "a SOFTWARE root, given explicitly" if policy.software_root else "Intel's root"

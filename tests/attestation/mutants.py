@@ -76,6 +76,9 @@ def _forms(honest: Evidence) -> Iterator[Mutant]:
         for mask in (0x01, 0x80):
             forged = with_quote(honest, flipped(quote, place, mask))
             yield Mutant(f"length of {name} ^ {mask:#x}", Step.PARSE, forged)
+    for kind in (0, 1, 2, 3, 4, 6, 7, 255):
+        forged = with_quote(honest, quote[:1046] + bytes([kind]) + quote[1047:])
+        yield Mutant(f"certification data of type {kind}", Step.PARSE, forged)
     yield Mutant("version 2", Step.PARSE, with_quote(honest, b"\x02" + quote[1:]))
     yield Mutant("version 259", Step.PARSE, with_quote(honest, b"\x03\x01" + quote[2:]))
 

@@ -329,6 +329,9 @@ def test_checkout_is_built_by_its_own_code_and_measured(
     """A checkout whose build is quick: it copies the image that all tests share."""
     checkout = tmp_path / "checkout"
     (checkout / "enclave_image").mkdir(parents=True)
+    (checkout / "chiron").mkdir()
+    (checkout / "chiron" / "__init__.py").touch()
+    (checkout / "chiron" / "enclave_image").symlink_to("../enclave_image")
     (checkout / "enclave_image" / "build.py").write_text(
         f"import os, shutil\ndef build_image(to):\n"
         f"    shutil.copytree({str(image)!r}, to, symlinks=True, copy_function=os.link)\n"
