@@ -92,7 +92,7 @@ class SgxQuote:
         """Take a v3 quote apart.
 
         Raises:
-            QuoteMalformed: a length does not fit, bytes are left over, or its certification data is no PCK chain.
+            QuoteMalformed: a length does not fit, bytes are left over, or there is no PCK chain.
         """
         body = _prefixed(quote, SIGNED_BYTES, 4)
         if SIGNED_BYTES + 4 + len(body) != len(quote):
