@@ -44,8 +44,10 @@ GatewayError                        internal                500
     └── StorageVersion              storage-version
 """
 
+from chiron.wire.errors import ChironError
 
-class GatewayError(Exception):
+
+class GatewayError(ChironError):
     """Base of all. The message is shown to the caller: no secret, no internals."""
 
     code: str = "internal"

@@ -6,8 +6,10 @@ KitError                has a stable `code`
 └── ModelUnsuitable     an ONNX model cannot become a static builder
 """
 
+from chiron.wire.errors import ChironError
 
-class KitError(Exception):
+
+class KitError(ChironError):
     """Base of all; the message is for the operator."""
 
     code = "kit-error"

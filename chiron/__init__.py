@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chiron.client.async_client import AsyncClient
     from chiron.client.client import Client
-    from chiron.client.errors import ChironError
     from chiron.client.policies import policy_of
     from chiron.client.predictions import Predictions
     from chiron.client.ra_tls import attested_connector, attested_context
     from chiron.client.store import OwnerStore
     from chiron.wire.attestation import Role
     from chiron.wire.contract import Capability, CapabilityGrants
+    from chiron.wire.errors import ChironError
     from chiron.wire.grants import PredictionPolicy
     from chiron.wire.jobs import Job, JobRequest
 
@@ -41,7 +41,7 @@ __all__ = [
 _MODULES = {
     "chiron.client.async_client": ("AsyncClient",),
     "chiron.client.client": ("Client",),
-    "chiron.client.errors": ("ChironError",),
+    "chiron.wire.errors": ("ChironError",),
     "chiron.client.policies": ("policy_of",),
     "chiron.client.predictions": ("Predictions",),
     "chiron.client.ra_tls": ("attested_connector", "attested_context"),

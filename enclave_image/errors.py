@@ -9,8 +9,10 @@ ImageError                  has a stable code
 └── SigstructInvalid        sigstruct-invalid   no signed enclave, or its signature does not hold
 """
 
+from chiron.wire.errors import ChironError
 
-class ImageError(Exception):
+
+class ImageError(ChironError):
     """Base of all."""
 
     code = "image-error"

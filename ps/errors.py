@@ -10,13 +10,14 @@ ExchangeError                   has a stable `code`; none depends on a vector's 
 └── ServerUnreachable           the connection stayed broken past its deadline
 """
 
+from chiron.wire.errors import ChironError
 
-class ExchangeError(Exception):
+
+class ExchangeError(ChironError):
     """Base of all: `code` is stable."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code=code)
 
 
 class FrameInvalid(ExchangeError):

@@ -15,17 +15,17 @@ EnclaveError                    has a stable code and the public failure it is r
 └── QueryRefused                a query that this predictor cannot read
 """
 
+from chiron.wire.errors import ChironError
 from chiron.wire.jobs import PublicFailure
 
 
-class EnclaveError(Exception):
+class EnclaveError(ChironError):
     """Base of all: `code` is stable; `public` is all that the operator's side is told."""
 
     public = PublicFailure.INTERNAL
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code=code)
 
 
 class LaunchInvalid(EnclaveError):

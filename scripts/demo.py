@@ -24,12 +24,12 @@ from chiron import Client, Job, JobRequest, OwnerStore, policy_of
 from chiron.builder_kit.build import build_project
 from chiron.cli.output import done, err, note, print_json, print_steps, progress_bar, warn
 from chiron.client.datasets import EncryptOptions
-from chiron.client.errors import ChironError
 from chiron.client.granting import grant_in_words
 from chiron.client.jobs import raise_if_ended_badly
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import CapabilityGrants
+from chiron.wire.errors import ChironError
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus

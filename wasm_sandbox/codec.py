@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from chiron.wire.errors import ChironError
+
 MAGIC = b"CHSB"
 MAX_PARTS = 4
 _HEAD = struct.Struct(f"<4sBB{MAX_PARTS}Q")
@@ -20,8 +22,10 @@ HEAD_BYTES = _HEAD.size
 Buffer = bytes | bytearray
 
 
-class CodecError(Exception):
+class CodecError(ChironError):
     """The bytes are not a frame within the bounds."""
+
+    code = "frame-malformed"
 
 
 class Kind(IntEnum):

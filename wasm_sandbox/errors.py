@@ -16,6 +16,8 @@ kept apart in `detail`, which only the owner may be shown.
 
 from enum import StrEnum
 
+from chiron.wire.errors import ChironError
+
 
 class Code(StrEnum):
     """Every code that a sandbox run or an inspection can end with."""
@@ -70,12 +72,11 @@ SENTENCES = {
 }
 
 
-class SandboxError(Exception):
+class SandboxError(ChironError):
     """Base of all. `code` is stable; `detail` is untrusted text for the owner's eyes only."""
 
     def __init__(self, code: str, message: str, detail: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code=code)
         self.detail = detail
 
 

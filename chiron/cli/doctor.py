@@ -12,9 +12,9 @@ from chiron.cli.host import Finding, host_findings
 from chiron.cli.options import Json
 from chiron.cli.output import err, print_json
 from chiron.client.configuration import load_configuration
-from chiron.client.errors import ChironError
 from chiron.client.gateway import GatewaySession
 from chiron.client.store import OwnerStore
+from chiron.wire.errors import ChironError
 from chiron.wire.jobs import Job
 from chiron.wire.public_api import Health
 

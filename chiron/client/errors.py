@@ -27,17 +27,7 @@ import ssl
 from collections.abc import Sequence
 
 from chiron.runtime.attestation.steps import StepResult
-
-
-class ChironError(Exception):
-    """Base of all; `code` is stable, the message is for people and holds no secret."""
-
-    code = "chiron-failed"
-
-    def __init__(self, message: str, *, code: str | None = None) -> None:
-        super().__init__(message)
-        if code is not None:
-            self.code = code
+from chiron.wire.errors import ChironError
 
 
 class ConfigurationMissing(ChironError):

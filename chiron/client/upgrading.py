@@ -6,7 +6,7 @@ measurement that gives it, the measurement that takes it, and the one started en
 
 from contextlib import suppress
 
-from chiron.client.errors import ChironError, GatewayError, UpgradeImpossible
+from chiron.client.errors import GatewayError, UpgradeImpossible
 from chiron.client.gateway import GatewaySession
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
@@ -14,6 +14,7 @@ from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
 from chiron.runtime.roles.upgrade import sign_order
 from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.errors import ChironError
 from chiron.wire.public_api import ImageInfo, UpgradeDemand
 from chiron.wire.upgrade import UpgradeOrder
 

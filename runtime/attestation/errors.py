@@ -9,11 +9,13 @@ AttestationError
 
 from typing import TYPE_CHECKING
 
+from chiron.wire.errors import ChironError
+
 if TYPE_CHECKING:
     from chiron.runtime.attestation.steps import StepResult
 
 
-class AttestationError(Exception):
+class AttestationError(ChironError):
     """Base of all; `code` is stable."""
 
     code = "attestation-failed"

@@ -7,6 +7,8 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
+from chiron.wire.errors import ChironError
+
 HEADER_BYTES = 48
 REPORT_BYTES = 384
 SIGNED_BYTES = HEADER_BYTES + REPORT_BYTES
@@ -18,8 +20,10 @@ _FIXED_SIGNATURE = struct.Struct("<64s64s384s64sH")
 _DEBUG = 0x02
 
 
-class QuoteMalformed(ValueError):
+class QuoteMalformed(ChironError, ValueError):
     """The bytes are not a quote. `chiron.runtime.attestation.verify` turns this into a refused step 1."""
+
+    code = "quote-malformed"
 
 
 @dataclass(frozen=True)

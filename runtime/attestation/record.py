@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.wire.errors import ChironError
 
 
-class StepFailed(Exception):
+class StepFailed(ChironError):
     """Raised inside a step with what did not hold; never leaves `chiron.runtime.attestation`."""
+
+    code = "step-failed"
 
 
 @dataclass

@@ -14,8 +14,10 @@ DatasetError
 All but `ExamplesInvalid` depend on ciphertext and on public facts only, or on the owner's own mistake.
 """
 
+from chiron.wire.errors import ChironError
 
-class DatasetError(Exception):
+
+class DatasetError(ChironError):
     """Base of all; `code` is stable. Messages name places and sizes, never values."""
 
     code = "dataset-failed"

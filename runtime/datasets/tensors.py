@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.wire.errors import ChironError
+
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _NAMES = {
@@ -38,8 +40,10 @@ class Form(NamedTuple):
         return self.dtype.itemsize * prod(self.shape)
 
 
-class TensorsMalformed(Exception):
+class TensorsMalformed(ChironError):
     """The bytes are not the canonical ones of the form; callers convert it to their own error."""
+
+    code = "tensors-malformed"
 
 
 def is_blank(rows: NDArray[Any]) -> bool:

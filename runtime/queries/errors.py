@@ -8,8 +8,10 @@ QueryError
 └── AnswerUnreadable    not sealed to this query's one-time key (`answer-unreadable`)
 """
 
+from chiron.wire.errors import ChironError
 
-class QueryError(Exception):
+
+class QueryError(ChironError):
     """Base of all; `code` is stable."""
 
     code = "query-failed"

@@ -13,6 +13,7 @@ from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
 from chiron.wire.contract import Trial
+from chiron.wire.errors import ChironError
 
 
 class Building:
@@ -81,5 +82,7 @@ class Building:
         return self._sandbox.revise(self._component, request, history, grants, self._data, seed=seed)
 
 
-class NoBetterIdea(Exception):
+class NoBetterIdea(ChironError):
     """The builder leaves the trial to the best plan so far."""
+
+    code = "no-better-idea"

@@ -6,8 +6,10 @@ SealingError
 └── TooLarge            the content does not fit its public size
 """
 
+from chiron.wire.errors import ChironError
 
-class SealingError(Exception):
+
+class SealingError(ChironError):
     """Base of all; `code` is stable."""
 
     code = "sealing-failed"

@@ -12,6 +12,7 @@ from enum import StrEnum
 from chiron.runtime.datasets.errors import DatasetError
 from chiron.runtime.errors import EnclaveError
 from chiron.wasm_sandbox.errors import SandboxError
+from chiron.wire.errors import ChironError
 
 
 class Reason(StrEnum):
@@ -43,12 +44,11 @@ SENTENCES = {
 }
 
 
-class TrainingFailed(Exception):
+class TrainingFailed(ChironError):
     """Nothing was or can be trained, for the reason of `code`."""
 
     def __init__(self, reason: Reason) -> None:
-        super().__init__(SENTENCES[reason])
-        self.code = str(reason)
+        super().__init__(SENTENCES[reason], code=str(reason))
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chiron.runtime.sealing.labels import LOG_HEAD, bind
 from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
 from chiron.wire.encoding import canonical_json
+from chiron.wire.errors import ChironError
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
 
 
-class LogRefused(Exception):
+class LogRefused(ChironError):
     """What the log says does not hold; the message says which part."""
 
     code = "log-refused"

@@ -7,7 +7,6 @@ import pytest
 from chiron.client.configuration import KEY_VARIABLE, URL_VARIABLE, load_configuration
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
 from chiron.client.errors import (
-    ChironError,
     ConfigurationInvalid,
     ConfigurationMissing,
     RecordMissing,
@@ -16,6 +15,7 @@ from chiron.client.errors import (
 )
 from chiron.client.policies import policy_of
 from chiron.client.store import HOME_VARIABLE, OwnerStore
+from chiron.wire.errors import ChironError
 
 SECRET = "chiron_0123456789abcdef_" + "s" * 43
 

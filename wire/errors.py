@@ -1,0 +1,12 @@
+"""The root of every error that Chiron raises; each room's own tree is drawn in its `errors.py`."""
+
+
+class ChironError(Exception):
+    """Base of all; `code` is stable, the message is for people and holds no secret."""
+
+    code = "chiron-failed"
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
