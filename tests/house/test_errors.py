@@ -17,10 +17,7 @@ ELSEWHERE = ("chiron.builder_kit.chiron_builder", "chiron.builder_kit.templates"
 
 def _errors() -> Iterator[type[BaseException]]:
     for found in pkgutil.walk_packages(chiron.__path__, "chiron."):
-        if (
-            found.name.startswith((INSIDE_COMPONENTS, "chiron.builder_kit.templates"))
-            or "__main__" in found.name
-        ):
+        if found.name.startswith(ELSEWHERE) or "__main__" in found.name:
             continue
         module = importlib.import_module(found.name)
         for _, value in inspect.getmembers(module, inspect.isclass):
