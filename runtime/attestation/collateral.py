@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from chiron.runtime.attestation.quote import Report
 from chiron.runtime.attestation.record import StepFailed
-from chiron.runtime.attestation.signatures import certificate_key, check_signature
+from chiron.runtime.attestation.chains import certificate_key, check_signature
 from chiron.wire.attestation import TcbStatus
 
 

@@ -15,7 +15,7 @@ Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap
 from dataclasses import dataclass
 from datetime import datetime
 
-from chiron.runtime.attestation.record import Record, StepFailed
+from chiron.runtime.attestation.appraisal import Appraisal, StepFailed
 from chiron.runtime.attestation.steps import Step, StepResult
 from chiron.runtime.attestation.verify_quote import VerifiedQuote, verify_quote
 from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
@@ -54,19 +54,19 @@ def verify(
         EvidenceRefused: with the results up to and including the step that refused.
     """
     quote = verify_quote(evidence.quote, evidence.collateral, policy, at)
-    record = Record(quote.steps)
+    appraisal = Appraisal(quote.steps)
     claims = evidence.claims
     digest = claims.report_data()
-    record.check(Step.CLAIMS, quote.report_data == digest, f"SHA-512 of the claims: {digest.hex()[:32]}…")
-    record.check(Step.NONCE, claims.nonce == expected.nonce, f"nonce {claims.nonce.hex()[:32]}…")
-    record.check(
+    appraisal.check(Step.CLAIMS, quote.report_data == digest, f"SHA-512 of the claims: {digest.hex()[:32]}…")
+    appraisal.check(Step.NONCE, claims.nonce == expected.nonce, f"nonce {claims.nonce.hex()[:32]}…")
+    appraisal.check(
         Step.ROLE_AND_JOB,
         claims.role is expected.role and claims.job == expected.job,
         f"{claims.role} of job {claims.job}, asked for {expected.role} of {expected.job}",
     )
-    with record.step(Step.KEY_BINDING) as told:
-        told.detail = _check_keys(claims, expected)
-    return VerifiedEvidence(claims, quote, record.steps)
+    with appraisal.step(Step.KEY_BINDING) as finding:
+        finding.detail = _check_keys(claims, expected)
+    return VerifiedEvidence(claims, quote, appraisal.steps)
 
 
 def _check_keys(claims: Claims, expected: Expected) -> str:
