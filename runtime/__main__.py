@@ -12,9 +12,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from chiron.runtime.attestation.errors import PlatformUnavailable
-from chiron.runtime.attestation.pccs import Pccs
+from chiron.runtime.attestation.sgx import Pccs
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.attestation.refusing import RefusingPlatform
+from chiron.runtime.attestation.platform import RefusingPlatform
 from chiron.runtime.attestation.sgx import SgxPlatform
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.core_dumps import forbid_core_dumps

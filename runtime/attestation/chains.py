@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from chiron.runtime.attestation.record import StepFailed
+from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import Collateral
 
 MAX_CHAIN = 3

@@ -5,6 +5,12 @@ from typing import Protocol
 
 from chiron.wire.attestation import Collateral
 from chiron.wire.quoting import SealingPolicy
+from chiron.wire.attestation import Claims, Evidence
+from typing import NoReturn
+
+from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.wire.quoting import SealingPolicy
+
 
 __all__ = ["Platform", "Quoted", "SealingPolicy"]
 
@@ -47,3 +53,33 @@ class Platform(Protocol):
             PlatformUnavailable: as above.
         """
         ...
+
+
+BOOT_NONCE = bytes(32)
+"""Evidence that no verifier asked for yet: peers check it for identity, never for freshness."""
+
+
+def attest(platform: Platform, claims: Claims) -> Evidence:
+    """Evidence that an enclave on `platform` makes these claims.
+
+    Raises:
+        PlatformUnavailable: the platform gave no quote.
+    """
+    quoted = platform.quote(claims.report_data())
+    return Evidence(quote=quoted.quote, collateral=quoted.collateral, claims=claims)
+
+
+class RefusingPlatform:
+    """Fails closed."""
+
+    def quote(self, report_data: bytes) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: nothing is quoted")
+
+    def sealing_recipe(self) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: nothing is sealed")
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: no sealing key is derived")

@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.wire.errors import ChironError
 
 
 class Step(StrEnum):
@@ -60,3 +66,55 @@ class StepResult:
     step: Step
     passed: bool
     detail: str
+
+
+class StepFailed(ChironError):
+    """Raised inside a step with what did not hold; never leaves `chiron.runtime.attestation`."""
+
+    code = "step-failed"
+
+
+@dataclass
+class Finding:
+    """What a step says that it compared."""
+
+    detail: str = ""
+
+
+class Appraisal:
+    """Results in order. A step is entered once, and only after the one before it passed."""
+
+    def __init__(self, steps: tuple[StepResult, ...] = ()) -> None:
+        self.steps = steps
+
+    def passed(self, step: Step, detail: str) -> None:
+        """The step holds."""
+        self.steps = (*self.steps, StepResult(step, True, detail))
+
+    def refuse(self, step: Step, detail: str) -> EvidenceRefused:
+        """The step does not hold: the error to raise."""
+        return EvidenceRefused((*self.steps, StepResult(step, False, detail)))
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[Finding]:
+        """Take one step: passed if the block ends, refused if it raises `StepFailed`.
+
+        Raises:
+            EvidenceRefused: it failed.
+        """
+        finding = Finding()
+        try:
+            yield finding
+        except StepFailed as error:
+            raise self.refuse(step, str(error)) from error
+        self.passed(step, finding.detail)
+
+    def check(self, step: Step, holds: bool, detail: str) -> None:
+        """Appraisal the step, or end verification.
+
+        Raises:
+            EvidenceRefused: it does not hold.
+        """
+        if not holds:
+            raise self.refuse(step, detail)
+        self.passed(step, detail)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from chiron.runtime.attestation.collateral import PlatformLevel, QeIdentity, QeLevel, TcbInfo
-from chiron.runtime.attestation.record import StepFailed
+from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import AttestationPolicy, TcbStatus
 
 _OUT_OF_DATE = {

@@ -24,7 +24,7 @@ from chiron.runtime.attestation.collateral import (
     check_statement,
 )
 from chiron.runtime.attestation.quote import Header, QuoteMalformed, Report, SgxQuote
-from chiron.runtime.attestation.appraisal import Appraisal, StepFailed
+from chiron.runtime.attestation.steps import Appraisal, StepFailed
 from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
 from chiron.runtime.attestation.steps import Step, StepResult
 from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.ps.heap import keep_freed_pieces
 from chiron.ps.server import exchange_routes
-from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from chiron.runtime.channels.gateway import GatewayClient

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from chiron.runtime.attestation.evidence import BOOT_NONCE
+from chiron.runtime.attestation.platform import BOOT_NONCE
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway import GatewayClient

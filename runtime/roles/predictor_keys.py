@@ -2,7 +2,7 @@
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.job_ca import public_key_der
 from chiron.runtime.sealing.hpke import PrivateKey

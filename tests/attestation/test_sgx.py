@@ -10,8 +10,8 @@ import pytest
 
 from chiron.runtime.attestation import sgx_structures as c
 from chiron.runtime.attestation.errors import PlatformUnavailable
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.pccs import KEPT_S, Pccs
+from chiron.runtime.attestation.platform import attest
+from chiron.runtime.attestation.sgx import KEPT_S, Pccs
 from chiron.runtime.attestation.platform import SealingPolicy
 from chiron.runtime.attestation.sgx import SgxPlatform
 from chiron.runtime.attestation.verify import Expected, verify

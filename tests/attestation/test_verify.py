@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from chiron.runtime.attestation.errors import EvidenceRefused, PlatformUnavailable
 from chiron.runtime.attestation.platform import SealingPolicy
 from chiron.runtime.attestation.quote import SgxQuote
-from chiron.runtime.attestation.refusing import RefusingPlatform
+from chiron.runtime.attestation.platform import RefusingPlatform
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.tcb import converge
 from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
