@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.attestation.sgx import Pccs
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.attestation.platform import RefusingPlatform

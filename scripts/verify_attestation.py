@@ -39,7 +39,7 @@ from pydantic import ValidationError
 
 from chiron.enclave_image.errors import ImageError
 from chiron.enclave_image.rebuilding import measure_source
-from chiron.runtime.attestation.errors import AttestationError, EvidenceRefused
+from chiron.runtime.errors import AttestationError, EvidenceRefused
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.ra_tls import verify_certificate
 from chiron.runtime.attestation.steps import Step, StepResult

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from chiron.client.errors import ConfigurationInvalid, PolicyMissing
-from chiron.runtime.attestation.errors import PolicyInvalid
+from chiron.runtime.errors import PolicyInvalid
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.wire.attestation import AttestationPolicy
 

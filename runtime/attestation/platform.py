@@ -8,7 +8,7 @@ from chiron.wire.quoting import SealingPolicy
 from chiron.wire.attestation import Claims, Evidence
 from typing import NoReturn
 
-from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire.quoting import SealingPolicy
 
 

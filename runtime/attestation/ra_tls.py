@@ -21,7 +21,7 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceMissing
+from chiron.runtime.errors import EvidenceMissing
 from chiron.runtime.attestation.platform import BOOT_NONCE
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import dcap_qvl
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire.attestation import Collateral
 import ctypes
 import os
@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chiron.runtime.attestation import sgx_structures as c
-from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
-from chiron.runtime.attestation.quote import SIGNED_BYTES, QuoteMalformed, SgxQuote
+from chiron.runtime.errors import QuoteMalformed
+from chiron.runtime.attestation.quote import SIGNED_BYTES, SgxQuote
 from chiron.wire.attestation import MAX_QUOTE_BYTES, Collateral
 
 

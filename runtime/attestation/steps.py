@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.errors import ChironError
 
 

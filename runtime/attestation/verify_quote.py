@@ -23,12 +23,14 @@ from chiron.runtime.attestation.collateral import (
     check_same_platform,
     check_statement,
 )
-from chiron.runtime.attestation.quote import Header, QuoteMalformed, Report, SgxQuote
+from chiron.runtime.errors import QuoteMalformed
+from chiron.runtime.attestation.quote import Header, Report, SgxQuote
 from chiron.runtime.attestation.steps import Appraisal, StepFailed
 from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
 from chiron.runtime.attestation.steps import Step, StepResult
 from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match
-from chiron.runtime.transparency.proofs import LogRefused, check_inclusion
+from chiron.runtime.errors import LogRefused
+from chiron.runtime.transparency.proofs import check_inclusion
 from chiron.wire.attestation import AttestationPolicy, Collateral, TcbStatus
 
 INTEL_ROOT_DER = (files("chiron.runtime.attestation") / "intel_sgx_root_ca.der").read_bytes

@@ -7,7 +7,7 @@ import aiohttp
 from cryptography import x509
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.errors import EvidenceRefused
 from chiron.runtime.attestation.platform import BOOT_NONCE, attest
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.attestation.verify import Expected, verify

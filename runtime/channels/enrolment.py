@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.errors import EvidenceRefused
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
 from chiron.runtime.errors import EnrolmentRefused

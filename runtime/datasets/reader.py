@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data, open_chunk
-from chiron.runtime.datasets.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch
+from chiron.runtime.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import sha256_hex
 

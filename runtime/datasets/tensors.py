@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.wire.errors import ChironError
+from chiron.runtime.errors import TensorsMalformed
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
@@ -38,12 +38,6 @@ class Form(NamedTuple):
     def size(self) -> int:
         """Bytes of its elements."""
         return self.dtype.itemsize * prod(self.shape)
-
-
-class TensorsMalformed(ChironError):
-    """The bytes are not the canonical ones of the form; callers convert it to their own error."""
-
-    code = "tensors-malformed"
 
 
 def is_blank(rows: NDArray[Any]) -> bool:

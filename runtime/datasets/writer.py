@@ -1,7 +1,7 @@
 """Making an encrypted dataset, chunk by chunk, with no more than one chunk in memory."""
 
 from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data
-from chiron.runtime.datasets.errors import ExamplesInvalid
+from chiron.runtime.errors import ExamplesInvalid
 from chiron.runtime.sealing import stream
 from chiron.wire.datasets import MAX_CHUNK_BYTES, DatasetManifest
 from chiron.wire.encoding import sha256_hex

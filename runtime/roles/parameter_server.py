@@ -26,7 +26,7 @@ from chiron.runtime.roles.grant import name_of, open_grant
 from chiron.runtime.roles.public_end import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint
-from chiron.runtime.sealing.errors import TooLarge
+from chiron.runtime.errors import TooLarge
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready

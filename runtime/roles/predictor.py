@@ -16,7 +16,7 @@ from chiron.runtime.channels.gateway import GatewayClient
 from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryRefused, UpgradeRefused
 from chiron.runtime.prediction import Model
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
-from chiron.runtime.queries.errors import QueryError
+from chiron.runtime.errors import QueryError
 from chiron.runtime.roles.moving import give_away, take_over
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.query_budget import QueryBudget

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 
 from chiron.ps.errors import ExchangeError, RolledBack
-from chiron.runtime.attestation.errors import AttestationError
+from chiron.runtime.errors import AttestationError
 from chiron.runtime.channels.gateway import GatewayClient
 from chiron.runtime.errors import EnclaveError, InputCorrupted, PeerLost, PlatformFailed
 from chiron.wire.enclave_api import Progress

@@ -24,7 +24,7 @@ from chiron.runtime.channels.gateway import GatewayClient
 from chiron.runtime.errors import InputCorrupted
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.grant import name_of
-from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.errors import SealingError
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.encoding import WireModel
 from chiron.wire.jobs import JobSpec

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
 from chiron.wire.labels import Label, bind
 

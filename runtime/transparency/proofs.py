@@ -5,15 +5,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
 from chiron.wire.encoding import canonical_json
-from chiron.wire.errors import ChironError
+from chiron.runtime.errors import LogRefused
 from chiron.wire.labels import LOG_HEAD, bind
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
-
-
-class LogRefused(ChironError):
-    """What the log says does not hold; the message says which part."""
-
-    code = "log-refused"
 
 
 def signed_bytes(head: TreeHead) -> bytes:

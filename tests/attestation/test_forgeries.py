@@ -7,7 +7,7 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.errors import EvidenceRefused
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.wire.attestation import Collateral, Evidence, Role

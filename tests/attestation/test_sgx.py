@@ -9,7 +9,7 @@ import dcap_qvl
 import pytest
 
 from chiron.runtime.attestation import sgx_structures as c
-from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import attest
 from chiron.runtime.attestation.sgx import KEPT_S, Pccs
 from chiron.runtime.attestation.platform import SealingPolicy

@@ -11,7 +11,7 @@ import dcap_qvl
 import pytest
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused, PlatformUnavailable
+from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
 from chiron.runtime.attestation.platform import SealingPolicy
 from chiron.runtime.attestation.quote import SgxQuote
 from chiron.runtime.attestation.platform import RefusingPlatform

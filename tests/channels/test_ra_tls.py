@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from chiron import attested_connector, attested_context
 from chiron.client.errors import PeerNotAttested
-from chiron.runtime.attestation.errors import EvidenceMissing
+from chiron.runtime.errors import EvidenceMissing
 from chiron.runtime.attestation.platform import BOOT_NONCE, attest
 from chiron.runtime.attestation.ra_tls import (
     OID,

@@ -24,7 +24,7 @@ from chiron.client.gateway import GatewaySession
 from chiron.enclave_image.manifest import ROOT
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.__main__ import EXIT_REFUSED
-from chiron.runtime.attestation.errors import EvidenceRefused
+from chiron.runtime.errors import EvidenceRefused
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.wire.attestation import AttestationPolicy, Role

@@ -24,7 +24,7 @@ from chiron.runtime.queries import (
     seal_answer,
     seal_query,
 )
-from chiron.runtime.queries.errors import (
+from chiron.runtime.errors import (
     AnswerMalformed,
     AnswerUnreadable,
     QueryMalformed,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.service import serve
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.attestation.errors import PlatformUnavailable
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import attest
 from chiron.runtime.attestation.platform import SealingPolicy
 from chiron.runtime.attestation.software import SoftwarePlatform
