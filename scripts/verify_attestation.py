@@ -39,11 +39,11 @@ from pydantic import ValidationError
 
 from chiron.enclave_image.errors import ImageError
 from chiron.enclave_image.rebuilding import measure_source
-from chiron.runtime.errors import AttestationError, EvidenceRefused
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.ra_tls import verify_certificate
 from chiron.runtime.attestation.steps import Step, StepResult
 from chiron.runtime.attestation.verify import Expected, verify, verify_quote
+from chiron.runtime.errors import AttestationError, EvidenceRefused
 from chiron.runtime.transparency.completing import completed, lacks_proofs
 from chiron.wire.attestation import AttestationPolicy, Collateral, Evidence, Role, TcbStatus
 from chiron.wire.transparency import InclusionProof

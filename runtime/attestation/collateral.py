@@ -8,9 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from chiron.runtime.attestation.chains import certificate_key, check_signature
 from chiron.runtime.attestation.quote import Report
 from chiron.runtime.attestation.steps import StepFailed
-from chiron.runtime.attestation.chains import certificate_key, check_signature
 from chiron.wire.attestation import TcbStatus
 
 

@@ -1,16 +1,11 @@
 """What an enclave needs of its TEE: a quote over report data, and keys that only it can derive."""
 
 from dataclasses import dataclass
-from typing import Protocol
-
-from chiron.wire.attestation import Collateral
-from chiron.wire.quoting import SealingPolicy
-from chiron.wire.attestation import Claims, Evidence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from chiron.runtime.errors import PlatformUnavailable
+from chiron.wire.attestation import Claims, Collateral, Evidence
 from chiron.wire.quoting import SealingPolicy
-
 
 __all__ = ["Platform", "Quoted", "SealingPolicy"]
 

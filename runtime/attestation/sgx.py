@@ -4,30 +4,23 @@ Never run on hardware by us: the calls are driven against a double at the ioctl 
 """
 
 import asyncio
+import ctypes
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-
-import dcap_qvl
-from pydantic import ValidationError
-
-from chiron.runtime.errors import PlatformUnavailable
-from chiron.wire.attestation import Collateral
-import ctypes
-import os
-from collections.abc import Callable
 from typing import Self
 
+import dcap_qvl
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import ValidationError
 
 from chiron.runtime.attestation import sgx_structures as c
-from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
-from chiron.runtime.errors import QuoteMalformed
 from chiron.runtime.attestation.quote import SIGNED_BYTES, SgxQuote
+from chiron.runtime.errors import PlatformUnavailable, QuoteMalformed
 from chiron.wire.attestation import MAX_QUOTE_BYTES, Collateral
-
 
 KEPT_S = 3600.0
 """Collateral is of the platform, not of one quote, and is good for weeks."""

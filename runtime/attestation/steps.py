@@ -1,10 +1,9 @@
 """The numbered steps of verification, and what became of each (docs/attestation.md explains them)."""
 
-from dataclasses import dataclass
-from enum import StrEnum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.errors import ChironError

@@ -15,8 +15,7 @@ Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap
 from dataclasses import dataclass
 from datetime import datetime
 
-from chiron.runtime.attestation.steps import Appraisal, StepFailed
-from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.steps import Appraisal, Step, StepFailed, StepResult
 from chiron.runtime.attestation.verify_quote import VerifiedQuote, verify_quote
 from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 

@@ -23,13 +23,11 @@ from chiron.runtime.attestation.collateral import (
     check_same_platform,
     check_statement,
 )
-from chiron.runtime.errors import QuoteMalformed
 from chiron.runtime.attestation.quote import Header, Report, SgxQuote
-from chiron.runtime.attestation.steps import Appraisal, StepFailed
 from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
-from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.steps import Appraisal, Step, StepFailed, StepResult
 from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match
-from chiron.runtime.errors import LogRefused
+from chiron.runtime.errors import LogRefused, QuoteMalformed
 from chiron.runtime.transparency.proofs import check_inclusion
 from chiron.wire.attestation import AttestationPolicy, Collateral, TcbStatus
 
@@ -73,7 +71,9 @@ def verify_quote(
     if opinion.refusal is not None and not parsed.report.debug:
         # Steps 7 and 8 have refused by now. This stays so that nothing below ever runs on our word alone.
         raise appraisal.refuse(Step.TCB_STATUS, f"dcap-qvl: {opinion.refusal}")
-    appraisal.check(Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}")
+    appraisal.check(
+        Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}"
+    )
     _check_measurement(appraisal, parsed.report, policy)
     with appraisal.step(Step.TRANSPARENCY) as finding:
         finding.detail = _check_log(parsed.report.measurement.hex(), policy)

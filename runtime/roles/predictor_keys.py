@@ -2,8 +2,7 @@
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.attestation.platform import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.channels.job_ca import public_key_der
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Claims, Evidence, Role

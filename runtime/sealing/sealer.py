@@ -4,10 +4,9 @@ Layout: recipe length (1 byte), recipe padded to `RECIPE_BYTES`, blob. The recip
 own: with another one the platform derives another key, and the blob does not open.
 """
 
-from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import Platform, SealingPolicy
+from chiron.runtime.errors import OpenFailed, PlatformUnavailable
 from chiron.runtime.sealing import blob
-from chiron.runtime.errors import OpenFailed
 from chiron.wire.labels import Label
 
 RECIPE_BYTES = 64

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.errors import TensorsMalformed
 from chiron.runtime.datasets.tensors import Form, TensorLayout
+from chiron.runtime.errors import TensorsMalformed
 from chiron.runtime.training.errors import Reason, TrainingFailed
 
 Tensors = Mapping[str, NDArray[Any]]

@@ -11,13 +11,12 @@ import dcap_qvl
 import pytest
 from pydantic import ValidationError
 
-from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
-from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.platform import RefusingPlatform, SealingPolicy
 from chiron.runtime.attestation.quote import SgxQuote
-from chiron.runtime.attestation.platform import RefusingPlatform
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.tcb import converge
 from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
+from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
 from tests.attestation.forge import (
     IDENTITY,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiron.runtime.sealing import blob, hpke, stream
 from chiron.runtime.errors import OpenFailed, PaddingInvalid, TooLarge
+from chiron.runtime.sealing import blob, hpke, stream
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.wire.labels import ANSWER, CHECKPOINT, GRANT, MODEL
 
