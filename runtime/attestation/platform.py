@@ -1,4 +1,4 @@
-"""What an enclave needs of its TEE: a quote over report data, and keys that only it can derive."""
+"""The TEE under an enclave: quotes and sealing keys, the refusing default, and evidence made with it."""
 
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
@@ -35,23 +35,23 @@ class Platform(Protocol):
         Stored beside what is sealed: after an update, `sealing_key` needs them to derive the same key.
 
         Raises:
-            PlatformUnavailable: as above.
+            PlatformUnavailable: there is no TEE, or it did not answer.
         """
         ...
 
     def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> bytes:
         """32 bytes that only this measurement (or signer) on this platform derives for `label`.
 
-        Without a recipe, today's.
+        Without a recipe it is today's key.
 
         Raises:
-            PlatformUnavailable: as above.
+            PlatformUnavailable: there is no TEE, it did not answer, or the recipe is another kind of TEE's.
         """
         ...
 
 
 BOOT_NONCE = bytes(32)
-"""Evidence that no verifier asked for yet: peers check it for identity, never for freshness."""
+"""The nonce of evidence that no verifier asked for: peers check it for identity, never for freshness."""
 
 
 def attest(platform: Platform, claims: Claims) -> Evidence:
@@ -65,7 +65,7 @@ def attest(platform: Platform, claims: Claims) -> Evidence:
 
 
 class RefusingPlatform:
-    """Fails closed."""
+    """The platform where none is configured: it refuses everything."""
 
     def quote(self, report_data: bytes) -> NoReturn:
         """Refuse."""

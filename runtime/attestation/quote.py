@@ -60,7 +60,7 @@ class Report:
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """From exactly 384 bytes."""
+        """The report in exactly 384 bytes."""
         _, misc, _, attributes, measurement, _, signer, _, product, svn, _, data = _REPORT.unpack(raw)
         return cls(raw, misc, attributes, measurement, signer, product, svn, data)
 

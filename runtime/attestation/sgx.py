@@ -1,6 +1,7 @@
-"""SGX under Occlum: quotes and sealing keys through ioctls on the LibOS's /dev/sgx.
+"""SGX under Occlum: quotes and sealing keys through the LibOS's /dev/sgx, and collateral from the host's PCCS.
 
-Never run on hardware by us: the calls are driven against a double at the ioctl boundary (tests/attestation).
+Never run on hardware by us: the ioctls are driven against a double at their boundary (tests/attestation).
+Collateral is signed by Intel, and verified by whoever reads it.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""The numbered steps of verification, and what became of each (docs/attestation.md explains them)."""
+"""The numbered steps of verification, and the appraisal that takes them one by one.
+
+docs/attestation.md explains each step. An appraisal ends at the first one that does not hold.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +13,7 @@ from chiron.wire.errors import ChironError
 
 
 class Step(StrEnum):
-    """In the order in which they are checked; the value is part of the stable error code."""
+    """The steps in the order in which they are checked; a value is part of the stable error code."""
 
     PARSE = "parse"
     TEE_TYPE = "tee-type"
@@ -30,7 +33,7 @@ class Step(StrEnum):
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """The step's number, from 1."""
         return list(Step).index(self) + 1
 
     @property
@@ -68,20 +71,20 @@ class StepResult:
 
 
 class StepFailed(ChironError):
-    """Raised inside a step with what did not hold; never leaves `chiron.runtime.attestation`."""
+    """A step does not hold. `Appraisal.step` turns it into `EvidenceRefused`: it never leaves this folder."""
 
     code = "step-failed"
 
 
 @dataclass
 class Finding:
-    """What a step says that it compared."""
+    """What a step compared, in words; filled in by the step itself."""
 
     detail: str = ""
 
 
 class Appraisal:
-    """Results in order. A step is entered once, and only after the one before it passed."""
+    """The steps taken so far, in order. Each is entered once, and only after the one before it passed."""
 
     def __init__(self, steps: tuple[StepResult, ...] = ()) -> None:
         self.steps = steps

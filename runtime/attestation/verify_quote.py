@@ -56,7 +56,7 @@ def verify_quote(
     """Steps 1 to 11: a quote by itself, without claims.
 
     Raises:
-        EvidenceRefused: as `verify`.
+        EvidenceRefused: with the results up to and including the step that refused.
     """
     appraisal = Appraisal()
     at = at.astimezone(UTC)
@@ -67,7 +67,7 @@ def verify_quote(
     opinion = second_opinion(quote, collateral, root, at)
     verdict = _check_signatures(appraisal, parsed, chains, (info, identity), opinion)
     with appraisal.step(Step.TCB_STATUS) as finding:
-        finding.detail = check_accepted(_agreed(verdict, opinion), policy, at)
+        finding.detail = check_accepted(_agreed_verdict(verdict, opinion), policy, at)
     if opinion.refusal is not None and not parsed.report.debug:
         # Steps 7 and 8 have refused by now. This stays so that nothing below ever runs on our word alone.
         raise appraisal.refuse(Step.TCB_STATUS, f"dcap-qvl: {opinion.refusal}")
@@ -121,7 +121,7 @@ def _check_certificates(
 
 
 def _software_root_hint(detail: str, collateral: Collateral, policy: AttestationPolicy) -> str:
-    """Evidence that names itself a development TEE's gets a refusal that says what to do; only words."""
+    """The refusal's words: where evidence names itself a development TEE's, they say what to do."""
     if policy.software_root is not None:
         return detail
     try:
@@ -207,7 +207,7 @@ def _check_quote_signatures(quote: SgxQuote, pck: x509.Certificate) -> None:
     check_signature("enclave's report", key, quote.signature, quote.signed)
 
 
-def _agreed(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
+def _agreed_verdict(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
     """Our verdict on the TCB, which dcap-qvl must share.
 
     Raises:
