@@ -42,8 +42,8 @@ ChironError
     ├── AnswerMalformed         a plaintext that is no answer of this job
     └── AnswerUnreadable        not sealed to this query's one-time key
 
-`chiron.runtime.training.errors` has the one error that only a job's owner is told. A dataset's errors depend on
-ciphertext and public facts only; `ExamplesInvalid` is the owner's own mistake.
+`chiron.runtime.training.errors` has the one error that only a job's owner is told. A dataset's errors depend
+on ciphertext and public facts only; `ExamplesInvalid` is the owner's own mistake.
 """
 
 from typing import TYPE_CHECKING

@@ -10,7 +10,7 @@ from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
 from chiron.runtime.errors import EvidenceRefused
-from chiron.runtime.transparency.completing import completed, lacks_proofs
+from chiron.runtime.transparency.proofs import completed, lacks_proofs
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 

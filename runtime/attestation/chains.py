@@ -97,7 +97,10 @@ def _read_whole(certificate: x509.Certificate) -> None:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """The subject for messages: whoever made the certificate chose it, so nothing in it may move a terminal's cursor."""
+    """The subject, for messages.
+
+    Whoever made the certificate chose it, so nothing in it may move a terminal's cursor.
+    """
     text = certificate.subject.rfc4514_string()[:120]
     return "".join(character if character.isprintable() else "?" for character in text)
 
@@ -114,7 +117,7 @@ def _pck_chain(collateral: Collateral, quoted: bytes) -> tuple[x509.Certificate,
 def check_chain(
     name: str, chain: Sequence[x509.Certificate], root: bytes, at: datetime, *, length: int
 ) -> None:
-    """Check that `chain` (leaf first) has this length, ends in `root` (DER), is signed and in date throughout.
+    """Check that `chain` (leaf first) has this length, ends in `root` (DER), and is signed and in date.
 
     Raises:
         StepFailed: it does not.

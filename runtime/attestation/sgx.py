@@ -1,4 +1,4 @@
-"""SGX under Occlum: quotes and sealing keys through the LibOS's /dev/sgx, and collateral from the host's PCCS.
+"""SGX under Occlum: quotes and sealing keys through /dev/sgx, collateral from the host's PCCS.
 
 Never run on hardware by us: the ioctls are driven against a double at their boundary (tests/attestation).
 Collateral is signed by Intel, and verified by whoever reads it.

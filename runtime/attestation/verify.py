@@ -32,7 +32,7 @@ class Expected:
     tls_public_key_sha256: str | None = None
     """Over RA-TLS: digest of the key (SubjectPublicKeyInfo) that the peer's handshake proved to hold."""
     owner_key_sha256: str | None = None
-    """Of a predictor: digest of the signing key of the owner whose model it must serve."""
+    """The signing key (digest) of the owner whose model a predictor must serve."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Form(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of its elements."""
+        """Bytes of the array's elements."""
         return self.dtype.itemsize * prod(self.shape)
 
 
@@ -82,7 +82,7 @@ class TensorLayout:
         return bytes(out)
 
     def dump_into(self, out: bytearray | memoryview, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """As `dump`, into `out`, which is `size` long.
+        """Write the canonical bytes into `out`, which is `size` long.
 
         Raises:
             TensorsMalformed: names, types or shapes are not those of the form.

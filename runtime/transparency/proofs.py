@@ -8,6 +8,10 @@ from chiron.runtime.transparency.merkle import consistency_holds, inclusion_hold
 from chiron.wire.encoding import canonical_json
 from chiron.wire.labels import LOG_HEAD, bind
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
+from collections.abc import Iterable
+
+from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.transparency import InclusionProof
 
 
 def signed_bytes(head: TreeHead) -> bytes:
@@ -16,7 +20,7 @@ def signed_bytes(head: TreeHead) -> bytes:
 
 
 def check_head(signed: SignedHead, log_public_key: bytes) -> None:
-    """That the log with this Ed25519 key (32 bytes) signed the head.
+    """Check that the log with this Ed25519 key (32 bytes) signed the head.
 
     Raises:
         LogRefused: it did not.
@@ -29,7 +33,7 @@ def check_head(signed: SignedHead, log_public_key: bytes) -> None:
 
 
 def check_inclusion(proof: InclusionProof, log_public_key: bytes) -> None:
-    """That the entry is in the log.
+    """Check that the entry is in the log.
 
     Raises:
         LogRefused: the head or the proof does not hold.
@@ -43,7 +47,7 @@ def check_inclusion(proof: InclusionProof, log_public_key: bytes) -> None:
 
 
 def check_consistency(proof: ConsistencyProof, log_public_key: bytes) -> None:
-    """That the second head only appended to the first.
+    """Check that the second head only appended to the first.
 
     Raises:
         LogRefused: a head or the proof does not hold: entries were changed or removed.
@@ -55,3 +59,32 @@ def check_consistency(proof: ConsistencyProof, log_public_key: bytes) -> None:
     roots = bytes.fromhex(first.root_sha256), bytes.fromhex(second.root_sha256)
     if not consistency_holds(first.tree_size, roots[0], second.tree_size, roots[1], path):
         raise LogRefused("the later head does not contain the earlier one: the log was rewritten")
+
+
+MAX_PROOFS = 64
+
+
+def lacks_proofs(policy: AttestationPolicy) -> bool:
+    """Whether it demands the log for code that none of its own proofs names."""
+    if policy.transparency is None:
+        return False
+    proved = {proof.entry.measurement for proof in policy.transparency.proofs}
+    return not policy.measurements or not policy.measurements <= proved
+
+
+def completed(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
+    """The policy with these proofs where it lacks some; its own come first. Step 11 checks the one used."""
+    if policy.transparency is None:
+        return policy
+    own = policy.transparency.proofs
+    proved = {proof.entry.measurement for proof in own}
+    wanted = [
+        proof
+        for proof in proofs
+        if proof.entry.measurement not in proved
+        and (not policy.measurements or proof.entry.measurement in policy.measurements)
+    ]
+    together = (*own, *wanted)[:MAX_PROOFS]
+    return policy.model_copy(
+        update={"transparency": policy.transparency.model_copy(update={"proofs": together})}
+    )
