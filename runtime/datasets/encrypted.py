@@ -1,21 +1,21 @@
-"""Making an encrypted dataset, chunk by chunk, with no more than one chunk in memory."""
+"""An encrypted dataset: sealed chunk by chunk by its owner, read from storage that may serve anything.
 
-from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data
-from chiron.runtime.errors import ExamplesInvalid
-from chiron.runtime.sealing import stream
-from chiron.wire.datasets import MAX_CHUNK_BYTES, DatasetManifest
-from chiron.wire.encoding import sha256_hex
+The writer holds one chunk in memory. Out of the reader come the owner's own rows and nothing else.
+"""
+
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data, open_chunk
-from chiron.runtime.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch
-from chiron.wire.datasets import DatasetManifest
+from chiron.runtime.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch, ExamplesInvalid
+from chiron.runtime.sealing import stream
+from chiron.wire.datasets import MAX_CHUNK_BYTES, DatasetManifest
 from chiron.wire.encoding import sha256_hex
 
-
 _UNKNOWN = "0" * 64
+Fetch = Callable[[int], Awaitable[bytes]]
+"""Ciphertext of the chunk with this number, from the host; read with a bound by the one who provides it."""
 
 
 class DatasetWriter:
@@ -74,10 +74,6 @@ class DatasetWriter:
             raise ExamplesInvalid("the dataset has no last chunk yet")
         counted = {"examples": self._examples, "chunk_sha256": self._digests}
         return DatasetManifest.model_validate(self._header.model_dump() | counted)
-
-
-Fetch = Callable[[int], Awaitable[bytes]]
-"""Ciphertext of the chunk with this number, from the host; read with a bound by the one who provides it."""
 
 
 class EncryptedDataset:

@@ -24,25 +24,20 @@ from chiron.wasm_sandbox.capability_data import (
 )
 from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.datasets import DatasetManifest
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from chiron.wasm_sandbox.capability_data import Columns
-
 
 QUANTILE_LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _QUANTILE_ELEMENTS = 2**22
 """Elements that quantiles are taken of, at most: exact for datasets of up to so many."""
+_BATCH_ELEMENTS = 2**21
+"""Elements that are converted to float64 at a time: 16 MiB."""
 _QUANTILE_ROWS, _SAMPLE_ROWS = 1, 2
-"""What the two choices of rows are seeded with beside the seed, so that neither tells the other."""
+"""Seeds of the two choices of rows, beside the job's, so that neither tells the other."""
 
 
 async def collect(
     dataset: EncryptedDataset, numbers: Sequence[int], grants: CapabilityGrants, seed: int
 ) -> CapabilityData:
-    """What `grants` names of the chunks `numbers`; reads nothing if it is the shape alone.
+    """Compute what `grants` names from the chunks `numbers`; reads nothing if it is the shape alone.
 
     Raises:
         ChunkRefused, ChunkMalformed: as `EncryptedDataset.read`.
@@ -136,12 +131,12 @@ class _PickedRows:
         )
 
 
-_BATCH_ELEMENTS = 2**21
-"""Elements that are converted to float64 at a time: 16 MiB."""
-
-
 class Moments:
-    """Mean, standard deviation and range of columns, whose values arrive as arrays [rows, columns, values]."""
+    """Mean, standard deviation and range of many columns, in one pass over batches.
+
+    Batches are merged by Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing
+    sample variances" (1979): no difference of large sums, in float64.
+    """
 
     def __init__(self, columns: int) -> None:
         self._count = 0
@@ -152,7 +147,7 @@ class Moments:
         self._maximum = np.full(columns, -np.inf)
 
     def add(self, values: NDArray[Any]) -> None:
-        """`values`: [rows, columns, values] of any real type."""
+        """Take in `values`: [rows, columns, values] of any real type."""
         rows = max(1, _BATCH_ELEMENTS // max(1, values[0].size))
         for start in range(0, len(values), rows):
             self._merge(values[start : start + rows].astype(np.float64))

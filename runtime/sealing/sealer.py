@@ -1,23 +1,31 @@
-"""Sealing to this very enclave: a blob under the platform's sealing key, and the recipe that finds it again.
+"""Sealing to this very enclave: models and checkpoints in the operator's storage.
 
-Layout: recipe length (1 byte), recipe padded to `RECIPE_BYTES`, blob. The recipe needs no protection of its
-own: with another one the platform derives another key, and the blob does not open.
+A sealed object is a recipe and a blob. Layout: recipe length (1 byte), recipe padded to `RECIPE_BYTES`, blob. The
+recipe finds the platform's sealing key again. It needs no protection of its own: with another one the platform
+derives another key, and the blob does not open.
+
+In the blob a random 256-bit key encrypts the padded content and is itself wrapped under the sealing key, so that
+a platform key encrypts few short messages only. Layout: magic (8), wrap nonce (12), wrapped key (48), ciphertext.
 """
 
-from chiron.runtime.attestation.platform import Platform, SealingPolicy
-from chiron.runtime.errors import OpenFailed, PlatformUnavailable
-from chiron.wire.labels import Label
 import secrets
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chiron.runtime.errors import OpenFailed
+from chiron.runtime.attestation.platform import Platform, SealingPolicy
+from chiron.runtime.errors import OpenFailed, PlatformUnavailable
 from chiron.runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
 from chiron.wire.labels import Label, bind
 
-
+Buffer: TypeAlias = bytes | bytearray
+MAGIC = b"CHIRONb1"
+_NONCE_BYTES = 12
+_WRAPPED_BYTES = 32 + 16
+_HEADER_BYTES = len(MAGIC) + _NONCE_BYTES + _WRAPPED_BYTES
+_TAG_BYTES = 16
+BLOB_OVERHEAD_BYTES = _HEADER_BYTES + LENGTH_BYTES + _TAG_BYTES
 RECIPE_BYTES = 64
 OVERHEAD_BYTES = 1 + RECIPE_BYTES + BLOB_OVERHEAD_BYTES
 
@@ -33,7 +41,7 @@ class Sealer:
         self._policy = policy
 
     def seal(self, content: Buffer, *, size: int, context: bytes) -> bytes:
-        """`size + OVERHEAD_BYTES` bytes, whatever the content's length.
+        """The sealed object: `size + OVERHEAD_BYTES` bytes, whatever the content's length.
 
         Raises:
             TooLarge: the content exceeds `size`.
@@ -45,7 +53,7 @@ class Sealer:
         return seal_blob(key, content, size=size, label=self._label, context=context, prefix=prefix)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
-        """What `seal` sealed here for this purpose and context.
+        """The content that `seal` sealed here for this purpose and context.
 
         Raises:
             OpenFailed: it was not, or was altered, or the platform cannot derive its key.
@@ -60,19 +68,10 @@ class Sealer:
         return open_blob(key, sealed[1 + RECIPE_BYTES :], label=self._label, context=context)
 
 
-Buffer: TypeAlias = bytes | bytearray
-MAGIC = b"CHIRONb1"
-_NONCE_BYTES = 12
-_WRAPPED_BYTES = 32 + 16
-_HEADER_BYTES = len(MAGIC) + _NONCE_BYTES + _WRAPPED_BYTES
-_TAG_BYTES = 16
-BLOB_OVERHEAD_BYTES = _HEADER_BYTES + LENGTH_BYTES + _TAG_BYTES
-
-
 def seal_blob(
     sealing_key: bytes, content: Buffer, *, size: int, label: Label, context: bytes, prefix: bytes = b""
 ) -> bytes:
-    """Seal `content`, padded to `size` bytes: the result is `size + BLOB_OVERHEAD_BYTES` long, after `prefix`.
+    """`prefix`, then `content` padded and sealed: `size + BLOB_OVERHEAD_BYTES` bytes.
 
     Besides content and result it holds one more buffer of that size at a time: checkpoints can be large.
 
@@ -95,7 +94,7 @@ def seal_blob(
 
 
 def open_blob(sealing_key: bytes, sealed: bytes, *, label: Label, context: bytes) -> bytes:
-    """The content that `seal` sealed under this key, label and context.
+    """The content that `seal_blob` sealed under this key, label and context.
 
     Raises:
         OpenFailed: it was not, or was altered.

@@ -1,17 +1,22 @@
-"""Verifying what a transparency log says: signed heads, inclusion, consistency. Pure."""
+"""What a transparency log says: signed heads, inclusion and consistency verified, and proofs added to a policy.
+
+Proofs may come from anywhere, as they prove themselves. Pure.
+"""
+
+from collections.abc import Iterable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from chiron.runtime.errors import LogRefused
 from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
+from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.encoding import canonical_json
 from chiron.wire.labels import LOG_HEAD, bind
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
-from collections.abc import Iterable
 
-from chiron.wire.attestation import AttestationPolicy
-from chiron.wire.transparency import InclusionProof
+MAX_PROOFS = 64
+"""Inclusion proofs in one policy."""
 
 
 def signed_bytes(head: TreeHead) -> bytes:
@@ -61,19 +66,16 @@ def check_consistency(proof: ConsistencyProof, log_public_key: bytes) -> None:
         raise LogRefused("the later head does not contain the earlier one: the log was rewritten")
 
 
-MAX_PROOFS = 64
-
-
 def lacks_proofs(policy: AttestationPolicy) -> bool:
-    """Whether it demands the log for code that none of its own proofs names."""
+    """Whether the policy demands the log for code that none of its own proofs names."""
     if policy.transparency is None:
         return False
     proved = {proof.entry.measurement for proof in policy.transparency.proofs}
     return not policy.measurements or not policy.measurements <= proved
 
 
-def completed(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
-    """The policy with these proofs where it lacks some; its own come first. Step 11 checks the one used."""
+def with_proofs(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
+    """The policy with these proofs where it lacks some; its own come first. Verification checks the one it uses."""
     if policy.transparency is None:
         return policy
     own = policy.transparency.proofs

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from chiron.runtime.errors import OpenFailed, PaddingInvalid, TooLarge
 from chiron.runtime.sealing import hpke, stream
-from chiron.runtime.sealing.sealer import BLOB_OVERHEAD_BYTES, open_blob, seal_blob
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.runtime.sealing.sealer import BLOB_OVERHEAD_BYTES, open_blob, seal_blob
 from chiron.wire.labels import ANSWER, CHECKPOINT, GRANT, MODEL
 
 KEY = bytes(range(32))
