@@ -1,11 +1,12 @@
 """Sealing to this very enclave: models and checkpoints in the operator's storage.
 
-A sealed object is a recipe and a blob. Layout: recipe length (1 byte), recipe padded to `RECIPE_BYTES`, blob. The
-recipe finds the platform's sealing key again. It needs no protection of its own: with another one the platform
-derives another key, and the blob does not open.
+A sealed object is a recipe and a blob. The recipe finds the platform's sealing key again. It needs no
+protection of its own: with another one the platform derives another key, and the blob does not open.
+Layout: recipe length (1 byte), recipe padded to `RECIPE_BYTES`, blob.
 
-In the blob a random 256-bit key encrypts the padded content and is itself wrapped under the sealing key, so that
-a platform key encrypts few short messages only. Layout: magic (8), wrap nonce (12), wrapped key (48), ciphertext.
+In the blob a random 256-bit key encrypts the padded content and is itself wrapped under the sealing key,
+so that a platform key encrypts few short messages only.
+Layout: magic (8), wrap nonce (12), wrapped key (48), ciphertext.
 """
 
 import secrets

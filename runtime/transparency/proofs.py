@@ -1,6 +1,6 @@
-"""What a transparency log says: signed heads, inclusion and consistency verified, and proofs added to a policy.
+"""What a transparency log says, verified: signed heads, inclusion, consistency. Pure.
 
-Proofs may come from anywhere, as they prove themselves. Pure.
+A policy may be given proofs from anywhere, as they prove themselves.
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ def lacks_proofs(policy: AttestationPolicy) -> bool:
 
 
 def with_proofs(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
-    """The policy with these proofs where it lacks some; its own come first. Verification checks the one it uses."""
+    """The policy with these proofs where it lacks some; its own come first. Verification checks the used one."""
     if policy.transparency is None:
         return policy
     own = policy.transparency.proofs
