@@ -1,4 +1,10 @@
-"""The root of every error that Chiron raises; each room's own tree is drawn in its `errors.py`."""
+"""The root of every error that Chiron raises; each room's own tree is drawn in its `errors.py`.
+
+Beside it is the one error that every room may raise: a package is missing that only an extra of ours brings.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ChironError(Exception):
@@ -10,3 +16,29 @@ class ChironError(Exception):
         super().__init__(message)
         if code is not None:
             self.code = code
+
+
+class ExtraMissing(ChironError, ImportError):
+    """Something was asked for that needs an extra of `chiron-ml` which is not installed."""
+
+    code = "extra-missing"
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Goes around imports from packages that `extra` brings.
+
+    >>> with needs_extra("images"):
+    ...     from PIL import Image
+
+    Raises:
+        ExtraMissing: such a package is not installed. The message names it and the extra.
+        ModuleNotFoundError: a module of our own is missing, for which no extra is the remedy.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "chiron"):
+            raise
+        raise ExtraMissing(f"{package} is not installed: pip install 'chiron-ml[{extra}]'") from error
