@@ -15,9 +15,9 @@ from chiron.runtime.datasets.errors import ChunkMalformed, ChunkUnopenable, Data
 from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
 from chiron.runtime.sealing import stream
 from chiron.runtime.sealing.errors import OpenFailed
-from chiron.runtime.sealing.labels import DATASET, bind
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
+from chiron.wire.labels import DATASET, bind
 
 
 class Examples(NamedTuple):

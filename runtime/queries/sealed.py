@@ -14,8 +14,8 @@ from chiron.runtime.queries.errors import AnswerMalformed, AnswerUnreadable, Que
 from chiron.runtime.queries.query import Query, decode_query, encode_query
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.labels import ANSWER, QUERY
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import ANSWER, QUERY
 
 
 class PendingQuery(NamedTuple):

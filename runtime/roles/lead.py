@@ -18,13 +18,13 @@ from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
 from chiron.runtime.roles.plan import Plan, encode_no_plan
 from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
 from chiron.runtime.sealing.errors import TooLarge
-from chiron.runtime.sealing.labels import LEAD_CHECKPOINT, MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import Trial, TrialOutcome
 from chiron.wire.jobs import JobState
+from chiron.wire.labels import LEAD_CHECKPOINT, MODEL
 from chiron.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
 
 NO_MODEL = b""

@@ -21,10 +21,10 @@ from chiron.runtime.roles.moving import give_away, take_over
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.query_budget import QueryBudget
 from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, open_model, sealed_bytes
-from chiron.runtime.sealing.labels import BUDGET, MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
+from chiron.wire.labels import BUDGET, MODEL
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.upgrade import UpgradeMail
 

@@ -12,8 +12,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chiron.runtime.sealing.errors import OpenFailed
-from chiron.runtime.sealing.labels import Label, bind
 from chiron.runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
+from chiron.wire.labels import Label, bind
 
 Buffer: TypeAlias = bytes | bytearray
 MAGIC = b"CHIRONb1"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from chiron.runtime.sealing.errors import OpenFailed
-from chiron.runtime.sealing.labels import Label, bind
+from chiron.wire.labels import Label, bind
 
 PUBLIC_KEY_BYTES = 1184 + 32
 PRIVATE_KEY_BYTES = 64 + 32

@@ -8,7 +8,7 @@ from chiron.runtime.attestation.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import Platform, SealingPolicy
 from chiron.runtime.sealing import blob
 from chiron.runtime.sealing.errors import OpenFailed
-from chiron.runtime.sealing.labels import Label
+from chiron.wire.labels import Label
 
 RECIPE_BYTES = 64
 OVERHEAD_BYTES = 1 + RECIPE_BYTES + blob.OVERHEAD_BYTES

@@ -3,10 +3,10 @@
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from chiron.runtime.sealing.labels import LOG_HEAD, bind
 from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
 from chiron.wire.encoding import canonical_json
 from chiron.wire.errors import ChironError
+from chiron.wire.labels import LOG_HEAD, bind
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
 
 

@@ -12,8 +12,8 @@ from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.runtime.attestation.refusing import RefusingPlatform
 from chiron.runtime.attestation.sgx import SgxPlatform
 from chiron.runtime.sealing.errors import OpenFailed, TooLarge
-from chiron.runtime.sealing.labels import BUDGET, MODEL
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.wire.labels import BUDGET, MODEL
 from tests.attestation.forge import Platform
 from tests.attestation.occlum_double import OcclumDouble
 from tests.channels.conftest import QuotingServices

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from chiron.runtime.sealing import blob, hpke, stream
 from chiron.runtime.sealing.errors import OpenFailed, PaddingInvalid, TooLarge
-from chiron.runtime.sealing.labels import ANSWER, CHECKPOINT, GRANT, MODEL
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.wire.labels import ANSWER, CHECKPOINT, GRANT, MODEL
 
 KEY = bytes(range(32))
 
