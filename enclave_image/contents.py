@@ -107,7 +107,7 @@ def _distribution(name: str) -> metadata.Distribution:
 
 def _enclave_requirements() -> list[str]:
     """Names that the extra lists; what the project needs without it is the client's."""
-    names = [
+    names: list[str] = [
         canonicalize_name(requirement.name)
         for requirement in _requirements(_distribution(PROJECT))
         if not _applies(requirement) and _applies(requirement, EXTRA)
