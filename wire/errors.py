@@ -10,3 +10,12 @@ class ChironError(Exception):
         super().__init__(message)
         if code is not None:
             self.code = code
+
+
+class LimitExceeded(ChironError):
+    """What was read is longer than anything of its kind may be."""
+
+    code = "limit-exceeded"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"longer than {limit} bytes")
