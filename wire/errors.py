@@ -1,6 +1,6 @@
 """The root of every error that Chiron raises; each room's own tree is drawn in its `errors.py`.
 
-Beside it is the one error that every room may raise: a package is missing that only an extra of ours brings.
+Beside it are the two that every room may raise: something is too long, or only an extra of ours brings a package.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,15 @@ class ChironError(Exception):
         super().__init__(message)
         if code is not None:
             self.code = code
+
+
+class LimitExceeded(ChironError):
+    """What was read is longer than anything of its kind may be."""
+
+    code = "limit-exceeded"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"longer than {limit} bytes")
 
 
 class ExtraMissing(ChironError, ImportError):
