@@ -1,6 +1,6 @@
 """The root of every error that Chiron raises; each room's own tree is drawn in its `errors.py`.
 
-Beside it are the two that every room may raise: something is too long, or only an extra of ours brings a package.
+Beside it are the two that every room may raise: something is too long, or a package of an extra is missing.
 """
 
 from collections.abc import Iterator
