@@ -17,7 +17,7 @@ from chiron.runtime.roles.plan import Plan
 from chiron.runtime.schedule import IDLE, SUMS
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.learner import Learner
-from chiron.runtime.training.reading import read_unused
+from chiron.runtime.training.partition import read_unused
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
 

@@ -75,7 +75,7 @@ def lacks_proofs(policy: AttestationPolicy) -> bool:
 
 
 def with_proofs(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
-    """The policy with these proofs where it lacks some; its own come first. Verification checks the used one."""
+    """The policy with these proofs where it lacks some; its own come first. Verification checks one of them."""
     if policy.transparency is None:
         return policy
     own = policy.transparency.proofs
