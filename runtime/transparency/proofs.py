@@ -75,7 +75,7 @@ def lacks_proofs(policy: AttestationPolicy) -> bool:
 
 
 def with_proofs(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
-    """The policy with these proofs where it lacks some, after its own. Verification checks the one it uses."""
+    """The policy with these proofs after its own, where it lacks some. Verification checks the one used."""
     if policy.transparency is None:
         return policy
     own = policy.transparency.proofs
