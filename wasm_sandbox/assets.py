@@ -1,31 +1,34 @@
 """Pretrained tensors that a builder carries: safetensors files in custom sections of its component.
 
-So they are uploaded, identified by SHA-256 and bounded together with the component, and are read natively:
+There they are uploaded, identified by SHA-256 and bounded together with the component, and are read natively:
 bulk bytes never cross the component boundary. The engine skips custom sections.
 
     custom section = 0x00 | size | name | one safetensors file      name = "chiron:asset/" ‖ the asset's name
 
-Source: https://webassembly.github.io/spec/core/binary/modules.html#binary-customsec; components are made of
-the same sections (component-model, Binary.md).
+Source: https://webassembly.github.io/spec/core/binary/modules.html#binary-customsec.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from chiron.wasm_sandbox.binary import (
+    CUSTOM,
+    BinaryMalformed,
+    encode_leb128,
+    encode_section,
+    read_leb128,
+    read_sections,
+)
 from chiron.wasm_sandbox.errors import Code, failure
 
 _PREFIX = b"chiron:asset/"
-_HEAD_BYTES = 8
-_CUSTOM = 0
-_LEB_BYTES = 5
 MAX_ASSETS = 64
 
 
 def attach_asset(component: bytes, name: str, content: bytes) -> bytes:
     """The component with one more asset."""
     label = _PREFIX + name.encode()
-    body = _leb(len(label)) + label + content
-    return component + bytes([_CUSTOM]) + _leb(len(body)) + body
+    return component + encode_section(CUSTOM, encode_leb128(len(label)) + label + content)
 
 
 @dataclass(frozen=True)
@@ -58,37 +61,12 @@ def read_assets(component: bytes) -> Assets:
 
 def _custom_sections(component: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Label, begin and end of each custom section's content."""
-    position = _HEAD_BYTES
-    while position < len(component):
-        kind = component[position]
-        size, position = _read_leb(component, position + 1)
-        end = position + size
-        if end > len(component):
-            raise failure(Code.COMPONENT_MALFORMED, "a section runs past the end")
-        if kind == _CUSTOM:
-            length, start = _read_leb(component, position)
-            if length > end - start:
-                raise failure(Code.COMPONENT_MALFORMED, "a section's name runs past its end")
-            yield component[start : start + length], start + length, end
-        position = end
-
-
-def _leb(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def _read_leb(data: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for index in range(_LEB_BYTES):
-        if position >= len(data):
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, position
-    raise failure(Code.COMPONENT_MALFORMED, "a number does not end")
+    try:
+        for kind, start, end in read_sections(component):
+            if kind == CUSTOM:
+                length, label = read_leb128(component, start, end)
+                if length > end - label:
+                    raise BinaryMalformed("a section's name runs past its end")
+                yield component[label : label + length], label + length, end
+    except BinaryMalformed as error:
+        raise failure(Code.COMPONENT_MALFORMED, str(error)) from None

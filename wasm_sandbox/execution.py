@@ -10,6 +10,7 @@ from typing import Any
 from wasmtime import Engine
 from wasmtime.component import Component, Instance, Linker
 
+from chiron.wasm_sandbox.binary import COMPONENT, CORE_MODULE, PREAMBLE_BYTES
 from chiron.wasm_sandbox.calling import Answer, AnswerBounds, Refusal, call
 from chiron.wasm_sandbox.capabilities import Host, record
 from chiron.wasm_sandbox.codec import Buffer
@@ -26,9 +27,6 @@ from chiron.wasm_sandbox.signatures import REVISE
 from chiron.wasm_sandbox.terms import CompileTerms, RunTerms
 from chiron.wasm_sandbox.world import check_granted, examine
 
-CORE_MODULE = b"\0asm\x01\0\0\0"
-COMPONENT = b"\0asm\x0d\0\x01\0"
-"""How binaries begin. The engine would take WebAssembly text as well: one parser less to attack."""
 MAX_DETAIL = 2_000
 """Characters of what a component says about itself, that are passed on."""
 
@@ -73,9 +71,10 @@ def compile_builder(terms: CompileTerms, component: Buffer) -> Compiled:
     Raises:
         ComponentRefused: the reason is its code.
     """
-    if component[: len(CORE_MODULE)] == CORE_MODULE:
+    # The engine would take WebAssembly text as well: one parser less to attack.
+    if component[:PREAMBLE_BYTES] == CORE_MODULE:
         raise failure(Code.COMPONENT_IS_CORE_MODULE)
-    if component[: len(COMPONENT)] != COMPONENT:
+    if component[:PREAMBLE_BYTES] != COMPONENT:
         raise failure(Code.COMPONENT_MALFORMED)
     engine = make_engine(
         Backend(terms.backend),

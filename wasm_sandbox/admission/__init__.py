@@ -3,8 +3,8 @@
 The bytes come from hostile code. They are read in steps, each of which bounds what the next one works on:
 
  1. **Size**: the envelope's and our own. (graph-too-large)
- 2. **Wire**: fields are counted and held to those that builders may use, before a parser makes an object
-    of any: no functions, graphs in attributes, sparse, external or string tensors. (`wire`)
+ 2. **Protobuf**: fields are counted and held to those that builders may use, before a parser makes an object
+    of any: no functions, graphs in attributes, sparse, external or string tensors. (`protobuf`)
  3. **Versions**: IR 7 to 10, one operator set, ONNX's own, 13 to 21.
  4. **Tensors**: initializers without data are parameters, within the envelope; those with data are small
     constants, finite, and of the size that they claim. (`tensors`)
@@ -38,9 +38,9 @@ from chiron.wasm_sandbox.admission.liveness import buffers, live_nodes
 from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
 from chiron.wasm_sandbox.admission.operators import OPERATORS
 from chiron.wasm_sandbox.admission.pretrained import add_pretrained
+from chiron.wasm_sandbox.admission.protobuf import scan
 from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
 from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
-from chiron.wasm_sandbox.admission.wire import scan
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 from chiron.wire.contract import BuildRequest, Envelope
