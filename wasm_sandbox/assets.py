@@ -8,17 +8,10 @@ bulk bytes never cross the component boundary. The engine skips custom sections.
 Source: https://webassembly.github.io/spec/core/binary/modules.html#binary-customsec.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from chiron.wasm_sandbox.binary import (
-    CUSTOM,
-    BinaryMalformed,
-    encode_leb128,
-    encode_section,
-    read_leb128,
-    read_sections,
-)
+from chiron.wasm_sandbox.binary import BinaryMalformed, encode_custom_section, read_custom_sections
 from chiron.wasm_sandbox.errors import Code, failure
 
 _PREFIX = b"chiron:asset/"
@@ -27,8 +20,7 @@ MAX_ASSETS = 64
 
 def attach_asset(component: bytes, name: str, content: bytes) -> bytes:
     """The component with one more asset."""
-    label = _PREFIX + name.encode()
-    return component + encode_section(CUSTOM, encode_leb128(len(label)) + label + content)
+    return component + encode_custom_section(_PREFIX + name.encode(), content)
 
 
 @dataclass(frozen=True)
@@ -49,24 +41,13 @@ def read_assets(component: bytes) -> Assets:
             twice or one too many.
     """
     files: dict[str, bytes] = {}
-    for label, start, end in _custom_sections(component):
-        if not label.startswith(_PREFIX):
-            continue
-        name = label[len(_PREFIX) :].decode("ascii", errors="replace")
-        if name in files or len(files) == MAX_ASSETS:
-            raise failure(Code.COMPONENT_MALFORMED, "an asset is given twice, or there are too many")
-        files[name] = component[start:end]
-    return Assets(files)
-
-
-def _custom_sections(component: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Label, begin and end of each custom section's content."""
     try:
-        for kind, start, end in read_sections(component):
-            if kind == CUSTOM:
-                length, label = read_leb128(component, start, end)
-                if length > end - label:
-                    raise BinaryMalformed("a section's name runs past its end")
-                yield component[label : label + length], label + length, end
+        for label, start, end in read_custom_sections(component):
+            if label.startswith(_PREFIX):
+                name = label[len(_PREFIX) :].decode("ascii", errors="replace")
+                if name in files or len(files) == MAX_ASSETS:
+                    raise failure(Code.COMPONENT_MALFORMED, "an asset is given twice, or there are too many")
+                files[name] = component[start:end]
     except BinaryMalformed as error:
         raise failure(Code.COMPONENT_MALFORMED, str(error)) from None
+    return Assets(files)

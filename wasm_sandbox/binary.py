@@ -77,3 +77,22 @@ def read_sections(binary: bytes) -> Iterator[Section]:
             raise BinaryMalformed("a section runs past the end")
         yield Section(binary[position], start, start + size)
         position = start + size
+
+
+def encode_custom_section(name: bytes, content: bytes) -> bytes:
+    """A custom section: its name with its length, and then the content."""
+    return encode_section(CUSTOM, encode_leb128(len(name)) + name + content)
+
+
+def read_custom_sections(binary: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name of each custom section, and where its content begins and ends.
+
+    Raises:
+        BinaryMalformed: as `read_sections`, or a name runs past its section's end.
+    """
+    for kind, start, end in read_sections(binary):
+        if kind == CUSTOM:
+            length, name = read_leb128(binary, start, end)
+            if length > end - name:
+                raise BinaryMalformed("a section's name runs past its end")
+            yield binary[name : name + length], name + length, end
