@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from chiron.wasm_sandbox.admission import admit  # noqa: E402
-from chiron.wasm_sandbox.compiling import compile_apart  # noqa: E402
+from chiron.wasm_sandbox.compilation import compile_apart  # noqa: E402
 from chiron.wasm_sandbox.engine import Backend  # noqa: E402
 from chiron.wasm_sandbox.errors import Code, GraphRefused, SandboxError  # noqa: E402
 from chiron.wasm_sandbox.execution import Run  # noqa: E402

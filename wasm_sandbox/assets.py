@@ -27,7 +27,7 @@ def attach_asset(component: bytes, name: str, content: bytes) -> bytes:
 class Assets:
     """The assets of a component, by name; nothing of them is parsed before a graph asks for it.
 
-    `chiron.wasm_sandbox.admission.pretrained` reads their tensors.
+    `chiron.wasm_sandbox.admission.initialization` reads their tensors.
     """
 
     files: Mapping[str, bytes] = field(default_factory=dict)

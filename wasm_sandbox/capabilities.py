@@ -15,7 +15,7 @@ from wasmtime.component import Linker, Record
 
 from chiron.wasm_sandbox.codec import Buffer
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
-from chiron.wasm_sandbox.signatures import interface_name
+from chiron.wasm_sandbox.world import interface_name
 from chiron.wasm_sandbox.terms import RunTerms, load_statistics
 
 CALL_FUEL = 5_000

@@ -23,7 +23,7 @@ from chiron.wasm_sandbox.engine import (
     make_store,
 )
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
-from chiron.wasm_sandbox.signatures import REVISE
+from chiron.wasm_sandbox.world import REVISE
 from chiron.wasm_sandbox.terms import CompileTerms, RunTerms
 from chiron.wasm_sandbox.world import check_granted, examine
 

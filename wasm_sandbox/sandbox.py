@@ -7,7 +7,7 @@ from pathlib import Path
 from chiron.wasm_sandbox.answers import Logged, RunReport, failure_in, parse, run_bounds
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
-from chiron.wasm_sandbox.compiling import compile_apart
+from chiron.wasm_sandbox.compilation import compile_apart
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import Code, failure
 from chiron.wasm_sandbox.limits import SandboxLimits

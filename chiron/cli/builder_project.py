@@ -10,7 +10,7 @@ from chiron.builder_kit.scaffold import new_project
 from chiron.cli.builder_files import COMPONENT, ManifestOption, PathArgument, read_builder
 from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json
-from chiron.wasm_sandbox.inspection import inspect_component
+from chiron.wasm_sandbox.compilation import inspect_component
 
 ProjectArgument = Annotated[Path, typer.Argument(help="Directory of the project.")]
 

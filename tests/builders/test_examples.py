@@ -20,7 +20,7 @@ from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.errors import BuilderFailed
 from chiron.wasm_sandbox.graph import AdmittedGraph
-from chiron.wasm_sandbox.inspection import inspect_component
+from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
 from chiron.wire.contract import BuildRequest, Capability, Trial, TrialOutcome

@@ -27,17 +27,17 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.admission.initialization import read_initialization
 from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
-from chiron.wasm_sandbox.admission.limits import (
+from chiron.wasm_sandbox.limits import (
     HIGHEST_IR,
     HIGHEST_OPSET,
     LOWEST_IR,
     LOWEST_OPSET,
     GraphLimits,
 )
-from chiron.wasm_sandbox.admission.liveness import buffers, live_nodes
+from chiron.wasm_sandbox.admission.nodes import buffers, live_nodes
 from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
 from chiron.wasm_sandbox.admission.operators import OPERATORS
-from chiron.wasm_sandbox.admission.pretrained import add_pretrained
+from chiron.wasm_sandbox.admission.initialization import add_pretrained
 from chiron.wasm_sandbox.admission.protobuf import scan
 from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
 from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers

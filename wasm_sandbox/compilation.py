@@ -7,6 +7,12 @@ from chiron.wasm_sandbox.errors import Code, SandboxError, failure
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.process import Worker, WorkerGone
 from chiron.wasm_sandbox.terms import CompileTerms, dump
+from dataclasses import dataclass
+from hashlib import sha256
+
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wire.contract import Capability
 
 
 def compile_apart(
@@ -37,3 +43,28 @@ def compile_apart(
     if failed is not None:
         raise failed.error()
     return parse(CompileReport, answer.parts[0]), answer.parts[1]
+
+
+@dataclass(frozen=True)
+class ComponentInfo:
+    """A builder of our world."""
+
+    sha256: str
+    capabilities: tuple[Capability, ...]
+    """That it imports, sorted by name: it does not run unless all of them are granted."""
+    revises: bool
+    """Whether it exports `revise`."""
+
+
+def inspect_component(
+    component: bytes,
+    limits: SandboxLimits = SandboxLimits(parallel_compilation=True),  # noqa: B008 - frozen
+) -> ComponentInfo:
+    """Compile in a confined process and read the types; a Python component takes some seconds.
+
+    Raises:
+        ComponentRefused: garbage, a core module, too large, a foreign import, a missing or different export.
+        SandboxFailed: the process did not do its part.
+    """
+    report, _ = compile_apart(component, limits, Backend.PULLEY, keep=False)
+    return ComponentInfo(sha256(component).hexdigest(), tuple(sorted(report.capabilities)), report.revises)
