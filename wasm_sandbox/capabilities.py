@@ -15,8 +15,8 @@ from wasmtime.component import Linker, Record
 
 from chiron.wasm_sandbox.codec import Buffer
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
-from chiron.wasm_sandbox.world import interface_name
 from chiron.wasm_sandbox.terms import RunTerms, load_statistics
+from chiron.wasm_sandbox.world import interface_name
 
 CALL_FUEL = 5_000
 """A call into the host and back takes about as long as these many instructions."""

@@ -1,4 +1,10 @@
-"""Compiling in a process of its own, where the compiler's time and memory are bounded and its faults end."""
+"""A component compiled in a process of its own: for what it is and asks for, or for its compiled form.
+
+There the compiler's time and memory are bounded and its faults end. None of the component's code runs.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
 
 from chiron.wasm_sandbox.answers import CompileReport, compile_bounds, failure_in, parse
 from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
@@ -7,18 +13,13 @@ from chiron.wasm_sandbox.errors import Code, SandboxError, failure
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.process import Worker, WorkerGone
 from chiron.wasm_sandbox.terms import CompileTerms, dump
-from dataclasses import dataclass
-from hashlib import sha256
-
-from chiron.wasm_sandbox.engine import Backend
-from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wire.contract import Capability
 
 
 def compile_apart(
     component: bytes, limits: SandboxLimits, backend: Backend, *, keep: bool
 ) -> tuple[CompileReport, Buffer]:
-    """What the component asks for and exports, and, if it is to be kept, its compiled form.
+    """Compile a component: a report of its imports and exports and, with `keep`, its compiled form.
 
     Raises:
         ComponentRefused: it is no builder of our world, or compiling it takes more than `limits`.
@@ -47,11 +48,11 @@ def compile_apart(
 
 @dataclass(frozen=True)
 class ComponentInfo:
-    """A builder of our world."""
+    """What a builder of our world is and asks for."""
 
     sha256: str
     capabilities: tuple[Capability, ...]
-    """That it imports, sorted by name: it does not run unless all of them are granted."""
+    """The capabilities that it imports, sorted by name: it does not run unless all of them are granted."""
     revises: bool
     """Whether it exports `revise`."""
 

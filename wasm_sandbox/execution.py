@@ -23,9 +23,8 @@ from chiron.wasm_sandbox.engine import (
     make_store,
 )
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
-from chiron.wasm_sandbox.world import REVISE
 from chiron.wasm_sandbox.terms import CompileTerms, RunTerms
-from chiron.wasm_sandbox.world import check_granted, examine
+from chiron.wasm_sandbox.world import REVISE, check_granted, examine
 
 MAX_DETAIL = 2_000
 """Characters of what a component says about itself, that are passed on."""

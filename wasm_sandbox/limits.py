@@ -1,11 +1,12 @@
-"""Every limit of a sandbox run, in one place."""
+"""Every bound of this room, in one place: of a sandbox run, and of an admitted graph."""
 
 from pydantic import Field
 
 from chiron.wire.contract import MAX_COMPONENT_BYTES, ContractModel
-from pydantic import Field
 
-from chiron.wire.contract import ContractModel
+LOWEST_IR, HIGHEST_IR = 7, 10
+LOWEST_OPSET, HIGHEST_OPSET = 13, 21
+"""What onnxruntime-training 1.19 reads; 13 is the first opset in which all axes are inputs or stable."""
 
 
 class SandboxLimits(ContractModel):
@@ -28,7 +29,7 @@ class SandboxLimits(ContractModel):
     example takes; an endless loop is through with it in about 30 s, long before the clock."""
     run_seconds: float = Field(default=180.0, gt=0, le=600)
     memory_bytes: int = Field(default=512 * 2**20, ge=2**16, le=4 * 2**30)
-    """Each linear memory; a component has at most `memories`."""
+    """Each linear memory's size; a component has at most `memories`."""
     memories: int = Field(default=4, ge=1, le=64)
     table_elements: int = Field(default=100_000, ge=1, le=10_000_000)
     tables: int = Field(default=32, ge=1, le=1000)
@@ -40,12 +41,7 @@ class SandboxLimits(ContractModel):
     recipe_bytes: int = Field(default=65_536, ge=2, le=2**20)
     log_lines: int = Field(default=1000, ge=0, le=10_000)
     log_bytes: int = Field(default=65_536, ge=0, le=2**20)
-    """Of all lines together; what is more is counted and dropped."""
-
-
-LOWEST_IR, HIGHEST_IR = 7, 10
-LOWEST_OPSET, HIGHEST_OPSET = 13, 21
-"""What onnxruntime-training 1.19 reads; 13 is the first opset in which all axes are inputs or stable."""
+    """All log lines together; what is more is counted and dropped."""
 
 
 class GraphLimits(ContractModel):

@@ -6,8 +6,8 @@ from typing import Any
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetSample, DatasetStatistics
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.limits import SandboxLimits
-from chiron.wasm_sandbox.world import BUILD, REVISE
 from chiron.wasm_sandbox.terms import RunTerms, dump_sample, dump_statistics
+from chiron.wasm_sandbox.world import BUILD, REVISE
 from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, Trial
 
 _COUNTED = (

@@ -18,9 +18,9 @@ from chiron.runtime.datasets.statistics import collect
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.errors import BuilderFailed
 from chiron.wasm_sandbox.graph import AdmittedGraph
-from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
 from chiron.wire.contract import BuildRequest, Capability, Trial, TrialOutcome

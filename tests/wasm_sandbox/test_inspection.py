@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wasmtime import wat2wasm
 
+from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.errors import Code, ComponentRefused
 from chiron.wasm_sandbox.execution import compile_builder
-from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.terms import CompileTerms
 from chiron.wire.contract import MAX_COMPONENT_BYTES, Capability

@@ -11,11 +11,11 @@ The bytes come from hostile code. They are read in steps, each of which bounds w
  5. **Nodes**: sorted, one name a value, listed operators with listed attributes in range; what depends on
     a parameter has a gradient. (`nodes`, `operators`)
  6. **Interface**: `input` and `output` as the job describes them. (`interface`)
- 7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused.
+ 7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused. (`nodes`)
  8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
     within the memory bounds. (`shapes`)
- 9. **Initialization**: of every parameter, by a graph without inputs (`initialization`) or a pretrained
-    tensor of the component. (`pretrained`)
+ 9. **Initialization**: every parameter has one, by a graph without inputs or a pretrained tensor of the
+    component. (`initialization`)
 
 Nothing is executed and nothing of a parameter's size is allocated. What is admitted is a model put together
 anew of the parts that were checked: names of nodes, texts, metadata and declared inner shapes are gone.
@@ -25,8 +25,21 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
-from chiron.wasm_sandbox.admission.initialization import read_initialization
+from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
 from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
+from chiron.wasm_sandbox.admission.nodes import (
+    buffers,
+    check_nodes,
+    check_shape_operands,
+    live_nodes,
+    trained_values,
+)
+from chiron.wasm_sandbox.admission.operators import OPERATORS
+from chiron.wasm_sandbox.admission.protobuf import scan
+from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
+from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
+from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 from chiron.wasm_sandbox.limits import (
     HIGHEST_IR,
     HIGHEST_OPSET,
@@ -34,15 +47,6 @@ from chiron.wasm_sandbox.limits import (
     LOWEST_OPSET,
     GraphLimits,
 )
-from chiron.wasm_sandbox.admission.nodes import buffers, live_nodes
-from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
-from chiron.wasm_sandbox.admission.operators import OPERATORS
-from chiron.wasm_sandbox.admission.initialization import add_pretrained
-from chiron.wasm_sandbox.admission.protobuf import scan
-from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
-from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
-from chiron.wasm_sandbox.assets import Assets
-from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 from chiron.wire.contract import BuildRequest, Envelope
 
 DEFAULT_LIMITS = GraphLimits()

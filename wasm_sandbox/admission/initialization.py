@@ -1,33 +1,36 @@
-"""The initialization graph: how parameters get their first values (ONNX `TrainingInfoProto`).
+"""How parameters get their first values: from the initialization graph, or from a pretrained tensor.
 
-It has no input and no loop, and what it makes is bounded by the parameters' own sizes. The values are
-computed by the runtime, with the job's seed in every random operator.
+The initialization graph (ONNX `TrainingInfoProto`) has no input and no loop, and what it makes is bounded by
+the parameters' own sizes. The runtime computes the values, with the job's seed in every random operator.
+The component carries pretrained tensors (`chiron.wasm_sandbox.assets`).
 
 Source: https://github.com/onnx/onnx/blob/main/docs/IR.md, "Training Related Information".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto, TrainingInfoProto, helper
-
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.limits import GraphLimits
-from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
-from chiron.wasm_sandbox.admission.operators import INITIALIZERS
-from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
-from chiron.wasm_sandbox.admission.tensors import check_constants, has_data
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import (
+    ModelProto,
+    NodeProto,
+    StringStringEntryProto,
+    TensorProto,
+    TrainingInfoProto,
+    helper,
+    numpy_helper,
+)
 from safetensors import SafetensorError, deserialize
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.tensors import Tensors
+from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
+from chiron.wasm_sandbox.admission.operators import INITIALIZERS
+from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
+from chiron.wasm_sandbox.admission.tensors import Tensors, check_constants, has_data
 from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.limits import GraphLimits
 
-
+_Entries = list[tuple[str, Mapping[str, object]]]
 _INTERNAL = "·"
 """Set before the graph's own names. Admitted names are ASCII, so none begins with it."""
 
@@ -141,9 +144,6 @@ def _renamed(node: NodeProto) -> NodeProto:
     # The runtime sets the job's seed; one of the builder's choosing would be the same in every job.
     renamed.attribute.extend(attribute for attribute in node.attribute if attribute.name != "seed")
     return renamed
-
-
-_Entries = list[tuple[str, Mapping[str, object]]]
 
 
 def add_pretrained(

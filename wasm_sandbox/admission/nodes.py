@@ -1,13 +1,16 @@
-"""Nodes: one name a value, every value made before it is used, and only what the operator table lists."""
+"""Nodes: one name a value, every value made before it is used, and only what the operator table lists.
+
+What does not lead to the output is dropped; a parameter that does not is refused.
+"""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.limits import GraphLimits
 from chiron.wasm_sandbox.admission.operators import (
     CONTROL_FLOW,
     OPERATORS,
@@ -17,15 +20,10 @@ from chiron.wasm_sandbox.admission.operators import (
     Part,
 )
 from chiron.wasm_sandbox.admission.tensors import check_constants, item_bytes
-from collections import Counter
-from collections.abc import Sequence
+from chiron.wasm_sandbox.limits import GraphLimits
 
-from onnx import NodeProto, TensorProto
-
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.operators import OPERATORS, Part
-
-
+_RUNNING_STATISTICS = slice(3, 5)
+"""Inputs of BatchNormalization: mean and variance."""
 _DIMENSION_SENTINELS = frozenset({0, -1})
 
 
@@ -180,10 +178,6 @@ def _learn(known: dict[str, TensorProto], name: str, attribute: AttributeProto) 
     elif attribute.name in ("value_int", "value_ints"):
         numbers = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
         known[name] = numpy_helper.from_array(np.asarray(numbers, np.int64))
-
-
-_RUNNING_STATISTICS = slice(3, 5)
-"""Inputs of BatchNormalization: mean and variance."""
 
 
 def live_nodes(nodes: Sequence[NodeProto], output: str, parameters: Sequence[TensorProto]) -> list[NodeProto]:
