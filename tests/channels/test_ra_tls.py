@@ -35,11 +35,12 @@ from chiron.runtime.attestation.ra_tls import (
     verify_certificate,
 )
 from chiron.runtime.channels.attested import attested_certificate, attested_server_context
-from chiron.runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
+from chiron.runtime.channels.job_ca import JobCa, certificate_digest
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.p256 import public_key_der
 from tests.channels.conftest import JOB, OTHER_IMAGE, OTHER_JOB, QuotingServices, policy
 
 NOW = datetime.now(UTC)
