@@ -1,8 +1,8 @@
 """Genuine evidence of Intel's hardware. It is public and not ours to commit.
 
-The files lie in the folder that CHIRON_EVIDENCE names, or in folders beside the checkout. A test asks for them
-by name when it runs. Where one is absent the test is skipped, and the reason says in one line what to fetch, from
-where and where to put it. In continuous integration (CI=true) the test fails instead.
+The files lie in the folder that CHIRON_EVIDENCE names, or in folders beside the checkout. A test asks for
+them by name when it runs. Where one is absent the test is skipped, and the reason says in one line what to
+fetch, from where and where to put it. In continuous integration (CI=true) the test fails instead.
 """
 
 import hashlib
