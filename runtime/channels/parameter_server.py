@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 import aiohttp
 
-from chiron.runtime.attestation.evidence import BOOT_NONCE
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.applying import apply, read_message, stranger_session, verify_server
 from chiron.runtime.channels.enrolment import (
     ENROL_PATH,

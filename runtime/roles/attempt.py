@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from chiron.ps.client import Merged
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.datasets.errors import ChunkRefused
-from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.runtime.errors import ChunkRefused, EnclaveError, InputCorrupted
 from chiron.runtime.roles.plan import Plan
 from chiron.runtime.schedule import IDLE, SUMS
 from chiron.runtime.training.errors import TrainingFailed

@@ -10,13 +10,12 @@ import dcap_qvl
 import pytest
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused, PlatformUnavailable
-from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.platform import RefusingPlatform, SealingPolicy
 from chiron.runtime.attestation.quote import SgxQuote
-from chiron.runtime.attestation.refusing import RefusingPlatform
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.tcb import converge
 from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
+from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
 from tests import genuine
 from tests.attestation.forge import (

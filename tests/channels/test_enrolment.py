@@ -10,8 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.channels import enrolment
 from chiron.runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
 from chiron.runtime.channels.identity import clock_from
