@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.schedule import SUMS
 from chiron.runtime.training import checkpoint
 from chiron.runtime.training.errors import Reason, failing_as
 from chiron.runtime.training.feed import Feed, InMemoryFeed, Portion
@@ -28,6 +27,7 @@ from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
+from chiron.wire.schedule import SUMS
 
 
 class Learner:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from chiron.runtime.datasets.chunks import ChunkForm
-from chiron.runtime.schedule import exchanges_of
 from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.jobs import JobSpec
+from chiron.wire.schedule import exchanges_of
 
 DEFAULT_EPOCHS = 10
 IN_MEMORY_BYTES = 256 * 2**20
