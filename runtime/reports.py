@@ -4,8 +4,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chiron.runtime.errors import OpenFailed, SealingError
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import OpenFailed, SealingError
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.wire import objects
 from chiron.wire.encoding import WireModel

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import SealingError
 from chiron.runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
-from chiron.runtime.sealing.errors import SealingError
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.contract import Trial
 from chiron.wire.encoding import WireModel

@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from chiron.runtime.attestation.evidence import BOOT_NONCE
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryRefused, UpgradeRefused
+from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryError, QueryRefused, UpgradeRefused
 from chiron.runtime.prediction import Model
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
-from chiron.runtime.queries.errors import QueryError
 from chiron.runtime.roles.moving import give_away, take_over
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.query_budget import QueryBudget

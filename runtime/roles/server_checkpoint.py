@@ -18,8 +18,7 @@ from chiron.ps.errors import CheckpointInvalid
 from chiron.ps.server import ParameterServer
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import InputCorrupted
-from chiron.runtime.sealing.errors import SealingError, TooLarge
+from chiron.runtime.errors import InputCorrupted, SealingError, TooLarge
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec

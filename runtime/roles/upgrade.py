@@ -21,12 +21,10 @@ from datetime import datetime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from chiron.runtime.errors import UpgradeRefused
+from chiron.runtime.errors import EvidenceRefused, SealingError, UpgradeRefused
 from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, seal_model
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import SealingError
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects

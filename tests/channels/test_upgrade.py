@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.client.upgrading import sign_order
-from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.errors import ModelUnusable, UpgradeRefused
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model, seal_model
 from chiron.runtime.roles.upgrade import Transfer, give, take
