@@ -28,6 +28,7 @@ from chiron.wire.retrying import Backoff, retry
 _T = TypeVar("_T")
 _MAX_PROBLEM_BYTES = 4096
 LASTED_S = 2.0
+"""A request that was under way for longer had reached the server."""
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An answer may take as long as the slowest trainer; a dead peer is found by TCP keep-alive."""
 
