@@ -6,13 +6,13 @@ There the compiler's time and memory are bounded and its faults end. None of the
 from dataclasses import dataclass
 from hashlib import sha256
 
-from chiron.wasm_sandbox.answers import CompileReport, compile_bounds, failure_in, parse
 from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
+from chiron.wasm_sandbox.commands import CompileCommand, dump
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.process import Worker, WorkerGone
-from chiron.wasm_sandbox.terms import CompileTerms, dump
+from chiron.wasm_sandbox.reports import CompileReport, compile_bounds, failure_in, parse
 from chiron.wire.contract import Capability
 
 
@@ -27,12 +27,12 @@ def compile_apart(
     """
     if len(component) > limits.component_bytes:
         raise failure(Code.COMPONENT_TOO_LARGE)
-    terms = CompileTerms(
+    command = CompileCommand(
         backend.value, limits.stack_bytes, limits.parallel_compilation, limits.compile_memory_bytes, keep
     )
     try:
         with Worker(limits.compile_seconds) as worker:
-            answer = worker.ask(Frame(Kind.COMPILE, (dump(terms), component)), compile_bounds(keep=keep))
+            answer = worker.ask(Frame(Kind.COMPILE, (dump(command), component)), compile_bounds(keep=keep))
     except WorkerGone as gone:
         # Out of address space, it ends by an abort, a MemoryError, or a stack that cannot grow.
         raise failure(Code.COMPONENT_COMPILE_LIMIT, gone.detail) from None

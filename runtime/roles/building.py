@@ -11,7 +11,7 @@ from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.plan import Plan, admit_plan, decode_plan, encode_plan
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
-from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox
 from chiron.wire.contract import Trial
 from chiron.wire.errors import ChironError
 
@@ -70,11 +70,11 @@ class Building:
             raise PeerRefused("plan-malformed", "the kept plan is none")
         return plan
 
-    def _admit(self, trial: int, raw: RawPlan) -> Plan:
+    def _admit(self, trial: int, raw: BuilderOutput) -> Plan:
         assets = read_assets(self._component)
         return admit_plan(self._ticket.spec, trial, raw.graph, raw.recipe, assets)
 
-    def _run(self, trial: int, history: Sequence[Trial]) -> RawPlan | None:
+    def _run(self, trial: int, history: Sequence[Trial]) -> BuilderOutput | None:
         request = self._ticket.spec.build_request(trial)
         grants, seed = self._ticket.capabilities, self._ticket.spec.seed
         if trial == 0:

@@ -2,7 +2,7 @@
 
 The worker imports this module and no pydantic or NumPy: half of a cached build would be their import.
 Both ends are ours and of one version, and the worker reads before any builder code runs; so this side
-is not hostile. The other way, worker to sandbox, is: see `chiron.wasm_sandbox.answers`.
+is not hostile. The other way, worker to sandbox, is: see `chiron.wasm_sandbox.reports`.
 """
 
 import json
@@ -21,7 +21,7 @@ COLUMN_FIELDS = ("mean", "standard-deviation", "minimum", "maximum")
 
 
 @dataclass(frozen=True)
-class CompileTerms:
+class CompileCommand:
     """Of a `COMPILE` frame."""
 
     backend: str
@@ -45,7 +45,7 @@ class StatisticsForm:
 
 
 @dataclass(frozen=True)
-class RunTerms:
+class RunCommand:
     """Of a `RUN` frame."""
 
     backend: str
@@ -68,22 +68,22 @@ class RunTerms:
     """Examples, bytes of an input, bytes of a target."""
 
 
-def dump(terms: CompileTerms | RunTerms) -> bytes:
+def dump(command: CompileCommand | RunCommand) -> bytes:
     """As the first part of a frame."""
-    return json.dumps(asdict(terms)).encode()
+    return json.dumps(asdict(command)).encode()
 
 
-def load_compile(part: Buffer) -> CompileTerms:
+def load_compile(part: Buffer) -> CompileCommand:
     """Inverse of `dump`."""
-    return CompileTerms(**json.loads(part))
+    return CompileCommand(**json.loads(part))
 
 
-def load_run(part: Buffer) -> RunTerms:
+def load_run(part: Buffer) -> RunCommand:
     """Inverse of `dump`."""
     fields = json.loads(part)
     if fields["statistics"] is not None:
         fields["statistics"] = StatisticsForm(**fields["statistics"])
-    return RunTerms(**fields)
+    return RunCommand(**fields)
 
 
 def dump_statistics(statistics: "DatasetStatistics") -> tuple[StatisticsForm, bytes]:
