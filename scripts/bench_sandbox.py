@@ -39,10 +39,7 @@ from chiron.wasm_sandbox.errors import Code, GraphRefused, SandboxError  # noqa:
 from chiron.wasm_sandbox.execution import Run  # noqa: E402
 from chiron.wasm_sandbox.limits import SandboxLimits  # noqa: E402
 from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key  # noqa: E402
-from chiron.wasm_sandbox.sandbox import (
-    Sandbox,
-    run_command,
-)
+from chiron.wasm_sandbox.sandbox import Sandbox, run_command  # noqa: E402
 from scripts.benchmarks.sandbox_examples import (  # noqa: E402
     GRANTS,
     IN_C,

@@ -1,4 +1,4 @@
-"""What the sandbox asks of its worker process, as JSON, and capability data as plain bytes.
+"""The sandbox's commands to its worker process, as JSON, with capability data as plain bytes.
 
 The worker imports this module and no pydantic or NumPy: half of a cached build would be their import.
 Both ends are ours and of one version, and the worker reads before any builder code runs; so this side
@@ -22,7 +22,7 @@ COLUMN_FIELDS = ("mean", "standard-deviation", "minimum", "maximum")
 
 @dataclass(frozen=True)
 class CompileCommand:
-    """Of a `COMPILE` frame."""
+    """The first part of a `COMPILE` frame."""
 
     backend: str
     stack_bytes: int
@@ -46,7 +46,7 @@ class StatisticsForm:
 
 @dataclass(frozen=True)
 class RunCommand:
-    """Of a `RUN` frame."""
+    """The first part of a `RUN` frame."""
 
     backend: str
     call: str
@@ -56,7 +56,7 @@ class RunCommand:
     granted: tuple[str, ...]
     seed: int
     limits: dict[str, int]
-    """Of `SandboxLimits`, what the worker counts."""
+    """The limits of `SandboxLimits` that the worker counts."""
     run_seconds: float
     keep_log: bool
     history: tuple[dict[str, Any], ...] = ()
@@ -69,17 +69,17 @@ class RunCommand:
 
 
 def dump(command: CompileCommand | RunCommand) -> bytes:
-    """As the first part of a frame."""
+    """The bytes of a frame's first part."""
     return json.dumps(asdict(command)).encode()
 
 
 def load_compile(part: Buffer) -> CompileCommand:
-    """Inverse of `dump`."""
+    """The command that `dump` wrote into a `COMPILE` frame."""
     return CompileCommand(**json.loads(part))
 
 
 def load_run(part: Buffer) -> RunCommand:
-    """Inverse of `dump`."""
+    """The command that `dump` wrote into a `RUN` frame."""
     fields = json.loads(part)
     if fields["statistics"] is not None:
         fields["statistics"] = StatisticsForm(**fields["statistics"])
@@ -87,7 +87,10 @@ def load_run(part: Buffer) -> RunCommand:
 
 
 def dump_statistics(statistics: "DatasetStatistics") -> tuple[StatisticsForm, bytes]:
-    """Float32 little-endian: columns of inputs, levels, quantiles, columns of targets; then uint64 counts."""
+    """The statistics' form, and their bytes.
+
+    Float32 little-endian: columns of inputs, levels, quantiles, columns of targets; then uint64 counts.
+    """
     form = StatisticsForm(
         granularity=statistics.granularity.value,
         columns=len(statistics.inputs),
@@ -143,7 +146,7 @@ def load_statistics(form: StatisticsForm, content: Buffer) -> StatisticsLists:
 
 
 def dump_sample(sample: "DatasetSample") -> tuple[tuple[int, int, int], bytes]:
-    """All inputs, then all targets, little-endian."""
+    """Sizes of the sample, and its bytes: all inputs, then all targets, little-endian."""
     count = len(sample.inputs)
     inputs = sample.inputs.astype(sample.inputs.dtype.newbyteorder("<")).tobytes()
     targets = sample.targets.astype(sample.targets.dtype.newbyteorder("<")).tobytes()

@@ -40,7 +40,7 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunResult:
     """What a builder answered; `present` is False for a `revise` that had no better idea."""
 
     present: bool
@@ -109,7 +109,7 @@ class Run:
         self._absent = command.call == REVISE and not revises
         self.host = Host(command, statistics, sample)
 
-    def answer(self) -> Plan:
+    def answer(self) -> RunResult:
         """Instantiate and call. A builder that does not export `revise` has no better idea.
 
         Raises:
@@ -117,7 +117,7 @@ class Run:
             PlanRefused: its plan is larger than a plan may be.
         """
         if self._absent:
-            return Plan(False, b"", b"", 0)
+            return RunResult(False, b"", b"", 0)
         limits = _StoreLimits(self._command.limits)
         store = make_store(self._engine, limits)
         with _deadline(self._engine, self._command.run_seconds):
@@ -129,10 +129,10 @@ class Run:
                 answer = self._call(instance, store)
         fuel = limits.fuel - store.get_fuel()
         if answer is None:
-            return Plan(False, b"", b"", fuel)
+            return RunResult(False, b"", b"", fuel)
         if isinstance(answer, Refusal):
             raise failure(Code.BUILDER_REFUSED_REQUEST, answer.text)
-        return Plan(True, answer.graph, answer.recipe, fuel)
+        return RunResult(True, answer.graph, answer.recipe, fuel)
 
     def _call(self, instance: Instance, store: Any) -> Answer | Refusal | None:
         function = instance.get_func(store, self._command.call)

@@ -15,7 +15,6 @@ from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key
 from chiron.wasm_sandbox.process import Worker
 from chiron.wasm_sandbox.reports import Logged, RunReport, failure_in, parse, run_bounds
-from chiron.wasm_sandbox.sandbox import run_command
 from chiron.wasm_sandbox.world import BUILD, REVISE
 from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, Trial
 
@@ -32,7 +31,7 @@ _COUNTED = (
 
 @dataclass(frozen=True)
 class BuilderOutput:
-    """What a builder answered: bounded in size and not looked at any further."""
+    """A builder's plan as it came: graph and recipe, bounded in size and not looked at any further."""
 
     graph: bytes
     recipe: bytes
@@ -80,10 +79,10 @@ class Sandbox:
             BuilderFailed, PlanRefused: by what it did.
             SandboxFailed: the process crashed, hung, or broke the protocol.
         """
-        plan = self._call(component, request, None, grants, data, seed)
-        if plan is None:
+        output = self._call(component, request, None, grants, data, seed)
+        if output is None:
             raise failure(Code.SANDBOX_PROTOCOL, "no plan")
-        return plan
+        return output
 
     def revise(
         self,
@@ -98,7 +97,7 @@ class Sandbox:
         """The plan for the next trial, or None if the builder has no better idea, or no `revise`.
 
         Raises:
-            SandboxError: as `build`.
+            SandboxError: for the same reasons as `build`.
         """
         return self._call(component, request, history, grants, data, seed)
 
@@ -124,10 +123,10 @@ class Sandbox:
         answer = self._ask(component, dump(command), parts)
         failed = failure_in(answer)
         if failed is not None:
-            self._tell(failed)
+            self._pass_on_log(failed)
             raise failed.error()
         report = parse(RunReport, answer.parts[0])
-        self._tell(report)
+        self._pass_on_log(report)
         return (
             BuilderOutput(bytes(answer.parts[1]), bytes(answer.parts[2]), report) if report.present else None
         )
@@ -139,7 +138,7 @@ class Sandbox:
         with Worker(self._limits.run_seconds + _GRACE_SECONDS) as worker:
             return worker.ask(Frame(Kind.RUN, (command, module, *parts)), bounds)
 
-    def _tell(self, logged: Logged) -> None:
+    def _pass_on_log(self, logged: Logged) -> None:
         if self._log is not None:
             for severity, message in logged.log:
                 self._log(severity, message)

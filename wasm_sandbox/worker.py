@@ -13,8 +13,7 @@ from typing import Any
 
 from chiron.wasm_sandbox.codec import Bounds, Frame, Kind, encode_head, read_frame
 from chiron.wasm_sandbox.commands import load_compile, load_run
-from chiron.wasm_sandbox.confinement import Confinement, confine
-from chiron.wasm_sandbox.confinement.resources import close_inherited
+from chiron.wasm_sandbox.confinement import Confinement, close_inherited, confine
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.execution import Run, compile_builder
@@ -60,11 +59,16 @@ def _run(frame: Frame) -> Frame:
     run: Run | None = None
     try:
         run = Run(command, module, statistics, sample)
-        plan = run.answer()
+        result = run.answer()
     except SandboxError as error:
         return _failed(error, confinement, run)
-    report = {"present": plan.present, "fuel": plan.fuel, **_logged(run), "confinement": asdict(confinement)}
-    return Frame(Kind.ANSWERED, (_json(report), plan.graph, plan.recipe))
+    report = {
+        "present": result.present,
+        "fuel": result.fuel,
+        **_logged(run),
+        "confinement": asdict(confinement),
+    }
+    return Frame(Kind.ANSWERED, (_json(report), result.graph, result.recipe))
 
 
 def _failed(error: SandboxError, confinement: Confinement, run: Run | None = None) -> Frame:
