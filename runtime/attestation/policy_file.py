@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import PolicyInvalid
+from chiron.runtime.errors import PolicyInvalid
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.bounded import read_file
 from chiron.wire.errors import LimitExceeded

@@ -6,29 +6,28 @@ from collections.abc import Sequence
 from chiron.ps.client import Start
 from chiron.ps.errors import TrialOver
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.parameter_server import Membership
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
-from chiron.runtime.datasets.errors import ChunkMalformed, ChunkRefused
-from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
 from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
 from chiron.runtime.roles.plan import NO_PLAN, AdmittedPlan
-from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
+from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import Candidate, Selection
 from chiron.runtime.roles.trainer import Trainer, take_part
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
-from chiron.runtime.sealing.errors import TooLarge
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
+from chiron.wire import objects
 from chiron.wire.jobs import JobState
 from chiron.wire.labels import LEAD_CHECKPOINT, MODEL
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.reports import OUTCOME_OBJECT, Outcome, report_object
+from chiron.wire.reports import Outcome
 
 NO_MODEL = b""
 
@@ -153,17 +152,17 @@ class Leader(Trainer):
         """Seal the exchange's report to the owner."""
         report = run.report
         sealed = seal_report(report, job=self._spec.job, owner_public_key=self._ticket.owner_public_key)
-        await self._gateway.put_object(report_object(report.exchange), sealed)
+        await self._gateway.put_object(objects.report(report.exchange).name, sealed)
 
     async def _conclude(self) -> None:
         """Store the sealed model and the sealed outcome, and let the parameter server end the job."""
         await self._membership.advance(JobState.SEALING)
         sealed, outcome = await asyncio.to_thread(self._seal)
-        await self._gateway.put_object(MODEL_OBJECT, sealed)
+        await self._gateway.put_object(objects.model(self._spec).name, sealed)
         sealed_outcome = seal_outcome(
             outcome, job=self._spec.job, owner_public_key=self._ticket.owner_public_key
         )
-        await self._gateway.put_object(OUTCOME_OBJECT, sealed_outcome)
+        await self._gateway.put_object(objects.outcome().name, sealed_outcome)
         await self._membership.advance(JobState.SUCCEEDED)
 
     def _seal(self) -> tuple[bytes, Outcome]:

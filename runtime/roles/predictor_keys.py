@@ -1,7 +1,6 @@
 """The keys of one start of a predictor, and its evidence for them: the same with a model and without."""
 
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex

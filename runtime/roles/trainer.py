@@ -12,19 +12,19 @@ from chiron.ps.client import Start
 from chiron.ps.errors import TrialOver
 from chiron.ps.sharding import ShardedClient
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.parameter_server import Membership, join
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, links
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
 from chiron.runtime.roles.public_end import failing_publicly
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
-from chiron.runtime.schedule import SUMS, exchanges_of, plan_bytes
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.runtime.training.partition import is_streamed
 from chiron.wire.labels import TRAINER_CHECKPOINT
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.schedule import SUMS, exchanges_of, plan_bytes
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from chiron.runtime.datasets.tensors import Form, TensorLayout
+from chiron.runtime.errors import TensorsMalformed
 from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.wasm_sandbox.graph import Parameter
 
