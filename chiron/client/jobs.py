@@ -1,4 +1,4 @@
-"""A job as the owner follows it: is it the one asked for, how far is it, how did it end."""
+"""A job as its owner follows it: is it the one asked for, how far is it, and how did it end."""
 
 import asyncio
 import time
@@ -6,14 +6,27 @@ from collections.abc import AsyncGenerator
 
 from pydantic import ValidationError
 
-from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
-from chiron.client.gateway import GatewaySession
+from chiron.client.errors import (
+    GatewayError,
+    GatewayMisbehaved,
+    GatewayUnreachable,
+    JobEnded,
+    ReportUnreadable,
+    SpecMismatch,
+)
+from chiron.client.gateway_session import GatewaySession
+from chiron.client.store import JobRecord
+from chiron.runtime.reports import open_outcome, open_report
+from chiron.runtime.sealing.errors import OpenFailed
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import terms_of
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
+from chiron.wire.reports import OUTCOME_OBJECT, Outcome, TrainingReport
 
 AWAY_S = 300.0
 """How long the gateway may be away, which may restart, before who follows a job gives up."""
+MAX_SEALED_BYTES = 64 * 1024
+"""A sealed report or outcome."""
 _LONGEST_PAUSE_S = 2.0
 
 
@@ -81,6 +94,43 @@ def raise_if_ended_badly(job: Job) -> None:
         raise JobEnded(f"the job failed: {code}", code=code)
     if job.state is JobState.CANCELLED:
         raise JobEnded("the job was cancelled", code="job-cancelled")
+
+
+async def fetch_reports(gateway: GatewaySession, record: JobRecord) -> list[TrainingReport]:
+    """The decrypted reports so far, in order.
+
+    Raises:
+        ReportUnreadable: one is not sealed to us as the report that it is stored as.
+    """
+    reports = []
+    for info in await gateway.objects(record.spec.job):
+        prefix, _, number = info.name.partition("-")
+        if prefix == "report" and number.isdigit():
+            sealed = await _object(gateway, record, info.name)
+            try:
+                reports.append(
+                    open_report(sealed, int(number), job=record.spec.job, owner_key=record.private_key)
+                )
+            except OpenFailed as error:
+                raise ReportUnreadable(f"{info.name} is not a report of this job for us") from error
+    return sorted(reports, key=lambda report: report.exchange)
+
+
+async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
+    """How the job really ended.
+
+    Raises:
+        ReportUnreadable: what is stored is not sealed to us for this job.
+    """
+    sealed = await _object(gateway, record, OUTCOME_OBJECT)
+    try:
+        return open_outcome(sealed, job=record.spec.job, owner_key=record.private_key)
+    except OpenFailed as error:
+        raise ReportUnreadable("the stored outcome is not this job's, for us") from error
+
+
+async def _object(gateway: GatewaySession, record: JobRecord, name: str) -> bytes:
+    return await gateway.fetch(f"/v1/jobs/{record.spec.job}/objects/{name}", limit=MAX_SEALED_BYTES)
 
 
 def _parse(event: str) -> Job:
