@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from chiron.client.verifying import policy_of
     from chiron.runtime.attestation.steps import Step, StepResult
     from chiron.runtime.attestation.verify import VerifiedEvidence
-    from chiron.runtime.queries.errors import AnswerMalformed, AnswerUnreadable, RowsInvalid
+    from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, RowsInvalid
     from chiron.wire.attestation import AttestationPolicy, Role
     from chiron.wire.builders import BuilderInfo
     from chiron.wire.contract import Capability, CapabilityGrants, InputType, Task
@@ -206,7 +206,7 @@ _MODULES = {
         "StepResult",
     ),
     "chiron.runtime.attestation.verify": ("VerifiedEvidence",),
-    "chiron.runtime.queries.errors": (
+    "chiron.runtime.errors": (
         "AnswerMalformed",
         "AnswerUnreadable",
         "RowsInvalid",

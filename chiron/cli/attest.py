@@ -58,8 +58,8 @@ def _from_file(
     from datetime import UTC, datetime
 
     from chiron import ConfigurationInvalid, EvidenceRejected
-    from chiron.runtime.attestation.errors import EvidenceRefused
     from chiron.runtime.attestation.verify import Expected, verify
+    from chiron.runtime.errors import EvidenceRefused
     from chiron.wire.attestation import Evidence
 
     if nonce is None:

@@ -1,7 +1,5 @@
 """A job as its owner follows it: is it the one asked for, how far is it, and how did it end."""
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator
 
 from pydantic import ValidationError
@@ -9,25 +7,24 @@ from pydantic import ValidationError
 from chiron.client.errors import (
     GatewayError,
     GatewayMisbehaved,
-    GatewayUnreachable,
     JobEnded,
     ReportUnreadable,
     SpecMismatch,
 )
-from chiron.client.gateway_session import GatewaySession
+from chiron.client.gateway_session import GatewaySession, is_away
 from chiron.client.store import JobRecord
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report
-from chiron.runtime.sealing.errors import OpenFailed
+from chiron.wire import objects
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import terms_of
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
-from chiron.wire.reports import OUTCOME_OBJECT, Outcome, TrainingReport
+from chiron.wire.objects import StoredObject
+from chiron.wire.reports import Outcome, TrainingReport
+from chiron.wire.retrying import Backoff
 
 AWAY_S = 300.0
 """How long the gateway may be away, which may restart, before who follows a job gives up."""
-MAX_SEALED_BYTES = 64 * 1024
-"""A sealed report or outcome."""
-_LONGEST_PAUSE_S = 2.0
 
 
 def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) -> None:
@@ -63,24 +60,21 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
         GatewayUnreachable: the gateway stayed away for `AWAY_S`.
     """
     seen: str | None = None
-    away_since: float | None = None
-    pause = 0.1
+    backoff = Backoff(AWAY_S, first_pause_s=0.1)
     while True:
         try:
             async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
-                away_since, pause, seen = None, 0.1, event.id
+                backoff.reset()
+                seen = event.id
                 job = _parse(event.data)
                 yield job
                 if job.state in TERMINAL_STATES:
                     return
+            await backoff.pause()
         except GatewayError as error:
-            if not isinstance(error, GatewayUnreachable) and error.status != 503:
+            if not is_away(error):
                 raise
-            away_since = time.monotonic() if away_since is None else away_since
-            if time.monotonic() - away_since > AWAY_S:
-                raise
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE_S, pause * 2)
+            await backoff.after(error)
 
 
 def raise_if_ended_badly(job: Job) -> None:
@@ -102,18 +96,18 @@ async def fetch_reports(gateway: GatewaySession, record: JobRecord) -> list[Trai
     Raises:
         ReportUnreadable: one is not sealed to us as the report that it is stored as.
     """
+    job, key = record.spec.job, record.private_key
+    listed = {info.name for info in await gateway.objects(job)}
     reports = []
-    for info in await gateway.objects(record.spec.job):
-        prefix, _, number = info.name.partition("-")
-        if prefix == "report" and number.isdigit():
-            sealed = await _object(gateway, record, info.name)
+    for exchange in range(record.spec.exchange.exchanges):
+        stored = objects.report(exchange)
+        if stored.name in listed:
+            sealed = await _fetch(gateway, job, stored)
             try:
-                reports.append(
-                    open_report(sealed, int(number), job=record.spec.job, owner_key=record.private_key)
-                )
+                reports.append(open_report(sealed, exchange, job=job, owner_key=key))
             except OpenFailed as error:
-                raise ReportUnreadable(f"{info.name} is not a report of this job for us") from error
-    return sorted(reports, key=lambda report: report.exchange)
+                raise ReportUnreadable(f"{stored.name} is not a report of this job for us") from error
+    return reports
 
 
 async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
@@ -122,15 +116,15 @@ async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
     Raises:
         ReportUnreadable: what is stored is not sealed to us for this job.
     """
-    sealed = await _object(gateway, record, OUTCOME_OBJECT)
+    sealed = await _fetch(gateway, record.spec.job, objects.outcome())
     try:
         return open_outcome(sealed, job=record.spec.job, owner_key=record.private_key)
     except OpenFailed as error:
         raise ReportUnreadable("the stored outcome is not this job's, for us") from error
 
 
-async def _object(gateway: GatewaySession, record: JobRecord, name: str) -> bytes:
-    return await gateway.fetch(f"/v1/jobs/{record.spec.job}/objects/{name}", limit=MAX_SEALED_BYTES)
+async def _fetch(gateway: GatewaySession, job: str, stored: StoredObject) -> bytes:
+    return await gateway.fetch(f"/v1/jobs/{job}/objects/{stored.name}", limit=stored.stored_bytes)
 
 
 def _parse(event: str) -> Job:

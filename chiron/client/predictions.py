@@ -11,8 +11,8 @@ from chiron.client.errors import AnswerRefused, GatewayMisbehaved, SpecMismatch
 from chiron.client.gateway_session import GatewaySession, each
 from chiron.client.store import JobRecord
 from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.runtime.errors import RowsInvalid
 from chiron.runtime.queries import Answer, AnswerOutcome, open_answer, seal_query
-from chiron.runtime.queries.errors import RowsInvalid
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from chiron.client.errors import ConfigurationInvalid, EvidenceRejected, PolicyMissing, RecordMissing
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.store import OwnerStore
-from chiron.runtime.attestation.errors import EvidenceRefused, PolicyInvalid
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from chiron.runtime.transparency.completing import completed, lacks_proofs
+from chiron.runtime.errors import EvidenceRefused, PolicyInvalid
+from chiron.runtime.transparency.proofs import lacks_proofs, with_proofs
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 
@@ -100,7 +100,7 @@ class Verifier:
             raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
         if lacks_proofs(self.given):
             images = await self._gateway.images()
-            self.given = completed(self.given, [image.proof for image in images if image.proof])
+            self.given = with_proofs(self.given, [image.proof for image in images if image.proof])
         return self.given
 
     async def image(self) -> str | None:

@@ -24,7 +24,7 @@ DATA = "digits.enc"
 
 def commands() -> list[list[str]]:
     """Every command that the application has."""
-    found = []
+    found: list[list[str]] = []
     for name in names():
         inside = getattr(load(name), "commands", None)
         found += [[name, command] for command in inside] if inside else [[name]]
