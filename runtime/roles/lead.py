@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.parameter_server import Membership
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.membership import Membership
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import SealingError
 from chiron.runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
 from chiron.runtime.sealing.sealer import Sealer

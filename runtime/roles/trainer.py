@@ -10,8 +10,8 @@ from chiron.ps.client import Start
 from chiron.ps.errors import TrialOver
 from chiron.ps.sharding import ShardedClient
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.parameter_server import Membership, join
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, links
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.roles.attempt import Attempt

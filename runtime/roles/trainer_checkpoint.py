@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import InputCorrupted, SealingError
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.grant import name_of

@@ -14,7 +14,7 @@ from chiron.ps.server import ParameterServer
 from chiron.ps.sharding import ShardedClient, shard_server
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
