@@ -84,8 +84,8 @@ class Environment:
 
     def install(self, archive: Path, *extras: str) -> None:
         """Install a wheel of ours, and link the locked distributions that these extras ask for."""
-        command = [sys.executable, "-m", "pip", "--python", self.bin / "python", "install", "--quiet"]
-        command += ["--disable-pip-version-check", "--no-index", "--no-deps", archive]
+        command: list[str | Path] = [sys.executable, "-m", "pip", "--python", self.bin / "python", "install"]
+        command += ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", archive]
         subprocess.run(command, check=True)
         (ours,) = metadata.distributions(name=PROJECT, path=[str(self.packages)])
         for distribution in needed(ours, extras):
