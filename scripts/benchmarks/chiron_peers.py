@@ -25,7 +25,8 @@ import onnxruntime
 from aiohttp import web
 
 from chiron.ps.client import ParameterClient
-from chiron.ps.server import ParameterServer, exchange_routes
+from chiron.ps.routes import exchange_routes
+from chiron.ps.server import ParameterServer
 from chiron.runtime.reports import seal_report
 from chiron.runtime.roles.plan import admit_plan, decode_plan
 from chiron.runtime.roles.trial_run import TrialRun
