@@ -38,7 +38,10 @@ CHALLENGE_PATH = "/v1/enrol/challenge"
 ENROL_PATH = "/v1/enrol"
 ENROL_SHARD_PATH = "/v1/enrol/shard"
 TICKET_PATH = "/v1/ticket"
+STATE_PATH = "/v1/state"
+"""Where the leading trainer tells how far the public schedule is."""
 ENDED_PATH = "/v1/ended"
+"""Where shards wait for the end of the public schedule."""
 MAX_ENROLMENT_BYTES = 512 * 1024
 MAX_PENDING_NONCES = 4096
 
@@ -50,7 +53,7 @@ class Challenge(WireModel):
 
 
 class EnrolmentRequest(WireModel):
-    """POST /v1/enrol and /v1/enrol/shard."""
+    """POST /v1/enrol and /v1/enrol/shard: who asks, and the evidence for it."""
 
     index: int = Field(ge=0, le=1023)
     evidence: Evidence
@@ -59,7 +62,7 @@ class EnrolmentRequest(WireModel):
 
 
 class EnrolmentResponse(WireModel):
-    """The client certificate, DER."""
+    """What a trainer is answered: its client certificate, DER."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
 
@@ -68,9 +71,9 @@ class ShardAdmission(WireModel):
     """What a shard is told: how to serve, and for whom."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
-    """For serving as its index's name, DER."""
+    """DER of the certificate that it serves with, under its index's name."""
     spec_digest: Digest
-    """Of the spec that the owner granted for."""
+    """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
     """Names the owner's grant (`chiron.runtime.roles.grant.name_of`): a shard serves no other."""
 
@@ -192,7 +195,7 @@ def _parse_key(der: bytes) -> ec.EllipticCurvePublicKey:
 def enrolment_routes(
     registrar: Registrar, ticket: Ticket, ended: asyncio.Event | None = None
 ) -> list[web.RouteDef]:
-    """The parameter server's routes for steps 2 to 4; `EnrolmentRefused` is turned into a problem above.
+    """The parameter server's routes for steps 2 to 4; a middleware makes problems of `EnrolmentRefused`.
 
     `ended` is set when the job's schedule is over, which is public: shards wait for it.
     """

@@ -1,4 +1,4 @@
-"""The enclave's only way out: the gateway's enclave-facing API. Everything it returns is hostile input.
+"""The enclave's client of the gateway, its only way out. Everything the gateway answers is hostile input.
 
 Requests are retried while the gateway is away (it may restart under us) until a deadline; every body is
 read with a bound; every byte string that has a known digest is checked against it.
@@ -88,7 +88,7 @@ class GatewayClient:
         return await retry(ask, _is_restarting, Backoff(RECONNECT_DEADLINE_S))
 
     async def mail(self) -> AsyncIterator[Mail]:
-        """Messages that the gateway relays to this enclave, for ever."""
+        """Yield the messages that the gateway relays to this enclave, for ever."""
         while True:
             body = await self._request("GET", f"/enclave/v1/mailbox?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES)
             if body:

@@ -13,6 +13,7 @@ from chiron.ps.transport import connection_lost
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.enrolment import (
     ENROL_PATH,
+    STATE_PATH,
     TICKET_PATH,
     EnrolmentResponse,
     Ticket,
@@ -51,7 +52,7 @@ class Membership:
         self.url = ""
         self.ticket: Ticket
         self.context: ssl.SSLContext
-        """What we speak to the job's servers with: our certificate, and the CA that theirs are of."""
+        """For speaking to the job's servers: it holds our certificate and trusts the CA of theirs."""
 
     async def join(self, peer: Ready) -> None:
         """Verify the parameter server (or, if it crashes, its successor), enrol with it, fetch the ticket.
@@ -120,7 +121,7 @@ class Membership:
             if not connected:
                 await self.reconnect()
             connected = False
-            async with self.session.post(f"{self.url}/v1/state", data=body) as response:
+            async with self.session.post(self.url + STATE_PATH, data=body) as response:
                 if response.status != 204:
                     raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from chiron.ps.routes import exchange_routes
 from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
-from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
+from chiron.runtime.channels.enrolment import STATE_PATH, Registrar, Ticket, enrolment_routes
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
@@ -157,7 +157,7 @@ class _Job:
         return [
             *enrolment_routes(registrar, ticket, self._finished),
             *exchange_routes(self._exchange.server, registrar.identify),
-            web.post("/v1/state", self._state_handler(registrar)),
+            web.post(STATE_PATH, self._state_handler(registrar)),
         ]
 
     def _state_handler(self, registrar: Registrar) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -14,7 +14,7 @@ from chiron.ps.sharding import ShardedClient
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership, join
-from chiron.runtime.channels.shards import ShardLink, links
+from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
 from chiron.runtime.roles.public_end import failing_publicly
@@ -37,7 +37,7 @@ async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platfor
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform, gateway.parameter_server) as membership:
-            shards = await links(membership, gateway.shard)
+            shards = await connect_to_shards(membership, gateway.shard)
             await kind(launch, membership, shards, gateway, platform).run()
 
 
