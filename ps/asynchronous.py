@@ -20,6 +20,7 @@ from chiron.ps.result import Entry, Persist, Result, finite_sums
 from chiron.ps.shared_vector import SharedVector
 from chiron.ps.streams import Body
 from chiron.ps.uploads import Change, Uploads
+from chiron.wire import codes
 from chiron.wire.exchange import ExchangeSpec
 
 
@@ -100,7 +101,7 @@ class Asynchronous:
         """
         number = header.exchange
         if number < self._due[trainer] and trainer not in self._answers:
-            raise ExchangeRefused("answer-lost", "the server was restarted since; start from where it is")
+            raise ExchangeRefused(codes.ANSWER_LOST, "the server was restarted since; start from where it is")
         if number > self._due[trainer]:
             raise ExchangeRefused("exchange-ahead", "the exchanges before this one are not merged yet")
         if number == self._due[trainer]:

@@ -10,6 +10,7 @@ from chiron.ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
 from chiron.ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack, ServerFailed
 from chiron.ps.merging import Frame
 from chiron.ps.streams import Body, as_bytes, pieces
+from chiron.wire import paths
 
 if TYPE_CHECKING:
     from chiron.ps.server import ParameterServer
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 Identify: TypeAlias = Callable[[web.Request], int]
 """The index of the trainer at the other end of the connection; raises where there is none."""
 
-HELLO_PATH = "/v1/exchange/hello"
-PUBLISH_PATH = "/v1/exchange/publish"
-START_PATH = "/v1/exchange/start"
-PUSH_PATH = "/v1/exchange/push"
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,10 +53,10 @@ def exchange_routes(server: "ParameterServer", identify: Identify) -> list[web.R
         )
 
     return [
-        web.post(HELLO_PATH, _refusing(hello)),
-        web.post(PUBLISH_PATH, _refusing(publish)),
-        web.post(START_PATH, _refusing(start)),
-        web.post(PUSH_PATH, _refusing(push)),
+        web.post(paths.EXCHANGE_HELLO, _refusing(hello)),
+        web.post(paths.EXCHANGE_PUBLISH, _refusing(publish)),
+        web.post(paths.EXCHANGE_START, _refusing(start)),
+        web.post(paths.EXCHANGE_PUSH, _refusing(push)),
     ]
 
 

@@ -19,8 +19,8 @@ from chiron.ps.errors import (
     ServerUnreachable,
     TrialOver,
 )
-from chiron.ps.routes import HELLO_PATH
 from chiron.ps.streams import Body, pieces
+from chiron.wire import codes, paths
 
 _T = TypeVar("_T")
 _MAX_PROBLEM_BYTES = 4096
@@ -112,7 +112,9 @@ class Transport:
             yield Body(response.content)
 
     async def _greet(self) -> None:
-        async with self.post(HELLO_PATH, self._hello().pack(), memoryview(b""), HEADER_BYTES) as answer:
+        async with self.post(
+            paths.EXCHANGE_HELLO, self._hello().pack(), memoryview(b""), HEADER_BYTES
+        ) as answer:
             if parse_header(await answer.read(HEADER_BYTES)).kind is not Kind.WELCOME:
                 raise FrameInvalid("frame-unexpected", "the server did not return the greeting")
         self._greeted = True
@@ -124,7 +126,10 @@ async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | mem
         yield piece
 
 
-_KINDS: dict[str, type[ExchangeError]] = {"trial-over": TrialOver, "checkpoint-rolled-back": RolledBack}
+_KINDS: dict[str, type[ExchangeError]] = {
+    codes.TRIAL_OVER: TrialOver,
+    codes.CHECKPOINT_ROLLED_BACK: RolledBack,
+}
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Exception:

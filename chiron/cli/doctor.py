@@ -14,6 +14,7 @@ from chiron.cli.output import err, print_json
 from chiron.client.configuration import load_configuration
 from chiron.client.gateway import GatewaySession
 from chiron.client.store import OwnerStore
+from chiron.wire import paths
 from chiron.wire.errors import ChironError
 from chiron.wire.jobs import Job
 from chiron.wire.public_api import Health
@@ -74,6 +75,6 @@ def _gateway() -> str:
 
 async def _ask(url: str, api_key: str) -> str:
     async with GatewaySession(url, api_key) as session:
-        await session.get("/healthz", Health)
-        await session.get("/v1/jobs", list[Job])
+        await session.get(paths.HEALTH, Health)
+        await session.get(paths.JOBS, list[Job])
     return f"{url} answers and takes our key"

@@ -16,6 +16,7 @@ from chiron.client.granting import grant_in_words
 from chiron.client.jobs import raise_if_ended_badly
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.wire import codes
 from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.exchange import ExchangeMode, ExchangeTerms
 from chiron.wire.grants import PredictionPolicy
@@ -24,7 +25,13 @@ from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 
 GRANT_ATTEMPTS = 5
 _RESTARTED = frozenset(
-    {"gateway-unreachable", "enclave-gone", "enclave-not-running", "enclave-timeout", "grant-unreadable"}
+    {
+        codes.GATEWAY_UNREACHABLE,
+        codes.ENCLAVE_GONE,
+        codes.ENCLAVE_NOT_RUNNING,
+        codes.ENCLAVE_TIMEOUT,
+        codes.GRANT_UNREADABLE,
+    }
 )
 """Codes after which the parameter server may be another process than the one that was verified."""
 
@@ -136,7 +143,7 @@ def _entrust(
                 verified = _attest(connection, job)
             connection.send_grant(verified, capabilities=capabilities, prediction=prediction)
         except GatewayError as error:
-            if attempt and error.code == "grant-already-given":
+            if attempt and error.code == codes.GRANT_ALREADY_GIVEN:
                 # An earlier attempt arrived, and only its answer was lost.
                 return verified
             if error.code not in _RESTARTED or attempt == GRANT_ATTEMPTS - 1:

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from chiron.client.errors import GatewayError, GatewayMisbehaved, JobEnded, SpecMismatch
 from chiron.client.gateway import GatewaySession, is_away
+from chiron.wire import paths
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import terms_of
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
@@ -51,7 +52,7 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
     backoff = Backoff(AWAY_S, first_pause_s=0.1)
     while True:
         try:
-            async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
+            async for event in gateway.events(paths.JOB_EVENTS.of(job_id), after=seen):
                 backoff.reset()
                 seen = event.id
                 job = _parse(event.data)

@@ -13,6 +13,7 @@ from chiron.client.store import JobRecord
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import RowsInvalid
 from chiron.runtime.queries import Answer, open_answer, seal_query
+from chiron.wire import paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 
@@ -63,7 +64,7 @@ class PredictorSession:
     async def _ask(self, rows: NDArray[Any]) -> Answer:
         spec = self._record.spec
         pending = seal_query(spec, rows, self._key)
-        body = await self._gateway.relay(f"/v1/jobs/{spec.job}/queries", pending.sealed)
+        body = await self._gateway.relay(paths.JOB_QUERIES.of(spec.job), pending.sealed)
         try:
             sealed = SealedMessage.model_validate_json(body).sealed
         except ValueError as error:

@@ -5,7 +5,7 @@ from chiron.client.gateway import GatewaySession
 from chiron.client.store import JobRecord
 from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report
-from chiron.wire import objects
+from chiron.wire import objects, paths
 from chiron.wire.objects import StoredObject
 from chiron.wire.reports import Outcome, TrainingReport
 
@@ -44,4 +44,4 @@ async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
 
 
 async def _fetch(gateway: GatewaySession, job: str, stored: StoredObject) -> bytes:
-    return await gateway.fetch(f"/v1/jobs/{job}/objects/{stored.name}", limit=stored.stored_bytes)
+    return await gateway.fetch(paths.JOB_OBJECT.of(job, stored.name), limit=stored.stored_bytes)

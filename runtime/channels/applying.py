@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.enrolment import (
-    CHALLENGE_PATH,
     MAX_ENROLMENT_BYTES,
     Challenge,
     EnrolmentRequest,
@@ -21,6 +20,7 @@ from chiron.runtime.channels.job_ca import SERVER_NAME, certificate_digest
 from chiron.runtime.channels.named import named_connector, named_url
 from chiron.runtime.channels.tls import client_context
 from chiron.runtime.errors import EvidenceRefused, PeerRefused
+from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import WireModel, sha256_hex
@@ -73,7 +73,7 @@ async def apply(
         PeerRefused: it refused us.
         aiohttp.ClientError, OSError: it is not there.
     """
-    async with session.post(CHALLENGE_PATH) as response:
+    async with session.post(paths.ENROL_CHALLENGE) as response:
         challenge = await read_message(response, Challenge, MAX_ENROLMENT_BYTES)
     evidence = attest(platform, _claims(launch, public_key, challenge.nonce))
     request = EnrolmentRequest(index=launch.index, evidence=evidence, public_key=public_key)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ValidationError
 
 from chiron.runtime.channels.attested import attested_certificate, attested_server_context
+from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
 from chiron.wire.launch import LaunchSpec
@@ -60,8 +61,8 @@ def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.QUERY, message=message)))
 
     return [
-        web.post(f"/v1/jobs/{job}/evidence", evidence),
-        web.post(f"/v1/jobs/{job}/queries", query),
+        web.post(paths.JOB_EVIDENCE.of(job), evidence),
+        web.post(paths.JOB_QUERIES.of(job), query),
     ]
 
 

@@ -12,8 +12,6 @@ import aiohttp
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.applying import apply, read_message, stranger_session, verify_server
 from chiron.runtime.channels.enrolment import (
-    ENROL_PATH,
-    TICKET_PATH,
     EnrolmentResponse,
     Ticket,
     load_certificate,
@@ -22,6 +20,7 @@ from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.named import named_connector, named_url
 from chiron.runtime.channels.tls import client_context
 from chiron.runtime.errors import PeerRefused
+from chiron.wire import paths
 from chiron.wire.enclave_api import Progress, Ready
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import LaunchSpec
@@ -123,7 +122,7 @@ class Membership:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                async with self.session.post(f"{self.url}/v1/state", data=body) as response:
+                async with self.session.post(f"{self.url}{paths.STATE}", data=body) as response:
                     if response.status != 204:
                         raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
                     return
@@ -140,7 +139,7 @@ class Membership:
         authority, address = verify_server(peer, self._launch, self._platform, public_key)
         async with stranger_session(authority, address) as session:
             enrolled = await apply(
-                session, ENROL_PATH, EnrolmentResponse, self._launch, self._platform, public_key
+                session, paths.ENROL, EnrolmentResponse, self._launch, self._platform, public_key
             )
         return client_context(authority, key, load_certificate(enrolled.certificate)), address
 
@@ -161,5 +160,5 @@ async def join(
 
 
 async def _fetch_ticket(session: aiohttp.ClientSession, url: str) -> Ticket:
-    async with session.get(f"{url}{TICKET_PATH}") as response:
+    async with session.get(f"{url}{paths.TICKET}") as response:
         return await read_message(response, Ticket, MAX_TICKET_BYTES)

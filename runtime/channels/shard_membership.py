@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.applying import apply, stranger_session, verify_server
-from chiron.runtime.channels.enrolment import ENDED_PATH, ENROL_SHARD_PATH, ShardAdmission, load_certificate
+from chiron.runtime.channels.enrolment import ShardAdmission, load_certificate
 from chiron.runtime.channels.parameter_server import PATIENCE_S, Find
 from chiron.runtime.errors import PeerLost, PeerRefused
+from chiron.wire import paths
 from chiron.wire.enclave_api import Ready
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.p256 import public_key_der
@@ -79,7 +80,7 @@ class ShardMembership:
         while self._session is not None:
             began = time.monotonic()
             try:
-                async with self._session.get(ENDED_PATH) as response:
+                async with self._session.get(paths.ENDED) as response:
                     if response.status == 204:
                         return True
                     raise PeerRefused("peer-message-invalid", f"the server answered {response.status}")
@@ -100,7 +101,7 @@ class ShardMembership:
         session = stranger_session(authority, address)
         try:
             admitted = await apply(
-                session, ENROL_SHARD_PATH, ShardAdmission, self._launch, self._platform, self._public_key
+                session, paths.ENROL_SHARD, ShardAdmission, self._launch, self._platform, self._public_key
             )
             self._check(admitted)
         except BaseException:
