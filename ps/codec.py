@@ -1,4 +1,4 @@
-"""Frames of the exchange: every one of a size that follows from the public spec alone.
+"""Frames of the exchange, and where they are sent: each of a size that follows from the public spec alone.
 
 A frame is a 32-byte header, then the parts of its kind, all little-endian, nothing optional:
 
@@ -37,6 +37,7 @@ _HEADER = struct.Struct("<4sBBBBHHIIfII")
 HEADER_BYTES = _HEADER.size
 _HELLO = struct.Struct("<BB6s32s")
 HELLO_BYTES = HEADER_BYTES + _HELLO.size
+
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from aiohttp import web
 
-from chiron.ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
+from chiron.ps.codec import (
+    HEADER_BYTES,
+    HELLO_BYTES,
+    Hello,
+    Kind,
+)
 from chiron.ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack, ServerFailed
-from chiron.ps.merging import Frame
-from chiron.ps.streams import Body, as_bytes, pieces
+from chiron.ps.server import ParameterServer
+from chiron.ps.streams import Body, pieces
+from chiron.ps.vectors import Frame, as_bytes
 from chiron.wire import paths
-
-if TYPE_CHECKING:
-    from chiron.ps.server import ParameterServer
 
 Identify: TypeAlias = Callable[[web.Request], int]
 """The index of the trainer at the other end of the connection; raises where there is none."""
@@ -22,7 +25,7 @@ Identify: TypeAlias = Callable[[web.Request], int]
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def exchange_routes(server: "ParameterServer", identify: Identify) -> list[web.RouteDef]:
+def exchange_routes(server: ParameterServer, identify: Identify) -> list[web.RouteDef]:
     """The four requests that a trainer makes. `identify` comes first in each, before the body."""
     layout = server.layout
 

@@ -1,6 +1,7 @@
-"""A client's requests to the parameter server: retried while the connection is broken, bounded, strict."""
+"""A client's requests to the parameter server: paced, retried while the connection is broken, bounded."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,17 +22,53 @@ from chiron.ps.errors import (
 )
 from chiron.ps.streams import Body, pieces
 from chiron.wire import codes, paths
+from chiron.wire.bounded import read_stream
+from chiron.wire.errors import LimitExceeded
+from chiron.wire.retrying import Backoff, retry
 
 _T = TypeVar("_T")
 _MAX_PROBLEM_BYTES = 4096
-_LONGEST_PAUSE_S = 2.0
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+LASTED_S = 2.0
+"""A request that was under way for longer had reached the server."""
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An answer may take as long as the slowest trainer; a dead peer is found by TCP keep-alive."""
 
 
 Reconnect: TypeAlias = Callable[[], Awaitable[tuple[aiohttp.ClientSession, str]]]
 """Finds the server again after a connection broke: it may have been restarted elsewhere. What it raises
 beyond aiohttp's errors ends the exchange."""
+
+
+def connection_lost(error: Exception) -> bool:
+    """Whether a request may succeed when it is made again: its connection broke, or there was none."""
+    return isinstance(error, aiohttp.ClientError | OSError)
+
+
+class Pace:
+    """Ticks at multiples of `period_s` after the trial's start; without a period, always.
+
+    Changes leave at fixed times, so that how long a trainer computed is not seen. A period longer than the
+    slowest computing makes the times of all exchanges public. Who is not ready at a tick takes the next one,
+    so too short a period tells the host at which exchanges somebody was late, and no more.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._began = 0.0
+        self._ticks = 0
+
+    def begin(self) -> None:
+        """A trial starts now."""
+        self._began = asyncio.get_running_loop().time()
+        self._ticks = 0
+
+    async def tick(self) -> None:
+        """Wait for the next tick that nothing was sent at."""
+        if self._period_s == 0:
+            return
+        elapsed = asyncio.get_running_loop().time() - self._began
+        self._ticks = max(self._ticks + 1, math.ceil(elapsed / self._period_s))
+        await asyncio.sleep(self._began + self._ticks * self._period_s - asyncio.get_running_loop().time())
 
 
 class _Problem(BaseModel):
@@ -65,33 +102,34 @@ class Transport:
         Raises:
             ServerUnreachable: it stayed away for `patience_s`.
         """
-        away_since: float | None = None
-        pause = 0.05
-        while True:
-            began = time.monotonic()
-            try:
-                if self._lost and self._reconnect is not None:
-                    self._session, self._url = await self._reconnect()
-                self._lost = False
-                if not self._greeted:
-                    await self._greet()
-                return await attempt()
-            except (aiohttp.ClientError, OSError) as error:
-                self._greeted, self._lost = False, True
-                now = time.monotonic()
-                if away_since is None or now - began > _LONGEST_PAUSE_S:
-                    # An attempt that lasted had reached the server: this is a new absence.
-                    away_since, pause = now, 0.05
-                if now - away_since > self._patience_s:
-                    raise ServerUnreachable(
-                        "parameter-server-unreachable", "the parameter server did not answer in time"
-                    ) from error
-            except asyncio.CancelledError:
-                # The connection goes with its request: the next one begins with a greeting.
-                self._greeted = False
-                raise
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE_S, pause * 2)
+        backoff = Backoff(self._patience_s)
+        try:
+            return await retry(lambda: self._try(attempt, backoff), connection_lost, backoff)
+        except (aiohttp.ClientError, OSError) as error:
+            raise ServerUnreachable(
+                "parameter-server-unreachable", "the parameter server did not answer in time"
+            ) from error
+
+    async def _try(self, attempt: Callable[[], Awaitable[_T]], backoff: Backoff) -> _T:
+        greeted_at: float | None = None
+        try:
+            if self._lost and self._reconnect is not None:
+                self._session, self._url = await self._reconnect()
+            self._lost = False
+            if not self._greeted:
+                await self._greet()
+            greeted_at = time.monotonic()
+            return await attempt()
+        except (aiohttp.ClientError, OSError):
+            self._greeted, self._lost = False, True
+            if greeted_at is not None and time.monotonic() - greeted_at > LASTED_S:
+                # The server was there, and worked on our request: this is a new absence.
+                backoff.reset()
+            raise
+        except asyncio.CancelledError:
+            # The connection goes with its request: the next one begins with a greeting.
+            self._greeted = False
+            raise
 
     @asynccontextmanager
     async def post(
@@ -103,7 +141,7 @@ class Transport:
             "Content-Type": "application/octet-stream",
         }
         async with self._session.post(
-            self._url + path, data=_upload(head, payload), headers=headers, timeout=_TIMEOUT
+            self._url + path, data=_upload(head, payload), headers=headers, timeout=TIMEOUT
         ) as response:
             if response.status != 200:
                 raise await _refusal(response)
@@ -136,8 +174,9 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
     if response.status >= 500:
         return aiohttp.ClientError(f"the parameter server answered {response.status}")
     try:
-        code = _Problem.model_validate_json(await response.content.read(_MAX_PROBLEM_BYTES)).code
-    except ValidationError:
+        problem = await read_stream(response.content.iter_any(), _MAX_PROBLEM_BYTES)
+        code = _Problem.model_validate_json(problem).code
+    except (LimitExceeded, ValidationError):
         code = "exchange-refused"
     kind = FrameInvalid if response.status == 400 else _KINDS.get(code, ExchangeRefused)
     return kind(code, f"the parameter server answered {response.status}")

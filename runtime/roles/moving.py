@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import EnclaveError, ModelUnusable, UpgradeRefused
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import ModelHeader

@@ -4,7 +4,7 @@ The host can still roll it back to an earlier state (docs/threat-model.md): a bu
 clients, and makes a dishonest host's rollback visible in its storage.
 """
 
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import ModelUnusable, SealingError
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.objects import query_budget

@@ -17,7 +17,7 @@ from chiron.ps import checkpoint
 from chiron.ps.errors import CheckpointInvalid
 from chiron.ps.server import ParameterServer
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import InputCorrupted, SealingError, TooLarge
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.grants import Grant

@@ -6,12 +6,11 @@ nobody on its own account but the gateway and the parameter server, and ends whe
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.ps.heap import keep_freed_pieces
-from chiron.ps.server import exchange_routes
+from chiron.ps.routes import exchange_routes
+from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.shard_membership import ShardMembership
-from chiron.runtime.channels.shards import Trainers
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.shards import ShardMembership, Trainers
 from chiron.runtime.channels.tls import renew, server_context
 from chiron.runtime.errors import LaunchInvalid
 from chiron.runtime.roles.public_end import failing_publicly

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused, ModelUnusable
 from chiron.runtime.roles.query_budget import QueryBudget
 from chiron.runtime.sealing.sealer import Sealer

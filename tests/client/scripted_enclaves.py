@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import GrantRefused
 from chiron.runtime.queries import AnswerOutcome, Query, answered, open_query, refused, seal_answer
