@@ -4,11 +4,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chiron.runtime.errors import OpenFailed, SealingError
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import OpenFailed, SealingError
-from chiron.runtime.sealing.labels import OUTCOME, REPORT, Label
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.wire.encoding import WireModel
+from chiron.wire.labels import OUTCOME, REPORT, Label
 from chiron.wire.reports import (
     OUTCOME_BYTES,
     OUTCOME_OBJECT,

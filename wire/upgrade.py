@@ -3,7 +3,8 @@
 from typing import Literal
 
 from chiron.wire.attestation import AttestationPolicy, Evidence, Nonce
-from chiron.wire.encoding import Digest, Identifier, Signature, WireModel
+from chiron.wire.encoding import Digest, Identifier, Signature, WireModel, canonical_json
+from chiron.wire.labels import UPGRADE_ORDER, bind
 
 TRANSFER_OBJECT = "transfer"
 """The model on its way, in the operator's storage: HPKE to the taking enclave, padded as all of its job."""
@@ -23,13 +24,17 @@ class UpgradeOrder(WireModel):
     taker_key_sha256: Digest
     """Digest of the HPKE key in that evidence: an order is for one enclave's one start."""
 
+    def signed_bytes(self) -> bytes:
+        """What the owner signs: the label `chiron/v1/upgrade-order` and this order's canonical JSON."""
+        return bind(UPGRADE_ORDER, canonical_json(self))
+
 
 class SignedUpgradeOrder(WireModel):
     """Signed with the key that the model names its owner by."""
 
     order: UpgradeOrder
     signature: Signature
-    """Over label `chiron/v1/upgrade-order` and the order's canonical JSON."""
+    """Ed25519 over `order.signed_bytes()`."""
 
 
 class UpgradeMail(WireModel):

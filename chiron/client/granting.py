@@ -3,10 +3,10 @@
 from chiron.client.errors import SpecMismatch
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.labels import GRANT
 from chiron.wire.attestation import Role
 from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.grants import Grant, PredictionPolicy
+from chiron.wire.labels import GRANT
 
 _CAPABILITY_WORDS = {
     Capability.LOG: "write log lines, which are counted and thrown away",

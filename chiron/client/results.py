@@ -3,8 +3,8 @@
 from chiron.client.errors import ReportUnreadable
 from chiron.client.gateway import GatewaySession
 from chiron.client.store import JobRecord
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report
-from chiron.runtime.sealing.errors import OpenFailed
 from chiron.wire.reports import OUTCOME_OBJECT, Outcome, TrainingReport
 
 MAX_SEALED_BYTES = 64 * 1024

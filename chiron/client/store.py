@@ -19,12 +19,12 @@ from pydantic import Field, ValidationError
 from chiron.client.columns import Column
 from chiron.client.errors import RecordMissing, RecordUnusable
 from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
-from chiron.runtime.sealing.labels import OWNER_SIGNING
 from chiron.runtime.sealing.stream import KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Base64, Identifier, WireModel
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import OWNER_SIGNING
 
 _Record = TypeVar("_Record", bound=WireModel)
 HOME_VARIABLE = "CHIRON_HOME"

@@ -6,17 +6,18 @@ measurement that gives it, the measurement that takes it, and the one started en
 
 from contextlib import suppress
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from chiron.client.errors import GatewayError, UpgradeImpossible
 from chiron.client.gateway import GatewaySession
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
-from chiron.runtime.roles.upgrade import sign_order
 from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import ChironError
 from chiron.wire.public_api import ImageInfo, UpgradeDemand
-from chiron.wire.upgrade import UpgradeOrder
+from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
 
 
 async def move_model(
@@ -46,6 +47,11 @@ async def move_model(
     verified = await verifier.verified(gateway, job, Role.PREDICTOR)
     store.save_job(record.model_copy(update={"policy": new}))
     return verified
+
+
+def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:
+    """Sign an upgrade order with the key that the model names its owner by."""
+    return SignedUpgradeOrder(order=order, signature=key.sign(order.signed_bytes()))
 
 
 async def _order(

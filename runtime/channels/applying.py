@@ -7,9 +7,7 @@ import aiohttp
 from cryptography import x509
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused
-from chiron.runtime.attestation.evidence import BOOT_NONCE, attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.enrolment import (
     CHALLENGE_PATH,
@@ -22,7 +20,7 @@ from chiron.runtime.channels.identity import like_ourselves
 from chiron.runtime.channels.job_ca import SERVER_NAME, certificate_digest
 from chiron.runtime.channels.named import named_connector, named_url
 from chiron.runtime.channels.tls import client_context
-from chiron.runtime.errors import PeerRefused
+from chiron.runtime.errors import EvidenceRefused, PeerRefused
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import WireModel, sha256_hex

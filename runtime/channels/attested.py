@@ -7,32 +7,27 @@ import datetime
 import ssl
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from chiron.runtime.attestation.ra_tls import evidence_extension
-from chiron.runtime.channels.job_ca import CLOCK_SKEW, LIFETIME
+from chiron.runtime.channels.job_ca import LIFETIME
 from chiron.runtime.channels.tls import load_key
 from chiron.wire.attestation import Evidence
+from chiron.wire.p256 import Issuer, common_name
 
 
 def attested_certificate(
     key: ec.EllipticCurvePrivateKey, evidence: Evidence, now: datetime.datetime
 ) -> x509.Certificate:
     """A certificate for `key` with evidence whose claims bind it; its name and dates say nothing."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"chiron {evidence.claims.role}")])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(evidence_extension(evidence), critical=False)
-        .sign(key, hashes.SHA256())
+    issuer = Issuer(common_name(f"chiron {evidence.claims.role}"), key)
+    return issuer.issue(
+        issuer.name,
+        key.public_key(),
+        now,
+        LIFETIME,
+        critical=[x509.BasicConstraints(ca=False, path_length=None)],
+        informative=[evidence_extension(evidence)],
     )
 
 

@@ -8,10 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeAlias
 
 import aiohttp
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.attestation.evidence import BOOT_NONCE
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.applying import apply, read_message, stranger_session, verify_server
 from chiron.runtime.channels.enrolment import (
     ENROL_PATH,
@@ -20,13 +18,14 @@ from chiron.runtime.channels.enrolment import (
     Ticket,
     load_certificate,
 )
-from chiron.runtime.channels.job_ca import SERVER_NAME, public_key_der
+from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.named import named_connector, named_url
 from chiron.runtime.channels.tls import client_context
 from chiron.runtime.errors import PeerRefused
 from chiron.wire.enclave_api import Progress, Ready
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.p256 import generate_key, public_key_der
 
 __all__ = ["BOOT_NONCE", "Membership", "join"]
 
@@ -136,7 +135,7 @@ class Membership:
                 await self.reconnect()
 
     async def _enrol(self, peer: Ready) -> tuple[ssl.SSLContext, str]:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = generate_key()
         public_key = public_key_der(key.public_key())
         authority, address = verify_server(peer, self._launch, self._platform, public_key)
         async with stranger_session(authority, address) as session:

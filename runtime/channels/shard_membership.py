@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.applying import apply, stranger_session, verify_server
 from chiron.runtime.channels.enrolment import ENDED_PATH, ENROL_SHARD_PATH, ShardAdmission, load_certificate
-from chiron.runtime.channels.job_ca import public_key_der
 from chiron.runtime.channels.parameter_server import PATIENCE_S, Find
 from chiron.runtime.errors import PeerLost, PeerRefused
 from chiron.wire.enclave_api import Ready
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.p256 import public_key_der
 
 _PAUSE_S = 0.1
 

@@ -9,22 +9,20 @@ from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway import GatewayClient
 from chiron.runtime.channels.parameter_server import Membership
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.datasets.errors import ChunkMalformed, ChunkRefused
-from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.building import Building, NoBetterIdea
 from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
 from chiron.runtime.roles.plan import Plan, encode_no_plan
 from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
-from chiron.runtime.sealing.errors import TooLarge
-from chiron.runtime.sealing.labels import LEAD_CHECKPOINT, MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import Trial, TrialOutcome
 from chiron.wire.jobs import JobState
+from chiron.wire.labels import LEAD_CHECKPOINT, MODEL
 from chiron.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
 
 NO_MODEL = b""

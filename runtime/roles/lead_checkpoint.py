@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.errors import SealingError
 from chiron.runtime.roles.sealed_model import padded_size
 from chiron.runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
 from chiron.runtime.schedule import plan_bytes
-from chiron.runtime.sealing.errors import SealingError
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.contract import Trial
 from chiron.wire.encoding import WireModel

@@ -9,10 +9,10 @@ from chiron.runtime.errors import EnclaveError, ModelUnusable, UpgradeRefused
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, sealed_bytes
 from chiron.runtime.roles.upgrade import Transfer, give, take, transfer_bytes
-from chiron.runtime.sealing.labels import MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready
+from chiron.wire.labels import MODEL
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.upgrade import TRANSFER_OBJECT, UpgradeMail
 

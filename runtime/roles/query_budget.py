@@ -5,8 +5,7 @@ clients, and makes a dishonest host's rollback visible in its storage.
 """
 
 from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import ModelUnusable
-from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.errors import ModelUnusable, SealingError
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 
 BUDGET_OBJECT = "state-query-budget"

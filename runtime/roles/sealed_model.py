@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from chiron.runtime.errors import ModelUnusable
-from chiron.runtime.sealing.errors import SealingError
+from chiron.runtime.errors import ModelUnusable, SealingError
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
 from chiron.wire.grants import PredictionPolicy

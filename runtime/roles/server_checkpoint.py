@@ -18,12 +18,11 @@ from chiron.ps.errors import CheckpointInvalid
 from chiron.ps.server import ParameterServer
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import InputCorrupted
-from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.labels import CHECKPOINT
+from chiron.runtime.errors import InputCorrupted, SealingError
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import CHECKPOINT
 
 SERVER_CHECKPOINT_OBJECT = "checkpoint-parameter-server"
 """The first shard's, which holds the grant."""

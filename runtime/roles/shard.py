@@ -19,6 +19,7 @@ from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ShardCheckpoint
 from chiron.wire.enclave_api import Ready
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.p256 import generate_key
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
@@ -26,7 +27,7 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     if not 1 <= launch.index < launch.spec.exchange.shards:
         raise LaunchInvalid("launch-spec-invalid", "the job has no shard of that index")
     keep_freed_pieces()
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = generate_key()
     async with (
         GatewayClient(launch.gateway) as gateway,
         failing_publicly(gateway),

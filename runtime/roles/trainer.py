@@ -20,10 +20,10 @@ from chiron.runtime.roles.plan import Plan, decode_plan
 from chiron.runtime.roles.public_end import failing_publicly
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
 from chiron.runtime.schedule import SUMS, exchanges_of, plan_bytes
-from chiron.runtime.sealing.labels import TRAINER_CHECKPOINT
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.runtime.training.timetable import is_streamed
+from chiron.runtime.training.partition import is_streamed
 from chiron.wasm_sandbox.limits import SandboxLimits
+from chiron.wire.labels import TRAINER_CHECKPOINT
 from chiron.wire.launch import LaunchSpec
 
 

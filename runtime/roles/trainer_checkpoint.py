@@ -21,10 +21,9 @@ from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.errors import InputCorrupted, SealingError
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.grant import name_of
-from chiron.runtime.sealing.errors import SealingError
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.encoding import WireModel
 from chiron.wire.jobs import JobSpec

@@ -19,20 +19,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from chiron.runtime.errors import UpgradeRefused
+from chiron.runtime.errors import EvidenceRefused, SealingError, UpgradeRefused
 from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, padded_size, seal_model
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.labels import UPGRADE, UPGRADE_ORDER, bind
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
-from chiron.wire.encoding import canonical_json, sha256_hex
+from chiron.wire.encoding import sha256_hex
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import UPGRADE
 from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
 
 
@@ -44,11 +42,6 @@ class Transfer:
     """The giving enclave's, over SHA-256 of `sealed` as its nonce."""
     sealed: bytes
     """HPKE to the key in the taking enclave's evidence, `transfer_bytes(spec)` long."""
-
-
-def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:
-    """The owner's part."""
-    return SignedUpgradeOrder(order=order, signature=key.sign(_signed_bytes(order)))
 
 
 def give(
@@ -114,15 +107,11 @@ def transfer_bytes(spec: JobSpec) -> int:
     return padded_size(spec) + LENGTH_BYTES + hpke.OVERHEAD_BYTES
 
 
-def _signed_bytes(order: UpgradeOrder) -> bytes:
-    return bind(UPGRADE_ORDER, canonical_json(order))
-
-
 def _check_order(signed: SignedUpgradeOrder, owner: bytes, spec: JobSpec) -> None:
     if signed.order.job != spec.job:
         raise UpgradeRefused("upgrade-for-another-job", "the order names another job")
     try:
-        Ed25519PublicKey.from_public_bytes(owner).verify(signed.signature, _signed_bytes(signed.order))
+        Ed25519PublicKey.from_public_bytes(owner).verify(signed.signature, signed.order.signed_bytes())
     except (InvalidSignature, ValueError) as error:
         raise UpgradeRefused("upgrade-unsigned", "the model's owner did not sign this order") from error
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from chiron.runtime.sealing.errors import OpenFailed
-from chiron.runtime.sealing.labels import Label, bind
+from chiron.runtime.errors import OpenFailed
+from chiron.wire.labels import Label, bind
 
 PUBLIC_KEY_BYTES = 1184 + 32
 PRIVATE_KEY_BYTES = 64 + 32

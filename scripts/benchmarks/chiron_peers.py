@@ -31,9 +31,9 @@ from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.plan import admit_plan, decode_plan, encode_plan
 from chiron.runtime.schedule import SUMS, plan_bytes
 from chiron.runtime.sealing import hpke
-from chiron.runtime.training.initial import initial_values
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import CapabilityGrants

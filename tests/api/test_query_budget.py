@@ -9,9 +9,9 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.runtime.channels.gateway import GatewayClient
 from chiron.runtime.errors import GatewayRefused, ModelUnusable
 from chiron.runtime.roles.query_budget import BUDGET_OBJECT, QueryBudget
-from chiron.runtime.sealing.labels import BUDGET
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.attestation import Role
+from chiron.wire.labels import BUDGET
 from chiron.wire.launch import GatewayChannel
 from tests.api.conftest import Party
 from tests.api.simulator import silent

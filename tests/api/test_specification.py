@@ -12,12 +12,12 @@ from chiron.runtime.queries.answer import answer_bytes
 from chiron.runtime.queries.query import query_bytes
 from chiron.runtime.roles.sealed_model import padded_size
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.labels import QUERY
 from chiron.wire.attestation import Role
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobRequest, JobSpec
+from chiron.wire.labels import QUERY
 from tests.api.conftest import BUILDER_MANIFEST, manifest
 
 

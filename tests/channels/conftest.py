@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.service import serve
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from chiron.runtime.channels.identity import narrowed

@@ -20,10 +20,10 @@ from chiron.client.store import JobRecord
 from chiron.runtime.roles import predictor
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.sealing.hpke import PrivateKey
-from chiron.runtime.sealing.labels import MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
+from chiron.wire.labels import MODEL
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from tests.channels.conftest import IMAGE, OTHER_IMAGE, QuotingServices, job_spec, policy
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from chiron.runtime.errors import GrantRefused
 from chiron.runtime.roles.grant import open_grant
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.labels import GRANT, QUERY, Label
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import GRANT, QUERY, Label
 from tests.channels.conftest import DATASET_KEY, OTHER_JOB, job_spec
 
 KEY = hpke.PrivateKey.generate()

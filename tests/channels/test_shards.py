@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.runtime.channels.applying import apply, stranger_session
 from chiron.runtime.channels.enrolment import ENROL_PATH, ENROL_SHARD_PATH, EnrolmentResponse, ShardAdmission
-from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, public_key_der, shard_name
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, shard_name
 from chiron.runtime.channels.named import named_connector, named_url
 from chiron.runtime.channels.parameter_server import Membership, join
 from chiron.runtime.channels.shard_membership import ShardMembership
@@ -22,6 +22,7 @@ from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.served_exchange import listening
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
+from chiron.wire.p256 import public_key_der
 from tests.channels.conftest import GRANT_NAME, JOB, OTHER_IMAGE, SHARDS, Door, QuotingServices, open_door
 
 

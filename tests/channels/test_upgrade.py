@@ -13,16 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.runtime.attestation.evidence import attest
+from chiron.client.upgrading import sign_order
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.errors import ModelUnusable, UpgradeRefused
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model, seal_model, sealed_bytes
-from chiron.runtime.roles.upgrade import Transfer, give, sign_order, take, transfer_bytes
+from chiron.runtime.roles.upgrade import Transfer, give, take, transfer_bytes
 from chiron.runtime.sealing.hpke import PrivateKey
-from chiron.runtime.sealing.labels import MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy
+from chiron.wire.labels import MODEL
 from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from tests.channels.conftest import IMAGE, OTHER_IMAGE, OTHER_JOB, QuotingServices, job_spec, policy
 
@@ -216,7 +217,7 @@ class TestTaking:
     ) -> None:
         """A model sealed to B's public key by someone who is no enclave at all, with someone's evidence."""
         from chiron.runtime.sealing import hpke
-        from chiron.runtime.sealing.labels import UPGRADE
+        from chiron.wire.labels import UPGRADE
 
         sealed = hpke.seal(new.key.public_bytes, b"evil", label=UPGRADE, context=bytes.fromhex(SPEC.job))
         borrowed = Enclave(quoting, IMAGE).attested(NONCE)

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from chiron import AsyncClient, Client, JobRequest, OwnerStore, PredictionPolicy, policy_of
 from chiron.client.datasets import Encrypted
 from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError, GatewayUnreachable
+from chiron.client.upgrading import sign_order
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.runtime.attestation.steps import Step
-from chiron.runtime.roles.upgrade import sign_order
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.public_api import UpgradeDemand

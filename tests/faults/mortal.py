@@ -23,11 +23,11 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, EncryptOptions, encrypt
 from chiron.runtime.errors import EnclaveError
 from chiron.runtime.roles.sealed_model import open_model
-from chiron.runtime.sealing.labels import MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.contract import BuilderManifest, CapabilityGrants, Task
 from chiron.wire.jobs import Job
+from chiron.wire.labels import MODEL
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from chiron.wire.public_api import ImageInfo
 from chiron.wire.reports import TrainingReport

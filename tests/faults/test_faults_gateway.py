@@ -22,10 +22,10 @@ from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
 from chiron.runtime.roles.sealed_model import open_model
-from chiron.runtime.sealing.labels import MODEL
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.contract import BuilderManifest, Task
 from chiron.wire.jobs import JobState
+from chiron.wire.labels import MODEL
 from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.traffic.builders import orderly
 from tests.traffic.world import ENVELOPE, DirectPlatform, digits

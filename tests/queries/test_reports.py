@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report, seal_outcome, seal_report
-from chiron.runtime.sealing.errors import OpenFailed
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport, report_object
 

@@ -10,10 +10,10 @@ from sklearn import metrics as reference
 from chiron.runtime.schedule import SUMS
 from chiron.runtime.training.augmentation import augment, mix
 from chiron.runtime.training.dropout import Mask
-from chiron.runtime.training.initial import initial_values
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, told
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.recipe import Augmentations, Layout
 from chiron.wire.reports import REPORT_BYTES, TrainingReport
 from tests.training.networks import convolutional
