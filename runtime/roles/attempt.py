@@ -14,12 +14,12 @@ from chiron.ps.client import Merged
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import ChunkRefused, EnclaveError, InputCorrupted
 from chiron.runtime.roles.plan import Plan
-from chiron.runtime.schedule import IDLE, SUMS
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.learner import Learner
 from chiron.runtime.training.partition import read_unused
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
+from chiron.wire.schedule import IDLE, SUMS
 
 
 class Attempt:

@@ -12,12 +12,11 @@ from aiohttp import web
 
 from chiron.ps.heap import keep_freed_pieces
 from chiron.ps.server import exchange_routes
-from chiron.runtime.attestation.platform import Platform, attest
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.identity import clock_from, narrowed
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
-from chiron.runtime.channels.parameter_server import BOOT_NONCE
+from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
 from chiron.runtime.roles.grant import name_of, open_grant

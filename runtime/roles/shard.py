@@ -9,9 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from chiron.ps.heap import keep_freed_pieces
 from chiron.ps.server import exchange_routes
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.shard_membership import ShardMembership
-from chiron.runtime.channels.shards import Trainers
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.shards import ShardMembership, Trainers
 from chiron.runtime.channels.tls import renew, server_context
 from chiron.runtime.errors import LaunchInvalid
 from chiron.runtime.roles.public_end import failing_publicly

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.schedule import SUMS
 from chiron.runtime.training.allocation import StepAllocation, check_batch
 from chiron.runtime.training.batches import Portion
 from chiron.runtime.training.errors import Reason, failing_as
@@ -33,6 +32,7 @@ from chiron.wasm_sandbox.recipe import EarlyStop, Recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
+from chiron.wire.schedule import SUMS
 
 
 class Learner:

@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.channels import enrolment
 from chiron.runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
-from chiron.runtime.channels.identity import clock_from
 from chiron.runtime.channels.job_ca import JobCa
-from chiron.runtime.channels.named import named_connector
-from chiron.runtime.channels.parameter_server import join
-from chiron.runtime.channels.tls import client_context
+from chiron.runtime.channels.membership import join
+from chiron.runtime.channels.peers import clock_from
+from chiron.runtime.channels.tls import client_context, named_connector
 from chiron.runtime.errors import EnrolmentRefused, PeerRefused
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role

@@ -33,7 +33,7 @@ from chiron.runtime.attestation.ra_tls import (
     key_digest,
     verify_certificate,
 )
-from chiron.runtime.channels.attested import attested_certificate, attested_server_context
+from chiron.runtime.channels.direct import attested_certificate, attested_server_context
 from chiron.runtime.channels.job_ca import JobCa, certificate_digest
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import EvidenceMissing
