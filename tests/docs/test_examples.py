@@ -108,9 +108,9 @@ def _parse(words: list[str], whole: bool) -> None:
     while isinstance(command, TyperGroup):
         if not words and not whole:
             return
-        found = command.get_command(context, words[0])
-        assert found is not None, f"no command {words[0]}"
-        command, words = found, words[1:]
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
         context = command.context_class(command, parent=context, info_name=command.name)
     if not whole and words[-1:] and words[-1].startswith("--"):
         words = [*words, "…"]  # it may want a value

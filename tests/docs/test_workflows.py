@@ -1,4 +1,4 @@
-"""Workflows for GitHub cannot run here. Their form can be held: what they call exists, what they use is pinned."""
+"""The workflows for GitHub cannot run here. This holds that they call what exists, and pin what they use."""
 
 import re
 from pathlib import Path
