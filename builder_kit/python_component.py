@@ -12,12 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from shutil import copyfile, copytree
 
+import chiron.wasm_sandbox
 from chiron.builder_kit.errors import CompilationFailed
 from chiron.builder_kit.project import Project
 from chiron.wasm_sandbox.signatures import PACKAGE, VERSION
 
 KIT = Path(__file__).parent
-WIT = KIT.parent / "wit"
+WIT = Path(chiron.wasm_sandbox.__path__[0]) / "wit"
 LIBRARY = KIT / "chiron_builder"
 _ENTRY = "chiron_entry"
 _COMPILER = "from componentize_py import script; script()"

@@ -16,6 +16,8 @@ from chiron.enclave_image.errors import ImageUnbuildable
 from chiron.enclave_image.pruning import UNUSED_DISTRIBUTIONS, keeps_packaged, keeps_stdlib
 
 PROJECT = "chiron-ml"
+EXTRA = "enclave"
+"""The project's list of what runs inside."""
 OUR_ROOMS = ("ps", "runtime", "wasm_sandbox", "wire")
 """Of our packages those that run inside. Client, control plane, kit and image tools are not in the image."""
 
@@ -80,19 +82,19 @@ def links() -> dict[PurePosixPath, str]:
 
 
 def runtime_distributions() -> list[metadata.Distribution]:
-    """The distributions in the image: the project's dependencies without extras, and theirs, by name.
+    """The distributions in the image: those of the project's extra `enclave`, and what they need, by name.
 
     Raises:
         ImageUnbuildable: one is not installed.
     """
     found: dict[str, metadata.Distribution] = {}
-    waiting = _requirements(_distribution(PROJECT))
+    waiting = _enclave_requirements()
     while waiting:
         name = waiting.pop()
         if name in found or name in UNUSED_DISTRIBUTIONS:
             continue
         found[name] = _distribution(name)
-        waiting += _requirements(found[name])
+        waiting += _needed_by(found[name])
     return [found[name] for name in sorted(found)]
 
 
@@ -103,14 +105,29 @@ def _distribution(name: str) -> metadata.Distribution:
         raise ImageUnbuildable(f"{name} is not installed; run scripts/setup") from error
 
 
-def _requirements(distribution: metadata.Distribution) -> list[str]:
-    """Names that this distribution needs here; extras are not asked for."""
-    parsed = [Requirement(text) for text in distribution.requires or ()]
-    return [
+def _enclave_requirements() -> list[str]:
+    """Names that the extra lists; what the project needs without it is the client's."""
+    names: list[str] = [
         canonicalize_name(requirement.name)
-        for requirement in parsed
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        for requirement in _requirements(_distribution(PROJECT))
+        if not _applies(requirement) and _applies(requirement, EXTRA)
     ]
+    if not names:
+        raise ImageUnbuildable(f"{PROJECT} is installed without its extra {EXTRA}; run scripts/setup")
+    return names
+
+
+def _needed_by(distribution: metadata.Distribution) -> list[str]:
+    """Names that a distribution needs here; of its extras none is asked for."""
+    return [canonicalize_name(needed.name) for needed in _requirements(distribution) if _applies(needed)]
+
+
+def _requirements(distribution: metadata.Distribution) -> list[Requirement]:
+    return [Requirement(text) for text in distribution.requires or ()]
+
+
+def _applies(requirement: Requirement, extra: str = "") -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _interpreter() -> Iterator[Source]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from chiron.enclave_image.errors import LogCorrupted
+from chiron.wire.bounded import read_file
+from chiron.wire.errors import LimitExceeded
 from chiron.wire.transparency import InclusionProof
 
 INCLUSION_PROOF = "inclusion-proof.json"
@@ -31,13 +33,8 @@ def read_proof(directory: Path) -> InclusionProof | None:
         LogCorrupted: the file is there and is no proof.
     """
     try:
-        with (directory / INCLUSION_PROOF).open("rb") as file:
-            content = file.read(MAX_PROOF_BYTES + 1)
+        return InclusionProof.model_validate_json(read_file(directory / INCLUSION_PROOF, MAX_PROOF_BYTES))
     except FileNotFoundError:
         return None
-    try:
-        if len(content) <= MAX_PROOF_BYTES:
-            return InclusionProof.model_validate_json(content)
-    except ValidationError:
-        pass
-    raise LogCorrupted(f"{directory / INCLUSION_PROOF} is no inclusion proof")
+    except (LimitExceeded, ValidationError) as error:
+        raise LogCorrupted(f"{directory / INCLUSION_PROOF} is no inclusion proof") from error

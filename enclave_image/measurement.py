@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from chiron.enclave_image.errors import ImageInvalid
 from chiron.enclave_image.manifest import MANIFEST, ROOT, Entry, File, Folder, ImageManifest, Link
+from chiron.wire.bounded import read_file
+from chiron.wire.errors import LimitExceeded
 
 MAX_MANIFEST_BYTES = 16 * 2**20
 
@@ -46,14 +48,11 @@ def read_manifest(directory: Path) -> ImageManifest:
         ImageInvalid: there is none, or it is malformed.
     """
     try:
-        with (directory / MANIFEST).open("rb") as file:
-            content = file.read(MAX_MANIFEST_BYTES + 1)
+        return ImageManifest.model_validate_json(read_file(directory / MANIFEST, MAX_MANIFEST_BYTES))
     except OSError as error:
         raise ImageInvalid(f"{directory} holds no image; `chiron image build` makes one") from error
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise ImageInvalid(f"{MANIFEST} is larger than any image's")
-    try:
-        return ImageManifest.model_validate_json(content)
+    except LimitExceeded as error:
+        raise ImageInvalid(f"{MANIFEST} is larger than any image's") from error
     except ValidationError as error:
         raise ImageInvalid(f"{MANIFEST} is not an image's manifest") from error
 

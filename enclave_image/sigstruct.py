@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from chiron.enclave_image.errors import SigstructInvalid
+from chiron.wire.bounded import read_file
+from chiron.wire.errors import LimitExceeded
 
 SIGNED_ENCLAVE = Path("build/lib/libocclum-libos.signed.so")
 """In an Occlum instance, after `occlum build`."""
@@ -48,12 +50,11 @@ def read_instance(instance: Path) -> Sigstruct:
     """
     path = instance / SIGNED_ENCLAVE
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_ENCLAVE_BYTES + 1)
+        content = read_file(path, MAX_ENCLAVE_BYTES)
     except OSError as error:
         raise SigstructInvalid(f"{path} is not there: `occlum build` makes it") from error
-    if len(content) > MAX_ENCLAVE_BYTES:
-        raise SigstructInvalid(f"{path} is larger than any enclave")
+    except LimitExceeded as error:
+        raise SigstructInvalid(f"{path} is larger than any enclave") from error
     return find(content)
 
 

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from chiron.enclave_image.errors import LogCorrupted
 from chiron.enclave_image.merkle_tree import consistency_path, inclusion_path, root
+from chiron.runtime.errors import LogRefused
 from chiron.runtime.transparency.merkle import leaf_hash
-from chiron.runtime.transparency.proofs import LogRefused, check_head, signed_bytes
+from chiron.runtime.transparency.proofs import check_head, signed_bytes
 from chiron.wire.encoding import WireModel, canonical_json
 from chiron.wire.transparency import (
     ConsistencyProof,

@@ -39,10 +39,10 @@ class Contribution:
     """What norm clipping multiplies the change by, at most 1."""
 
 
-def blocks(elements: int) -> Iterator[slice]:
-    """Slices that cover a vector of `elements`."""
-    for start in range(0, elements, BLOCK):
-        yield slice(start, min(start + BLOCK, elements))
+def blocks(elements: int, size: int = BLOCK) -> Iterator[slice]:
+    """Consecutive slices of at most `size` elements that cover a vector of `elements`."""
+    for start in range(0, elements, size):
+        yield slice(start, min(start + size, elements))
 
 
 class RunningNorm:

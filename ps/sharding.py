@@ -23,22 +23,9 @@ from chiron.ps.pace import Pace
 from chiron.ps.result import Persist
 from chiron.ps.server import ParameterServer
 from chiron.ps.transport import Reconnect
-from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.exchange import ExchangeSpec, shard_slice, shard_spec
 
 _T = TypeVar("_T")
-
-
-def shard_slice(parameters: int, index: int, shards: int) -> slice:
-    """The elements that shard `index` of `shards` holds; lengths differ by one at most."""
-    if not 0 <= index < shards <= parameters:
-        raise ValueError("a shard has an index below their number, and holds at least one element")
-    return slice(index * parameters // shards, (index + 1) * parameters // shards)
-
-
-def shard_spec(spec: ExchangeSpec, index: int, shards: int) -> ExchangeSpec:
-    """What shard `index` exchanges."""
-    part = shard_slice(spec.parameters, index, shards)
-    return spec.model_copy(update={"parameters": part.stop - part.start})
 
 
 def shard_server(

@@ -21,17 +21,26 @@ from chiron.ps.errors import (
 )
 from chiron.ps.routes import HELLO_PATH
 from chiron.ps.streams import Body, pieces
+from chiron.wire.bounded import read_stream
+from chiron.wire.errors import LimitExceeded
+from chiron.wire.retrying import Backoff, retry
 
 _T = TypeVar("_T")
 _MAX_PROBLEM_BYTES = 4096
-_LONGEST_PAUSE_S = 2.0
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+LASTED_S = 2.0
+"""A request that was under way for longer had reached the server."""
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """An answer may take as long as the slowest trainer; a dead peer is found by TCP keep-alive."""
 
 
 Reconnect: TypeAlias = Callable[[], Awaitable[tuple[aiohttp.ClientSession, str]]]
 """Finds the server again after a connection broke: it may have been restarted elsewhere. What it raises
 beyond aiohttp's errors ends the exchange."""
+
+
+def connection_lost(error: Exception) -> bool:
+    """Whether a request may succeed when it is made again: its connection broke, or there was none."""
+    return isinstance(error, aiohttp.ClientError | OSError)
 
 
 class _Problem(BaseModel):
@@ -65,33 +74,34 @@ class Transport:
         Raises:
             ServerUnreachable: it stayed away for `patience_s`.
         """
-        away_since: float | None = None
-        pause = 0.05
-        while True:
-            began = time.monotonic()
-            try:
-                if self._lost and self._reconnect is not None:
-                    self._session, self._url = await self._reconnect()
-                self._lost = False
-                if not self._greeted:
-                    await self._greet()
-                return await attempt()
-            except (aiohttp.ClientError, OSError) as error:
-                self._greeted, self._lost = False, True
-                now = time.monotonic()
-                if away_since is None or now - began > _LONGEST_PAUSE_S:
-                    # An attempt that lasted had reached the server: this is a new absence.
-                    away_since, pause = now, 0.05
-                if now - away_since > self._patience_s:
-                    raise ServerUnreachable(
-                        "parameter-server-unreachable", "the parameter server did not answer in time"
-                    ) from error
-            except asyncio.CancelledError:
-                # The connection goes with its request: the next one begins with a greeting.
-                self._greeted = False
-                raise
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE_S, pause * 2)
+        backoff = Backoff(self._patience_s)
+        try:
+            return await retry(lambda: self._try(attempt, backoff), connection_lost, backoff)
+        except (aiohttp.ClientError, OSError) as error:
+            raise ServerUnreachable(
+                "parameter-server-unreachable", "the parameter server did not answer in time"
+            ) from error
+
+    async def _try(self, attempt: Callable[[], Awaitable[_T]], backoff: Backoff) -> _T:
+        greeted_at: float | None = None
+        try:
+            if self._lost and self._reconnect is not None:
+                self._session, self._url = await self._reconnect()
+            self._lost = False
+            if not self._greeted:
+                await self._greet()
+            greeted_at = time.monotonic()
+            return await attempt()
+        except (aiohttp.ClientError, OSError):
+            self._greeted, self._lost = False, True
+            if greeted_at is not None and time.monotonic() - greeted_at > LASTED_S:
+                # The server was there, and worked on our request: this is a new absence.
+                backoff.reset()
+            raise
+        except asyncio.CancelledError:
+            # The connection goes with its request: the next one begins with a greeting.
+            self._greeted = False
+            raise
 
     @asynccontextmanager
     async def post(
@@ -103,7 +113,7 @@ class Transport:
             "Content-Type": "application/octet-stream",
         }
         async with self._session.post(
-            self._url + path, data=_upload(head, payload), headers=headers, timeout=_TIMEOUT
+            self._url + path, data=_upload(head, payload), headers=headers, timeout=TIMEOUT
         ) as response:
             if response.status != 200:
                 raise await _refusal(response)
@@ -131,8 +141,9 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
     if response.status >= 500:
         return aiohttp.ClientError(f"the parameter server answered {response.status}")
     try:
-        code = _Problem.model_validate_json(await response.content.read(_MAX_PROBLEM_BYTES)).code
-    except ValidationError:
+        problem = await read_stream(response.content.iter_any(), _MAX_PROBLEM_BYTES)
+        code = _Problem.model_validate_json(problem).code
+    except (LimitExceeded, ValidationError):
         code = "exchange-refused"
     kind = FrameInvalid if response.status == 400 else _KINDS.get(code, ExchangeRefused)
     return kind(code, f"the parameter server answered {response.status}")

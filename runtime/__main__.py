@@ -11,14 +11,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import PlatformUnavailable
-from chiron.runtime.attestation.pccs import Pccs
-from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.attestation.refusing import RefusingPlatform
-from chiron.runtime.attestation.sgx import SgxPlatform
+from chiron.runtime.attestation.platform import Platform, RefusingPlatform
+from chiron.runtime.attestation.sgx import Pccs, SgxPlatform
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.core_dumps import forbid_core_dumps
-from chiron.runtime.errors import EnclaveError, LaunchInvalid
+from chiron.runtime.errors import EnclaveError, LaunchInvalid, PlatformUnavailable
 from chiron.wire.attestation import Role
 from chiron.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
 

@@ -1,26 +1,62 @@
-"""Errors of an enclave's roles.
+"""Every error of this room, in one tree. Each has a stable `code`; no message holds a secret.
 
-EnclaveError                    has a stable code and the public failure it is reported as
-├── LaunchInvalid               the host's launch specification is not one
-├── GatewayUnreachable          the channel to the gateway stayed broken past its deadline
-├── GatewayRefused              the gateway answered a problem
-├── InputCorrupted              the host served other bytes than the owner or operator uploaded
-├── GrantRefused                a grant that does not belong to this enclave's job
-├── EnrolmentRefused            a peer that is not a trainer of this job on our measurement
-├── PeerRefused                 the parameter server's evidence does not hold
-├── PeerLost                    the parameter server went away, or broke the protocol
-├── PlatformFailed              the TEE under us gave no quote or key
-├── UpgradeRefused              an upgrade that the model's owner did not order, or to another enclave
-├── ModelUnusable               the sealed model cannot be opened here
-└── QueryRefused                a query that this predictor cannot read
+ChironError
+├── EnclaveError                a role ends; `public` is all that the operator's side is told
+│   ├── LaunchInvalid           the host's launch specification is not one
+│   ├── GatewayUnreachable      the channel to the gateway stayed broken past its deadline
+│   ├── GatewayRefused          the gateway answered a problem
+│   ├── InputCorrupted          the host served other bytes than the owner or operator uploaded
+│   ├── GrantRefused            a grant that does not belong to this enclave's job
+│   ├── EnrolmentRefused        a peer that is not a trainer of this job on our measurement
+│   ├── PeerRefused             the parameter server's evidence does not hold
+│   ├── PeerLost                the parameter server went away, or broke the protocol
+│   ├── PlatformFailed          the TEE under us gave no quote or key
+│   ├── UpgradeRefused          an upgrade that the model's owner did not order, or to another enclave
+│   ├── ModelUnusable           the sealed model cannot be opened here
+│   └── QueryRefused            a query that this predictor cannot read
+├── AttestationError
+│   ├── EvidenceRefused         evidence did not pass a numbered verification step
+│   ├── EvidenceMissing         a certificate carries no evidence that could be verified
+│   ├── QuoteMalformed          the bytes are no quote
+│   ├── PolicyInvalid           a policy file that cannot be used
+│   └── PlatformUnavailable     no quote or key can be had here
+├── LogRefused                  what a transparency log says does not hold
+├── SealingError
+│   ├── OpenFailed              wrong key, label or context, or altered ciphertext (which, is not told)
+│   ├── PaddingInvalid          the padded plaintext is not one
+│   └── TooLarge                the content does not fit its public size
+├── TensorsMalformed            bytes or arrays are not of the declared form
+├── DatasetError
+│   ├── ExamplesInvalid         rows that do not fit the dataset's declared form
+│   ├── ChunkRefused            a ciphertext that is not the one the owner made for this place
+│   │   ├── ChunkSizeMismatch   not of the public size
+│   │   ├── ChunkOutOfPlace     another chunk of this dataset: moved or repeated
+│   │   ├── ChunkAltered        no chunk of this dataset: altered or foreign
+│   │   ├── ChunkUnopenable     listed here, but sealed with another key or for another dataset or place
+│   │   └── DatasetTruncated    the manifest ends before or after the dataset did
+│   └── ChunkMalformed          it opens, but its content is not of the declared form
+└── QueryError
+    ├── RowsInvalid             rows that do not fit the job's inputs
+    ├── QueryMalformed          a plaintext that is no query of this job
+    ├── QueryUnreadable         not sealed to this predictor for this job
+    ├── AnswerMalformed         a plaintext that is no answer of this job
+    └── AnswerUnreadable        not sealed to this query's one-time key
+
+`chiron.runtime.training.errors` has the one error that only a job's owner is told. A dataset's errors depend
+on ciphertext and public facts only; `ExamplesInvalid` is the owner's own mistake.
 """
+
+from typing import TYPE_CHECKING
 
 from chiron.wire.errors import ChironError
 from chiron.wire.jobs import PublicFailure
 
+if TYPE_CHECKING:
+    from chiron.runtime.attestation.steps import StepResult
+
 
 class EnclaveError(ChironError):
-    """Base of all: `code` is stable; `public` is all that the operator's side is told."""
+    """Base of what ends a role; `public` is all that the operator's side is told."""
 
     public = PublicFailure.INTERNAL
 
@@ -92,3 +128,170 @@ class ModelUnusable(EnclaveError):
 
 class QueryRefused(EnclaveError):
     """The query cannot be read with this predictor's key."""
+
+
+class AttestationError(ChironError):
+    """Base of what attestation raises."""
+
+    code = "attestation-failed"
+
+
+class EvidenceRefused(AttestationError):
+    """`steps` holds the results so far; the last one is the step that refused."""
+
+    def __init__(self, steps: "tuple[StepResult, ...]") -> None:
+        refused = steps[-1]
+        super().__init__(f"step {refused.step.number} ({refused.step.title}): {refused.detail}")
+        self.steps = steps
+        self.step = refused.step
+        self.code = f"evidence-{refused.step.value}"
+
+
+class EvidenceMissing(AttestationError):
+    """There is nothing to verify: no extension, or not evidence of ours."""
+
+    code = "evidence-missing"
+
+
+class QuoteMalformed(AttestationError):
+    """The bytes are not a quote. `chiron.runtime.attestation.verify` turns this into a refused step 1."""
+
+    code = "quote-malformed"
+
+
+class PolicyInvalid(AttestationError):
+    """The policy file cannot be read, or says what no policy can mean."""
+
+    code = "policy-invalid"
+
+
+class PlatformUnavailable(AttestationError):
+    """There is no TEE, or it did not answer."""
+
+    code = "platform-unavailable"
+
+
+class LogRefused(ChironError):
+    """What the log says does not hold; the message says which part."""
+
+    code = "log-refused"
+
+
+class SealingError(ChironError):
+    """Base of what sealing raises."""
+
+    code = "sealing-failed"
+
+
+class OpenFailed(SealingError):
+    """The ciphertext does not open under this key, label and context."""
+
+    code = "open-failed"
+
+
+class PaddingInvalid(SealingError):
+    """The plaintext is not padded as `pad` pads."""
+
+    code = "padding-invalid"
+
+
+class TooLarge(SealingError):
+    """The content exceeds the public size it must be padded to."""
+
+    code = "content-too-large"
+
+
+class TensorsMalformed(ChironError):
+    """The bytes are not the canonical ones of the form; callers convert it to their own error."""
+
+    code = "tensors-malformed"
+
+
+class DatasetError(ChironError):
+    """Base of what encrypted datasets raise. Messages name places and sizes, never values."""
+
+    code = "dataset-failed"
+
+
+class ExamplesInvalid(DatasetError):
+    """Inputs or targets whose shape, type or range is not what the dataset declares."""
+
+    code = "examples-invalid"
+
+
+class ChunkRefused(DatasetError):
+    """The host served something other than what the owner uploaded."""
+
+    code = "chunk-refused"
+
+
+class ChunkSizeMismatch(ChunkRefused):
+    """The ciphertext is longer or shorter than every chunk of this dataset is."""
+
+    code = "chunk-size-mismatch"
+
+
+class ChunkOutOfPlace(ChunkRefused):
+    """The ciphertext is another chunk of this dataset."""
+
+    code = "chunk-out-of-place"
+
+
+class ChunkAltered(ChunkRefused):
+    """The ciphertext is no chunk of this dataset."""
+
+    code = "chunk-altered"
+
+
+class ChunkUnopenable(ChunkRefused):
+    """The manifest lists the ciphertext here, yet it was not sealed for this place under this key."""
+
+    code = "chunk-unopenable"
+
+
+class DatasetTruncated(ChunkRefused):
+    """The chunk opens only as a last one where the manifest goes on, or the other way round."""
+
+    code = "dataset-truncated"
+
+
+class ChunkMalformed(DatasetError):
+    """The plaintext is not the canonical form of this dataset's examples."""
+
+    code = "chunk-malformed"
+
+
+class QueryError(ChironError):
+    """Base of what queries and answers raise."""
+
+    code = "query-failed"
+
+
+class RowsInvalid(QueryError):
+    """Too many rows, or of another shape or type than the job's inputs."""
+
+    code = "rows-invalid"
+
+
+class QueryMalformed(QueryError):
+    """The plaintext is not laid out as this job's queries are."""
+
+    code = "query-malformed"
+
+
+class QueryUnreadable(QueryError):
+    """The ciphertext does not open with this predictor's key for this job."""
+
+    code = "query-unreadable"
+
+
+class AnswerMalformed(QueryError):
+    """The plaintext is not laid out as this job's answers are."""
+
+    code = "answer-malformed"
+
+
+class AnswerUnreadable(QueryError):
+    """The ciphertext does not open with the query's one-time key."""
+
+    code = "answer-unreadable"

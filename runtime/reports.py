@@ -4,27 +4,21 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from chiron.runtime.errors import OpenFailed, SealingError
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import OpenFailed, SealingError
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.wire import objects
 from chiron.wire.encoding import WireModel
 from chiron.wire.labels import OUTCOME, REPORT, Label
-from chiron.wire.reports import (
-    OUTCOME_BYTES,
-    OUTCOME_OBJECT,
-    REPORT_BYTES,
-    Outcome,
-    TrainingReport,
-    report_object,
-)
+from chiron.wire.objects import StoredObject
+from chiron.wire.reports import Outcome, TrainingReport
 
 _Message = TypeVar("_Message", bound=WireModel)
 
 
 def seal_report(report: TrainingReport, *, job: str, owner_public_key: bytes) -> bytes:
-    """The sealed object `report_object(report.exchange)`: of one size, whatever it says."""
-    name = report_object(report.exchange)
-    return _seal(report, REPORT_BYTES, REPORT, name, job, owner_public_key)
+    """The object `chiron.wire.objects.report(report.exchange)`: of one size, whatever it says."""
+    return _seal(report, objects.report(report.exchange), REPORT, job, owner_public_key)
 
 
 def open_report(sealed: bytes, exchange: int, *, job: str, owner_key: hpke.PrivateKey) -> TrainingReport:
@@ -33,12 +27,12 @@ def open_report(sealed: bytes, exchange: int, *, job: str, owner_key: hpke.Priva
     Raises:
         OpenFailed: not sealed to this key as this job's report of this exchange.
     """
-    return _open(sealed, TrainingReport, REPORT, report_object(exchange), job, owner_key)
+    return _open(sealed, TrainingReport, objects.report(exchange), REPORT, job, owner_key)
 
 
 def seal_outcome(outcome: Outcome, *, job: str, owner_public_key: bytes) -> bytes:
-    """The sealed object `OUTCOME_OBJECT`: of one size, whatever it says."""
-    return _seal(outcome, OUTCOME_BYTES, OUTCOME, OUTCOME_OBJECT, job, owner_public_key)
+    """The object `chiron.wire.objects.outcome()`: of one size, whatever it says."""
+    return _seal(outcome, objects.outcome(), OUTCOME, job, owner_public_key)
 
 
 def open_outcome(sealed: bytes, *, job: str, owner_key: hpke.PrivateKey) -> Outcome:
@@ -47,18 +41,18 @@ def open_outcome(sealed: bytes, *, job: str, owner_key: hpke.PrivateKey) -> Outc
     Raises:
         OpenFailed: not sealed to this key as this job's outcome.
     """
-    return _open(sealed, Outcome, OUTCOME, OUTCOME_OBJECT, job, owner_key)
+    return _open(sealed, Outcome, objects.outcome(), OUTCOME, job, owner_key)
 
 
-def _seal(message: WireModel, size: int, label: Label, name: str, job: str, public_key: bytes) -> bytes:
-    padded = pad(message.model_dump_json().encode(), size + LENGTH_BYTES)
-    return hpke.seal(public_key, padded, label=label, context=_context(job, name))
+def _seal(message: WireModel, stored: StoredObject, label: Label, job: str, public_key: bytes) -> bytes:
+    padded = pad(message.model_dump_json().encode(), stored.content_bytes + LENGTH_BYTES)
+    return hpke.seal(public_key, padded, label=label, context=_context(job, stored.name))
 
 
 def _open(
-    sealed: bytes, model: type[_Message], label: Label, name: str, job: str, key: hpke.PrivateKey
+    sealed: bytes, model: type[_Message], stored: StoredObject, label: Label, job: str, key: hpke.PrivateKey
 ) -> _Message:
-    padded = hpke.open(key, sealed, label=label, context=_context(job, name))
+    padded = hpke.open(key, sealed, label=label, context=_context(job, stored.name))
     try:
         return model.model_validate_json(unpad(padded))
     except (ValidationError, SealingError) as error:

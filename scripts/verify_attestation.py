@@ -39,12 +39,12 @@ from pydantic import ValidationError
 
 from chiron.enclave_image.errors import ImageError
 from chiron.enclave_image.rebuilding import measure_source
-from chiron.runtime.attestation.errors import AttestationError, EvidenceRefused
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.ra_tls import verify_certificate
 from chiron.runtime.attestation.steps import Step, StepResult
 from chiron.runtime.attestation.verify import Expected, verify, verify_quote
-from chiron.runtime.transparency.completing import completed, lacks_proofs
+from chiron.runtime.errors import AttestationError, EvidenceRefused
+from chiron.runtime.transparency.proofs import lacks_proofs, with_proofs
 from chiron.wire.attestation import AttestationPolicy, Collateral, Evidence, Role, TcbStatus
 from chiron.wire.transparency import InclusionProof
 
@@ -224,7 +224,7 @@ def _with_proofs_of(url: str, policy: AttestationPolicy) -> AttestationPolicy:
         proofs = [InclusionProof.model_validate(image["proof"]) for image in images if image["proof"]]
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(f"{url} told no list of images") from error
-    return completed(policy, proofs)
+    return with_proofs(policy, proofs)
 
 
 def _ask_gateway(url: str, job: str, role: Role, nonce: bytes) -> bytes:

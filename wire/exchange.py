@@ -86,6 +86,19 @@ def terms_of(spec: ExchangeSpec) -> ExchangeTerms:
     return ExchangeTerms(**{name: getattr(spec, name) for name in ExchangeTerms.model_fields})
 
 
+def shard_slice(parameters: int, index: int, shards: int) -> slice:
+    """The elements that shard `index` of `shards` holds; lengths differ by one at most."""
+    if not 0 <= index < shards <= parameters:
+        raise ValueError("a shard has an index below their number, and holds at least one element")
+    return slice(index * parameters // shards, (index + 1) * parameters // shards)
+
+
+def shard_spec(spec: ExchangeSpec, index: int, shards: int) -> ExchangeSpec:
+    """What shard `index` exchanges."""
+    part = shard_slice(spec.parameters, index, shards)
+    return spec.model_copy(update={"parameters": part.stop - part.start})
+
+
 def spec_digest(spec: ExchangeSpec, plan_bytes: int, sums: int) -> bytes:
     """SHA-256 over all that both sides must agree on; they compare it before the first exchange."""
     terms = {"spec": spec.model_dump(mode="json"), "plan_bytes": plan_bytes, "sums": sums}

@@ -1,6 +1,6 @@
 """What a job's enclaves tell the owner alone: one report an exchange, and how it really ended.
 
-Each is sealed to the owner's key and padded to one size (`chiron.runtime.reports`): the operator's side sees
+Each is sealed to the owner's key and padded to one size (`chiron.wire.objects`): the operator's side sees
 that a report exists, which the schedule told it already.
 """
 
@@ -10,18 +10,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from chiron.wire.encoding import WireModel
-
-REPORT_BYTES = 1024
-"""Padded plaintext of every report."""
-OUTCOME_BYTES = 8192
-"""Padded plaintext of every outcome."""
-OUTCOME_OBJECT = "outcome"
-
-
-def report_object(exchange: int) -> str:
-    """Name of the sealed object that holds an exchange's report; exchanges count from 0."""
-    return f"report-{exchange:04d}"
-
 
 Metric = Annotated[float, Field(allow_inf_nan=False)] | None
 """A finite number, or nothing where it was not measured or was not finite."""

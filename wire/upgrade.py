@@ -6,9 +6,6 @@ from chiron.wire.attestation import AttestationPolicy, Evidence, Nonce
 from chiron.wire.encoding import Digest, Identifier, Signature, WireModel, canonical_json
 from chiron.wire.labels import UPGRADE_ORDER, bind
 
-TRANSFER_OBJECT = "transfer"
-"""The model on its way, in the operator's storage: HPKE to the taking enclave, padded as all of its job."""
-
 
 class UpgradeOrder(WireModel):
     """What the owner allows: one model, from code that it trusts to code that it trusts."""

@@ -55,12 +55,12 @@ async def chunk(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
 async def put_object(call: Call[LaunchedEnclave, None]) -> None:
     """Store a sealed object of the job, of the names and sizes that its spec implies."""
     enclave, name = call.caller, call.path("name")
-    limit = object_limit(enclave.spec, name, enclave.role, taking=enclave.taking)
+    limit = object_limit(enclave.spec, name, enclave.role, enclave.index, taking=enclave.taking)
     trains = enclave.role is not Role.PREDICTOR
     if trains and await call.gateway.records.state(enclave.spec.job) in TERMINAL_STATES:
         raise JobEnded("the job is over: what it made stays as it is")
     body = pieces(call.request, limit, call.gateway.settings.timing.body_s)
-    size = await call.gateway.objects.put(enclave.spec, name, limit, body)
+    size = await call.gateway.objects.put(enclave.spec.job, name, limit, body)
     call.gateway.metrics.stored_bytes.labels("object").inc(size)
 
 

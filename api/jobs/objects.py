@@ -3,16 +3,14 @@
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from chiron.api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, StorageDamaged
 from chiron.api.jobs.observations import Observations
-from chiron.api.jobs.quota import object_count
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import ObjectRow
 from chiron.wire.enclave_api import ObjectInfo
-from chiron.wire.jobs import JobSpec
 
 
 class JobObjects:
@@ -23,28 +21,27 @@ class JobObjects:
         self._blobs = blobs
         self._observations = observations
 
-    async def put(self, spec: JobSpec, name: str, limit: int, content: AsyncIterable[bytes]) -> int:
+    async def put(self, job: str, name: str, limit: int, content: AsyncIterable[bytes]) -> int:
         """Store an object of at most `limit` bytes whole, or keep what was there. Returns its bytes.
 
         Raises:
-            ObjectRefused: it is larger, or the job has as many objects as it may.
+            ObjectRefused: it is larger.
         """
-        await self._make_room(spec, name)
         # A fresh blob each time: readers of the old one finish, and no crash pairs an old row with new bytes.
-        blob = f"jobs/{spec.job}/{name}/{secrets.token_hex(8)}"
+        blob = f"jobs/{job}/{name}/{secrets.token_hex(8)}"
         try:
             stored = await self._blobs.write(blob, content, limit=limit)
         except BodyTooLarge as error:
             raise ObjectRefused(f"a job of this spec stores at most {limit} bytes here") from error
         async with self._database.writing() as session:
-            old = await session.get(ObjectRow, (spec.job, name))
+            old = await session.get(ObjectRow, (job, name))
             replaced = old.blob if old else None
             await session.merge(
-                ObjectRow(job=spec.job, name=name, size=stored.size, sha256=stored.sha256, blob=blob)
+                ObjectRow(job=job, name=name, size=stored.size, sha256=stored.sha256, blob=blob)
             )
         if replaced is not None:
             await self._blobs.delete(replaced)
-        await self._observations.note(spec.job, "object", name, stored.size)
+        await self._observations.note(job, "object", name, stored.size)
         return stored.size
 
     async def listed(self, job: str) -> Sequence[ObjectInfo]:
@@ -72,17 +69,6 @@ class JobObjects:
                 if row.blob == tried:
                     raise
                 tried = row.blob
-
-    async def _make_room(self, spec: JobSpec, name: str) -> None:
-        query = (
-            select(func.count())
-            .select_from(ObjectRow)
-            .where(ObjectRow.job == spec.job, ObjectRow.name != name)
-        )
-        async with self._database.reading() as session:
-            count = await session.scalar(query) or 0
-        if count >= object_count(spec):
-            raise ObjectRefused("the job has as many objects as its spec allows")
 
 
 async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

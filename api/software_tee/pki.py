@@ -11,7 +11,8 @@ from asn1crypto import core
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+
+from chiron.wire.p256 import Issuer, common_name, generate_key, key_usage
 
 VALIDITY = datetime.timedelta(days=3650)
 CRL_VALIDITY = datetime.timedelta(days=30)
@@ -122,50 +123,23 @@ def _issue(
     authority: bool,
     extra: x509.UnrecognizedExtension | None = None,
 ) -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Chiron development"),
-        ]
-    )
-    issuer_key = issuer.key if issuer else key
+    key = generate_key()
+    subject = common_name(name, "Chiron development")
+    issuing = Issuer(issuer.certificate.subject, issuer.key) if issuer else Issuer(subject, key)
+    path_length = 1 if issuer is None else 0 if authority else None
+    uses = ("key_cert_sign", "crl_sign") if authority else ("digital_signature", "content_commitment")
     distribution = x509.DistributionPoint([x509.UniformResourceIdentifier(CRL_URL)], None, None, None)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + VALIDITY)
-        .add_extension(
-            x509.BasicConstraints(
-                ca=authority, path_length=1 if issuer is None else 0 if authority else None
-            ),
-            critical=True,
-        )
-        .add_extension(_usage(authority=authority), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-        )
-        .add_extension(x509.CRLDistributionPoints([distribution]), critical=False)
+    certificate = issuing.issue(
+        subject,
+        key.public_key(),
+        now,
+        VALIDITY,
+        critical=[x509.BasicConstraints(ca=authority, path_length=path_length), key_usage(*uses)],
+        informative=[
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing.key.public_key()),
+            x509.CRLDistributionPoints([distribution]),
+            *([extra] if extra is not None else []),
+        ],
     )
-    if extra is not None:
-        builder = builder.add_extension(extra, critical=False)
-    return Authority(key, builder.sign(issuer_key, hashes.SHA256()))
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=not authority,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return Authority(key, certificate)

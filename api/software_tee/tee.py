@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from chiron.api.software_tee import pki
 from chiron.api.software_tee.collateral import create_collateral
 from chiron.api.software_tee.quote import EnclaveIdentity, pack_report, sign_quote
+from chiron.wire.p256 import generate_key
 
 _AUTHORITIES = ("root", "platform-ca", "tcb-signing", "pck")
 _FUSE_SECRET_BYTES = 32
@@ -28,7 +29,7 @@ class SoftwareTee:
         self._tcb_signing = authorities["tcb-signing"]
         self._pck = authorities["pck"]
         self._fuse_secret = fuse_secret
-        self._attestation_key = ec.generate_private_key(ec.SECP256R1())
+        self._attestation_key = generate_key()
         self._pck_chain = self._pck.pem + self._platform_ca.pem + self._root.pem
         self._collateral: tuple[datetime.datetime, dict[str, str]] | None = None
 

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client
 from chiron.cli.output import done, print_json, print_steps
 from chiron.client.errors import ConfigurationInvalid, EvidenceRejected
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.steps import StepResult
 from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 
 app = typer.Typer(no_args_is_help=True, help="Verify enclaves' evidence.")

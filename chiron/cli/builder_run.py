@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from chiron.builder_kit.build import default_cache
+from chiron.builder_kit.rehearsal import Rehearsal, Scale, rehearse, sparkline
 from chiron.cli.builder_files import ManifestOption, PathArgument, read_builder
 from chiron.cli.options import Json
 from chiron.cli.output import done, note, print_json
 from chiron.client.datasets.opening import SourceOptions, open_source
-from chiron.client.rehearsal import Rehearsal, Scale, rehearse, sparkline
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.reports import TrainingReport
 

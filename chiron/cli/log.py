@@ -17,7 +17,8 @@ from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.sigstruct import read_instance
 from chiron.enclave_image.transparency_log import TransparencyLog
-from chiron.runtime.transparency.proofs import LogRefused, check_consistency, check_inclusion
+from chiron.runtime.errors import LogRefused
+from chiron.runtime.transparency.proofs import check_consistency, check_inclusion
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
 
 app = typer.Typer(no_args_is_help=True, help="The transparency log of enclave images.")

@@ -1,6 +1,5 @@
 """The gateway's public HTTP interface, verb for verb: answers are parsed strictly and trusted for nothing."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -9,9 +8,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
 from chiron.wire.attestation import Evidence, Role
+from chiron.wire.bounded import read_stream
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import ObjectInfo, Observation, SealedMessage
+from chiron.wire.errors import LimitExceeded
 from chiron.wire.jobs import Job, JobRequest
 from chiron.wire.problems import Problem
 from chiron.wire.public_api import (
@@ -22,14 +23,15 @@ from chiron.wire.public_api import (
     PredictorStatus,
     UpgradeDemand,
 )
+from chiron.wire.retrying import Backoff, retry
 
 _Answer = TypeVar("_Answer")
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
 MAX_IMAGES_BYTES = 2 * 2**20
 """Measurements and their inclusion proofs."""
-ATTEMPTS = 4
-"""For requests that may be repeated: reads, and uploads of content-addressed bytes."""
+REPEATED_S = 2.0
+"""How long requests that may be repeated are: reads, and uploads of content-addressed bytes."""
 
 
 class Event(NamedTuple):
@@ -164,7 +166,7 @@ class GatewaySession:
         try:
             async with self._session.get(self.url + path, headers=headers) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, await _read_bounded(response, MAX_ANSWER_BYTES))
+                    raise _refusal(response.status, await _read(response, MAX_ANSWER_BYTES))
                 event = Event()
                 async for line in _lines(response):
                     if line:
@@ -176,23 +178,15 @@ class GatewaySession:
             raise GatewayUnreachable(self.url) from error
 
     async def _repeated(self, method: str, path: str, **options: Any) -> bytes:
-        for attempt in range(ATTEMPTS - 1):
-            try:
-                return await self._request(method, path, **options)
-            except GatewayUnreachable:
-                await asyncio.sleep(0.2 * 2**attempt)
-            except GatewayError as error:
-                if error.status != 503:
-                    raise
-                await asyncio.sleep(0.2 * 2**attempt)
-        return await self._request(method, path, **options)
+        backoff = Backoff(REPEATED_S, first_pause_s=0.2)
+        return await retry(lambda: self._request(method, path, **options), is_away, backoff)
 
     async def _request(
         self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any
     ) -> bytes:
         try:
             async with self._session.request(method, self.url + path, **options) as response:
-                body = await _read_bounded(response, limit)
+                body = await _read(response, limit)
                 if response.status >= 400:
                     raise _refusal(response.status, body)
                 return body
@@ -200,14 +194,16 @@ class GatewaySession:
             raise GatewayUnreachable(self.url) from error
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > limit:
-            response.close()
-            raise GatewayMisbehaved(f"the gateway's answer exceeds {limit} bytes")
-    return bytes(body)
+def is_away(error: Exception) -> bool:
+    """Whether the gateway is gone or about to stop: it may be back soon, as it was."""
+    return isinstance(error, GatewayUnreachable) or (isinstance(error, GatewayError) and error.status == 503)
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    try:
+        return await read_stream(response.content.iter_any(), limit)
+    except LimitExceeded as error:
+        raise GatewayMisbehaved(f"the gateway's answer exceeds {limit} bytes") from error
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:

@@ -1,20 +1,18 @@
 """A job as the owner follows it: is it the one asked for, how far is it, how did it end."""
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator
 
 from pydantic import ValidationError
 
-from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable, JobEnded, SpecMismatch
-from chiron.client.gateway import GatewaySession
+from chiron.client.errors import GatewayError, GatewayMisbehaved, JobEnded, SpecMismatch
+from chiron.client.gateway import GatewaySession, is_away
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import terms_of
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
+from chiron.wire.retrying import Backoff
 
 AWAY_S = 300.0
 """How long the gateway may be away, which may restart, before who follows a job gives up."""
-_LONGEST_PAUSE_S = 2.0
 
 
 def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) -> None:
@@ -50,24 +48,21 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
         GatewayUnreachable: the gateway stayed away for `AWAY_S`.
     """
     seen: str | None = None
-    away_since: float | None = None
-    pause = 0.1
+    backoff = Backoff(AWAY_S, first_pause_s=0.1)
     while True:
         try:
             async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
-                away_since, pause, seen = None, 0.1, event.id
+                backoff.reset()
+                seen = event.id
                 job = _parse(event.data)
                 yield job
                 if job.state in TERMINAL_STATES:
                     return
+            await backoff.pause()
         except GatewayError as error:
-            if not isinstance(error, GatewayUnreachable) and error.status != 503:
+            if not is_away(error):
                 raise
-            away_since = time.monotonic() if away_since is None else away_since
-            if time.monotonic() - away_since > AWAY_S:
-                raise
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE_S, pause * 2)
+            await backoff.after(error)
 
 
 def raise_if_ended_badly(job: Job) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from chiron.client.errors import ConfigurationInvalid, PolicyMissing
-from chiron.runtime.attestation.errors import PolicyInvalid
 from chiron.runtime.attestation.policy_file import load_policy, load_root
+from chiron.runtime.errors import PolicyInvalid
 from chiron.wire.attestation import AttestationPolicy
 
 HOW_TO_GET_A_MEASUREMENT = (

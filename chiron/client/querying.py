@@ -11,8 +11,8 @@ from chiron.client.parallel import each
 from chiron.client.predictions import Predictions, joined
 from chiron.client.store import JobRecord
 from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.runtime.errors import RowsInvalid
 from chiron.runtime.queries import Answer, open_answer, seal_query
-from chiron.runtime.queries.errors import RowsInvalid
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 

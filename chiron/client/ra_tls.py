@@ -16,9 +16,9 @@ from typing import Any, Self
 import aiohttp
 
 from chiron.client.errors import PeerNotAttested
-from chiron.runtime.attestation.errors import AttestationError, EvidenceRefused
 from chiron.runtime.attestation.ra_tls import verify_certificate
 from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.runtime.errors import AttestationError, EvidenceRefused
 from chiron.wire.attestation import AttestationPolicy, Role
 
 Clock = Callable[[], datetime]

@@ -3,11 +3,11 @@
 from chiron.client.errors import ReportUnreadable
 from chiron.client.gateway import GatewaySession
 from chiron.client.store import JobRecord
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report
-from chiron.runtime.sealing.errors import OpenFailed
-from chiron.wire.reports import OUTCOME_OBJECT, Outcome, TrainingReport
-
-MAX_SEALED_BYTES = 64 * 1024
+from chiron.wire import objects
+from chiron.wire.objects import StoredObject
+from chiron.wire.reports import Outcome, TrainingReport
 
 
 async def fetch_reports(gateway: GatewaySession, record: JobRecord) -> list[TrainingReport]:
@@ -16,18 +16,18 @@ async def fetch_reports(gateway: GatewaySession, record: JobRecord) -> list[Trai
     Raises:
         ReportUnreadable: one is not sealed to us as the report that it is stored as.
     """
+    job, key = record.spec.job, record.private_key
+    listed = {info.name for info in await gateway.objects(job)}
     reports = []
-    for info in await gateway.objects(record.spec.job):
-        prefix, _, number = info.name.partition("-")
-        if prefix == "report" and number.isdigit():
-            sealed = await _object(gateway, record, info.name)
+    for exchange in range(record.spec.exchange.exchanges):
+        stored = objects.report(exchange)
+        if stored.name in listed:
+            sealed = await _fetch(gateway, job, stored)
             try:
-                reports.append(
-                    open_report(sealed, int(number), job=record.spec.job, owner_key=record.private_key)
-                )
+                reports.append(open_report(sealed, exchange, job=job, owner_key=key))
             except OpenFailed as error:
-                raise ReportUnreadable(f"{info.name} is not a report of this job for us") from error
-    return sorted(reports, key=lambda report: report.exchange)
+                raise ReportUnreadable(f"{stored.name} is not a report of this job for us") from error
+    return reports
 
 
 async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
@@ -36,12 +36,12 @@ async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
     Raises:
         ReportUnreadable: what is stored is not sealed to us for this job.
     """
-    sealed = await _object(gateway, record, OUTCOME_OBJECT)
+    sealed = await _fetch(gateway, record.spec.job, objects.outcome())
     try:
         return open_outcome(sealed, job=record.spec.job, owner_key=record.private_key)
     except OpenFailed as error:
         raise ReportUnreadable("the stored outcome is not this job's, for us") from error
 
 
-async def _object(gateway: GatewaySession, record: JobRecord, name: str) -> bytes:
-    return await gateway.fetch(f"/v1/jobs/{record.spec.job}/objects/{name}", limit=MAX_SEALED_BYTES)
+async def _fetch(gateway: GatewaySession, job: str, stored: StoredObject) -> bytes:
+    return await gateway.fetch(f"/v1/jobs/{job}/objects/{stored.name}", limit=stored.stored_bytes)

@@ -8,9 +8,9 @@ from chiron.client.errors import EvidenceRejected, PolicyMissing, RecordMissing
 from chiron.client.gateway import GatewaySession
 from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT
 from chiron.client.store import OwnerStore
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from chiron.runtime.transparency.completing import completed, lacks_proofs
+from chiron.runtime.errors import EvidenceRefused
+from chiron.runtime.transparency.proofs import lacks_proofs, with_proofs
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 
@@ -46,7 +46,7 @@ class Verifier:
             raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
         if lacks_proofs(self.given):
             images = await self._gateway.images()
-            self.given = completed(self.given, [image.proof for image in images if image.proof])
+            self.given = with_proofs(self.given, [image.proof for image in images if image.proof])
         return self.given
 
     async def image(self) -> str | None:

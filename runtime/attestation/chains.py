@@ -1,4 +1,4 @@
-"""Certificate chains and revocation lists: steps 3 and 4.
+"""Certificate chains and revocation lists (steps 3 and 4), and the signatures of a certificate's key.
 
 Intel SGX PCK Certificate and CRL Profile Specification, rev. 1.5. Every chain is leaf first and ends in the
 pinned root itself, byte for byte: a root that merely has the right name or key is not enough.
@@ -12,9 +12,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from chiron.runtime.attestation.record import StepFailed
+from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import Collateral
 
 MAX_CHAIN = 3
@@ -96,7 +97,10 @@ def _read_whole(certificate: x509.Certificate) -> None:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """For messages: whoever made the certificate chose it, so nothing in it may move a terminal's cursor."""
+    """The subject, for messages.
+
+    Whoever made the certificate chose it, so nothing in it may move a terminal's cursor.
+    """
     text = certificate.subject.rfc4514_string()[:120]
     return "".join(character if character.isprintable() else "?" for character in text)
 
@@ -113,7 +117,7 @@ def _pck_chain(collateral: Collateral, quoted: bytes) -> tuple[x509.Certificate,
 def check_chain(
     name: str, chain: Sequence[x509.Certificate], root: bytes, at: datetime, *, length: int
 ) -> None:
-    """That `chain` (leaf first) has this length, ends in `root` (DER), is signed and in date throughout.
+    """Check that `chain` (leaf first) has this length, ends in `root` (DER), and is signed and in date.
 
     Raises:
         StepFailed: it does not.
@@ -197,3 +201,26 @@ def _next_update(name: str, crl: x509.CertificateRevocationList) -> datetime:
 def _check_not_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> None:
     if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
         raise StepFailed(f"{_name(certificate)} is revoked")
+
+
+def check_signature(name: str, key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> None:
+    """Verify a 64-byte raw signature with SHA-256.
+
+    Raises:
+        StepFailed: it does not hold.
+    """
+    if len(signature) != 64:
+        raise StepFailed(f"the signature of the {name} is not 64 bytes long")
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError) as error:
+        raise StepFailed(f"the signature of the {name} does not hold") from error
+
+
+def certificate_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    """A certificate's EC key; step 3 has made sure that it is one."""
+    key = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise StepFailed("the certificate's key is not an elliptic-curve key")
+    return key

@@ -8,9 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from chiron.runtime.attestation.chains import certificate_key, check_signature
 from chiron.runtime.attestation.quote import Report
-from chiron.runtime.attestation.record import StepFailed
-from chiron.runtime.attestation.signatures import certificate_key, check_signature
+from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import TcbStatus
 
 
@@ -97,7 +97,7 @@ _Statement = TypeVar("_Statement", TcbInfo, QeIdentity)
 def check_statement(
     model: type[_Statement], name: str, raw: str, signature: str, signer: x509.Certificate, at: datetime
 ) -> _Statement:
-    """The signature, form and dates of a TCB info or QE identity.
+    """Check signature, form and dates of a TCB info or QE identity, and return it.
 
     Raises:
         StepFailed: one does not hold.
@@ -115,7 +115,7 @@ def check_statement(
 
 
 def check_same_platform(info: TcbInfo, pck: x509.Certificate) -> "dcap_qvl.PckExtension":
-    """That the TCB info speaks of the processor family and PCE in the PCK certificate; returns its facts.
+    """Check that the TCB info is of the PCK certificate's processor family and PCE; return its SGX extension.
 
     Raises:
         StepFailed: it does not, or the certificate names none.
@@ -130,7 +130,7 @@ def check_same_platform(info: TcbInfo, pck: x509.Certificate) -> "dcap_qvl.PckEx
 
 
 def check_quoting_enclave(identity: QeIdentity, report: Report) -> None:
-    """That the report is of the enclave that the identity describes.
+    """Check that the report is of the enclave that the identity describes.
 
     Raises:
         StepFailed: with what differs.

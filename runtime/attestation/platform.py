@@ -1,9 +1,10 @@
-"""What an enclave needs of its TEE: a quote over report data, and keys that only it can derive."""
+"""The TEE under an enclave: quotes and sealing keys, the refusing default, and evidence made with it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from chiron.wire.attestation import Collateral
+from chiron.runtime.errors import PlatformUnavailable
+from chiron.wire.attestation import Claims, Collateral, Evidence
 from chiron.wire.quoting import SealingPolicy
 
 __all__ = ["Platform", "Quoted", "SealingPolicy"]
@@ -34,16 +35,46 @@ class Platform(Protocol):
         Stored beside what is sealed: after an update, `sealing_key` needs them to derive the same key.
 
         Raises:
-            PlatformUnavailable: as above.
+            PlatformUnavailable: there is no TEE, or it did not answer.
         """
         ...
 
     def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> bytes:
         """32 bytes that only this measurement (or signer) on this platform derives for `label`.
 
-        Without a recipe, today's.
+        Without a recipe it is today's key.
 
         Raises:
-            PlatformUnavailable: as above.
+            PlatformUnavailable: there is no TEE, it did not answer, or the recipe is another kind of TEE's.
         """
         ...
+
+
+BOOT_NONCE = bytes(32)
+"""The nonce of evidence that no verifier asked for: peers check it for identity, never for freshness."""
+
+
+def attest(platform: Platform, claims: Claims) -> Evidence:
+    """Evidence that an enclave on `platform` makes these claims.
+
+    Raises:
+        PlatformUnavailable: the platform gave no quote.
+    """
+    quoted = platform.quote(claims.report_data())
+    return Evidence(quote=quoted.quote, collateral=quoted.collateral, claims=claims)
+
+
+class RefusingPlatform:
+    """The platform where none is configured: it refuses everything."""
+
+    def quote(self, report_data: bytes) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: nothing is quoted")
+
+    def sealing_recipe(self) -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: nothing is sealed")
+
+    def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> NoReturn:
+        """Refuse."""
+        raise PlatformUnavailable("no TEE is configured: no sealing key is derived")

@@ -15,8 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import PolicyInvalid
+from chiron.runtime.errors import PolicyInvalid
 from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.bounded import read_file
+from chiron.wire.errors import LimitExceeded
 
 MAX_FILE_BYTES = 1024 * 1024
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
@@ -84,13 +86,11 @@ def _beside(directory: Path, name: object) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+        return read_file(path, MAX_FILE_BYTES)
     except OSError as error:
         raise PolicyInvalid(f"{path.name}: {error.strerror}") from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise PolicyInvalid(f"{path.name} is too large")
-    return raw
+    except LimitExceeded as error:
+        raise PolicyInvalid(f"{path.name} is too large") from error
 
 
 def _reasons(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from chiron.wire.errors import ChironError
+from chiron.runtime.errors import QuoteMalformed
 
 HEADER_BYTES = 48
 REPORT_BYTES = 384
@@ -18,12 +18,6 @@ _HEADER = struct.Struct("<HHIHH16s20s")
 _REPORT = struct.Struct("<16sI28s16s32s32s32s96sHH60s64s")
 _FIXED_SIGNATURE = struct.Struct("<64s64s384s64sH")
 _DEBUG = 0x02
-
-
-class QuoteMalformed(ChironError, ValueError):
-    """The bytes are not a quote. `chiron.runtime.attestation.verify` turns this into a refused step 1."""
-
-    code = "quote-malformed"
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Report:
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """From exactly 384 bytes."""
+        """The report in exactly 384 bytes."""
         _, misc, _, attributes, measurement, _, signer, _, product, svn, _, data = _REPORT.unpack(raw)
         return cls(raw, misc, attributes, measurement, signer, product, svn, data)
 

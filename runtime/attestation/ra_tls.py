@@ -21,9 +21,9 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceMissing
-from chiron.runtime.attestation.evidence import BOOT_NONCE
+from chiron.runtime.attestation.platform import BOOT_NONCE
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
+from chiron.runtime.errors import EvidenceMissing
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 
 OID = x509.ObjectIdentifier("2.23.133.5.4.9")

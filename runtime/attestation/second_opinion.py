@@ -1,4 +1,4 @@
-"""The whole of steps 3 to 9 once more, by Phala's dcap-qvl (audited, Rust): nothing passes without it.
+"""Steps 3 to 9 once more, by Phala's dcap-qvl (audited, Rust): nothing passes without it.
 
 Our own steps say precisely what is wrong; this library, written by others, must agree that nothing is.
 """

@@ -1,21 +1,73 @@
-"""SGX under Occlum: quotes and sealing keys through ioctls on the LibOS's /dev/sgx.
+"""SGX under Occlum: quotes and sealing keys through /dev/sgx, collateral from the host's PCCS.
 
-Never run on hardware by us: the calls are driven against a double at the ioctl boundary (tests/attestation).
+Never run on hardware by us: the ioctls are driven against a double at their boundary (tests/attestation).
+Collateral is signed by Intel, and verified by whoever reads it.
 """
 
+import asyncio
 import ctypes
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
+import dcap_qvl
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import ValidationError
 
 from chiron.runtime.attestation import sgx_structures as c
-from chiron.runtime.attestation.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
-from chiron.runtime.attestation.quote import SIGNED_BYTES, QuoteMalformed, SgxQuote
+from chiron.runtime.attestation.quote import SIGNED_BYTES, SgxQuote
+from chiron.runtime.errors import PlatformUnavailable, QuoteMalformed
 from chiron.wire.attestation import MAX_QUOTE_BYTES, Collateral
+
+KEPT_S = 3600.0
+"""Collateral is of the platform, not of one quote, and is good for weeks."""
+TIMEOUT_S = 30.0
+
+Fetch = Callable[[str, bytes], Awaitable["dcap_qvl.QuoteCollateralV3"]]
+
+
+class Pccs:
+    """Fetches collateral from the PCCS at `url`, and keeps it for an hour."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        fetch: Fetch = dcap_qvl.get_collateral,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._fetch = fetch
+        self._clock = clock
+        self._kept: tuple[float, Collateral] | None = None
+
+    def __call__(self, quote: bytes) -> Collateral:
+        """Collateral that verifies `quote`.
+
+        Raises:
+            PlatformUnavailable: the PCCS gave none.
+        """
+        if self._kept is None or self._clock() - self._kept[0] > KEPT_S:
+            self._kept = (self._clock(), self._fetched(quote))
+        return self._kept[1]
+
+    def _fetched(self, quote: bytes) -> Collateral:
+        # In a thread: whoever asks for a quote may be running an event loop.
+        with ThreadPoolExecutor(1) as executor:
+            try:
+                fetched = executor.submit(asyncio.run, self._ask(quote)).result()
+                return Collateral.model_validate_json(fetched)
+            except (ValidationError, ValueError, OSError, TimeoutError) as error:
+                raise PlatformUnavailable("the PCCS gave no collateral") from error
+
+    async def _ask(self, quote: bytes) -> str:
+        async with asyncio.timeout(TIMEOUT_S):
+            return str((await self._fetch(self._url, quote)).to_json())
+
 
 DEVICE = "/dev/sgx"
 RECIPE_BYTES = 16 + 2 + 2

@@ -72,7 +72,7 @@ class KeyRequest(ctypes.Structure):
 
 
 class CreateReportArgument(ctypes.Structure):
-    """Of `CREATE_REPORT`."""
+    """The argument of `CREATE_REPORT`."""
 
     _fields_ = (
         ("target_info", ctypes.c_void_p),
@@ -82,7 +82,7 @@ class CreateReportArgument(ctypes.Structure):
 
 
 class QuoteArgument(ctypes.Structure):
-    """Of `GEN_DCAP_QUOTE`."""
+    """The argument of `GEN_DCAP_QUOTE`."""
 
     _fields_ = (
         ("report_data", ctypes.c_void_p),
@@ -92,7 +92,7 @@ class QuoteArgument(ctypes.Structure):
 
 
 class KeyArgument(ctypes.Structure):
-    """Of `GET_KEY`."""
+    """The argument of `GET_KEY`."""
 
     _fields_ = (("request", ctypes.c_void_p), ("key", ctypes.c_void_p))
 

@@ -9,8 +9,8 @@ import socket
 
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import PlatformUnavailable
 from chiron.runtime.attestation.platform import Quoted
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire.encoding import WireModel
 from chiron.wire.quoting import (
     LENGTH,

@@ -1,11 +1,19 @@
-"""The numbered steps of verification, and what became of each (docs/attestation.md explains them)."""
+"""The numbered steps of verification, and the appraisal that takes them one by one.
 
+docs/attestation.md explains each step. An appraisal ends at the first one that does not hold.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from chiron.runtime.errors import EvidenceRefused
+from chiron.wire.errors import ChironError
+
 
 class Step(StrEnum):
-    """In the order in which they are checked; the value is part of the stable error code."""
+    """The steps in the order in which they are checked; a value is part of the stable error code."""
 
     PARSE = "parse"
     TEE_TYPE = "tee-type"
@@ -25,7 +33,7 @@ class Step(StrEnum):
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """The step's number, from 1."""
         return list(Step).index(self) + 1
 
     @property
@@ -60,3 +68,55 @@ class StepResult:
     step: Step
     passed: bool
     detail: str
+
+
+class StepFailed(ChironError):
+    """A step does not hold. `Appraisal.step` turns it into `EvidenceRefused`: it never leaves this folder."""
+
+    code = "step-failed"
+
+
+@dataclass
+class Finding:
+    """What a step compared, in words; filled in by the step itself."""
+
+    detail: str = ""
+
+
+class Appraisal:
+    """The steps taken so far, in order. Each is entered once, and only after the one before it passed."""
+
+    def __init__(self, steps: tuple[StepResult, ...] = ()) -> None:
+        self.steps = steps
+
+    def passed(self, step: Step, detail: str) -> None:
+        """The step holds."""
+        self.steps = (*self.steps, StepResult(step, True, detail))
+
+    def refuse(self, step: Step, detail: str) -> EvidenceRefused:
+        """The step does not hold: the error to raise."""
+        return EvidenceRefused((*self.steps, StepResult(step, False, detail)))
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[Finding]:
+        """Take one step: passed if the block ends, refused if it raises `StepFailed`.
+
+        Raises:
+            EvidenceRefused: it failed.
+        """
+        finding = Finding()
+        try:
+            yield finding
+        except StepFailed as error:
+            raise self.refuse(step, str(error)) from error
+        self.passed(step, finding.detail)
+
+    def check(self, step: Step, holds: bool, detail: str) -> None:
+        """Appraisal the step, or end verification.
+
+        Raises:
+            EvidenceRefused: it does not hold.
+        """
+        if not holds:
+            raise self.refuse(step, detail)
+        self.passed(step, detail)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from chiron.runtime.attestation.collateral import PlatformLevel, QeIdentity, QeLevel, TcbInfo
-from chiron.runtime.attestation.record import StepFailed
+from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import AttestationPolicy, TcbStatus
 
 _OUT_OF_DATE = {
@@ -35,7 +35,7 @@ class Svns(Protocol):
 
 @dataclass(frozen=True)
 class TcbVerdict:
-    """The rows that platform and quoting enclave reach."""
+    """The TCB levels that platform and quoting enclave reach."""
 
     platform: PlatformLevel
     quoting_enclave: QeLevel
@@ -51,7 +51,7 @@ class TcbVerdict:
         return tuple(sorted({*self.platform.advisories, *self.quoting_enclave.advisories}))
 
     def status_within(self, grace: timedelta, at: datetime) -> TcbStatus:
-        """The status, where a row that is out of date is forgiven until `grace` after its date.
+        """The status, where a level that is out of date is forgiven until `grace` after its date.
 
         The rule of Intel's appraisal policy (`platform_grace_period`): date of the reached row + grace ≥ now.
         """
@@ -64,7 +64,7 @@ class TcbVerdict:
 
 
 def match(info: TcbInfo, identity: QeIdentity, svns: Svns, qe_svn: int) -> TcbVerdict:
-    """The highest rows that are reached.
+    """The highest TCB levels that platform and quoting enclave reach.
 
     Raises:
         StepFailed: not even the lowest is.
@@ -102,7 +102,7 @@ def converge(platform: TcbStatus, quoting_enclave: TcbStatus) -> TcbStatus:
 
 
 def check_accepted(verdict: TcbVerdict, policy: AttestationPolicy, at: datetime) -> str:
-    """That the policy accepts status and advisories; returns what was compared.
+    """Check that the policy accepts status and advisories; return what was compared.
 
     Raises:
         StepFailed: it does not.

@@ -15,8 +15,7 @@ Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap
 from dataclasses import dataclass
 from datetime import datetime
 
-from chiron.runtime.attestation.record import Record, StepFailed
-from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.steps import Appraisal, Step, StepFailed, StepResult
 from chiron.runtime.attestation.verify_quote import VerifiedQuote, verify_quote
 from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 
@@ -33,7 +32,7 @@ class Expected:
     tls_public_key_sha256: str | None = None
     """Over RA-TLS: digest of the key (SubjectPublicKeyInfo) that the peer's handshake proved to hold."""
     owner_key_sha256: str | None = None
-    """Of a predictor: digest of the signing key of the owner whose model it must serve."""
+    """The signing key (digest) of the owner whose model a predictor must serve."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,19 @@ def verify(
         EvidenceRefused: with the results up to and including the step that refused.
     """
     quote = verify_quote(evidence.quote, evidence.collateral, policy, at)
-    record = Record(quote.steps)
+    appraisal = Appraisal(quote.steps)
     claims = evidence.claims
     digest = claims.report_data()
-    record.check(Step.CLAIMS, quote.report_data == digest, f"SHA-512 of the claims: {digest.hex()[:32]}…")
-    record.check(Step.NONCE, claims.nonce == expected.nonce, f"nonce {claims.nonce.hex()[:32]}…")
-    record.check(
+    appraisal.check(Step.CLAIMS, quote.report_data == digest, f"SHA-512 of the claims: {digest.hex()[:32]}…")
+    appraisal.check(Step.NONCE, claims.nonce == expected.nonce, f"nonce {claims.nonce.hex()[:32]}…")
+    appraisal.check(
         Step.ROLE_AND_JOB,
         claims.role is expected.role and claims.job == expected.job,
         f"{claims.role} of job {claims.job}, asked for {expected.role} of {expected.job}",
     )
-    with record.step(Step.KEY_BINDING) as told:
-        told.detail = _check_keys(claims, expected)
-    return VerifiedEvidence(claims, quote, record.steps)
+    with appraisal.step(Step.KEY_BINDING) as finding:
+        finding.detail = _check_keys(claims, expected)
+    return VerifiedEvidence(claims, quote, appraisal.steps)
 
 
 def _check_keys(claims: Claims, expected: Expected) -> str:

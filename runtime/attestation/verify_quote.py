@@ -1,10 +1,21 @@
 """Steps 1 to 11 of verification: the quote by itself. `chiron.runtime.attestation.verify` lists them all."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 
-from chiron.runtime.attestation.chains import Chains, check_chains, check_revocation, parse_chain
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from chiron.runtime.attestation.chains import (
+    Chains,
+    certificate_key,
+    check_chains,
+    check_revocation,
+    check_signature,
+    parse_chain,
+)
 from chiron.runtime.attestation.collateral import (
     QeIdentity,
     TcbInfo,
@@ -12,13 +23,12 @@ from chiron.runtime.attestation.collateral import (
     check_same_platform,
     check_statement,
 )
-from chiron.runtime.attestation.quote import Header, QuoteMalformed, Report, SgxQuote
-from chiron.runtime.attestation.record import Record, StepFailed
+from chiron.runtime.attestation.quote import Header, Report, SgxQuote
 from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
-from chiron.runtime.attestation.signatures import check_quote_signatures
-from chiron.runtime.attestation.steps import Step, StepResult
+from chiron.runtime.attestation.steps import Appraisal, Step, StepFailed, StepResult
 from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match
-from chiron.runtime.transparency.proofs import LogRefused, check_inclusion
+from chiron.runtime.errors import LogRefused, QuoteMalformed
+from chiron.runtime.transparency.proofs import check_inclusion
 from chiron.wire.attestation import AttestationPolicy, Collateral, TcbStatus
 
 INTEL_ROOT_DER = (files("chiron.runtime.attestation") / "intel_sgx_root_ca.der").read_bytes
@@ -46,70 +56,72 @@ def verify_quote(
     """Steps 1 to 11: a quote by itself, without claims.
 
     Raises:
-        EvidenceRefused: as `verify`.
+        EvidenceRefused: with the results up to and including the step that refused.
     """
-    record = Record()
+    appraisal = Appraisal()
     at = at.astimezone(UTC)
     root = policy.software_root or INTEL_ROOT_DER()
-    parsed = _check_form(record, quote)
-    chains = _check_certificates(record, parsed, collateral, policy, at)
-    info, identity = _check_statements(record, parsed, collateral, chains, policy, at)
+    parsed = _check_form(appraisal, quote)
+    chains = _check_certificates(appraisal, parsed, collateral, policy, at)
+    info, identity = _check_statements(appraisal, parsed, collateral, chains, policy, at)
     opinion = second_opinion(quote, collateral, root, at)
-    verdict = _check_signatures(record, parsed, chains, (info, identity), opinion)
-    with record.step(Step.TCB_STATUS) as told:
-        told.detail = check_accepted(_agreed(verdict, opinion), policy, at)
+    verdict = _check_signatures(appraisal, parsed, chains, (info, identity), opinion)
+    with appraisal.step(Step.TCB_STATUS) as finding:
+        finding.detail = check_accepted(_agreed_verdict(verdict, opinion), policy, at)
     if opinion.refusal is not None and not parsed.report.debug:
         # Steps 7 and 8 have refused by now. This stays so that nothing below ever runs on our word alone.
-        raise record.refuse(Step.TCB_STATUS, f"dcap-qvl: {opinion.refusal}")
-    record.check(Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}")
-    _check_measurement(record, parsed.report, policy)
-    with record.step(Step.TRANSPARENCY) as told:
-        told.detail = _check_log(parsed.report.measurement.hex(), policy)
+        raise appraisal.refuse(Step.TCB_STATUS, f"dcap-qvl: {opinion.refusal}")
+    appraisal.check(
+        Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}"
+    )
+    _check_measurement(appraisal, parsed.report, policy)
+    with appraisal.step(Step.TRANSPARENCY) as finding:
+        finding.detail = _check_log(parsed.report.measurement.hex(), policy)
     return VerifiedQuote(
         measurement=opinion.measurement,
         signer=opinion.signer,
         tcb_status=opinion.status or TcbStatus.REVOKED,
         advisories=opinion.advisories,
         report_data=opinion.report_data,
-        steps=record.steps,
+        steps=appraisal.steps,
     )
 
 
-def _check_form(record: Record, quote: bytes) -> SgxQuote:
+def _check_form(appraisal: Appraisal, quote: bytes) -> SgxQuote:
     """Steps 1 and 2."""
     try:
         header = Header.parse(quote)
         parsed = SgxQuote.parse(quote) if header.version == 3 else None
     except QuoteMalformed as error:
-        raise record.refuse(Step.PARSE, str(error)) from error
-    record.passed(Step.PARSE, f"version {header.version}, {len(quote)} bytes")
+        raise appraisal.refuse(Step.PARSE, str(error)) from error
+    appraisal.passed(Step.PARSE, f"version {header.version}, {len(quote)} bytes")
     sgx = header.tee_type == 0 and header.key_type == _KEY_TYPE_P256 and header.vendor == INTEL_VENDOR
     detail = f"version {header.version}, TEE type {header.tee_type:#x}, key type {header.key_type}"
     if parsed is None or not sgx:
-        raise record.refuse(Step.TEE_TYPE, f"{detail}: only SGX with ECDSA P-256 (version 3, 0x0, 2) is")
-    record.passed(Step.TEE_TYPE, detail)
+        raise appraisal.refuse(Step.TEE_TYPE, f"{detail}: only SGX with ECDSA P-256 (version 3, 0x0, 2) is")
+    appraisal.passed(Step.TEE_TYPE, detail)
     return parsed
 
 
 def _check_certificates(
-    record: Record, parsed: SgxQuote, collateral: Collateral, policy: AttestationPolicy, at: datetime
+    appraisal: Appraisal, parsed: SgxQuote, collateral: Collateral, policy: AttestationPolicy, at: datetime
 ) -> Chains:
     """Steps 3 and 4."""
     root = policy.software_root or INTEL_ROOT_DER()
-    with record.step(Step.CERTIFICATE_CHAIN) as told:
+    with appraisal.step(Step.CERTIFICATE_CHAIN) as finding:
         try:
             chains = check_chains(collateral, parsed.pck_chain, root, at)
         except StepFailed as error:
-            raise StepFailed(_told_of_software_root(str(error), collateral, policy)) from error
+            raise StepFailed(_software_root_hint(str(error), collateral, policy)) from error
         name = "a SOFTWARE root, given explicitly" if policy.software_root else "Intel's root"
-        told.detail = f"three chains to {name}, in date at {at:%Y-%m-%d %H:%M} UTC"
-    with record.step(Step.REVOCATION) as told:
-        told.detail = check_revocation(collateral, chains, at)
+        finding.detail = f"three chains to {name}, in date at {at:%Y-%m-%d %H:%M} UTC"
+    with appraisal.step(Step.REVOCATION) as finding:
+        finding.detail = check_revocation(collateral, chains, at)
     return chains
 
 
-def _told_of_software_root(detail: str, collateral: Collateral, policy: AttestationPolicy) -> str:
-    """Evidence that names itself a development TEE's gets a refusal that says what to do; only words."""
+def _software_root_hint(detail: str, collateral: Collateral, policy: AttestationPolicy) -> str:
+    """The refusal's words: where evidence names itself a development TEE's, they say what to do."""
     if policy.software_root is not None:
         return detail
     try:
@@ -125,7 +137,7 @@ def _told_of_software_root(detail: str, collateral: Collateral, policy: Attestat
 
 
 def _check_statements(
-    record: Record,
+    appraisal: Appraisal,
     parsed: SgxQuote,
     collateral: Collateral,
     chains: Chains,
@@ -133,18 +145,18 @@ def _check_statements(
     at: datetime,
 ) -> tuple[TcbInfo, QeIdentity]:
     """Steps 5 and 6."""
-    with record.step(Step.TCB_INFO) as told:
+    with appraisal.step(Step.TCB_INFO) as finding:
         signature = collateral.tcb_info_signature
         info = check_statement(TcbInfo, "TCB info", collateral.tcb_info, signature, chains.tcb_info[0], at)
         check_same_platform(info, chains.pck[0])
-        told.detail = f"FMSPC {info.fmspc}, {_check_recent(info, policy)}"
-    with record.step(Step.QE_IDENTITY) as told:
+        finding.detail = f"FMSPC {info.fmspc}, {_check_recent(info, policy)}"
+    with appraisal.step(Step.QE_IDENTITY) as finding:
         signature = collateral.qe_identity_signature
         identity = check_statement(
             QeIdentity, "QE identity", collateral.qe_identity, signature, chains.qe_identity[0], at
         )
         check_quoting_enclave(identity, parsed.qe_report)
-        told.detail = f"signer {identity.signer[:16].lower()}…, {_check_recent(identity, policy)}"
+        finding.detail = f"signer {identity.signer[:16].lower()}…, {_check_recent(identity, policy)}"
     return info, identity
 
 
@@ -157,15 +169,15 @@ def _check_recent(statement: TcbInfo | QeIdentity, policy: AttestationPolicy) ->
 
 
 def _check_signatures(
-    record: Record,
+    appraisal: Appraisal,
     parsed: SgxQuote,
     chains: Chains,
     statements: tuple[TcbInfo, QeIdentity],
     opinion: Opinion,
 ) -> TcbVerdict | None:
     """Step 7. dcap-qvl may refuse only what a later step of ours refuses too, and then names better."""
-    with record.step(Step.SIGNATURE) as told:
-        check_quote_signatures(parsed, chains.pck[0])
+    with appraisal.step(Step.SIGNATURE) as finding:
+        _check_quote_signatures(parsed, chains.pck[0])
         svns = check_same_platform(statements[0], chains.pck[0])
         try:
             verdict = match(*statements, svns, parsed.qe_report.svn)
@@ -174,11 +186,28 @@ def _check_signatures(
         refused_later = verdict is None or verdict.status is TcbStatus.REVOKED or parsed.report.debug
         if opinion.refusal is not None and not refused_later:
             raise StepFailed(f"dcap-qvl: {opinion.refusal}")
-        told.detail = "ECDSA P-256: PCK → quoting enclave → attestation key → report"
+        finding.detail = "ECDSA P-256: PCK → quoting enclave → attestation key → report"
     return verdict
 
 
-def _agreed(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
+def _check_quote_signatures(quote: SgxQuote, pck: x509.Certificate) -> None:
+    """The PCK key signs the quoting enclave's report, which binds the key that signs ours.
+
+    Raises:
+        StepFailed: a link does not hold.
+    """
+    check_signature("QE report", certificate_key(pck), quote.qe_signature, quote.qe_report.raw)
+    binding = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest()
+    if quote.qe_report.report_data != binding.ljust(64, b"\0"):
+        raise StepFailed("the QE report does not bind the attestation key")
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + quote.attestation_key)
+    except ValueError as error:
+        raise StepFailed("the attestation key is not a point of P-256") from error
+    check_signature("enclave's report", key, quote.signature, quote.signed)
+
+
+def _agreed_verdict(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
     """Our verdict on the TCB, which dcap-qvl must share.
 
     Raises:
@@ -194,10 +223,10 @@ def _agreed(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
     return verdict
 
 
-def _check_measurement(record: Record, report: Report, policy: AttestationPolicy) -> None:
+def _check_measurement(appraisal: Appraisal, report: Report, policy: AttestationPolicy) -> None:
     measurement, signer = report.measurement.hex(), report.signer.hex()
     if policy.measurements:
-        record.check(Step.MEASUREMENT, measurement in policy.measurements, f"MRENCLAVE {measurement}")
+        appraisal.check(Step.MEASUREMENT, measurement in policy.measurements, f"MRENCLAVE {measurement}")
         return
     accepted = (
         signer in policy.signers
@@ -205,7 +234,7 @@ def _check_measurement(record: Record, report: Report, policy: AttestationPolicy
         and report.svn >= policy.minimum_svn
     )
     detail = f"MRSIGNER {signer}, product {report.product_id}, SVN {report.svn}"
-    record.check(Step.MEASUREMENT, accepted, detail)
+    appraisal.check(Step.MEASUREMENT, accepted, detail)
 
 
 def _check_log(measurement: str, policy: AttestationPolicy) -> str:

@@ -1,20 +1,25 @@
-"""A predictor's own door: the gateway's two paths of it, served over RA-TLS to owners who reach it directly.
+"""A predictor's own door, for owners who reach it directly: two of the gateway's paths, served over RA-TLS.
 
-Nothing here is trusted more or told more than through the gateway: queries and answers are sealed all the
-same. What it adds is that the owner knows by the handshake whom she speaks to.
+A predictor has no CA, so its certificate is self-signed and carries evidence. By the handshake the owner
+knows whom she speaks to. Nothing else changes: queries and answers are sealed as through the gateway.
 """
 
+import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ValidationError
 
-from chiron.runtime.channels.attested import attested_certificate, attested_server_context
+from chiron.runtime.attestation.ra_tls import evidence_extension
+from chiron.runtime.channels.job_ca import LIFETIME
+from chiron.runtime.channels.tls import load_key
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.p256 import Issuer, common_name
 from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.public_api import EvidenceDemand
 
@@ -39,6 +44,31 @@ async def serve_directly(
     context = attested_server_context(key, attested_certificate(key, evidence, datetime.now(UTC)))
     await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
     return runner
+
+
+def attested_certificate(
+    key: ec.EllipticCurvePrivateKey, evidence: Evidence, now: datetime
+) -> x509.Certificate:
+    """A certificate for `key` with evidence whose claims bind it; its name and dates say nothing."""
+    issuer = Issuer(common_name(f"chiron {evidence.claims.role}"), key)
+    return issuer.issue(
+        issuer.name,
+        key.public_key(),
+        now,
+        LIFETIME,
+        critical=[x509.BasicConstraints(ca=False, path_length=None)],
+        informative=[evidence_extension(evidence)],
+    )
+
+
+def attested_server_context(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> ssl.SSLContext:
+    """TLS 1.3 for a server that asks nobody for a certificate: what it is sent is sealed, or public."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # No tickets: every connection shows the evidence.
+    context.num_tickets = 0
+    load_key(context, key, certificate)
+    return context
 
 
 def _routes(job: str, answer: Answer) -> list[web.RouteDef]:

@@ -24,10 +24,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
-from chiron.runtime.errors import EnrolmentRefused
+from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex

@@ -1,7 +1,6 @@
 """Encrypted datasets: the chunk format, its writer (the owner's side) and its reader (inside an enclave)."""
 
 from chiron.runtime.datasets.chunks import ChunkForm, Examples
-from chiron.runtime.datasets.reader import EncryptedDataset, Fetch
-from chiron.runtime.datasets.writer import DatasetWriter
+from chiron.runtime.datasets.encrypted import DatasetWriter, EncryptedDataset, Fetch
 
 __all__ = ["ChunkForm", "DatasetWriter", "EncryptedDataset", "Examples", "Fetch"]

@@ -11,10 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets.errors import ChunkMalformed, ChunkUnopenable, DatasetTruncated, ExamplesInvalid
-from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
+from chiron.runtime.datasets.tensors import Form, TensorLayout, is_blank
+from chiron.runtime.errors import (
+    ChunkMalformed,
+    ChunkUnopenable,
+    DatasetTruncated,
+    ExamplesInvalid,
+    OpenFailed,
+    TensorsMalformed,
+)
 from chiron.runtime.sealing import stream
-from chiron.runtime.sealing.errors import OpenFailed
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.labels import DATASET, bind

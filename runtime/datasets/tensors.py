@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.wire.errors import ChironError
+from chiron.runtime.errors import TensorsMalformed
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
@@ -36,14 +36,8 @@ class Form(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of its elements."""
+        """Bytes of the array's elements."""
         return self.dtype.itemsize * prod(self.shape)
-
-
-class TensorsMalformed(ChironError):
-    """The bytes are not the canonical ones of the form; callers convert it to their own error."""
-
-    code = "tensors-malformed"
 
 
 def is_blank(rows: NDArray[Any]) -> bool:
@@ -88,7 +82,7 @@ class TensorLayout:
         return bytes(out)
 
     def dump_into(self, out: bytearray | memoryview, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """As `dump`, into `out`, which is `size` long.
+        """Write the canonical bytes into `out`, which is `size` long.
 
         Raises:
             TensorsMalformed: names, types or shapes are not those of the form.

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
-from chiron.runtime.queries.errors import AnswerMalformed
+from chiron.runtime.datasets.tensors import Form, TensorLayout
+from chiron.runtime.errors import AnswerMalformed, TensorsMalformed
 from chiron.runtime.queries.query import REQUEST_ID_BYTES
 from chiron.wire.contract import Task
 from chiron.wire.grants import PredictionPolicy

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed, is_blank
-from chiron.runtime.queries.errors import QueryMalformed, RowsInvalid
+from chiron.runtime.datasets.tensors import Form, TensorLayout, is_blank
+from chiron.runtime.errors import QueryMalformed, RowsInvalid, TensorsMalformed
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.jobs import JobSpec
 

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, QueryUnreadable, SealingError
 from chiron.runtime.queries.answer import Answer, decode_answer, encode_answer
-from chiron.runtime.queries.errors import AnswerMalformed, AnswerUnreadable, QueryUnreadable
 from chiron.runtime.queries.query import Query, decode_query, encode_query
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import SealingError
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import ANSWER, QUERY
 

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from chiron.ps.client import Merged
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.datasets.errors import ChunkRefused
-from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.runtime.errors import ChunkRefused, EnclaveError, InputCorrupted
 from chiron.runtime.roles.plan import Plan
-from chiron.runtime.schedule import IDLE, SUMS
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.learner import Learner
-from chiron.runtime.training.reading import read_unused
+from chiron.runtime.training.partition import read_unused
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
+from chiron.wire.schedule import IDLE, SUMS
 
 
 class Attempt:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from chiron.runtime.channels.enrolment import Ticket
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.datasets.statistics import collect
 from chiron.runtime.errors import PeerRefused

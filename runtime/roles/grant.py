@@ -5,9 +5,8 @@ import hmac
 from pydantic import ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
-from chiron.runtime.errors import GrantRefused
+from chiron.runtime.errors import GrantRefused, SealingError
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import SealingError
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import GRANT, GRANT_NAME, bind

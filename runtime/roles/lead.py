@@ -6,26 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.parameter_server import Membership
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.membership import Membership
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.datasets.errors import ChunkMalformed, ChunkRefused
-from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.building import Building, NoBetterIdea
 from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
 from chiron.runtime.roles.plan import Plan, encode_no_plan
-from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, seal_model
-from chiron.runtime.sealing.errors import TooLarge
+from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
+from chiron.wire import objects
 from chiron.wire.contract import Trial, TrialOutcome
 from chiron.wire.jobs import JobState
 from chiron.wire.labels import LEAD_CHECKPOINT, MODEL
-from chiron.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
+from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 
 NO_MODEL = b""
 
@@ -147,7 +146,7 @@ class Lead:
         """Seal the latest exchange's report to the owner."""
         report = attempt.report
         sealed = seal_report(report, job=self._spec.job, owner_public_key=self._ticket.owner_public_key)
-        await self._gateway.put_object(report_object(report.exchange), sealed)
+        await self._gateway.put_object(objects.report(report.exchange).name, sealed)
 
     async def weigh(self, attempt: Attempt, trial: int) -> None:
         """Remember how the trial went, and its model if it is the best so far."""
@@ -169,11 +168,11 @@ class Lead:
         """Store the sealed model and the sealed outcome, and let the parameter server end the job."""
         await self._advance(JobState.SEALING)
         sealed, outcome = await asyncio.to_thread(self._seal)
-        await self._gateway.put_object(MODEL_OBJECT, sealed)
+        await self._gateway.put_object(objects.model(self._spec).name, sealed)
         sealed_outcome = seal_outcome(
             outcome, job=self._spec.job, owner_public_key=self._ticket.owner_public_key
         )
-        await self._gateway.put_object(OUTCOME_OBJECT, sealed_outcome)
+        await self._gateway.put_object(objects.outcome().name, sealed_outcome)
         await self._advance(JobState.SUCCEEDED)
 
     def _seal(self) -> tuple[bytes, Outcome]:

@@ -4,17 +4,18 @@ import asyncio
 from datetime import UTC, datetime
 
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import EnclaveError, ModelUnusable, UpgradeRefused
 from chiron.runtime.roles.predictor_keys import PredictorKeys
-from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, sealed_bytes
-from chiron.runtime.roles.upgrade import Transfer, give, take, transfer_bytes
+from chiron.runtime.roles.sealed_model import ModelHeader
+from chiron.runtime.roles.upgrade import Transfer, give, take
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready
 from chiron.wire.labels import MODEL
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.upgrade import TRANSFER_OBJECT, UpgradeMail
+from chiron.wire.upgrade import UpgradeMail
 
 
 async def give_away(
@@ -33,7 +34,8 @@ async def give_away(
         UpgradeRefused: it is not what the order names, or the order not the owner's.
         ModelUnusable: the stored model is not the one that was sealed to us.
     """
-    sealed = await gateway.get_object(MODEL_OBJECT, sealed_bytes(launch.spec))
+    model = objects.model(launch.spec)
+    sealed = await gateway.get_object(model.name, model.stored_bytes)
     transfer = await asyncio.to_thread(
         give,
         mail.order,
@@ -45,7 +47,7 @@ async def give_away(
         attested=lambda nonce: keys.evidence(nonce, header.owner_signing_key),
         at=datetime.now(UTC),
     )
-    await gateway.put_object(TRANSFER_OBJECT, transfer.sealed)
+    await gateway.put_object(objects.transfer(launch.spec).name, transfer.sealed)
     return transfer.evidence
 
 
@@ -79,8 +81,9 @@ async def _answer(
 async def _take(
     mail: UpgradeMail, launch: LaunchSpec, platform: Platform, gateway: GatewayClient, keys: PredictorKeys
 ) -> None:
+    stored = objects.transfer(launch.spec)
     try:
-        sealed = await gateway.get_object(TRANSFER_OBJECT, transfer_bytes(launch.spec))
+        sealed = await gateway.get_object(stored.name, stored.stored_bytes)
     except EnclaveError as error:
         raise UpgradeRefused(error.code, "the host has no transfer for us") from error
     ours = await asyncio.to_thread(
@@ -93,4 +96,4 @@ async def _take(
         at=datetime.now(UTC),
     )
     # One write, whole or not at all: until then the model is what it was, and opens where it did.
-    await gateway.put_object(MODEL_OBJECT, ours)
+    await gateway.put_object(objects.model(launch.spec).name, ours)

@@ -9,24 +9,20 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.ps.heap import keep_freed_pieces
 from chiron.ps.server import exchange_routes
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.identity import clock_from, narrowed
-from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest, public_key_der
-from chiron.runtime.channels.parameter_server import BOOT_NONCE
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
+from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
-from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid
+from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
 from chiron.runtime.roles.grant import name_of, open_grant
 from chiron.runtime.roles.public_end import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint
-from chiron.runtime.sealing.errors import TooLarge
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
@@ -34,6 +30,7 @@ from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.p256 import generate_key, public_key_der
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
@@ -51,7 +48,7 @@ class _Job:
         self._platform = platform
         self._gateway = gateway
         self._hpke_key = PrivateKey.generate()
-        self._tls_key = ec.generate_private_key(ec.SECP256R1())
+        self._tls_key = generate_key()
         self._ca = JobCa(launch.job, datetime.now(UTC))
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._exchange = ServedExchange(launch, self._save)

@@ -9,19 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from chiron.runtime.attestation.evidence import BOOT_NONCE
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryRefused, UpgradeRefused
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryError, QueryRefused, UpgradeRefused
 from chiron.runtime.prediction import Model
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
-from chiron.runtime.queries.errors import QueryError
 from chiron.runtime.roles.moving import give_away, take_over
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.query_budget import QueryBudget
-from chiron.runtime.roles.sealed_model import MODEL_OBJECT, ModelHeader, open_model, sealed_bytes
+from chiron.runtime.roles.sealed_model import ModelHeader, open_model
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
 from chiron.wire.labels import BUDGET, MODEL
@@ -49,7 +48,8 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
 async def _opened(
     launch: LaunchSpec, platform: Platform, gateway: GatewayClient, keys: PredictorKeys
 ) -> "_Predictor":
-    sealed = await gateway.get_object(MODEL_OBJECT, sealed_bytes(launch.spec))
+    stored = objects.model(launch.spec)
+    sealed = await gateway.get_object(stored.name, stored.stored_bytes)
     sealer = Sealer(platform, MODEL)
     header, onnx = await asyncio.to_thread(open_model, launch.spec, sealed, sealer)
     model = await asyncio.to_thread(_loaded, header, onnx, launch)

@@ -1,13 +1,10 @@
 """The keys of one start of a predictor, and its evidence for them: the same with a model and without."""
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.job_ca import public_key_der
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.p256 import generate_key, public_key_der
 
 
 class PredictorKeys:
@@ -16,7 +13,7 @@ class PredictorKeys:
     def __init__(self, platform: Platform, job: str) -> None:
         self.key = PrivateKey.generate()
         """Queries, and a model that moves here, are sealed to it."""
-        self.tls_key = ec.generate_private_key(ec.SECP256R1())
+        self.tls_key = generate_key()
         """Of the predictor's own door."""
         self._platform = platform
         self._job = job

@@ -6,9 +6,8 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 
 from chiron.ps.errors import ExchangeError, RolledBack
-from chiron.runtime.attestation.errors import AttestationError
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import EnclaveError, InputCorrupted, PeerLost, PlatformFailed
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.errors import AttestationError, EnclaveError, InputCorrupted, PeerLost, PlatformFailed
 from chiron.wire.enclave_api import Progress
 from chiron.wire.jobs import JobState
 

@@ -4,14 +4,10 @@ The host can still roll it back to an earlier state (docs/threat-model.md): a bu
 clients, and makes a dishonest host's rollback visible in its storage.
 """
 
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import ModelUnusable
-from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-
-BUDGET_OBJECT = "state-query-budget"
-"""Name of the object, with a number for code that took the model over: each seals a count of its own."""
-_COUNT_BYTES = 8
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.errors import ModelUnusable, SealingError
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.objects import query_budget
 
 
 class QueryBudget:
@@ -29,7 +25,7 @@ class QueryBudget:
     ) -> None:
         """`answered` rows were taken before the model's last move, and it has moved `moves` times."""
         self._limit = limit
-        self._name = f"{BUDGET_OBJECT}-{moves}" if moves else BUDGET_OBJECT
+        self._stored = query_budget(moves)
         self._context = bytes.fromhex(job)
         self._sealer = sealer
         self._gateway = gateway
@@ -42,8 +38,7 @@ class QueryBudget:
         Raises:
             ModelUnusable: what is stored was not sealed by this job's predictor.
         """
-        limit = _COUNT_BYTES + OVERHEAD_BYTES
-        sealed = await self._gateway.find_object(self._name, limit)
+        sealed = await self._gateway.find_object(self._stored.name, self._stored.stored_bytes)
         if sealed is None:
             return
         try:
@@ -60,7 +55,7 @@ class QueryBudget:
         if self.spent + rows > self._limit:
             return False
         self.spent += rows
-        content = self.spent.to_bytes(_COUNT_BYTES, "little")
-        sealed = self._sealer.seal(content, size=_COUNT_BYTES, context=self._context)
-        await self._gateway.put_object(self._name, sealed)
+        size = self._stored.content_bytes
+        sealed = self._sealer.seal(self.spent.to_bytes(size, "little"), size=size, context=self._context)
+        await self._gateway.put_object(self._stored.name, sealed)
         return True

@@ -5,16 +5,12 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from chiron.runtime.errors import ModelUnusable
-from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.runtime.errors import ModelUnusable, SealingError
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import objects
 from chiron.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
-
-MODEL_OBJECT = "model"
-HEADER_BYTES = 64 * 1024
-"""Room for the header beside the graph and the weights."""
 
 
 class ModelHeader(WireModel):
@@ -34,19 +30,14 @@ class ModelHeader(WireModel):
     """Taken from its query budget before the last move."""
 
 
-def padded_size(spec: JobSpec) -> int:
-    """Bytes that every sealed model of `spec` is padded to before sealing, whatever is in it."""
-    return HEADER_BYTES + spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
-
-
 def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealer: Sealer) -> bytes:
-    """The object to store, `sealed_bytes(spec)` long.
+    """The object to store (`chiron.wire.objects.model`).
 
     Raises:
         TooLarge: the model exceeds what the job's envelope allows.
     """
     content = encode_model(header, onnx)
-    return sealer.seal(content, size=padded_size(spec), context=bytes.fromhex(spec.job))
+    return sealer.seal(content, size=objects.model(spec).content_bytes, context=bytes.fromhex(spec.job))
 
 
 def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeader, bytes]:
@@ -60,11 +51,6 @@ def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeade
     except SealingError as error:
         raise ModelUnusable("model-unreadable", "the model was not sealed to this enclave and job") from error
     return decode_model(content, spec)
-
-
-def sealed_bytes(spec: JobSpec) -> int:
-    """Length of every sealed model of this job."""
-    return padded_size(spec) + OVERHEAD_BYTES
 
 
 def encode_model(header: ModelHeader, onnx: bytes) -> bytes:

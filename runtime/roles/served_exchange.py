@@ -11,9 +11,9 @@ from aiohttp import web
 
 from chiron.ps.sharding import shard_server
 from chiron.runtime.errors import EnclaveError, InputCorrupted
-from chiron.runtime.schedule import SUMS, plan_bytes, shares
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.schedule import SUMS, plan_bytes, shares
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,58 +17,48 @@ from chiron.ps import checkpoint
 from chiron.ps.errors import CheckpointInvalid
 from chiron.ps.server import ParameterServer
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import InputCorrupted
-from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.errors import InputCorrupted, SealingError, TooLarge
+from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import CHECKPOINT
+from chiron.wire.objects import StoredObject, server_checkpoint, shard_checkpoint
 
-SERVER_CHECKPOINT_OBJECT = "checkpoint-parameter-server"
-"""The first shard's, which holds the grant."""
-GRANT_ROOM_BYTES = 96 * 1024
-"""Room for the grant: every checkpoint of a job is as long as every other."""
 _LENGTH = struct.Struct("<I")
-
-
-def shard_checkpoint_object(index: int) -> str:
-    """Name of the checkpoint of shard `index`, from 1."""
-    return f"{SERVER_CHECKPOINT_OBJECT}-{index}"
 
 
 class _Checkpoint:
     """The state of one server behind a head of fixed room, sealed as one object."""
 
     def __init__(
-        self, name: str, room: int, context: bytes, platform: Platform, gateway: GatewayClient
+        self, stored: StoredObject, context: bytes, platform: Platform, gateway: GatewayClient
     ) -> None:
-        self._name = name
-        self._room = room
+        self._stored = stored
         self._context = context
         self._sealer = Sealer(platform, CHECKPOINT)
         self._gateway = gateway
 
     async def _save(self, told: bytes, server: ParameterServer) -> None:
         sealed = await asyncio.to_thread(self._seal, told, server)
-        await self._gateway.put_object(self._name, sealed)
+        await self._gateway.put_object(self._stored.name, sealed)
 
     def _seal(self, told: bytes, server: ParameterServer) -> bytes:
         state = checkpoint.dump(server)
-        size = self._room + len(state)
-        head = (_LENGTH.pack(len(told)) + told).ljust(self._room, b"\0")
-        # A head beyond its room makes the content longer than `size`, which the sealer refuses.
-        return self._sealer.seal(head + state, size=size, context=self._context)
+        room = self._stored.head_bytes
+        head = (_LENGTH.pack(len(told)) + told).ljust(room, b"\0")
+        if len(head) > room:
+            raise TooLarge("the grant does not fit its room")
+        return self._sealer.seal(head + state, size=self._stored.content_bytes, context=self._context)
 
     async def _load(self, server: ParameterServer) -> bytes | None:
-        size = self._room + len(checkpoint.dump(server))
-        sealed = await self._gateway.find_object(self._name, size + OVERHEAD_BYTES)
+        sealed = await self._gateway.find_object(self._stored.name, self._stored.stored_bytes)
         if sealed is None:
             return None
         try:
             content = await asyncio.to_thread(self._sealer.open, sealed, context=self._context)
             (length,) = _LENGTH.unpack_from(content)
-            checkpoint.load(server, content[self._room :])
+            checkpoint.load(server, content[self._stored.head_bytes :])
         except (SealingError, CheckpointInvalid, struct.error) as error:
             raise _not_ours(error) from None
         return content[_LENGTH.size : _LENGTH.size + length]
@@ -79,7 +69,7 @@ class ServerCheckpoint(_Checkpoint):
 
     def __init__(self, spec: JobSpec, platform: Platform, gateway: GatewayClient) -> None:
         context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest())
-        super().__init__(SERVER_CHECKPOINT_OBJECT, GRANT_ROOM_BYTES, context, platform, gateway)
+        super().__init__(server_checkpoint(spec), context, platform, gateway)
 
     async def save(self, grant: Grant, server: ParameterServer) -> None:
         """Seal and store the state as it is.
@@ -111,7 +101,7 @@ class ShardCheckpoint(_Checkpoint):
         self, spec: JobSpec, index: int, grant_name: bytes, platform: Platform, gateway: GatewayClient
     ) -> None:
         context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name + bytes([index])
-        super().__init__(shard_checkpoint_object(index), _LENGTH.size, context, platform, gateway)
+        super().__init__(shard_checkpoint(spec, index), context, platform, gateway)
 
     async def save(self, server: ParameterServer) -> None:
         """Seal and store the state as it is.

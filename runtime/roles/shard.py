@@ -9,9 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from chiron.ps.heap import keep_freed_pieces
 from chiron.ps.server import exchange_routes
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.shard_membership import ShardMembership
-from chiron.runtime.channels.shards import Trainers
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.shards import ShardMembership, Trainers
 from chiron.runtime.channels.tls import renew, server_context
 from chiron.runtime.errors import LaunchInvalid
 from chiron.runtime.roles.public_end import failing_publicly
@@ -19,6 +18,7 @@ from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ShardCheckpoint
 from chiron.wire.enclave_api import Ready
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.p256 import generate_key
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
@@ -26,7 +26,7 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     if not 1 <= launch.index < launch.spec.exchange.shards:
         raise LaunchInvalid("launch-spec-invalid", "the job has no shard of that index")
     keep_freed_pieces()
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = generate_key()
     async with (
         GatewayClient(launch.gateway) as gateway,
         failing_publicly(gateway),

@@ -10,8 +10,8 @@ from chiron.ps.client import Start
 from chiron.ps.errors import TrialOver
 from chiron.ps.sharding import ShardedClient
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.channels.parameter_server import Membership, join
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, links
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.roles.attempt import Attempt
@@ -19,12 +19,12 @@ from chiron.runtime.roles.lead import Lead
 from chiron.runtime.roles.plan import Plan, decode_plan
 from chiron.runtime.roles.public_end import failing_publicly
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
-from chiron.runtime.schedule import SUMS, exchanges_of, plan_bytes
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.runtime.training.timetable import is_streamed
+from chiron.runtime.training.partition import is_streamed
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wire.labels import TRAINER_CHECKPOINT
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.schedule import SUMS, exchanges_of, plan_bytes
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

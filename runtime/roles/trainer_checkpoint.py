@@ -20,27 +20,20 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
-from chiron.runtime.channels.gateway import GatewayClient
-from chiron.runtime.errors import InputCorrupted
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.errors import InputCorrupted, SealingError
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.grant import name_of
-from chiron.runtime.sealing.errors import SealingError
-from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.encoding import WireModel
 from chiron.wire.jobs import JobSpec
+from chiron.wire.objects import (
+    MAX_TRAINER_CHECKPOINT_BYTES,
+    keeps_trainer_checkpoints,
+    trainer_checkpoint,
+)
 
-LEARNER_VECTORS = 5
-"""Parameters, two moments of the optimizer, moving average, best so far: the most that a recipe needs."""
-HEAD_BYTES = 4096
-"""Room for what is said in words; as much again for counters and the tensors' header."""
-MAX_BYTES = 2**30
-"""Jobs whose checkpoints would be larger keep none: every exchange would carry it through the gateway."""
 _LENGTH = struct.Struct("<I")
-
-
-def trainer_checkpoint_object(index: int) -> str:
-    """Name of trainer `index`'s checkpoint."""
-    return f"checkpoint-trainer-{index}"
 
 
 class Kept(Protocol):
@@ -70,7 +63,7 @@ class _Head(WireModel):
     trial: int = Field(ge=0, le=63)
     exchange: int = Field(ge=0, le=100_000)
     failure: str | None = Field(max_length=64)
-    learner_bytes: int = Field(ge=0, le=MAX_BYTES)
+    learner_bytes: int = Field(ge=0, le=MAX_TRAINER_CHECKPOINT_BYTES)
 
 
 class TrainerCheckpoint:
@@ -80,14 +73,13 @@ class TrainerCheckpoint:
         self, ticket: Ticket, index: int, client: Kept, sealer: Sealer, gateway: GatewayClient
     ) -> None:
         spec = ticket.spec
-        self._name = trainer_checkpoint_object(index)
+        self._stored = trainer_checkpoint(spec, index)
         self._context = checkpoint_context(ticket) + _LENGTH.pack(index)
         self._client = client
         self._sealer = sealer
         self._gateway = gateway
-        self._client_at = 2 * HEAD_BYTES + LEARNER_VECTORS * 4 * spec.exchange.parameters
-        self._size = self._client_at + sum(array.nbytes for array in client.kept.values())
-        self.kept = spec.exchange.trainer_checkpoints and self._size <= MAX_BYTES
+        self._client_at = self._stored.head_bytes + self._stored.part_bytes[0]
+        self.kept = keeps_trainer_checkpoints(spec)
         """Whether there are any; public."""
 
     async def snapshot(self, trial: int, exchange: int, attempt: Attempt) -> bytearray:
@@ -100,8 +92,9 @@ class TrainerCheckpoint:
         Raises:
             GatewayRefused, GatewayUnreachable: it could not be stored.
         """
-        sealed = await asyncio.to_thread(self._sealer.seal, content, size=self._size, context=self._context)
-        await self._gateway.put_object(self._name, sealed)
+        size = self._stored.content_bytes
+        sealed = await asyncio.to_thread(self._sealer.seal, content, size=size, context=self._context)
+        await self._gateway.put_object(self._stored.name, sealed)
 
     async def load(self) -> SavedTrainer | None:
         """The stored checkpoint; None where there is none, or the job keeps none.
@@ -111,7 +104,7 @@ class TrainerCheckpoint:
         """
         if not self.kept:
             return None
-        sealed = await self._gateway.find_object(self._name, self._size + OVERHEAD_BYTES)
+        sealed = await self._gateway.find_object(self._stored.name, self._stored.stored_bytes)
         if sealed is None:
             return None
         try:
@@ -120,7 +113,7 @@ class TrainerCheckpoint:
             head = _Head.model_validate_json(content[_LENGTH.size : _LENGTH.size + length])
         except (SealingError, ValidationError, struct.error):
             raise checkpoint_invalid() from None
-        learner = content[HEAD_BYTES : HEAD_BYTES + head.learner_bytes]
+        learner = content[self._stored.head_bytes :][: head.learner_bytes]
         client = memoryview(content)[self._client_at :]
         return SavedTrainer(head.trial, head.exchange, head.failure, learner, client)
 
@@ -139,8 +132,8 @@ class TrainerCheckpoint:
             at += array.nbytes
 
     def _snapshot(self, trial: int, exchange: int, attempt: Attempt) -> bytearray:
-        content = bytearray(self._size)
-        with memoryview(content)[HEAD_BYTES : self._client_at] as room:
+        content = bytearray(self._stored.content_bytes)
+        with memoryview(content)[self._stored.head_bytes : self._client_at] as room:
             learner_bytes = attempt.state_into(room)
         head = _Head(
             trial=trial, exchange=exchange, failure=attempt.failure, learner_bytes=learner_bytes

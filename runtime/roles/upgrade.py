@@ -21,14 +21,13 @@ from datetime import datetime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
-from chiron.runtime.errors import UpgradeRefused
-from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, padded_size, seal_model
+from chiron.runtime.errors import EvidenceRefused, SealingError, UpgradeRefused
+from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, seal_model
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.errors import SealingError
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import objects
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.jobs import JobSpec
@@ -43,7 +42,7 @@ class Transfer:
     evidence: Evidence
     """The giving enclave's, over SHA-256 of `sealed` as its nonce."""
     sealed: bytes
-    """HPKE to the key in the taking enclave's evidence, `transfer_bytes(spec)` long."""
+    """HPKE to the key in the taking enclave's evidence, of one size (`chiron.wire.objects.transfer`)."""
 
 
 def give(
@@ -73,7 +72,7 @@ def give(
     if key is None or sha256_hex(key) != signed.order.taker_key_sha256:
         raise UpgradeRefused("upgrade-for-another-taker", "the order names another enclave, or another start")
     moved = header.model_copy(update={"rows_answered": answered, "moves": header.moves + 1})
-    padded = pad(encode_model(moved, onnx), padded_size(spec) + LENGTH_BYTES)
+    padded = pad(encode_model(moved, onnx), objects.transfer(spec).content_bytes + LENGTH_BYTES)
     sealed = hpke.seal(key, padded, label=UPGRADE, context=bytes.fromhex(spec.job))
     return Transfer(evidence=attested(hashlib.sha256(sealed).digest()), sealed=sealed)
 
@@ -102,11 +101,6 @@ def take(
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
     return seal_model(spec, header, onnx, sealer)
-
-
-def transfer_bytes(spec: JobSpec) -> int:
-    """Length of every sealed transfer of this job."""
-    return padded_size(spec) + LENGTH_BYTES + hpke.OVERHEAD_BYTES
 
 
 def _check_order(signed: SignedUpgradeOrder, owner: bytes, spec: JobSpec) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.errors import OpenFailed
 from chiron.wire.labels import Label, bind
 
 PUBLIC_KEY_BYTES = 1184 + 32

@@ -1,6 +1,6 @@
 """Padding to a public size, so that a ciphertext's length says nothing."""
 
-from chiron.runtime.sealing.errors import PaddingInvalid, TooLarge
+from chiron.runtime.errors import PaddingInvalid, TooLarge
 
 LENGTH_BYTES = 8
 

@@ -8,7 +8,7 @@ open. The associated data keeps chunks of one stream out of another that has the
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chiron.runtime.sealing.errors import OpenFailed
+from chiron.runtime.errors import OpenFailed
 
 KEY_BYTES = 32
 TAG_BYTES = 16

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-from chiron.runtime.datasets.errors import DatasetError
-from chiron.runtime.errors import EnclaveError
+from chiron.runtime.errors import DatasetError, EnclaveError
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.errors import ChironError
 

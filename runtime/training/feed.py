@@ -1,30 +1,29 @@
-"""A trainer's examples: every one exactly once an epoch, in seeded order, in the public schedule of reads."""
+"""A trainer's examples: every one exactly once an epoch, in seeded order, in the public schedule of reads.
+
+A partition that fits in memory is read once and shuffled as a whole. A larger one is streamed: read again
+before each exchange, a window of chunks at a time, in an order that is public. Of each chunk the piece is
+used whose turn it is: with as many epochs as exchanges that is the whole chunk, with half as many one half of
+its rows, chosen by the seed. Rows are mixed within a window.
+"""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chiron.runtime.datasets import EncryptedDataset, Examples
-from chiron.runtime.training.reading import holding_pass
+from chiron.runtime.training.allocation import EpochShare, StepAllocation
+from chiron.runtime.training.batches import (
+    NOTHING,
+    Batch,
+    Portion,
+    empty_examples,
+    held_out,
+    put,
+    share,
+)
+from chiron.runtime.training.partition import Partition, holding_pass, streaming_pass
 from chiron.runtime.training.seeds import Seeds
-from chiron.runtime.training.splitting import validation_mask
-from chiron.runtime.training.timetable import Part, Timetable
-
-
-class Batch(NamedTuple):
-    """Rows of a portion that a step trains on."""
-
-    step: int
-    rows: NDArray[np.int64]
-
-
-class Portion(NamedTuple):
-    """Examples in memory, and the batches to make of them."""
-
-    examples: Examples
-    batches: Sequence[Batch]
 
 
 class Feed(Protocol):
@@ -41,15 +40,12 @@ class Feed(Protocol):
         """
 
 
-NOTHING = Examples(np.empty(0), np.empty(0))
-
-
 class InMemoryFeed:
-    """A part that fits in memory: read once, shuffled as a whole every epoch."""
+    """A partition that fits in memory: read once, shuffled as a whole every epoch."""
 
-    def __init__(self, part: Part, timetable: Timetable, seeds: Seeds) -> None:
-        self._part = part
-        self._timetable = timetable
+    def __init__(self, partition: Partition, allocation: StepAllocation, seeds: Seeds) -> None:
+        self._partition = partition
+        self._allocation = allocation
         self._seeds = seeds
         self._training: Examples | None = None
         self.validation = NOTHING
@@ -58,16 +54,16 @@ class InMemoryFeed:
         """One portion: all examples."""
         if self._training is None:
             self._training, self.validation = await self._load(dataset)
-        yield Portion(self._training, self._batches(self._timetable.due(exchange), len(self._training.x)))
+        yield Portion(self._training, self._batches(self._allocation.due(exchange), len(self._training.x)))
 
     async def _load(self, dataset: EncryptedDataset) -> tuple[Examples, Examples]:
-        part = self._part
-        training = empty_examples(dataset, sum(part.training_rows))
-        validation = empty_examples(dataset, sum(part.validation_rows))
+        partition = self._partition
+        training = empty_examples(dataset, sum(partition.training_rows))
+        validation = empty_examples(dataset, sum(partition.validation_rows))
         place, held = 0, 0
         position = 0
-        async for examples in dataset.read(holding_pass(part)):
-            mask = held_out(part, position, examples, self._seeds)
+        async for examples in dataset.read(holding_pass(partition)):
+            mask = held_out(partition, position, examples, self._seeds)
             place = put(training, place, examples, ~mask)
             held = put(validation, held, examples, mask)
             position += 1
@@ -77,7 +73,7 @@ class InMemoryFeed:
         if rows == 0:
             return []
         batches: list[Batch] = []
-        per_epoch = self._timetable.steps_per_epoch
+        per_epoch = self._allocation.steps_per_epoch
         order = np.empty(0, np.int64)
         for step in due:
             epoch, place = divmod(step, per_epoch)
@@ -89,28 +85,93 @@ class InMemoryFeed:
         return batches
 
 
-def share(order: NDArray[np.int64], place: int, parts: int) -> NDArray[np.int64]:
-    """The `place`-th of `parts` consecutive pieces, whose lengths differ by one at most."""
-    return order[place * len(order) // parts : (place + 1) * len(order) // parts]
+WINDOW_BYTES = 64 * 2**20
+"""Plaintext of the chunks whose rows are mixed."""
 
 
-def held_out(part: Part, position: int, examples: Examples, seeds: Seeds) -> NDArray[np.bool_]:
-    """Which rows [n] of the part's chunk at `position` are for validation."""
-    generator = seeds.generator("validation", part.chunks[position])
-    return validation_mask(examples.y, part.validation_rows[position], generator)
+class StreamedFeed:
+    """Memory holds the validation rows, a window, and what the reader has fetched ahead."""
+
+    def __init__(self, partition: Partition, allocation: StepAllocation, seeds: Seeds) -> None:
+        self._partition = partition
+        self._allocation = allocation
+        self._seeds = seeds
+        self._window = max(1, WINDOW_BYTES // partition.chunk_bytes)
+        self.validation = NOTHING
+        self._begun = False
+
+    async def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
+        """A portion a window; the last may be empty."""
+        if not self._begun:
+            self.validation = await self._hold_out(dataset)
+            self._begun = True
+        piece = self._allocation.share(exchange)
+        cutter = _Cutter(self._expected(piece), self._allocation.steps_in(piece) if piece else range(0))
+        window: list[Examples] = []
+        numbers = streaming_pass(self._partition, exchange)
+        done = 0
+        async for examples in dataset.read(numbers):
+            if piece is not None:
+                window.append(self._piece(numbers[done], examples, piece))
+            done += 1
+            if len(window) == self._window:
+                yield cutter.cut(window, self._seeds.generator("window", exchange, done))
+                window = []
+        yield cutter.cut(window, self._seeds.generator("window", exchange, done))
+
+    async def _hold_out(self, dataset: EncryptedDataset) -> Examples:
+        validation = empty_examples(dataset, sum(self._partition.validation_rows))
+        place, position = 0, 0
+        async for examples in dataset.read(holding_pass(self._partition)):
+            mask = held_out(self._partition, position, examples, self._seeds)
+            place = put(validation, place, examples, mask)
+            position += 1
+        return validation
+
+    def _expected(self, piece: EpochShare | None) -> int:
+        """Rows that this piece of an epoch has."""
+        if piece is None:
+            return 0
+        return sum(len(share(np.arange(n), piece.place, piece.parts)) for n in self._partition.training_rows)
+
+    def _piece(self, number: int, examples: Examples, piece: EpochShare) -> Examples:
+        """The rows of a chunk whose turn it is in this epoch."""
+        position = self._partition.chunks.index(number)
+        training = np.flatnonzero(~held_out(self._partition, position, examples, self._seeds))
+        order = self._seeds.generator("pieces", piece.epoch, number).permutation(training)
+        rows = share(order, piece.place, piece.parts)
+        return Examples(examples.x[rows], examples.y[rows])
 
 
-def empty_examples(dataset: EncryptedDataset, rows: int) -> Examples:
-    """Room for `rows` examples of this dataset."""
-    manifest = dataset.manifest
-    target = np.int64 if manifest.classes else np.float32
-    x: NDArray[Any] = np.empty((rows, *manifest.input_shape), manifest.input_dtype.value)
-    return Examples(x, np.empty((rows, *manifest.target_shape), target))
+class _Cutter:
+    """Cuts a stream of `rows` rows into one batch a step, whose sizes differ by one at most."""
 
+    def __init__(self, rows: int, steps: range) -> None:
+        self._rows = rows
+        self._steps = steps
+        self._cut = 0
+        """Batches made."""
+        self._rest = NOTHING
 
-def put(into: Examples, place: int, examples: Examples, mask: NDArray[np.bool_]) -> int:
-    """Copy the rows of `mask` to `place`; the place after them."""
-    end = place + int(mask.sum())
-    np.compress(mask, examples.x, axis=0, out=into.x[place:end])
-    np.compress(mask, examples.y, axis=0, out=into.y[place:end])
-    return end
+    def cut(self, window: Sequence[Examples], generator: np.random.Generator) -> Portion:
+        """Mix the rows of a window, and make the batches that are complete with it."""
+        if not window:
+            return Portion(self._rest, [])
+        fresh = Examples(*(np.concatenate(arrays) for arrays in zip(*window, strict=True)))
+        order = generator.permutation(len(fresh.x))
+        fresh = Examples(fresh.x[order], fresh.y[order])
+        if len(self._rest.x):
+            fresh = Examples(*(np.concatenate(arrays) for arrays in zip(self._rest, fresh, strict=True)))
+        start = self._boundary(self._cut)
+        batches: list[Batch] = []
+        while self._cut < len(self._steps) and self._boundary(self._cut + 1) <= start + len(fresh.x):
+            first, last = self._boundary(self._cut) - start, self._boundary(self._cut + 1) - start
+            if last > first:
+                batches.append(Batch(self._steps[self._cut], np.arange(first, last)))
+            self._cut += 1
+        used = self._boundary(self._cut) - start
+        self._rest = Examples(fresh.x[used:].copy(), fresh.y[used:].copy())
+        return Portion(fresh, batches)
+
+    def _boundary(self, batch: int) -> int:
+        return batch * self._rows // max(len(self._steps), 1)

@@ -1,33 +1,38 @@
-"""One trainer's learning in one trial: local steps between exchanges, on its own part of the data."""
+"""One trainer's learning in one trial: local steps between exchanges, on its own partition of the data."""
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.schedule import SUMS
-from chiron.runtime.training import checkpoint
+from chiron.runtime.training.allocation import StepAllocation, check_batch
+from chiron.runtime.training.batches import Portion
 from chiron.runtime.training.errors import Reason, failing_as
-from chiron.runtime.training.feed import Feed, InMemoryFeed, Portion
+from chiron.runtime.training.feed import Feed, InMemoryFeed, StreamedFeed
 from chiron.runtime.training.graphs import inference_model
-from chiron.runtime.training.initial import initial_values
-from chiron.runtime.training.layout import FlatLayout, Vector
-from chiron.runtime.training.memory import check_batch
-from chiron.runtime.training.metrics import Place, told
-from chiron.runtime.training.program import training_program
+from chiron.runtime.training.layout import (
+    FlatLayout,
+    Tensors,
+    Vector,
+    dump_tensors,
+    dump_tensors_into,
+    load_tensors,
+)
+from chiron.runtime.training.metrics import Place, Validator, told
+from chiron.runtime.training.partition import Partition
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import initial_values
 from chiron.runtime.training.stepper import Stepper
-from chiron.runtime.training.stopping import EarlyStopping
-from chiron.runtime.training.streaming import StreamedFeed
-from chiron.runtime.training.timetable import Part, Timetable
-from chiron.runtime.training.validation import Validator
+from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
-from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wasm_sandbox.recipe import EarlyStop, Recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
+from chiron.wire.schedule import SUMS
 
 
 class Learner:
@@ -48,18 +53,20 @@ class Learner:
         request = spec.build_request(trial)
         check_recipe(recipe, request)
         self._graph, self._recipe, self._spec, self._trial = graph, recipe, spec, trial
-        self._timetable = Timetable.of(spec, recipe, trial)
+        self._allocation = StepAllocation.of(spec, recipe, trial)
         self._layout = FlatLayout(graph.parameters)
         self._variances = _variances(graph, self._layout)
         self._shared = Seeds(spec.seed, recipe.seed, trial)
         """The same on every trainer."""
         own = Seeds(spec.seed, recipe.seed, trial, "trainer", index)
-        part = Part.of(spec, index)
-        check_batch(graph, recipe, part, self._timetable)
-        feed = StreamedFeed if part.streamed else InMemoryFeed
-        self._feed: Feed = feed(part, self._timetable, own)
-        program = training_program(graph, recipe, request)
-        self._stepper = Stepper(program, self._layout, recipe, request, self._timetable, own, threads=threads)
+        partition = Partition.of(spec, index)
+        check_batch(graph, recipe, partition, self._allocation)
+        feed = StreamedFeed if partition.streamed else InMemoryFeed
+        self._feed: Feed = feed(partition, self._allocation, own)
+        program = training_model(graph, recipe, request)
+        self._stepper = Stepper(
+            program, self._layout, recipe, request, self._allocation, own, threads=threads
+        )
         vector = self._stepper.vector
         self._validator = Validator(graph, recipe, request, self._layout, vector, threads)
         self._stopping = EarlyStopping(recipe.early_stop, self.elements)
@@ -107,7 +114,7 @@ class Learner:
             async for portion in self._feed.portions(dataset, exchange):
                 await asyncio.to_thread(self._work, portion, validate=not validated)
                 validated = True
-            if exchange == self._timetable.learning_exchanges - 1 and not self._stopping.stopped:
+            if exchange == self._allocation.learning_exchanges - 1 and not self._stopping.stopped:
                 self._stepper.take_average()
             if exchanges == 1:
                 await asyncio.to_thread(self._validate)
@@ -157,12 +164,12 @@ class Learner:
     def state(self) -> bytes:
         """All that training goes on from after an exchange; of one size for a graph and recipe. Secret."""
         counters = self._stepper.counters()
-        return checkpoint.dump(self._tensors(counters))
+        return dump_tensors(self._tensors(counters))
 
     def state_into(self, buffer: memoryview) -> int:
         """Write `state()` to the beginning of `buffer`, without a copy in between; its length."""
         counters = self._stepper.counters()
-        return checkpoint.dump_into(buffer, self._tensors(counters))
+        return dump_tensors_into(buffer, self._tensors(counters))
 
     def restore(self, saved: bytes) -> None:
         """Go on from `state()` of a learner of the same graph, recipe, spec, index and trial.
@@ -171,11 +178,11 @@ class Learner:
             TrainingFailed: training-state-invalid.
         """
         counters = self._stepper.counters()
-        checkpoint.load(saved, self._tensors(counters))
+        load_tensors(saved, self._tensors(counters))
         self._stepper.set_counters(counters)
         self._stepper.adopt(self._stepper.vector)
 
-    def _tensors(self, counters: NDArray[np.float64]) -> checkpoint.Tensors:
+    def _tensors(self, counters: NDArray[np.float64]) -> Tensors:
         tensors: dict[str, NDArray[Any]] = {
             "vector": self._stepper.vector,
             "ema": self._stepper.ema,
@@ -191,3 +198,40 @@ def _variances(graph: AdmittedGraph, layout: FlatLayout) -> list[slice]:
     """Where the running variances of batch normalisations lie."""
     norms = (node for node in graph.forward.graph.node if node.op_type == "BatchNormalization")
     return [layout.spans[node.input[4]] for node in norms if node.input[4] in layout.spans]
+
+
+class EarlyStopping:
+    """Follows the merged validation loss, which all trainers see alike, and keeps the best vector."""
+
+    def __init__(self, settings: EarlyStop | None, elements: int) -> None:
+        self._settings = settings
+        length = elements if settings else 0
+        self.validated: Vector = np.zeros(length, np.float32)
+        """The vector that is being validated."""
+        self.best: Vector = np.zeros(length, np.float32)
+        self.progress: NDArray[np.float64] = np.array([math.inf, 0.0, 0.0])
+        """Best loss, exchanges since, whether learning has stopped."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether learning has ended."""
+        return bool(self.progress[2])
+
+    def validating(self, vector: Vector) -> None:
+        """Remember the vector that the next loss is of."""
+        if self._settings and not self.stopped:
+            self.validated[:] = vector
+
+    def judge(self, loss: float | None) -> bool:
+        """Take in a merged loss (None: not finite or nothing to validate on); True if learning ends here."""
+        if not self._settings or self.stopped:
+            return False
+        if loss is not None and loss < self.progress[0] - self._settings.minimum_improvement:
+            self.progress[:2] = loss, 0
+            self.best[:] = self.validated
+            return False
+        if not math.isfinite(self.progress[0]):
+            return False
+        self.progress[1] += 1
+        self.progress[2] = self.progress[1] >= self._settings.patience
+        return self.stopped

@@ -1,31 +1,24 @@
-"""AdamW and SGD over flat vectors, in place.
+"""AdamW and SGD over flat vectors, in place, and the learning rate of a step.
 
 A block of all vectors fits the outer caches and is worked through before the next is touched, so that a step
 costs about one pass over memory, whatever the number of operations (docs/benchmarks.md).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.ps.merging import blocks
 from chiron.runtime.training.layout import Vector
-from chiron.wasm_sandbox.recipe import AdamW, Sgd
+from chiron.wasm_sandbox.recipe import AdamW, Constant, Cosine, OneCycle, Recipe, Sgd, Step
 
 BLOCK = 65_536
 """Elements worked on at a time. In smaller blocks the calls themselves take longer than the caches save."""
-
-
 _DOT_BLOCK = 8_192
 """BLAS shares the product of longer vectors among threads; a trainer has one."""
-
-
-def blocks(elements: int, size: int = BLOCK) -> Iterator[slice]:
-    """Consecutive slices of at most `size` elements that cover 0..elements."""
-    for start in range(0, elements, size):
-        yield slice(start, min(start + size, elements))
 
 
 class OptimizerState(Protocol):
@@ -78,7 +71,7 @@ class AdamWState:
         beta1, beta2 = np.float32(chosen.beta1), np.float32(chosen.beta2)
         for span in self._decayed:
             vector[span] *= np.float32(1 - learning_rate * chosen.weight_decay)
-        for block in blocks(len(vector)):
+        for block in blocks(len(vector), BLOCK):
             g, m, v = gradient[block], self._mean[block], self._square[block]
             s = self._scratch[: len(g)]
             m *= beta1
@@ -111,7 +104,7 @@ class SgdState:
         if settings.weight_decay:
             for span in self._decayed:
                 gradient[span] += np.float32(settings.weight_decay) * vector[span]
-        for block in blocks(len(vector)):
+        for block in blocks(len(vector), BLOCK):
             self._block(vector[block], gradient[block], block, learning_rate)
 
     def _block(self, w: Vector, g: Vector, block: slice, learning_rate: float) -> None:
@@ -156,8 +149,36 @@ def clip(gradient: Vector, norm: float | None, value: float | None, squared: flo
 def average(mean: Vector, vector: Vector, decay: float) -> None:
     """Exponential moving average: mean ← decay·mean + (1 − decay)·vector, in place."""
     scratch: NDArray[np.float32] = np.empty(min(BLOCK, len(vector)), np.float32)
-    for block in blocks(len(vector)):
+    for block in blocks(len(vector), BLOCK):
         part = scratch[: block.stop - block.start]
         np.subtract(vector[block], mean[block], out=part)
         part *= np.float32(1 - decay)
         mean[block] += part
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Of optimizer step `step` (from 0) of `steps`: linear warm-up, then the schedule over the rest."""
+    peak = recipe.optimizer.learning_rate
+    warmup = round(recipe.warmup * steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    done, left = step - warmup, max(steps - warmup, 1)
+    return peak * _factor(recipe.schedule, done / left)
+
+
+def _factor(schedule: Constant | Step | Cosine | OneCycle, progress: float) -> float:
+    """Factor of the learning rate at `progress` in 0..1 (1 excluded)."""
+    if isinstance(schedule, Step):
+        return schedule.factor ** sum(progress >= milestone for milestone in schedule.milestones)
+    if isinstance(schedule, Cosine):
+        return _between(1.0, schedule.final_fraction, progress)
+    if isinstance(schedule, OneCycle):
+        if progress < schedule.peak_at:
+            return _between(schedule.initial_fraction, 1.0, progress / schedule.peak_at)
+        return _between(1.0, schedule.final_fraction, (progress - schedule.peak_at) / (1 - schedule.peak_at))
+    return 1.0
+
+
+def _between(start: float, end: float, progress: float) -> float:
+    """Half a cosine from `start` to `end`."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -6,16 +6,24 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import ModelProto, helper
 from onnxruntime import InferenceSession, IOBinding, SessionOptions
 
-from chiron.runtime.training.errors import Reason, failing_as
+from chiron.runtime.training.errors import Reason, TrainingFailed, failing_as
 from chiron.runtime.training.graphs import INPUT, OUTPUT
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import LOSS, SCALE, TARGET, Targets
-from chiron.runtime.training.program import Program
+from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.training_model import TrainingModel
+from chiron.wasm_sandbox.graph import AdmittedGraph
 
 _ERRORS_ONLY = 3
 _CPU = ["CPUExecutionProvider"]
+_RANDOM = frozenset({"RandomNormal", "RandomUniform"})
+_SEED_BITS = 24
+"""The operators' `seed` is a float32: whole numbers up to here are exact."""
+_IR_VERSION = 9
+
 onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
 
 
@@ -41,7 +49,7 @@ class GradientSession:
     """Runs a training program. `vector` and `gradient` [elements] must outlive it and not move."""
 
     def __init__(
-        self, program: Program, layout: FlatLayout, vector: Vector, gradient: Vector, threads: int
+        self, program: TrainingModel, layout: FlatLayout, vector: Vector, gradient: Vector, threads: int
     ) -> None:
         with failing_as(Reason.NOT_DIFFERENTIABLE):
             self._session = InferenceSession(program.model, session_options(threads), providers=_CPU)
@@ -114,3 +122,29 @@ class ForwardSession:
         self._session.run_with_iobinding(self._binding)
         outputs: NDArray[np.float32] = self._binding.get_outputs()[0].numpy()
         return outputs
+
+
+def initial_values(graph: AdmittedGraph, layout: FlatLayout, seeds: Seeds) -> Vector:
+    """The flat vector [elements] that training begins with.
+
+    Raises:
+        TrainingFailed: initialization-failed, also where a value is not finite.
+    """
+    model = ModelProto()
+    model.CopyFrom(graph.initialization)
+    model.ir_version = min(model.ir_version, _IR_VERSION)
+    for number, node in enumerate(model.graph.node):
+        if node.op_type in _RANDOM:
+            kept = [attribute for attribute in node.attribute if attribute.name != "seed"]
+            del node.attribute[:]
+            seed = float(seeds.number("initial", number) % 2**_SEED_BITS)
+            node.attribute.extend([*kept, helper.make_attribute("seed", seed)])
+    with failing_as(Reason.INITIALIZATION_FAILED):
+        session = InferenceSession(
+            model.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
+        )
+        names = [parameter.name for parameter in layout.parameters]
+        vector = layout.pack(dict(zip(names, session.run(names, {}), strict=True)))
+    if not np.isfinite(vector).all():
+        raise TrainingFailed(Reason.INITIALIZATION_FAILED)
+    return vector

@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.runtime.training.allocation import StepAllocation
 from chiron.runtime.training.augmentation import augment, mix
-from chiron.runtime.training.feed import Portion
-from chiron.runtime.training.gathering import Gathered, gather
+from chiron.runtime.training.batches import Gathered, Portion, gather
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import TargetEncoder, Targets
 from chiron.runtime.training.metrics import Place, correct
-from chiron.runtime.training.optimizers import average, clip, optimizer_state, squared_norm
-from chiron.runtime.training.program import Program
-from chiron.runtime.training.schedules import learning_rate
+from chiron.runtime.training.optimizers import average, clip, learning_rate, optimizer_state, squared_norm
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import GradientSession
-from chiron.runtime.training.timetable import Timetable
+from chiron.runtime.training.training_model import TrainingModel
 from chiron.wasm_sandbox.recipe import Recipe, matches
 from chiron.wire.contract import BuildRequest
 
@@ -28,11 +26,11 @@ class Stepper:
 
     def __init__(
         self,
-        program: Program,
+        program: TrainingModel,
         layout: FlatLayout,
         recipe: Recipe,
         request: BuildRequest,
-        timetable: Timetable,
+        allocation: StepAllocation,
         seeds: Seeds,
         *,
         threads: int,
@@ -41,7 +39,7 @@ class Stepper:
         Raises:
             TrainingFailed: the engine refuses the program.
         """
-        self._recipe, self._timetable, self._seeds = recipe, timetable, seeds
+        self._recipe, self._allocation, self._seeds = recipe, allocation, seeds
         self._classification = request.classes > 0
         elements = layout.elements
         self.vector: Vector = np.zeros(elements, np.float32)
@@ -58,10 +56,10 @@ class Stepper:
         self._session = GradientSession(program, layout, self.vector, self._gradient, threads)
         self._buffers = {name: layout.views(self.vector)[name] for name in program.statistics}
         decayed = _decayed(layout, program.gradients, recipe)
-        self.optimizer = optimizer_state(recipe.optimizer, elements, decayed, timetable.trainers)
+        self.optimizer = optimizer_state(recipe.optimizer, elements, decayed, allocation.trainers)
         self._encoder = TargetEncoder(recipe.loss, request)
         self.steps = 0
-        """Taken so far, by the timetable."""
+        """Taken so far, by the allocation."""
         self.learning_rate = 0.0
         """Of the latest step."""
         self.diverged = False
@@ -125,7 +123,7 @@ class Stepper:
             self.diverged = True
             return loss
         clip(self._gradient, self._recipe.clip_norm, self._recipe.clip_value, squared)
-        self.learning_rate = learning_rate(self._recipe, step, self._timetable.steps)
+        self.learning_rate = learning_rate(self._recipe, step, self._allocation.steps)
         self.optimizer.update(self.vector, self._gradient, self.learning_rate)
         if self._recipe.ema_decay is not None:
             # The cap lets a short training forget its first weights, as TensorFlow's num_updates does.

@@ -1,19 +1,22 @@
-"""Verifying what a transparency log says: signed heads, inclusion, consistency. Pure."""
+"""What a transparency log says, verified: signed heads, inclusion, consistency. Pure.
+
+A policy may be given proofs from anywhere, as they prove themselves.
+"""
+
+from collections.abc import Iterable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from chiron.runtime.errors import LogRefused
 from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
+from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.encoding import canonical_json
-from chiron.wire.errors import ChironError
 from chiron.wire.labels import LOG_HEAD, bind
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
 
-
-class LogRefused(ChironError):
-    """What the log says does not hold; the message says which part."""
-
-    code = "log-refused"
+MAX_PROOFS = 64
+"""Inclusion proofs in one policy."""
 
 
 def signed_bytes(head: TreeHead) -> bytes:
@@ -22,7 +25,7 @@ def signed_bytes(head: TreeHead) -> bytes:
 
 
 def check_head(signed: SignedHead, log_public_key: bytes) -> None:
-    """That the log with this Ed25519 key (32 bytes) signed the head.
+    """Check that the log with this Ed25519 key (32 bytes) signed the head.
 
     Raises:
         LogRefused: it did not.
@@ -35,7 +38,7 @@ def check_head(signed: SignedHead, log_public_key: bytes) -> None:
 
 
 def check_inclusion(proof: InclusionProof, log_public_key: bytes) -> None:
-    """That the entry is in the log.
+    """Check that the entry is in the log.
 
     Raises:
         LogRefused: the head or the proof does not hold.
@@ -49,7 +52,7 @@ def check_inclusion(proof: InclusionProof, log_public_key: bytes) -> None:
 
 
 def check_consistency(proof: ConsistencyProof, log_public_key: bytes) -> None:
-    """That the second head only appended to the first.
+    """Check that the second head only appended to the first.
 
     Raises:
         LogRefused: a head or the proof does not hold: entries were changed or removed.
@@ -61,3 +64,29 @@ def check_consistency(proof: ConsistencyProof, log_public_key: bytes) -> None:
     roots = bytes.fromhex(first.root_sha256), bytes.fromhex(second.root_sha256)
     if not consistency_holds(first.tree_size, roots[0], second.tree_size, roots[1], path):
         raise LogRefused("the later head does not contain the earlier one: the log was rewritten")
+
+
+def lacks_proofs(policy: AttestationPolicy) -> bool:
+    """Whether the policy demands the log for code that none of its own proofs names."""
+    if policy.transparency is None:
+        return False
+    proved = {proof.entry.measurement for proof in policy.transparency.proofs}
+    return not policy.measurements or not policy.measurements <= proved
+
+
+def with_proofs(policy: AttestationPolicy, proofs: Iterable[InclusionProof]) -> AttestationPolicy:
+    """The policy with these proofs after its own, where it lacks some. Verification checks the one used."""
+    if policy.transparency is None:
+        return policy
+    own = policy.transparency.proofs
+    proved = {proof.entry.measurement for proof in own}
+    wanted = [
+        proof
+        for proof in proofs
+        if proof.entry.measurement not in proved
+        and (not policy.measurements or proof.entry.measurement in policy.measurements)
+    ]
+    together = (*own, *wanted)[:MAX_PROOFS]
+    return policy.model_copy(
+        update={"transparency": policy.transparency.model_copy(update={"proofs": together})}
+    )

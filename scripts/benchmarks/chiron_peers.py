@@ -29,14 +29,14 @@ from chiron.ps.server import ParameterServer, exchange_routes
 from chiron.runtime.reports import seal_report
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.plan import admit_plan, decode_plan, encode_plan
-from chiron.runtime.schedule import SUMS, plan_bytes
 from chiron.runtime.sealing import hpke
-from chiron.runtime.training.initial import initial_values
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import CapabilityGrants
+from chiron.wire.schedule import SUMS, plan_bytes
 from scripts.benchmarks import models
 from scripts.benchmarks.job import make_job, open_dataset, read_spec, write_for_torch
 

@@ -16,9 +16,9 @@ from chiron.builder_kit.chiron_builder import Plan as Drawn
 from chiron.builder_kit.component import static_component
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
 from chiron.runtime.roles.plan import Plan, admit_plan
-from chiron.runtime.training.initial import initial_values
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import initial_values
 from chiron.wire.contract import Envelope, InputType, Task
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.jobs import JobSpec

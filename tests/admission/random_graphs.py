@@ -18,7 +18,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, num
 from onnxruntime import InferenceSession, SessionOptions
 
 from chiron.runtime.training.errors import TrainingFailed
-from chiron.runtime.training.program import training_program
+from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.admission.operators import OPERATORS, Attribute
 from chiron.wasm_sandbox.errors import GraphRefused
@@ -191,7 +191,7 @@ def _run(model: ModelProto, feed: dict[str, NDArray[Any]]) -> NDArray[Any] | Non
 
 def _differentiate(graph: AdmittedGraph, request: BuildRequest, feed: dict[str, NDArray[Any]]) -> None:
     try:
-        program = training_program(graph, Recipe(loss=MeanSquaredError()), request)
+        program = training_model(graph, Recipe(loss=MeanSquaredError()), request)
     except TrainingFailed:
         return
     _run(ModelProto.FromString(program.model), feed)

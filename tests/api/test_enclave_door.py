@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from chiron.api.launchers.launcher import LaunchOrder
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused
 from chiron.wire.attestation import Role
 from chiron.wire.launch import GatewayChannel
@@ -16,6 +16,7 @@ from tests.api.conftest import Party
 from tests.support.caller import CHUNKS, Answer
 from tests.support.scripts import evidence, silent
 
+SERVER_CHECKPOINT = "/objects/checkpoint-parameter-server"
 NONCE = base64.b64encode(bytes(32)).decode()
 
 
@@ -93,8 +94,8 @@ async def test_only_objects_that_the_spec_implies_are_stored(
 
 async def test_a_checkpoint_is_replaced_and_only_the_last_is_kept(idle: Idle) -> None:
     for content in (b"first", b"second"):
-        assert (await idle.as_server("PUT", "/objects/checkpoint-0", data=content)).status == 204
-    assert (await idle.as_server("GET", "/objects/checkpoint-0")).raw == b"second"
+        assert (await idle.as_server("PUT", SERVER_CHECKPOINT, data=content)).status == 204
+    assert (await idle.as_server("GET", SERVER_CHECKPOINT)).raw == b"second"
     blobs = idle.world.running.gateway.settings.blob_dir / "jobs"
     assert [path.read_bytes() for path in blobs.rglob("*") if path.is_file()] == [b"second"]
     assert (await idle.as_server("GET", "/objects/model")).code == "object-unknown"
@@ -102,7 +103,7 @@ async def test_a_checkpoint_is_replaced_and_only_the_last_is_kept(idle: Idle) ->
 
 async def test_an_object_that_is_replaced_while_it_is_looked_up_is_read_as_it_is_then(idle: Idle) -> None:
     """The row was read, and its blob is gone: as when a killed enclave's last checkpoint is still written."""
-    await idle.as_server("PUT", "/objects/checkpoint-0", data=b"first")
+    await idle.as_server("PUT", SERVER_CHECKPOINT, data=b"first")
     objects = idle.world.running.gateway.objects
     read = objects._blobs.read
     replaced: list[Answer] = []
@@ -110,22 +111,25 @@ async def test_an_object_that_is_replaced_while_it_is_looked_up_is_read_as_it_is
     def replacing(key: str, size: int) -> AsyncIterator[bytes]:
         async def late() -> AsyncIterator[bytes]:
             if not replaced:
-                replaced.append(await idle.as_server("PUT", "/objects/checkpoint-0", data=b"second"))
+                replaced.append(await idle.as_server("PUT", SERVER_CHECKPOINT, data=b"second"))
             async for piece in read(key, size):
                 yield piece
 
         return late()
 
     objects._blobs.read = replacing  # type: ignore[method-assign]
-    assert (await idle.as_server("GET", "/objects/checkpoint-0")).raw == b"second"
+    assert (await idle.as_server("GET", SERVER_CHECKPOINT)).raw == b"second"
     assert replaced
 
 
 async def test_the_number_of_objects_is_bounded(idle: Idle) -> None:
-    codes = [(await idle.as_server("PUT", f"/objects/checkpoint-{n}", data=b"x")).status for n in range(30)]
-    assert codes[0] == 204
-    assert codes[-1] == 422
-    assert codes.count(204) == 3 + 2 * 2 + 16 + 3
+    stored = 0
+    for stem in ("report-{:04d}", "checkpoint-trainer-{}", "checkpoint-{}", "state-query-budget-{}"):
+        answers = [await idle.as_trainer("PUT", f"/objects/{stem.format(n)}", data=b"x") for n in range(30)]
+        assert answers[-1].status == 422
+        stored += sum(answer.status == 204 for answer in answers)
+    # Three exchanges' reports, and the one trainer's own checkpoint.
+    assert stored == 3 + 1
 
 
 async def test_progress_only_goes_forward(idle: Idle) -> None:

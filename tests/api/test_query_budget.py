@@ -4,19 +4,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused, ModelUnusable
-from chiron.runtime.roles.query_budget import BUDGET_OBJECT, QueryBudget
-from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
+from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Role
 from chiron.wire.labels import BUDGET
 from chiron.wire.launch import GatewayChannel
+from chiron.wire.objects import query_budget
 from tests.api.conftest import Party
 from tests.support.scripts import silent
 from tests.support.tee import DirectPlatform, open_tee
 
 JOB = "ab" * 16
-SIZE = 8 + OVERHEAD_BYTES
+STORED = query_budget(0)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> DirectPlatform:
 
 @pytest.fixture
 async def gateway(world: Party, component: bytes) -> AsyncIterator[GatewayClient]:
-    """The gateway as an enclave of a running job reaches it."""
+    """The gateway as a predictor reaches it."""
     world.launcher.backend.scripts = dict.fromkeys(Role, silent)
     await world.create_job(component, trainers=1)
     server, _ = await world.launcher.launched(2)
-    channel = GatewayChannel(socket=str(world.launcher.backend.socket), token=server.token)
+    _, token = world.running.gateway.fleet.register("hospital", server.spec, Role.PREDICTOR)
+    channel = GatewayChannel(socket=str(world.launcher.backend.socket), token=token)
     async with GatewayClient(channel) as client:
         yield client
 
@@ -65,10 +67,10 @@ async def test_the_stored_count_is_of_one_size_and_no_two_are_alike(
 ) -> None:
     mine = budget(platform, gateway)
     await mine.spend(1)
-    first = await gateway.get_object(BUDGET_OBJECT, SIZE)
+    first = await gateway.get_object(STORED.name, STORED.stored_bytes)
     await mine.spend(9)
-    second = await gateway.get_object(BUDGET_OBJECT, SIZE)
-    assert len(first) == len(second) == SIZE
+    second = await gateway.get_object(STORED.name, STORED.stored_bytes)
+    assert len(first) == len(second) == STORED.stored_bytes
     assert first != second
 
 
@@ -80,8 +82,8 @@ async def test_a_count_of_another_job_or_an_altered_one_is_refused(
         await budget(platform, gateway).load()
     assert refusal.value.code == "budget-unreadable"
     await budget(platform, gateway).spend(1)
-    sealed = await gateway.get_object(BUDGET_OBJECT, SIZE)
-    await gateway.put_object(BUDGET_OBJECT, sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    sealed = await gateway.get_object(STORED.name, STORED.stored_bytes)
+    await gateway.put_object(STORED.name, sealed[:-1] + bytes([sealed[-1] ^ 1]))
     with pytest.raises(ModelUnusable):
         await budget(platform, gateway).load()
 

@@ -14,7 +14,7 @@ from chiron.api.errors import StorageError, StorageInUse, StorageVersion
 from chiron.api.jobs.resumption import remaining_s
 from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import Ready

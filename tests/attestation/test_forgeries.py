@@ -7,9 +7,9 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.attestation import Collateral, Evidence, Role
 from tests.attestation.forge import JOB, NONCE, NOW, Platform, flipped, with_collateral, with_quote
 from tests.attestation.mutants import Mutant, all_mutants

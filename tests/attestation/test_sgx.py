@@ -9,12 +9,10 @@ import dcap_qvl
 import pytest
 
 from chiron.runtime.attestation import sgx_structures as c
-from chiron.runtime.attestation.errors import PlatformUnavailable
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.pccs import KEPT_S, Pccs
-from chiron.runtime.attestation.platform import SealingPolicy
-from chiron.runtime.attestation.sgx import SgxPlatform
+from chiron.runtime.attestation.platform import SealingPolicy, attest
+from chiron.runtime.attestation.sgx import KEPT_S, Pccs, SgxPlatform
 from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire.attestation import Collateral, Role
 from tests.attestation.forge import JOB, NONCE, Platform, claims, flipped
 from tests.attestation.occlum_double import (

@@ -4,21 +4,20 @@ import base64
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import dcap_qvl
 import pytest
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused, PlatformUnavailable
-from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.platform import RefusingPlatform, SealingPolicy
 from chiron.runtime.attestation.quote import SgxQuote
-from chiron.runtime.attestation.refusing import RefusingPlatform
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.tcb import converge
 from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
+from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
+from tests import genuine
 from tests.attestation.forge import (
     IDENTITY,
     JOB,
@@ -32,16 +31,11 @@ from tests.attestation.forge import (
     with_collateral,
 )
 
-GENUINE = Path("../shared/data/dcap")
-GENUINE_MEASUREMENT = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
-IN_DATE = datetime(2025, 6, 25, tzinfo=UTC)
+IN_DATE = datetime.fromisoformat(genuine.IN_DATE)
+AUGUST = datetime(2025, 8, 20, tzinfo=UTC)
 EXPECTED = Expected(Role.PARAMETER_SERVER, JOB, NONCE)
 OURS = Platform()
 HONEST = OURS.evidence()
-
-needs_genuine = pytest.mark.skipif(
-    not GENUINE.is_dir(), reason="no genuine Intel evidence at ../shared/data/dcap"
-)
 
 
 def refusal(evidence: Evidence, policy: AttestationPolicy, expected: Expected = EXPECTED) -> EvidenceRefused:
@@ -53,18 +47,16 @@ def refusal(evidence: Evidence, policy: AttestationPolicy, expected: Expected = 
 class TestGenuineEvidence:
     """Made by Intel's hardware and signed under Intel's root."""
 
-    pytestmark = needs_genuine
-
     def _verify(
         self, name: str = "sgx", *, at: datetime = IN_DATE, flip: int = -1, **policy: Any
     ) -> VerifiedQuote:
-        quote = bytearray((GENUINE / f"{name}_quote").read_bytes())
+        quote = bytearray(genuine.evidence(f"{name}_quote").read_bytes())
         if flip >= 0:
             quote[flip] ^= 1
-        raw = (GENUINE / f"{name}_quote_collateral.json").read_bytes()
+        raw = genuine.evidence(f"{name}_quote_collateral.json").read_bytes()
         collateral = Collateral.model_validate_json(raw)
         accepted = {"accepted_tcb": ["ConfigurationAndSWHardeningNeeded"]}
-        fields = {"measurements": [GENUINE_MEASUREMENT]} | accepted | policy
+        fields = {"measurements": [genuine.MEASUREMENT]} | accepted | policy
         return verify_quote(bytes(quote), collateral, AttestationPolicy.model_validate(fields), at)
 
     def _refusal(self, **options: Any) -> EvidenceRefused:
@@ -74,13 +66,13 @@ class TestGenuineEvidence:
 
     def test_is_accepted_in_its_time_by_a_policy_that_accepts_its_tcb(self) -> None:
         verified = self._verify()
-        assert verified.measurement == GENUINE_MEASUREMENT
+        assert verified.measurement == genuine.MEASUREMENT
         assert verified.tcb_status is TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED
         assert verified.advisories == ("INTEL-SA-00289", "INTEL-SA-00615")
         assert verified.report_data.startswith(b"Hello, world!")
 
     def test_is_refused_at_the_tcb_step_by_the_default_policy(self) -> None:
-        default = AttestationPolicy(measurements=frozenset({GENUINE_MEASUREMENT}))
+        default = AttestationPolicy(measurements=frozenset({genuine.MEASUREMENT}))
         assert self._refusal(accepted_tcb=default.accepted_tcb).step is Step.TCB_STATUS
 
     def test_is_refused_for_an_advisory_that_is_not_accepted(self) -> None:
@@ -113,6 +105,29 @@ class TestGenuineEvidence:
 
     def test_is_refused_for_another_measurement(self) -> None:
         assert self._refusal(measurements=["0" * 64]).step is Step.MEASUREMENT
+
+
+class TestGenuineEvidenceOfAugust:
+    """Quotes of another platform, with Intel's collateral of another month."""
+
+    def _verify(self, name: str, **policy: Any) -> VerifiedQuote:
+        collateral = Collateral.model_validate_json(genuine.evidence("aug2025.json").read_bytes())
+        quote = genuine.evidence(name).read_bytes()
+        fields = {"measurements": [quote[112:144].hex()]} | policy
+        return verify_quote(quote, collateral, AttestationPolicy.model_validate(fields), AUGUST)
+
+    def test_is_accepted_in_its_time_by_the_default_policy(self) -> None:
+        assert self._verify("sgx_quote_v3").tcb_status is TcbStatus.SW_HARDENING_NEEDED
+
+    def test_debug_enclave_of_occlum_is_refused_at_the_tcb_step_and_then_for_its_attributes(
+        self,
+    ) -> None:
+        with pytest.raises(EvidenceRefused) as refused:
+            self._verify("occlum_quote_debug")
+        assert refused.value.step is Step.TCB_STATUS
+        with pytest.raises(EvidenceRefused) as refused:
+            self._verify("occlum_quote_debug", accepted_tcb=["OutOfDate"])
+        assert refused.value.step is Step.ATTRIBUTES
 
 
 def test_refusal_without_the_software_root_says_what_to_do() -> None:

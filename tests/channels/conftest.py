@@ -15,15 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.service import serve
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from chiron.runtime.channels.identity import narrowed
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
-from chiron.runtime.channels.named import named_url
-from chiron.runtime.channels.parameter_server import BOOT_NONCE
-from chiron.runtime.channels.tls import server_context
+from chiron.runtime.channels.peers import narrowed
+from chiron.runtime.channels.tls import named_url, server_context
 from chiron.runtime.errors import EnclaveError
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy, Claims, Role

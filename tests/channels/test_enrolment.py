@@ -10,19 +10,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.channels import enrolment
 from chiron.runtime.channels.enrolment import Challenge, EnrolmentRequest, EnrolmentResponse, load_certificate
-from chiron.runtime.channels.identity import clock_from
-from chiron.runtime.channels.job_ca import JobCa, public_key_der
-from chiron.runtime.channels.named import named_connector
-from chiron.runtime.channels.parameter_server import join
-from chiron.runtime.channels.tls import client_context
+from chiron.runtime.channels.job_ca import JobCa
+from chiron.runtime.channels.membership import join
+from chiron.runtime.channels.peers import clock_from
+from chiron.runtime.channels.tls import client_context, named_connector
 from chiron.runtime.errors import EnrolmentRefused, PeerRefused
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.p256 import public_key_der
 from tests.channels.conftest import DATASET_KEY, JOB, OTHER_IMAGE, OTHER_JOB, Door, QuotingServices, open_door
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from chiron import attested_connector
 from chiron.client.granting import seal_grant
 from chiron.runtime.attestation.verify import Expected, verify
-from chiron.runtime.channels.parameter_server import join
+from chiron.runtime.channels.membership import join
 from chiron.runtime.roles import parameter_server
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role

@@ -25,8 +25,7 @@ from hypothesis import strategies as st
 
 from chiron import attested_connector, attested_context
 from chiron.client.errors import PeerNotAttested
-from chiron.runtime.attestation.errors import EvidenceMissing
-from chiron.runtime.attestation.evidence import BOOT_NONCE, attest
+from chiron.runtime.attestation.platform import BOOT_NONCE, attest
 from chiron.runtime.attestation.ra_tls import (
     OID,
     evidence_extension,
@@ -34,12 +33,14 @@ from chiron.runtime.attestation.ra_tls import (
     key_digest,
     verify_certificate,
 )
-from chiron.runtime.channels.attested import attested_certificate, attested_server_context
-from chiron.runtime.channels.job_ca import JobCa, certificate_digest, public_key_der
+from chiron.runtime.channels.direct import attested_certificate, attested_server_context
+from chiron.runtime.channels.job_ca import JobCa, certificate_digest
 from chiron.runtime.channels.tls import server_context
+from chiron.runtime.errors import EvidenceMissing
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.p256 import public_key_der
 from tests.channels.conftest import JOB, OTHER_IMAGE, OTHER_JOB, QuotingServices, policy
 
 NOW = datetime.now(UTC)

@@ -10,18 +10,17 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.channels.applying import apply, stranger_session
 from chiron.runtime.channels.enrolment import ENROL_PATH, ENROL_SHARD_PATH, EnrolmentResponse, ShardAdmission
-from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, public_key_der, shard_name
-from chiron.runtime.channels.named import named_connector, named_url
-from chiron.runtime.channels.parameter_server import Membership, join
-from chiron.runtime.channels.shard_membership import ShardMembership
-from chiron.runtime.channels.shards import ShardLink, Trainers, links
-from chiron.runtime.channels.tls import client_context, renew, server_context
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, shard_name
+from chiron.runtime.channels.membership import Membership, join
+from chiron.runtime.channels.peers import anonymous_session, request_enrolment
+from chiron.runtime.channels.shards import ShardLink, ShardMembership, Trainers, links
+from chiron.runtime.channels.tls import client_context, named_connector, named_url, renew, server_context
 from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.served_exchange import listening
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
+from chiron.wire.p256 import public_key_der
 from tests.channels.conftest import GRANT_NAME, JOB, OTHER_IMAGE, SHARDS, Door, QuotingServices, open_door
 
 
@@ -160,9 +159,9 @@ class Applicant:
         platform = self.quoting.platform(OTHER_IMAGE) if of_another_image else self.door.platform
         public_key = public_key_der(ec.generate_private_key(ec.SECP256R1()).public_key())
         answer = ShardAdmission if path == ENROL_SHARD_PATH else EnrolmentResponse
-        async with stranger_session(self.door.ca.certificate, self.door.address) as session:
+        async with anonymous_session(self.door.ca.certificate, self.door.address) as session:
             with pytest.raises(PeerRefused):
-                await apply(session, path, answer, launch, platform, public_key)
+                await request_enrolment(session, path, answer, launch, platform, public_key)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.client.upgrading import sign_order
-from chiron.runtime.attestation.evidence import attest
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.errors import ModelUnusable, UpgradeRefused
-from chiron.runtime.roles.sealed_model import ModelHeader, open_model, seal_model, sealed_bytes
-from chiron.runtime.roles.upgrade import Transfer, give, take, transfer_bytes
+from chiron.runtime.roles.sealed_model import ModelHeader, open_model, seal_model
+from chiron.runtime.roles.upgrade import Transfer, give, take
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import objects
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy
@@ -119,7 +120,7 @@ def test_model_moves_to_the_new_code_and_opens_there(
 ) -> None:
     transfer = old.give(signed, new.attested(NONCE))
     sealed = new.take(signed, transfer)
-    assert len(sealed) == sealed_bytes(SPEC)
+    assert len(sealed) == objects.model(SPEC).stored_bytes
     header, onnx = open_model(SPEC, sealed, new.sealer)
     assert onnx == ONNX
     assert header.owner_signing_key == OWNER.public_key().public_bytes_raw()
@@ -267,7 +268,7 @@ def test_transfers_size_says_nothing_of_the_model(
     header, _ = open_model(SPEC, old.sealed_model(), old.sealer)
     larger = seal_model(SPEC, header, b"x" * 10_000, old.sealer)
     assert len(old.give(signed, new.attested(NONCE), larger).sealed) == len(transfer.sealed)
-    assert len(transfer.sealed) == transfer_bytes(SPEC)
+    assert len(transfer.sealed) == objects.transfer(SPEC).stored_bytes
 
 
 def test_canonical_order_is_the_same_in_every_process() -> None:

@@ -30,7 +30,7 @@ from chiron.client.errors import (
 from chiron.client.granting import seal_grant
 from chiron.client.jobs import check_spec
 from chiron.runtime.attestation.steps import Step
-from chiron.runtime.queries.errors import AnswerUnreadable, RowsInvalid
+from chiron.runtime.errors import AnswerUnreadable, RowsInvalid
 from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import Job, JobState

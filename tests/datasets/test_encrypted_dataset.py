@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from chiron.runtime.datasets.errors import (
+from chiron.runtime.errors import (
     ChunkMalformed,
     DatasetError,
     ExamplesInvalid,

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.runtime.datasets import ChunkForm, EncryptedDataset, Examples
-from chiron.runtime.datasets.errors import ChunkAltered
-from chiron.runtime.datasets.moments import Moments
-from chiron.runtime.datasets.statistics import QUANTILE_LEVELS, collect, granularity_of
+from chiron.runtime.datasets.statistics import QUANTILE_LEVELS, Moments, collect, granularity_of
+from chiron.runtime.errors import ChunkAltered
 from chiron.wasm_sandbox.capability_data import Columns, Granularity
 from chiron.wire.contract import Capability, CapabilityGrants, InputType, Task
 from tests.datasets.test_encrypted_dataset import FORM, Host, encrypt, examples_of

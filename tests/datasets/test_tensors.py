@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets.tensors import Form, TensorLayout, TensorsMalformed
+from chiron.runtime.datasets.tensors import Form, TensorLayout
+from chiron.runtime.errors import TensorsMalformed
 
 DTYPES = st.sampled_from(["uint8", "int32", "int64", "float32"])
 ARRAYS = DTYPES.flatmap(

@@ -19,7 +19,7 @@ from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import Job, JobState
-from chiron.wire.reports import OUTCOME_OBJECT, OutcomeStatus
+from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end.service import ROOT, Service, start_and_grant
 
 BUILDER = ROOT / "builders" / "digits_mlp"
@@ -79,7 +79,7 @@ def test_what_the_operator_saw_has_names_and_sizes_that_the_spec_implies(owner: 
     reports = [item for item in seen if item.name.startswith("report-")]
     assert len({item.name for item in reports}) == EXCHANGES
     assert len({item.size for item in reports}) == 1
-    assert {"model", OUTCOME_OBJECT} <= {item.name for item in seen}
+    assert {"model", "outcome"} <= {item.name for item in seen}
 
 
 def test_another_measurement_than_the_accepted_one_is_refused_at_its_step(

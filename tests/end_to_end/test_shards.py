@@ -4,7 +4,6 @@ import numpy as np
 
 from chiron import Client, JobRequest
 from chiron.client.datasets import Encrypted
-from chiron.runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
 from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
@@ -24,8 +23,8 @@ def test_two_trainers_train_over_two_shards(owner: Client, digits: Encrypted, li
     assert outcome.status is OutcomeStatus.TRAINED, outcome
     sizes = {seen.name: seen.size for seen in owner.observations(job)}
     # Each keeps half of the vector; the first also the plan and the grant.
-    assert sizes[shard_checkpoint_object(1)] < 5 * job.spec.exchange.parameters
-    assert sizes[SERVER_CHECKPOINT_OBJECT] > job.spec.envelope.max_graph_bytes
+    assert sizes["checkpoint-parameter-server-1"] < 5 * job.spec.exchange.parameters
+    assert sizes["checkpoint-parameter-server"] > job.spec.envelope.max_graph_bytes
     assert digits.record.held_out is not None
     with np.load(digits.record.held_out) as kept:
         assert np.mean(owner.predict(job, kept["x"]).labels == kept["y"]) > 0.85

@@ -17,7 +17,6 @@ from chiron.api.jobs.enclave import LaunchedEnclave
 from chiron.api.jobs.objects import JobObjects
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.settings import Timing
-from chiron.runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.jobs import Job, JobState, PublicFailure
@@ -73,7 +72,7 @@ async def test_a_checkpoint_that_was_altered_ends_the_job_as_input_corrupted(hos
     await host.reach(job, 4)
 
     def alter(order: LaunchOrder) -> None:
-        for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
+        for path in host.objects(job, "checkpoint-parameter-server"):
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 1
             path.write_bytes(content)
@@ -87,11 +86,11 @@ async def test_a_checkpoint_that_was_altered_ends_the_job_as_input_corrupted(hos
 async def test_a_checkpoint_that_was_rolled_back_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:
     job = await host.begin(trainers=1)
     await host.reach(job, 3)
-    old = host.objects(job, SERVER_CHECKPOINT_OBJECT)[0].read_bytes()
+    old = host.objects(job, "checkpoint-parameter-server")[0].read_bytes()
     await host.reach(job, 8)
 
     def roll_back(order: LaunchOrder) -> None:
-        for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
+        for path in host.objects(job, "checkpoint-parameter-server"):
             path.write_bytes(old)
 
     host.launcher.before = roll_back
@@ -121,7 +120,7 @@ async def test_a_checkpoint_that_the_host_lost_ends_the_job_with_a_fixed_code(ho
     await host.reach(job, 3)
 
     def lose(order: LaunchOrder) -> None:
-        for path in host.objects(job, SERVER_CHECKPOINT_OBJECT):
+        for path in host.objects(job, "checkpoint-parameter-server"):
             path.unlink()
 
     host.launcher.before = lose

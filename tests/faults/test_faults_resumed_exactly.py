@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from chiron.api.launchers.launcher import LaunchOrder
-from chiron.runtime.roles.trainer_checkpoint import trainer_checkpoint_object
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState, PublicFailure
 from tests.faults.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, mortal_world
@@ -26,7 +25,7 @@ STATEFUL: dict[str, Any] = {
 }
 """A recipe with every kind of state that a trainer carries over an exchange."""
 MERGED = "PUT checkpoint-parameter-server"
-LEADS, OTHERS = f"PUT {trainer_checkpoint_object(0)}", f"PUT {trainer_checkpoint_object(1)}"
+LEADS, OTHERS = "PUT checkpoint-trainer-0", "PUT checkpoint-trainer-1"
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ async def test_without_checkpoints_a_killed_trainer_goes_on_lightly(world: Morta
     death = Death((OTHER,), "GET datasets", 1, heard=True)
     ended = await world.run(orderly(), death, terms=terms)
     assert ended.job.state is JobState.SUCCEEDED
-    assert not (world.state / "blobs/jobs" / ended.job.spec.job / trainer_checkpoint_object(1)).exists()
+    assert not (world.state / "blobs/jobs" / ended.job.spec.job / "checkpoint-trainer-1").exists()
 
 
 LOOSE: dict[str, dict[str, Any]] = {
@@ -171,7 +170,7 @@ class CheatingHost:
             elif self.cheat == "rolled back":
                 path.write_bytes(self.first)
             elif self.cheat == "withheld":
-                withhold(self.state, order.job, trainer_checkpoint_object(1))
+                withhold(self.state, order.job, "checkpoint-trainer-1")
             elif self.cheat == "altered":
                 path.write_bytes(path.read_bytes()[:-1] + b"\0")
             else:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from chiron.runtime.roles.server_checkpoint import SERVER_CHECKPOINT_OBJECT, shard_checkpoint_object
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState
 from tests.faults.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, mortal_world
@@ -16,8 +15,8 @@ from tests.support.roles import Death
 
 SHARDS = 3
 ONE, TWO = f"{Role.SHARD}-1", f"{Role.SHARD}-2"
-MERGED = f"PUT {SERVER_CHECKPOINT_OBJECT}"
-MERGED_ONE, MERGED_TWO = (f"PUT {shard_checkpoint_object(index)}" for index in (1, 2))
+MERGED = "PUT checkpoint-parameter-server"
+MERGED_ONE, MERGED_TWO = (f"PUT checkpoint-parameter-server-{index}" for index in (1, 2))
 
 
 @pytest.fixture

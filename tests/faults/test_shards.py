@@ -4,7 +4,6 @@ import asyncio
 import signal
 
 from chiron.api.launchers.launcher import LaunchOrder
-from chiron.runtime.roles.server_checkpoint import shard_checkpoint_object
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState, PublicFailure
 from tests.faults.clear import expect_no_secret_in_the_clear
@@ -26,18 +25,18 @@ async def test_a_shard_a_trainer_and_the_parameter_server_are_replaced_and_the_j
     host.launcher.latest(Role.TRAINER, 1).signal(signal.SIGKILL)
     await expect_whole(host, job)
     assert len(host.launcher.enclaves) == 4 + 3
-    assert [len(host.objects(job, name)) for name in ("model", shard_checkpoint_object(1))] == [1, 1]
+    assert [len(host.objects(job, name)) for name in ("model", "checkpoint-parameter-server-1")] == [1, 1]
     expect_no_secret_in_the_clear(host.state.parent, host.dataset.record.key)
 
 
 async def test_a_shard_that_was_rolled_back_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:
     job = await host.begin(trainers=1, **SHARDS)
     await host.reach(job, 3)
-    old = host.objects(job, shard_checkpoint_object(1))[0].read_bytes()
+    old = host.objects(job, "checkpoint-parameter-server-1")[0].read_bytes()
     await host.reach(job, 6)
 
     def roll_back(order: LaunchOrder) -> None:
-        for path in host.objects(job, shard_checkpoint_object(1)):
+        for path in host.objects(job, "checkpoint-parameter-server-1"):
             path.write_bytes(old)
 
     host.launcher.before = roll_back

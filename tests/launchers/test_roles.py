@@ -23,9 +23,9 @@ from chiron.client.gateway import GatewaySession
 from chiron.enclave_image.manifest import ROOT
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.__main__ import EXIT_REFUSED
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.attestation import AttestationPolicy, Role
 from tests.launchers.conftest import alive
 from tests.support.builders import tiny

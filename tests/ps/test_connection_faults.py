@@ -9,6 +9,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from chiron.ps import transport
 from chiron.ps.barrier import Barrier
 from chiron.ps.client import ParameterClient
 from chiron.ps.codec import Header, Hello, Kind
@@ -103,6 +104,19 @@ async def test_a_server_that_stays_away_is_reported_after_the_patience() -> None
         with pytest.raises(ServerUnreachable) as error:
             await client.start(0)
         assert error.value.code == "parameter-server-unreachable"
+
+
+async def test_a_server_that_takes_connections_and_never_answers_is_away_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Waiting for a handshake is no sign that the server was there, however long it lasts."""
+    monkeypatch.setattr(transport, "TIMEOUT", aiohttp.ClientTimeout(total=None, sock_connect=0.1))
+    monkeypatch.setattr(transport, "LASTED_S", 0.01)
+    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with silent, session_of(0) as session, asyncio.timeout(30):
+        url = f"https://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        with pytest.raises(ServerUnreachable):
+            await ParameterClient(session, url, SPEC, PLAN_BYTES, patience_s=0.5).start(0)
 
 
 async def test_a_client_told_another_spec_is_refused_before_anything_else() -> None:

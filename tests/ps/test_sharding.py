@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from chiron.ps import checkpoint
 from chiron.ps.client import Merged, ParameterClient
 from chiron.ps.server import ParameterServer
-from chiron.ps.sharding import ShardedClient, shard_server, shard_slice, shard_spec
-from chiron.wire.exchange import ExchangeSpec
+from chiron.ps.sharding import ShardedClient, shard_server
+from chiron.wire.exchange import ExchangeSpec, shard_slice, shard_spec
 from tests.ps.loopback import PLAN_BYTES, job, serve, session_of
 
 N = 50_001

@@ -9,6 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from chiron.runtime.errors import (
+    AnswerMalformed,
+    AnswerUnreadable,
+    QueryMalformed,
+    QueryUnreadable,
+    RowsInvalid,
+)
 from chiron.runtime.queries import (
     Answer,
     AnswerOutcome,
@@ -23,13 +30,6 @@ from chiron.runtime.queries import (
     refused,
     seal_answer,
     seal_query,
-)
-from chiron.runtime.queries.errors import (
-    AnswerMalformed,
-    AnswerUnreadable,
-    QueryMalformed,
-    QueryUnreadable,
-    RowsInvalid,
 )
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES, PrivateKey
 from chiron.wire.contract import Envelope, InputType, Task

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report, seal_outcome, seal_report
-from chiron.runtime.sealing.errors import OpenFailed
 from chiron.runtime.sealing.hpke import PrivateKey
-from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport, report_object
+from chiron.wire import objects
+from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 
 JOB = "a" * 32
 OWNER = PrivateKey.generate()
@@ -68,7 +69,7 @@ def test_a_metric_that_is_not_finite_is_not_written(loss: float) -> None:
 
 
 def test_report_objects_sort_by_name() -> None:
-    assert [report_object(number) for number in (0, 12, 9999)] == [
+    assert [objects.report(number).name for number in (0, 12, 9999)] == [
         "report-0000",
         "report-0012",
         "report-9999",

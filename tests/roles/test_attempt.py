@@ -9,8 +9,8 @@ from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import InputCorrupted
 from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.plan import Plan
-from chiron.runtime.schedule import IDLE, SUMS
 from chiron.wasm_sandbox.recipe import Recipe
+from chiron.wire.schedule import IDLE, SUMS
 from tests.training.jobs import KEY, Job, make_job
 from tests.training.networks import Network
 

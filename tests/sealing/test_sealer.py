@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.runtime.attestation.refusing import RefusingPlatform
+from chiron.runtime.attestation.platform import RefusingPlatform
 from chiron.runtime.attestation.sgx import SgxPlatform
-from chiron.runtime.sealing.errors import OpenFailed, TooLarge
+from chiron.runtime.errors import OpenFailed, TooLarge
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.labels import BUDGET, MODEL
 from tests.attestation.forge import Platform

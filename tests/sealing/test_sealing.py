@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiron.runtime.sealing import blob, hpke, stream
-from chiron.runtime.sealing.errors import OpenFailed, PaddingInvalid, TooLarge
+from chiron.runtime.errors import OpenFailed, PaddingInvalid, TooLarge
+from chiron.runtime.sealing import hpke, stream
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
+from chiron.runtime.sealing.sealer import BLOB_OVERHEAD_BYTES, open_blob, seal_blob
 from chiron.wire.labels import ANSWER, CHECKPOINT, GRANT, MODEL
 
 KEY = bytes(range(32))
@@ -82,13 +83,13 @@ def test_padding_refuses_what_it_did_not_make() -> None:
 
 @given(st.binary(max_size=64))
 def test_sealed_objects_have_one_size_whatever_they_hold(content: bytes) -> None:
-    sealed = blob.seal(KEY, content, size=64, label=MODEL, context=b"job")
-    assert len(sealed) == 64 + blob.OVERHEAD_BYTES
-    assert blob.open(KEY, sealed, label=MODEL, context=b"job") == content
+    sealed = seal_blob(KEY, content, size=64, label=MODEL, context=b"job")
+    assert len(sealed) == 64 + BLOB_OVERHEAD_BYTES
+    assert open_blob(KEY, sealed, label=MODEL, context=b"job") == content
 
 
 def test_sealed_objects_open_only_in_their_place() -> None:
-    sealed = blob.seal(KEY, b"weights", size=64, label=MODEL, context=b"job")
+    sealed = seal_blob(KEY, b"weights", size=64, label=MODEL, context=b"job")
     attempts = (
         (bytes(32), sealed, MODEL, b"job"),
         (KEY, sealed, CHECKPOINT, b"job"),
@@ -98,4 +99,4 @@ def test_sealed_objects_open_only_in_their_place() -> None:
     )
     for key, blob_bytes, label, context in attempts:
         with pytest.raises(OpenFailed):
-            blob.open(key, blob_bytes, label=label, context=context)
+            open_blob(key, blob_bytes, label=label, context=context)

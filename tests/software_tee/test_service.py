@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.service import serve
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.attestation.errors import PlatformUnavailable
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.attestation.platform import SealingPolicy
+from chiron.runtime.attestation.platform import SealingPolicy, attest
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire.attestation import AttestationPolicy, Claims, Role
 from chiron.wire.quoting import LENGTH, MAX_REQUEST_BYTES
 

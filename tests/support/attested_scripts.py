@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.runtime.attestation.evidence import attest
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.attestation.platform import attest
+from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import GrantRefused
 from chiron.runtime.queries import AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.grant import open_grant
 from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire import objects
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, SealedMessage
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec, JobState
-from chiron.wire.reports import OUTCOME_OBJECT, Outcome, OutcomeStatus, TrainingReport, report_object
+from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 from tests.support.scripts import Launched, Script
 from tests.support.tee import MEASUREMENT, DirectPlatform
 
@@ -89,7 +90,7 @@ class AttestedScripts:
             if order.job in self.grants:
                 self._granted[order.job].set()
                 break
-        await self._run_schedule(gateway, order.spec, self.grants[order.job])
+        await self._run_schedule(gateway, order.spec)
         self._ended[order.job].set()
         return 0
 
@@ -103,18 +104,20 @@ class AttestedScripts:
             return MailReply(refusal=error.code)
         return MailReply()
 
-    async def _run_schedule(self, gateway: GatewayClient, spec: JobSpec, grant: Grant) -> None:
-        owner = grant.owner_public_key
+    async def _run_schedule(self, gateway: GatewayClient, spec: JobSpec) -> None:
         await gateway.progress(Progress(state=JobState.BUILDING))
         await self._learnt[spec.job].wait()
         for exchange in range(spec.exchange.exchanges):
+            await gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange + 1))
+        await gateway.progress(Progress(state=self.faults.public_end, exchanges_done=spec.exchange.exchanges))
+
+    async def _tell_owner(self, gateway: GatewayClient, spec: JobSpec, owner: bytes) -> None:
+        for exchange in range(spec.exchange.exchanges):
             report = TrainingReport(exchange=exchange, train_loss=1 / (exchange + 1), validation_accuracy=0.9)
             sealed = self.faults.report(seal_report(report, job=spec.job, owner_public_key=owner))
-            await gateway.put_object(report_object(exchange), sealed)
-            await gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange + 1))
+            await gateway.put_object(objects.report(exchange).name, sealed)
         sealed = seal_outcome(self.faults.outcome, job=spec.job, owner_public_key=owner)
-        await gateway.put_object(OUTCOME_OBJECT, sealed)
-        await gateway.progress(Progress(state=self.faults.public_end, exchanges_done=spec.exchange.exchanges))
+        await gateway.put_object(objects.outcome().name, sealed)
 
     async def _learn(self, gateway: GatewayClient, spec: JobSpec, key: bytes) -> NDArray[np.float64]:
         manifest = spec.dataset
@@ -133,7 +136,9 @@ class AttestedScripts:
         job = me.order.job
         if me.order.index == 0:
             await self._granted[job].wait()
-            self.means[job] = await self._learn(me.gateway, me.order.spec, self.grants[job].dataset_key)
+            grant = self.grants[job]
+            self.means[job] = await self._learn(me.gateway, me.order.spec, grant.dataset_key)
+            await self._tell_owner(me.gateway, me.order.spec, grant.owner_public_key)
             self._learnt[job].set()
         await self._ended[job].wait()
         return 0

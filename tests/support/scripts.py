@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from chiron.api.launchers.launcher import LaunchOrder
-from chiron.runtime.channels.gateway import GatewayClient
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.wire import objects
 from chiron.wire.attestation import Claims, Collateral, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready, SealedMessage
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import GatewayChannel
-from chiron.wire.reports import OUTCOME_OBJECT, report_object
 from tests.support.launcher import SimulatedLauncher, TaskEnclave
 
 REFUSED_GRANT = b"a grant for another job"
@@ -116,9 +116,9 @@ async def trainer(me: Launched) -> int:
         await me.gateway.chunk(dataset.dataset_id, number, dataset.chunk_ciphertext_bytes)
     if me.order.index == 0:
         for exchange in range(spec.exchange.exchanges):
-            await me.gateway.put_object(report_object(exchange), b"r" * 1100)
+            await me.gateway.put_object(objects.report(exchange).name, b"r" * 1100)
         await me.gateway.put_object("model", b"m" * 5000)
-        await me.gateway.put_object(OUTCOME_OBJECT, b"o" * 8300)
+        await me.gateway.put_object(objects.outcome().name, b"o" * 8300)
         me.trained.set()
     return 0
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chiron.runtime.training import timetable
+from chiron.runtime.training import partition
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
 from tests.support import builders
@@ -30,7 +30,7 @@ OTHERS: list[tuple[Callable[[], Arrays], Callable[[], bytes], OutcomeStatus]] = 
 def test_the_trace_follows_from_the_spec(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     request = SPECS[name]
     if name == "streamed":
-        monkeypatch.setattr(timetable, "IN_MEMORY_BYTES", 1000)
+        monkeypatch.setattr(partition, "IN_MEMORY_BYTES", 1000)
     usual = run(digits(), builders.orderly(), **request)
     assert usual.outcome.status is OutcomeStatus.TRAINED
     assert usual.job.state is JobState.SUCCEEDED

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiron.runtime.training import streaming, timetable
+from chiron.runtime.training import partition
+from chiron.runtime.training.allocation import StepAllocation
+from chiron.runtime.training.batches import validation_mask
 from chiron.runtime.training.errors import TrainingFailed
-from chiron.runtime.training.feed import Feed, InMemoryFeed
-from chiron.runtime.training.reading import read_unused
+from chiron.runtime.training.feed import Feed, InMemoryFeed, StreamedFeed
+from chiron.runtime.training.partition import Partition, read_unused
 from chiron.runtime.training.seeds import Seeds
-from chiron.runtime.training.splitting import validation_mask
-from chiron.runtime.training.streaming import StreamedFeed
-from chiron.runtime.training.timetable import Part, Timetable
 from chiron.wasm_sandbox.recipe import Recipe
 from tests.training.jobs import Job, make_job
 
@@ -27,9 +26,9 @@ def numbered(examples: int, **terms: Any) -> Job:
     return make_job(x, np.arange(examples) % 3, classes=3, **terms)
 
 
-def feed_of(job: Job, recipe: Recipe, index: int) -> tuple[Feed, Timetable]:
-    table = Timetable.of(job.spec, recipe, 0)
-    part = Part.of(job.spec, index)
+def feed_of(job: Job, recipe: Recipe, index: int) -> tuple[Feed, StepAllocation]:
+    table = StepAllocation.of(job.spec, recipe, 0)
+    part = Partition.of(job.spec, index)
     kind = StreamedFeed if part.streamed else InMemoryFeed
     return kind(part, table, Seeds(job.spec.seed, "trainer", index)), table
 
@@ -81,8 +80,8 @@ def test_every_example_is_seen_once_an_epoch(
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds so small that every dataset is streamed, in windows of two or three chunks."""
-    monkeypatch.setattr(timetable, "IN_MEMORY_BYTES", 100)
-    monkeypatch.setattr(streaming, "WINDOW_BYTES", 900)
+    monkeypatch.setattr(partition, "IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("chiron.runtime.training.feed.WINDOW_BYTES", 900)
 
 
 @pytest.mark.usefixtures("streamed")
@@ -90,7 +89,7 @@ def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("trainers", [1, 3])
 def test_streamed_examples_are_seen_once_an_epoch(epochs: int, exchanges: int, trainers: int) -> None:
     job = numbered(97, rows=10, trainers=trainers, exchanges=exchanges, validation_percent=20)
-    assert Part.of(job.spec, 0).streamed
+    assert Partition.of(job.spec, 0).streamed
     seen, held = seen_by_epoch(job, Recipe(epochs=epochs, batch_size=8))
     assert len(held) == 19
     once = Counter(number for number in map(float, range(97)) if number not in held)
@@ -101,7 +100,7 @@ def test_streamed_examples_are_seen_once_an_epoch(epochs: int, exchanges: int, t
 def test_streaming_more_epochs_than_exchanges_is_refused() -> None:
     job = numbered(97, rows=10, exchanges=3)
     with pytest.raises(TrainingFailed) as failed:
-        Timetable.of(job.spec, Recipe(epochs=3), 0)
+        StepAllocation.of(job.spec, Recipe(epochs=3), 0)
     assert failed.value.code == "too-few-exchanges"
 
 
@@ -148,14 +147,16 @@ def test_batches_are_even_and_shuffled_anew_each_epoch() -> None:
 
 
 def test_steps_do_not_depend_on_the_number_of_trainers() -> None:
-    tables = [Timetable.of(numbered(100, rows=9, trainers=n).spec, Recipe(epochs=3), 0) for n in (1, 2, 5)]
+    tables = [
+        StepAllocation.of(numbered(100, rows=9, trainers=n).spec, Recipe(epochs=3), 0) for n in (1, 2, 5)
+    ]
     assert len({(table.steps, table.steps_per_epoch) for table in tables}) == 1
 
 
 def test_steps_beyond_the_envelope_are_refused() -> None:
     job = numbered(100)
     with pytest.raises(TrainingFailed) as failed:
-        Timetable.of(job.spec, Recipe(steps=20_001), 0)
+        StepAllocation.of(job.spec, Recipe(steps=20_001), 0)
     assert failed.value.code == "steps-exceed-envelope"
 
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chiron.runtime.datasets import Examples
-from chiron.runtime.training.feed import Batch, Portion
-from chiron.runtime.training.gathering import GATHERED_BYTES, gather
+from chiron.runtime.training.batches import GATHERED_BYTES, Batch, Portion, gather
 from chiron.runtime.training.losses import TargetEncoder
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.contract import BuildRequest, InputType, Task

@@ -7,10 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from chiron.runtime.training.layout import FlatLayout
-from chiron.runtime.training.losses import TargetEncoder
-from chiron.runtime.training.program import training_program
-from chiron.runtime.training.reference_losses import loss_sum
+from chiron.runtime.training.losses import TargetEncoder, loss_sum
 from chiron.runtime.training.sessions import GradientSession
+from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.recipe import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -49,7 +48,7 @@ class Case:
         self.vector = np.random.default_rng(1).normal(size=self.layout.elements).astype(np.float32)
         self.gradient = np.zeros_like(self.vector)
         recipe = Recipe(loss=loss)
-        program = training_program(graph, recipe, self.request)
+        program = training_model(graph, recipe, self.request)
         self._session = GradientSession(program, self.layout, self.vector, self.gradient, 1)
         self._encoder = TargetEncoder(loss, self.request)
         self._y = y

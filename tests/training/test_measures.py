@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from chiron.runtime.schedule import SUMS
 from chiron.runtime.training.augmentation import augment, mix
 from chiron.runtime.training.dropout import Mask
-from chiron.runtime.training.initial import initial_values
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, told
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.recipe import Augmentations, Layout
-from chiron.wire.reports import REPORT_BYTES, TrainingReport
+from chiron.wire import objects
+from chiron.wire.reports import TrainingReport
+from chiron.wire.schedule import SUMS
 from tests.training.networks import convolutional
 
 REPORT = TrainingReport(exchange=0)
@@ -74,7 +75,7 @@ def test_a_report_of_all_metrics_fits_its_size() -> None:
     optional = [name for name, field in TrainingReport.model_fields.items() if field.default is None]
     fields = dict.fromkeys(optional, 0.1234567890123456)
     report = TrainingReport(exchange=100_000, trial=63, steps=10**7, **fields)
-    assert len(report.model_dump_json()) <= REPORT_BYTES
+    assert len(report.model_dump_json()) <= objects.REPORT_BYTES
 
 
 IMAGES = np.random.default_rng(2).integers(1, 255, (40, 3, 8, 8)).astype(np.uint8)

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiron.runtime.training.optimizers import BLOCK, average, clip, optimizer_state, squared_norm
-from chiron.runtime.training.schedules import learning_rate
+from chiron.runtime.training.optimizers import (
+    BLOCK,
+    average,
+    clip,
+    learning_rate,
+    optimizer_state,
+    squared_norm,
+)
 from chiron.wasm_sandbox.recipe import AdamW, Constant, Cosine, OneCycle, Recipe, Sgd, Step
 
 ELEMENTS = BLOCK + 1000

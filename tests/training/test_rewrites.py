@@ -7,13 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from chiron.runtime.training.blocked import block_size
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.losses import TargetEncoder
-from chiron.runtime.training.program import Program, training_program
 from chiron.runtime.training.rewrites import FORWARD_PASSES, PASSES
+from chiron.runtime.training.rewrites.convolutions import block_size
 from chiron.runtime.training.rewrites.editing import Rewriting
 from chiron.runtime.training.sessions import GradientSession
+from chiron.runtime.training.training_model import TrainingModel, training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.contract import BuildRequest, InputType, Task
@@ -83,7 +83,9 @@ def request(graph: AdmittedGraph) -> BuildRequest:
     )
 
 
-def run(graph: AdmittedGraph, program: Program, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def run(
+    graph: AdmittedGraph, program: TrainingModel, x: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
     layout = FlatLayout(graph.parameters)
     vector = np.random.default_rng(2).normal(scale=0.25, size=layout.elements).astype(np.float32)
     gradient = np.zeros_like(vector)
@@ -109,8 +111,8 @@ def assert_same(found: dict[str, NDArray[np.float32]], wanted: dict[str, NDArray
 def test_all_passes_together_change_no_number(case: str) -> None:
     graph = CASES[case]
     x = np.random.default_rng(1).normal(size=(ROWS, *request(graph).input_shape)).astype(np.float32)
-    plain = training_program(graph, Recipe(), request(graph), rewritten=False)
-    rewritten = training_program(graph, Recipe(), request(graph))
+    plain = training_model(graph, Recipe(), request(graph), rewritten=False)
+    rewritten = training_model(graph, Recipe(), request(graph))
     assert rewritten.model != plain.model
     assert_same(run(graph, rewritten, x), run(graph, plain, x))
 
@@ -122,15 +124,15 @@ def test_each_pass_alone_changes_no_number(
 ) -> None:
     graph = CASES[case]
     x = np.random.default_rng(1).normal(size=(ROWS, *request(graph).input_shape)).astype(np.float32)
-    plain = training_program(graph, Recipe(), request(graph), rewritten=False)
+    plain = training_model(graph, Recipe(), request(graph), rewritten=False)
     forward = (single,) if single in FORWARD_PASSES else ()
     monkeypatch.setattr("chiron.runtime.training.rewrites.FORWARD_PASSES", forward)
     monkeypatch.setattr("chiron.runtime.training.rewrites.PASSES", () if forward else (single,))
-    rewritten = training_program(graph, Recipe(), request(graph))
+    rewritten = training_model(graph, Recipe(), request(graph))
     assert_same(run(graph, rewritten, x), run(graph, plain, x))
 
 
-def operators(program: Program) -> list[str]:
+def operators(program: TrainingModel) -> list[str]:
     model = ModelProto()
     model.ParseFromString(program.model)
     return [f"{node.domain}:{node.op_type}" for node in model.graph.node]
@@ -138,7 +140,7 @@ def operators(program: Program) -> list[str]:
 
 def test_what_the_passes_leave_of_the_slow_operators() -> None:
     graph = CASES["channels that fill blocks"]
-    left = operators(training_program(graph, Recipe(), request(graph)))
+    left = operators(training_model(graph, Recipe(), request(graph)))
     assert "com.microsoft:ReluGrad" not in left
     assert ":MaxPoolGrad" not in left
     if block_size():
@@ -148,18 +150,18 @@ def test_what_the_passes_leave_of_the_slow_operators() -> None:
 
 def test_layer_normalisations_are_rewritten() -> None:
     graph = CASES["layer normalisation"]
-    plain = operators(training_program(graph, Recipe(), request(graph), rewritten=False))
+    plain = operators(training_model(graph, Recipe(), request(graph), rewritten=False))
     assert plain.count("com.microsoft:LayerNormalizationGrad") == 2
-    left = operators(training_program(graph, Recipe(), request(graph)))
+    left = operators(training_model(graph, Recipe(), request(graph)))
     assert "com.microsoft:LayerNormalizationGrad" not in left
 
 
 def test_sums_over_the_batch_are_products_and_an_embedding_s_gradient_a_scatter() -> None:
     graph = CASES["tokens"]
-    plain = operators(training_program(graph, Recipe(), request(graph), rewritten=False))
+    plain = operators(training_model(graph, Recipe(), request(graph), rewritten=False))
     assert "com.microsoft:GatherGrad" in plain
     assert "com.microsoft:BroadcastGradientArgs" in plain, "the batch is lost at the Reshape"
-    left = operators(training_program(graph, Recipe(), request(graph)))
+    left = operators(training_model(graph, Recipe(), request(graph)))
     assert "com.microsoft:GatherGrad" not in left
     assert "com.microsoft:BroadcastGradientArgs" not in left
     assert left.count(":ReduceSum") == 1, "the loss's"
@@ -167,7 +169,7 @@ def test_sums_over_the_batch_are_products_and_an_embedding_s_gradient_a_scatter(
 
 def test_the_first_layer_has_no_input_gradient() -> None:
     graph = CASES["channels that do not"]
-    program = training_program(graph, Recipe(), request(graph), rewritten=False)
+    program = training_model(graph, Recipe(), request(graph), rewritten=False)
     model = ModelProto()
     model.ParseFromString(program.model)
     first = [n for n in model.graph.node if n.op_type == "ConvGrad" and n.input[2] == "a.weight"]
@@ -178,8 +180,8 @@ def test_tied_maxima_share_their_gradient() -> None:
     """Over a constant image every window ties; the gradient of all weights is that of the untouched graph."""
     graph = CASES["channels that fill blocks"]
     x = np.ones((ROWS, *request(graph).input_shape), np.float32)
-    plain = run(graph, training_program(graph, Recipe(), request(graph), rewritten=False), x)
-    rewritten = run(graph, training_program(graph, Recipe(), request(graph)), x)
+    plain = run(graph, training_model(graph, Recipe(), request(graph), rewritten=False), x)
+    rewritten = run(graph, training_model(graph, Recipe(), request(graph)), x)
     layout = FlatLayout(graph.parameters)
     for name in ("d.weight", "d.bias", "n.weight", "n.bias"):
         span = layout.spans[name]

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chiron.cli.application import main
 from chiron.enclave_image.errors import LogCorrupted
 from chiron.enclave_image.transparency_log import ENTRIES, HEADS, TransparencyLog
-from chiron.runtime.attestation.errors import EvidenceRefused
 from chiron.runtime.attestation.policy_file import load_policy
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
-from chiron.runtime.transparency.proofs import LogRefused, check_consistency, check_head, check_inclusion
+from chiron.runtime.errors import EvidenceRefused, LogRefused
+from chiron.runtime.transparency.proofs import check_consistency, check_head, check_inclusion
 from chiron.wire.attestation import Role
 from chiron.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
 from tests.attestation.forge import JOB, MEASUREMENT, NONCE, NOW, Platform

@@ -12,10 +12,13 @@ from chiron.runtime.training.rewrites.convolutions import (
     rectified_convolutions,
 )
 from chiron.runtime.training.rewrites.editing import rewrite_with
-from chiron.runtime.training.rewrites.elementwise import relu_gradient_as_mask
-from chiron.runtime.training.rewrites.normalisation import layer_norm_gradient_as_elementwise
+from chiron.runtime.training.rewrites.gradients import (
+    embedding_gradient_as_scatter,
+    layer_norm_gradient_as_elementwise,
+    leading_sums_as_products,
+    relu_gradient_as_mask,
+)
 from chiron.runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
-from chiron.runtime.training.rewrites.sums import embedding_gradient_as_scatter, leading_sums_as_products
 
 FORWARD_PASSES = (rectified_after_pooling,)
 """Of the forward graph, before it is differentiated."""

@@ -1,4 +1,8 @@
-"""A graph's nodes while a pass works on them."""
+"""A graph's nodes while a pass works on them, and the shape of every value.
+
+What the engine itself infers loses the batch at a Reshape. The gradient builder then sums and reshapes
+gradients over axes that it finds out about in every step. So every shape is declared.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -7,13 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.shape_inference import infer_shapes
 
 from chiron.runtime.training.graphs import OWN
-from chiron.runtime.training.shapes import BATCH
 
 Shape = tuple[int | str, ...]
+BATCH = "N"
+_SIZES = (4, 11)
+"""Batches to infer shapes for: two sizes of a dimension tell whether it is the batch."""
+Dims = tuple[int, ...]
 
 
 @dataclass
@@ -97,3 +104,40 @@ def _last_fresh(graph: GraphProto) -> int:
     names = [name for node in graph.node for name in node.output] + [t.name for t in graph.initializer]
     numbers = (name.removeprefix(f"{OWN}r") for name in names if name.startswith(f"{OWN}r"))
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def declare_shapes(model: ModelProto) -> None:
+    """Give every value between inputs and outputs its type and shape, with the batch by name, in place."""
+    first, second = (_inferred(model, size) for size in _SIZES)
+    del model.graph.value_info[:]
+    for name, (element, dims) in first.items():
+        other = second[name][1]
+        if len(other) != len(dims):
+            continue
+        shape = [_dimension(*sizes) for sizes in zip(dims, other, strict=True)]
+        model.graph.value_info.append(helper.make_tensor_value_info(name, element, shape))
+
+
+def _dimension(first: int, second: int) -> int | str | None:
+    if first == second:
+        return first or None
+    return BATCH if (first, second) == _SIZES else None
+
+
+def _inferred(model: ModelProto, batch: int) -> Mapping[str, tuple[int, Dims]]:
+    """Type and dimensions of every value that a node makes; 0 is one that is not known."""
+    sized = ModelProto()
+    sized.CopyFrom(model)
+    del sized.graph.value_info[:]
+    del sized.graph.output[:]
+    for given in sized.graph.input:
+        dims = given.type.tensor_type.shape.dim
+        if dims and not dims[0].dim_value:
+            dims[0].dim_value = batch
+    values = infer_shapes(sized, data_prop=True).graph.value_info
+    return {value.name: _described(value) for value in values if value.type.tensor_type.HasField("shape")}
+
+
+def _described(value: ValueInfoProto) -> tuple[int, Dims]:
+    tensor = value.type.tensor_type
+    return tensor.elem_type, tuple(dim.dim_value for dim in tensor.shape.dim)

@@ -4,9 +4,7 @@ Requests are retried while the gateway is away (it may restart under us) until a
 read with a bound; every byte string that has a known digest is checked against it.
 """
 
-import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from typing import Any, Self, TypeVar
 
@@ -15,11 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from chiron.ps.streams import pieces
 from chiron.runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
+from chiron.wire.bounded import read_stream
 from chiron.wire.contract import MAX_COMPONENT_BYTES
 from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import GatewayChannel
 from chiron.wire.problems import Problem
+from chiron.wire.retrying import Backoff, retry
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _LOG = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ MAX_PROBLEM_BYTES = 64 * 1024
 """A problem's body; objects can be smaller than one."""
 
 _RESTARTING = frozenset({"enclave-not-running", "enclave-gone"})
-_RESTART_PAUSE_S = 0.1
+_NO_ANSWER = ("gateway-unreachable", "the gateway did not answer in time")
 
 
 class GatewayClient:
@@ -69,23 +70,22 @@ class GatewayClient:
         return await self._peer("parameter-server")
 
     async def shard(self, index: int) -> Ready:
-        """The same for a shard of the parameter server: its certificate will have to name it."""
+        """Wait until a shard of the parameter server is up; its certificate will have to name it.
+
+        Raises:
+            GatewayRefused: there has been none for `RECONNECT_DEADLINE_S`; one that crashed is back by then.
+        """
         return await self._peer(f"shards/{index}")
 
     async def _peer(self, name: str) -> Ready:
-        deadline = time.monotonic() + RECONNECT_DEADLINE_S
-        while True:
-            try:
-                body = await self._request(
-                    "GET", f"/enclave/v1/peers/{name}?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES
-                )
-            except GatewayRefused as error:
-                if error.code not in _RESTARTING or time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_RESTART_PAUSE_S)
-                continue
-            if body:
-                return _parse(Ready, body)
+        path = f"/enclave/v1/peers/{name}?wait={LONG_POLL_S}"
+
+        async def ask() -> Ready:
+            while not (body := await self._request("GET", path, limit=MAX_JSON_BYTES)):
+                pass
+            return _parse(Ready, body)
+
+        return await retry(ask, _is_restarting, Backoff(RECONNECT_DEADLINE_S))
 
     async def mail(self) -> AsyncIterator[Mail]:
         """Messages that the gateway relays to this enclave, for ever."""
@@ -120,7 +120,7 @@ class GatewayClient:
         return await self._request("GET", f"/enclave/v1/objects/{name}", limit=limit)
 
     async def find_object(self, name: str, limit: int) -> bytes | None:
-        """As `get_object`; None where the job has no object of this name."""
+        """Fetch a sealed object of at most `limit` bytes; None where the job has none of this name."""
         try:
             return await self.get_object(name, limit)
         except GatewayRefused as error:
@@ -147,36 +147,39 @@ class GatewayClient:
             GatewayRefused: the gateway answered a problem.
             InputCorrupted: the answer is longer than `limit` bytes.
         """
-        deadline = time.monotonic() + RECONNECT_DEADLINE_S
-        pause = 0.05
-        while True:
+
+        async def attempt() -> bytes:
             if payload is not None:
                 headers = {"Content-Length": str(len(payload)), "Content-Type": "application/octet-stream"}
-                options = {"data": pieces(memoryview(payload)), "headers": headers}
+                options.update(data=pieces(memoryview(payload)), headers=headers)
             try:
-                async with self._session.request(method, path, **options) as response:
-                    expected = limit if response.status < 400 else MAX_PROBLEM_BYTES
-                    body = await _read_bounded(response, expected)
-                    if response.status < 400:
-                        return body
-                    if response.status != 503:
-                        raise _refusal(response.status, body)
+                return await self._once(method, path, limit, options)
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 _LOG.info("gateway away (%s), will retry", type(error).__name__)
-            if time.monotonic() > deadline:
-                raise GatewayUnreachable("gateway-unreachable", "the gateway did not answer in time")
-            await asyncio.sleep(pause)
-            pause = min(2.0, pause * 2)
+                raise GatewayUnreachable(*_NO_ANSWER) from error
+
+        return await retry(attempt, _is_away, Backoff(RECONNECT_DEADLINE_S))
+
+    async def _once(self, method: str, path: str, limit: int, options: dict[str, Any]) -> bytes:
+        async with self._session.request(method, path, **options) as response:
+            refused = response.status >= 400
+            try:
+                body = await read_stream(response.content.iter_any(), MAX_PROBLEM_BYTES if refused else limit)
+            except LimitExceeded as error:
+                raise InputCorrupted("answer-too-large", "the gateway's answer exceeds its bound") from error
+            if response.status == 503:
+                raise GatewayUnreachable(*_NO_ANSWER)
+            if refused:
+                raise _refusal(response.status, body)
+            return body
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > limit:
-            response.close()
-            raise InputCorrupted("answer-too-large", "the gateway's answer exceeds its bound")
-    return bytes(body)
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, GatewayUnreachable)
+
+
+def _is_restarting(error: Exception) -> bool:
+    return isinstance(error, GatewayRefused) and error.code in _RESTARTING
 
 
 def _refusal(status: int, body: bytes) -> GatewayRefused:

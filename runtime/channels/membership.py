@@ -1,18 +1,16 @@
-"""A trainer's connection to its job's parameter server, from verified evidence to mutual TLS."""
+"""A trainer's place in its job: it verifies the parameter server, enrols, and finds its successors."""
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import aiohttp
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.attestation.evidence import BOOT_NONCE
+from chiron.ps.client import PATIENCE_S
+from chiron.ps.transport import connection_lost
 from chiron.runtime.attestation.platform import Platform
-from chiron.runtime.channels.applying import apply, read_message, stranger_session, verify_server
 from chiron.runtime.channels.enrolment import (
     ENROL_PATH,
     TICKET_PATH,
@@ -20,25 +18,21 @@ from chiron.runtime.channels.enrolment import (
     Ticket,
     load_certificate,
 )
-from chiron.runtime.channels.job_ca import SERVER_NAME, public_key_der
-from chiron.runtime.channels.named import named_connector, named_url
-from chiron.runtime.channels.tls import client_context
+from chiron.runtime.channels.job_ca import SERVER_NAME
+from chiron.runtime.channels.peers import anonymous_session, read_message, request_enrolment, verify_server
+from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import PeerRefused
 from chiron.wire.enclave_api import Progress, Ready
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import LaunchSpec
-
-__all__ = ["BOOT_NONCE", "Membership", "join"]
+from chiron.wire.p256 import generate_key, public_key_der
+from chiron.wire.retrying import Backoff, retry
 
 MAX_TICKET_BYTES = 128 * 2**20
 """A job spec holds one digest a chunk, so a ticket can be large."""
 
-
 Find: TypeAlias = Callable[[], Awaitable[Ready]]
 """Asks the gateway where the job's parameter server is now."""
-PATIENCE_S = 120.0
-"""How long the parameter server may be away (a restart)."""
-_PAUSE_S = 0.1
 
 
 class Membership:
@@ -66,19 +60,17 @@ class Membership:
             PeerRefused: the evidence does not hold, or the server refused us.
             aiohttp.ClientError, OSError: it stayed away for `PATIENCE_S`.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self.context, self._address = await self._enrol(peer)
-                self.session, self.url = await self.open(self.context, SERVER_NAME, self._address)
-                self.ticket = await _fetch_ticket(self.session, self.url)
-            except (aiohttp.ClientError, OSError):
-                if self._find is None or time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_PAUSE_S)
-                peer = await self._find()
-            else:
-                return
+        find = self._find
+        if find is None:
+            return await self._enter(peer)
+        known: Ready | None = peer
+
+        async def attempt() -> None:
+            nonlocal known
+            server, known = known or await find(), None
+            await self._enter(server)
+
+        return await retry(attempt, connection_lost, Backoff(PATIENCE_S))
 
     async def reconnect(self) -> tuple[aiohttp.ClientSession, str]:
         """A session with the parameter server as it is now: the same, or its successor after a crash.
@@ -114,33 +106,37 @@ class Membership:
         return await self._stack.enter_async_context(session), named_url(name, address)
 
     async def advance(self, state: JobState) -> None:
-        """As the leading trainer: tell the parameter server how far the public schedule is.
+        """Tell the parameter server how far the public schedule is. Only the leading trainer may.
 
         Raises:
             PeerRefused: it does not take that from us.
             aiohttp.ClientError, OSError: it stayed away for `PATIENCE_S`.
         """
         body = Progress(state=state).model_dump_json()
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                async with self.session.post(f"{self.url}/v1/state", data=body) as response:
-                    if response.status != 204:
-                        raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
-                    return
-            except (aiohttp.ClientError, OSError):
-                if time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(_PAUSE_S)
-            with suppress(aiohttp.ClientError, OSError):
+        connected = True
+
+        async def attempt() -> None:
+            nonlocal connected
+            if not connected:
                 await self.reconnect()
+            connected = False
+            async with self.session.post(f"{self.url}/v1/state", data=body) as response:
+                if response.status != 204:
+                    raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
+
+        await retry(attempt, connection_lost, Backoff(PATIENCE_S))
+
+    async def _enter(self, peer: Ready) -> None:
+        self.context, self._address = await self._enrol(peer)
+        self.session, self.url = await self.open(self.context, SERVER_NAME, self._address)
+        self.ticket = await _fetch_ticket(self.session, self.url)
 
     async def _enrol(self, peer: Ready) -> tuple[ssl.SSLContext, str]:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = generate_key()
         public_key = public_key_der(key.public_key())
         authority, address = verify_server(peer, self._launch, self._platform, public_key)
-        async with stranger_session(authority, address) as session:
-            enrolled = await apply(
+        async with anonymous_session(authority, address) as session:
+            enrolled = await request_enrolment(
                 session, ENROL_PATH, EnrolmentResponse, self._launch, self._platform, public_key
             )
         return client_context(authority, key, load_certificate(enrolled.certificate)), address

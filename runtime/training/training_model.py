@@ -16,7 +16,7 @@ from chiron.runtime.training.errors import Reason, TrainingFailed, failing_as
 from chiron.runtime.training.graphs import OWN, forward_model, preprocess
 from chiron.runtime.training.losses import LOSS, append_loss
 from chiron.runtime.training.rewrites import rewrite, rewrite_forward
-from chiron.runtime.training.shapes import declare_shapes
+from chiron.runtime.training.rewrites.editing import declare_shapes
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe, matches
 from chiron.wire.contract import BuildRequest
@@ -25,7 +25,7 @@ _NEW = OWN + "new"
 
 
 @dataclass(frozen=True)
-class Program:
+class TrainingModel:
     """A training model and the names by which it is used."""
 
     model: bytes
@@ -41,9 +41,9 @@ def trained_parameters(graph: AdmittedGraph, recipe: Recipe) -> list[str]:
     return [p.name for p in graph.parameters if p.trainable and not matches(p.name, recipe.frozen)]
 
 
-def training_program(
+def training_model(
     graph: AdmittedGraph, recipe: Recipe, request: BuildRequest, *, rewritten: bool = True
-) -> Program:
+) -> TrainingModel:
     """Build it.
 
     Raises:
@@ -69,7 +69,7 @@ def training_program(
         raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
     if rewritten:
         rewrite(differentiated)
-    return Program(differentiated.SerializeToString(), gradients, statistics, masks)
+    return TrainingModel(differentiated.SerializeToString(), gradients, statistics, masks)
 
 
 def _differentiate(model: ModelProto, trained: set[str]) -> ModelProto:

@@ -1,15 +1,19 @@
-"""The side of enrolment that asks: verify the parameter server, show it our evidence, get a certificate."""
+"""What an enclave demands of its peers, and how it asks the parameter server to be taken for one.
 
+All enclaves of a job run the same code. So each knows by its own measurement what the others must be.
+"""
+
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import aiohttp
+import dcap_qvl
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
-from chiron.runtime.attestation.errors import EvidenceRefused
-from chiron.runtime.attestation.evidence import BOOT_NONCE, attest
-from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.enrolment import (
     CHALLENGE_PATH,
@@ -18,17 +22,46 @@ from chiron.runtime.channels.enrolment import (
     EnrolmentRequest,
     load_certificate,
 )
-from chiron.runtime.channels.identity import like_ourselves
 from chiron.runtime.channels.job_ca import SERVER_NAME, certificate_digest
-from chiron.runtime.channels.named import named_connector, named_url
-from chiron.runtime.channels.tls import client_context
-from chiron.runtime.errors import PeerRefused
-from chiron.wire.attestation import Claims, Role
+from chiron.runtime.channels.tls import client_context, named_connector, named_url
+from chiron.runtime.errors import EvidenceRefused, PeerRefused
+from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
+from chiron.wire.bounded import read_stream
 from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import WireModel, sha256_hex
-from chiron.wire.launch import LaunchSpec
+from chiron.wire.errors import LimitExceeded
+from chiron.wire.launch import LaunchSpec, SgxPlatformSpec, SoftwarePlatformSpec
 
 _Message = TypeVar("_Message", bound=WireModel)
+
+
+def own_measurement(own: Evidence) -> str:
+    """MRENCLAVE in hex, from a quote that our own platform made over our own claims."""
+    report = dcap_qvl.parse_quote(own.quote).report
+    return bytes(report.mr_enclave).hex()
+
+
+def like_ourselves(own: Evidence, platform: SoftwarePlatformSpec | SgxPlatformSpec) -> AttestationPolicy:
+    """A policy that accepts only our own measurement, under the root that our own platform stands on.
+
+    A trainer checks the parameter server by this before it has the owner's policy. It guards no secret (the
+    trainer holds none yet); it keeps a host from wasting work with an impostor.
+    """
+    root = _software_root(own.collateral) if platform.kind == "software" else None
+    return AttestationPolicy(software_root=root, measurements=frozenset({own_measurement(own)}))
+
+
+def narrowed(owner: AttestationPolicy, own: Evidence) -> AttestationPolicy:
+    """The owner's policy, narrowed to our own measurement: what every peer of a job must satisfy."""
+    return owner.model_copy(
+        update={"measurements": frozenset({own_measurement(own)}), "signers": frozenset()}
+    )
+
+
+def clock_from(issued_at: int) -> Callable[[], datetime]:
+    """A clock for verifying in the owner's name: the host's, but never before the owner's grant was given."""
+    floor = datetime.fromtimestamp(issued_at, UTC)
+    return lambda: max(floor, datetime.now(UTC))
 
 
 def verify_server(
@@ -54,14 +87,14 @@ def verify_server(
     return load_certificate(peer.tls_ca), peer.address
 
 
-def stranger_session(authority: x509.Certificate, address: str) -> aiohttp.ClientSession:
+def anonymous_session(authority: x509.Certificate, address: str) -> aiohttp.ClientSession:
     """A session with the parameter server at `address` without a certificate of ours."""
     connector = named_connector(client_context(authority), address)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
     return aiohttp.ClientSession(named_url(SERVER_NAME, address), connector=connector, timeout=timeout)
 
 
-async def apply(
+async def request_enrolment(
     session: aiohttp.ClientSession,
     path: str,
     answer: type[_Message],
@@ -84,21 +117,25 @@ async def apply(
 
 
 async def read_message(response: aiohttp.ClientResponse, model: type[_Message], limit: int) -> _Message:
-    """Read one bounded message of the parameter server.
+    """Read one message of the parameter server, of at most `limit` bytes.
 
     Raises:
         PeerRefused: it answered a problem, too much, or something malformed.
     """
-    body = await response.content.read(limit + 1)
-    while len(body) <= limit and not response.content.at_eof():
-        body += await response.content.read(limit + 1 - len(body))
-    if response.status != 200 or len(body) > limit:
+    if response.status != 200:
         raise PeerRefused("enrolment-refused", f"the parameter server answered {response.status}")
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(await read_stream(response.content.iter_any(), limit))
+    except LimitExceeded as error:
+        raise PeerRefused("enrolment-refused", "the parameter server answered too much") from error
     except ValidationError as error:
         raise PeerRefused("peer-message-invalid", "the parameter server's message is malformed") from error
 
 
 def _claims(launch: LaunchSpec, public_key: bytes, nonce: bytes) -> Claims:
     return Claims(role=launch.role, job=launch.job, tls_public_key_sha256=sha256_hex(public_key), nonce=nonce)
+
+
+def _software_root(collateral: Collateral) -> bytes:
+    chain = x509.load_pem_x509_certificates(collateral.tcb_info_issuer_chain.encode())
+    return chain[-1].public_bytes(Encoding.DER)

@@ -5,15 +5,16 @@ clear, and the builder's log lines are shown.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from chiron.client.datasets.source import Source
-from chiron.runtime.datasets import DatasetWriter, EncryptedDataset
+from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
 from chiron.runtime.datasets.statistics import collect
 from chiron.runtime.training.learner import Learner
 from chiron.wasm_sandbox.admission import admit
@@ -31,6 +32,32 @@ _CHUNK_ROWS = 256
 _LIMITS = SandboxLimits(parallel_compilation=True)
 """An enclave's, but for the cores that compile."""
 _EVERYTHING = CapabilityGrants(granted=frozenset(Capability), sample_examples=32)
+
+
+class Form(Protocol):
+    """What examples look like, and how many there are."""
+
+    @property
+    def examples(self) -> int:
+        """Their number."""
+        ...
+
+    def chunk_form(self, rows: int) -> ChunkForm:
+        """The form of chunks of `rows` examples."""
+        ...
+
+
+class Source(Protocol):
+    """Where examples come from: every source of the client's is one (`chiron.open_source`)."""
+
+    @property
+    def description(self) -> Form:
+        """The examples' form."""
+        ...
+
+    def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
+        """The examples numbered `rows`, in batches of `size`."""
+        ...
 
 
 @dataclass(frozen=True)
