@@ -10,57 +10,249 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chiron.client.async_client import AsyncClient
-    from chiron.client.client import Client
-    from chiron.client.policies import policy_of
-    from chiron.client.predictions import Predictions
+    from chiron.client.datasets.bundle import Bundle
+    from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
+    from chiron.client.datasets.opening import SourceOptions, open_source
+    from chiron.client.datasets.rows import Rows, read_rows
+    from chiron.client.datasets.sources import ArraySource, Description, Source
+    from chiron.client.errors import (
+        AnswerRefused,
+        BundleInvalid,
+        ConfigurationInvalid,
+        ConfigurationMissing,
+        EvidenceRejected,
+        GatewayError,
+        GatewayMisbehaved,
+        GatewayUnreachable,
+        JobEnded,
+        LogRejected,
+        NotDirect,
+        PeerNotAttested,
+        PolicyMissing,
+        RecordMissing,
+        RecordUnusable,
+        ReportUnreadable,
+        SourceInvalid,
+        SpecMismatch,
+        StoreError,
+        UpgradeImpossible,
+    )
+    from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
-    from chiron.client.store import OwnerStore
-    from chiron.wire.attestation import Role
-    from chiron.wire.contract import Capability, CapabilityGrants
+    from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
+    from chiron.client.sync_client import Client, Predictor
+    from chiron.client.training import Created, Finished, Granted, Progressed, Stage, Verified
+    from chiron.client.verifying import policy_of
+    from chiron.runtime.attestation.steps import Step, StepResult
+    from chiron.runtime.attestation.verify import VerifiedEvidence
+    from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, RowsInvalid
+    from chiron.wire.attestation import AttestationPolicy, Role
+    from chiron.wire.builders import BuilderInfo
+    from chiron.wire.contract import Capability, CapabilityGrants, InputType, Task
+    from chiron.wire.enclave_api import Observation
     from chiron.wire.errors import ChironError
-    from chiron.wire.grants import PredictionPolicy
-    from chiron.wire.jobs import Job, JobRequest
+    from chiron.wire.exchange import ExchangeMode, ExchangeTerms
+    from chiron.wire.grants import Grant, PredictionPolicy
+    from chiron.wire.jobs import Job, JobRequest, JobState
+    from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 
 __all__ = [
+    "AnswerMalformed",
+    "AnswerRefused",
+    "AnswerUnreadable",
+    "ArraySource",
     "AsyncClient",
+    "AttestationPolicy",
+    "BuilderInfo",
+    "Bundle",
+    "BundleInvalid",
     "Capability",
     "CapabilityGrants",
     "ChironError",
     "Client",
+    "ConfigurationInvalid",
+    "ConfigurationMissing",
+    "Created",
+    "DatasetRecord",
+    "Description",
+    "EncryptOptions",
+    "Encrypted",
+    "EvidenceRejected",
+    "ExchangeMode",
+    "ExchangeTerms",
+    "Finished",
+    "GatewayError",
+    "GatewayMisbehaved",
+    "GatewayUnreachable",
+    "Grant",
+    "Granted",
+    "InputType",
     "Job",
+    "JobEnded",
+    "JobRecord",
     "JobRequest",
+    "JobState",
+    "LogRejected",
+    "NotDirect",
+    "Observation",
+    "Outcome",
+    "OutcomeStatus",
     "OwnerStore",
+    "PeerNotAttested",
+    "PolicyMissing",
     "PredictionPolicy",
     "Predictions",
+    "Predictor",
+    "PredictorSession",
+    "Progressed",
+    "RecordMissing",
+    "RecordUnusable",
+    "ReportUnreadable",
     "Role",
+    "Rows",
+    "RowsInvalid",
+    "Source",
+    "SourceInvalid",
+    "SourceOptions",
+    "SpecMismatch",
+    "Stage",
+    "Step",
+    "StepResult",
+    "StoreError",
+    "Task",
+    "TrainingReport",
+    "UpgradeImpossible",
+    "Verified",
+    "VerifiedEvidence",
     "attested_connector",
     "attested_context",
+    "encrypt",
+    "open_source",
     "policy_of",
+    "read_rows",
 ]
 
 _MODULES = {
     "chiron.client.async_client": ("AsyncClient",),
-    "chiron.client.client": ("Client",),
+    "chiron.client.datasets.bundle": ("Bundle",),
+    "chiron.client.datasets.encrypt": (
+        "EncryptOptions",
+        "Encrypted",
+        "encrypt",
+    ),
+    "chiron.client.datasets.opening": (
+        "SourceOptions",
+        "open_source",
+    ),
+    "chiron.client.datasets.rows": (
+        "Rows",
+        "read_rows",
+    ),
+    "chiron.client.datasets.sources": (
+        "ArraySource",
+        "Description",
+        "Source",
+    ),
+    "chiron.client.errors": (
+        "AnswerRefused",
+        "BundleInvalid",
+        "ConfigurationInvalid",
+        "ConfigurationMissing",
+        "EvidenceRejected",
+        "GatewayError",
+        "GatewayMisbehaved",
+        "GatewayUnreachable",
+        "JobEnded",
+        "LogRejected",
+        "NotDirect",
+        "PeerNotAttested",
+        "PolicyMissing",
+        "RecordMissing",
+        "RecordUnusable",
+        "ReportUnreadable",
+        "SourceInvalid",
+        "SpecMismatch",
+        "StoreError",
+        "UpgradeImpossible",
+    ),
+    "chiron.client.predictions": (
+        "Predictions",
+        "PredictorSession",
+    ),
+    "chiron.client.ra_tls": (
+        "attested_connector",
+        "attested_context",
+    ),
+    "chiron.client.store": (
+        "DatasetRecord",
+        "JobRecord",
+        "OwnerStore",
+    ),
+    "chiron.client.sync_client": (
+        "Client",
+        "Predictor",
+    ),
+    "chiron.client.training": (
+        "Created",
+        "Finished",
+        "Granted",
+        "Progressed",
+        "Stage",
+        "Verified",
+    ),
+    "chiron.client.verifying": ("policy_of",),
+    "chiron.runtime.attestation.steps": (
+        "Step",
+        "StepResult",
+    ),
+    "chiron.runtime.attestation.verify": ("VerifiedEvidence",),
+    "chiron.runtime.errors": (
+        "AnswerMalformed",
+        "AnswerUnreadable",
+        "RowsInvalid",
+    ),
+    "chiron.wire.attestation": (
+        "AttestationPolicy",
+        "Role",
+    ),
+    "chiron.wire.builders": ("BuilderInfo",),
+    "chiron.wire.contract": (
+        "Capability",
+        "CapabilityGrants",
+        "InputType",
+        "Task",
+    ),
+    "chiron.wire.enclave_api": ("Observation",),
     "chiron.wire.errors": ("ChironError",),
-    "chiron.client.policies": ("policy_of",),
-    "chiron.client.predictions": ("Predictions",),
-    "chiron.client.ra_tls": ("attested_connector", "attested_context"),
-    "chiron.client.store": ("OwnerStore",),
-    "chiron.wire.attestation": ("Role",),
-    "chiron.wire.contract": ("Capability", "CapabilityGrants"),
-    "chiron.wire.grants": ("PredictionPolicy",),
-    "chiron.wire.jobs": ("Job", "JobRequest"),
+    "chiron.wire.exchange": (
+        "ExchangeMode",
+        "ExchangeTerms",
+    ),
+    "chiron.wire.grants": (
+        "Grant",
+        "PredictionPolicy",
+    ),
+    "chiron.wire.jobs": (
+        "Job",
+        "JobRequest",
+        "JobState",
+    ),
+    "chiron.wire.reports": (
+        "Outcome",
+        "OutcomeStatus",
+        "TrainingReport",
+    ),
 }
 """The imports above once more, for the interpreter; a test holds the two together."""
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            value: object = getattr(importlib.import_module(module), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 
 from chiron.ps.codec import Flag, Header, Kind, Layout
 from chiron.ps.errors import ExchangeRefused
-from chiron.ps.merging import Contribution, clip_scale
-from chiron.ps.result import Entry, Persist, Result, finite_sums
-from chiron.ps.shared_vector import SharedVector
+from chiron.ps.exchange import Change, Entry, Persist, Result, Uploads, finite_sums
+from chiron.ps.merging import Contribution, SharedVector, clip_scale
 from chiron.ps.streams import Body
-from chiron.ps.uploads import Change, Uploads
 from chiron.wire.exchange import ExchangeSpec
 
 
 class Asynchronous:
-    """Implements `chiron.ps.result.Exchange`."""
+    """Implements `chiron.ps.exchange.Exchange`."""
 
     def __init__(
         self,

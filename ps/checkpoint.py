@@ -5,7 +5,7 @@ as every other, whatever is in it.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -13,15 +13,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from chiron.ps.errors import CheckpointInvalid
-
-if TYPE_CHECKING:
-    from chiron.ps.server import ParameterServer
+from chiron.ps.server import ParameterServer
 
 _COUNTERS = "counters"
 _PLAN = "plan"
 
 
-def dump(server: "ParameterServer") -> bytes:
+def dump(server: ParameterServer) -> bytes:
     """The state as of the last merge or publication. To be called from the server's `persist` hook only."""
     counters = np.array([server.trial, len(server.plan), server.shared.staged], np.int64)
     plan = np.zeros(server.layout.plan_bytes, np.uint8)
@@ -29,7 +27,7 @@ def dump(server: "ParameterServer") -> bytes:
     return safetensors.numpy.save({_COUNTERS: counters, _PLAN: plan, **_arrays(server)})
 
 
-def load(server: "ParameterServer", data: bytes) -> None:
+def load(server: ParameterServer, data: bytes) -> None:
     """Put a fresh server into the state that `dump` wrote.
 
     Raises:
@@ -48,7 +46,7 @@ def load(server: "ParameterServer", data: bytes) -> None:
     server.exchange.restored()
 
 
-def _arrays(server: "ParameterServer") -> dict[str, NDArray[Any]]:
+def _arrays(server: ParameterServer) -> dict[str, NDArray[Any]]:
     """Every array that a checkpoint holds, by name: the live memory itself."""
     shared = server.shared
     arrays: dict[str, NDArray[Any]] = {

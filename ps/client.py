@@ -12,14 +12,32 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.ps.bfloat16 import narrow, widen
-from chiron.ps.codec import HEADER_BYTES, LOWEST_VERSION, VERSION, Flag, Hello, Kind, Layout
+from chiron.ps.codec import (
+    HEADER_BYTES,
+    LOWEST_VERSION,
+    PUBLISH_PATH,
+    PUSH_PATH,
+    START_PATH,
+    VERSION,
+    Flag,
+    Hello,
+    Kind,
+    Layout,
+)
 from chiron.ps.errors import ExchangeRefused
-from chiron.ps.merging import BLOCK, Frame, blocks, euclidean_norm, new_frame
-from chiron.ps.pace import Pace
-from chiron.ps.routes import PUBLISH_PATH, PUSH_PATH, START_PATH
-from chiron.ps.streams import Body, as_bytes
-from chiron.ps.transport import Reconnect, Transport
+from chiron.ps.streams import Body
+from chiron.ps.transport import Pace, Reconnect, Transport
+from chiron.ps.vectors import (
+    BLOCK,
+    Frame,
+    as_bytes,
+    blocks,
+    euclidean_norm,
+    narrow,
+    new_frame,
+    read_only,
+    widen,
+)
 from chiron.wire.exchange import ExchangeSpec, spec_digest
 
 PATIENCE_S = 120.0
@@ -105,7 +123,7 @@ class ParameterClient:
         [parameters] to go on from, read-only.
         """
         self._trial, self._merged = trial, merged
-        return _read_only(self._base)
+        return read_only(self._base)
 
     def _hello(self) -> Hello:
         return Hello(LOWEST_VERSION, VERSION, self._digest, self._trial, self._merged)
@@ -148,7 +166,7 @@ class ParameterClient:
                     await answer.read(self._layout.plan_head_bytes), Kind.STARTED
                 )
                 await answer.into(as_bytes(self._base))
-            return Start(plan, _read_only(self._base), header.exchange)
+            return Start(plan, read_only(self._base), header.exchange)
 
         started = await self._transport.persist(attempt)
         self._trial, self._merged = trial, started.exchange
@@ -250,7 +268,7 @@ class ParameterClient:
                 await self.start(self._trial)
         self._merged = header.exchange + 1
         return Merged(
-            _read_only(self._base),
+            read_only(self._base),
             sums,
             header.exchange,
             header.excluded,
@@ -263,9 +281,3 @@ class ParameterClient:
             step = scratch[: part.stop - part.start]
             widen(self._step[part], step)
             self._base[part] += step
-
-
-def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -1,4 +1,4 @@
-"""Frames of the exchange: every one of a size that follows from the public spec alone.
+"""Frames of the exchange, and where they are sent: each of a size that follows from the public spec alone.
 
 A frame is a 32-byte header, then the parts of its kind, all little-endian, nothing optional:
 
@@ -37,6 +37,11 @@ _HEADER = struct.Struct("<4sBBBBHHIIfII")
 HEADER_BYTES = _HEADER.size
 _HELLO = struct.Struct("<BB6s32s")
 HELLO_BYTES = HEADER_BYTES + _HELLO.size
+
+HELLO_PATH = "/v1/exchange/hello"
+PUBLISH_PATH = "/v1/exchange/publish"
+START_PATH = "/v1/exchange/start"
+PUSH_PATH = "/v1/exchange/push"
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

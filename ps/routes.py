@@ -2,30 +2,33 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from aiohttp import web
 
-from chiron.ps.codec import HEADER_BYTES, HELLO_BYTES, Hello, Kind
+from chiron.ps.codec import (
+    HEADER_BYTES,
+    HELLO_BYTES,
+    HELLO_PATH,
+    PUBLISH_PATH,
+    PUSH_PATH,
+    START_PATH,
+    Hello,
+    Kind,
+)
 from chiron.ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, RolledBack, ServerFailed
-from chiron.ps.merging import Frame
-from chiron.ps.streams import Body, as_bytes, pieces
-
-if TYPE_CHECKING:
-    from chiron.ps.server import ParameterServer
+from chiron.ps.server import ParameterServer
+from chiron.ps.streams import Body, pieces
+from chiron.ps.vectors import Frame, as_bytes
 
 Identify: TypeAlias = Callable[[web.Request], int]
 """The index of the trainer at the other end of the connection; raises where there is none."""
 
-HELLO_PATH = "/v1/exchange/hello"
-PUBLISH_PATH = "/v1/exchange/publish"
-START_PATH = "/v1/exchange/start"
-PUSH_PATH = "/v1/exchange/push"
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def exchange_routes(server: "ParameterServer", identify: Identify) -> list[web.RouteDef]:
+def exchange_routes(server: ParameterServer, identify: Identify) -> list[web.RouteDef]:
     """The four requests that a trainer makes. `identify` comes first in each, before the body."""
     layout = server.layout
 

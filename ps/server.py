@@ -1,4 +1,4 @@
-"""The parameter server: one job's shared vector, its trials, and the routes that trainers speak to.
+"""The parameter server: one job's shared vector and its trials (`chiron.ps.routes` serves it).
 
 Trainer 0 publishes each trial's plan and initial vector; every trainer starts from them and then exchanges.
 All a trainer can do is read the shared vector and push its own change: who it is comes from its TLS client
@@ -15,13 +15,11 @@ from chiron.ps.asynchronous import Asynchronous
 from chiron.ps.barrier import Barrier
 from chiron.ps.codec import Header, Hello, Kind, Layout, common_version
 from chiron.ps.errors import ExchangeRefused, RolledBack, ServerFailed, TrialOver
-from chiron.ps.result import Entry, Exchange, Persist, Result
-from chiron.ps.routes import exchange_routes
-from chiron.ps.shared_vector import SharedVector
-from chiron.ps.streams import Body, as_bytes
+from chiron.ps.exchange import Entry, Exchange, Persist, Result
+from chiron.ps.merging import SharedVector
+from chiron.ps.streams import Body
+from chiron.ps.vectors import as_bytes
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, spec_digest
-
-__all__ = ["ParameterServer", "exchange_routes"]
 
 PUBLISHER = 0
 """The trainer that runs the builder and publishes what all start from."""

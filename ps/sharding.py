@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.ps.client import PATIENCE_S, Merged, ParameterClient, Start
-from chiron.ps.pace import Pace
-from chiron.ps.result import Persist
+from chiron.ps.exchange import Persist
 from chiron.ps.server import ParameterServer
-from chiron.ps.transport import Reconnect
+from chiron.ps.transport import Pace, Reconnect
+from chiron.ps.vectors import read_only
 from chiron.wire.exchange import ExchangeSpec, shard_slice, shard_spec
 
 _T = TypeVar("_T")
@@ -92,7 +92,7 @@ class ShardedClient:
         """See `ParameterClient.resume`."""
         for client in self._clients:
             client.resume(trial, merged)
-        return self._read_only()
+        return read_only(self._vector)
 
     async def publish(self, trial: int, plan: bytes, vector: NDArray[np.float32]) -> None:
         """See `ParameterClient.publish`. The first shard comes first: no other is ever in a later trial."""
@@ -104,7 +104,7 @@ class ShardedClient:
         """See `ParameterClient.start`; the exchange is the earliest that any shard still has to merge."""
         starts = await _together(client.start(trial) for client in self._clients)
         self._pace.begin()
-        return Start(starts[0].plan, self._read_only(), min(start.exchange for start in starts))
+        return Start(starts[0].plan, read_only(self._vector), min(start.exchange for start in starts))
 
     async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
         """See `ParameterClient.exchange`."""
@@ -119,17 +119,12 @@ class ShardedClient:
             for index, client in enumerate(self._clients)
         )
         return Merged(
-            self._read_only(),
+            read_only(self._vector),
             merged[0].sums,
             merged[0].exchange,
             max(one.excluded for one in merged),
             any(one.set_aside for one in merged),
         )
-
-    def _read_only(self) -> NDArray[np.float32]:
-        view = self._vector.view()
-        view.flags.writeable = False
-        return view
 
 
 async def _together(work: Iterable[Awaitable[_T]]) -> list[_T]:

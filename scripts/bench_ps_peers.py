@@ -18,10 +18,10 @@ import numpy as np
 from aiohttp import web
 
 from chiron.ps.codec import Layout
-from chiron.ps.heap import keep_freed_pieces
-from chiron.ps.server import exchange_routes
+from chiron.ps.routes import exchange_routes
 from chiron.ps.sharding import ShardedClient, shard_server
-from chiron.ps.streams import PIECE_BYTES, as_bytes
+from chiron.ps.streams import PIECE_BYTES, keep_freed_pieces
+from chiron.ps.vectors import as_bytes
 from chiron.wire.exchange import ExchangeSpec
 
 PLAN_BYTES = 65_536

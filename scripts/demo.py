@@ -22,10 +22,10 @@ import numpy as np
 
 from chiron import Client, Job, JobRequest, OwnerStore, policy_of
 from chiron.builder_kit.build import build_project
-from chiron.cli.output import done, err, note, print_json, print_steps, progress_bar, warn
+from chiron.cli.output import console, done, note, print_json, print_steps, progress_bar, warn
 from chiron.client.datasets import EncryptOptions
-from chiron.client.granting import grant_in_words
 from chiron.client.jobs import raise_if_ended_badly
+from chiron.client.training import grant_in_words
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import CapabilityGrants
@@ -58,7 +58,7 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str, title: str) -> Iterator[None]:
         """Announce a stage, and measure it."""
-        err.rule(f"[bold]{title}[/]", align="left")
+        console().rule(f"[bold]{title}[/]", align="left")
         begun = time.monotonic()
         yield
         self.stages[name] = round(time.monotonic() - begun, 2)
@@ -77,7 +77,7 @@ def main() -> int:
         note("interrupted: everything was stopped")
         return 130
     except (DemoFailed, ChironError) as error:
-        err.print(f"[bold red]error[/] [{error.code}] {error}", markup=True)
+        console().print(f"[bold red]error[/] [{error.code}] {error}", markup=True)
         return 1
     if options.json:
         print_json(result)
@@ -261,7 +261,7 @@ def _observed(owner: Client, job: Job) -> list[dict[str, Any]]:
 def _conclude(
     accuracy: float, verified: VerifiedEvidence, observed: list[dict[str, Any]], watch: Stopwatch
 ) -> None:
-    err.rule("[bold]What happened[/]", align="left")
+    console().rule("[bold]What happened[/]", align="left")
     note("All that the operator's side stored and relayed: its own builder, and ciphertext:")
     for seen in observed:
         note(f"  {seen['kind']:>10}  {seen['name']:<24} {seen['count']:>4} ×  {seen['bytes']:>12,} bytes")

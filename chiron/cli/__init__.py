@@ -1,4 +1,8 @@
-"""The `chiron` command."""
+"""The `chiron` command: what data owners and operators type.
+
+Each module holds one group of commands. A module imports at its top what its `--help` needs, and its
+commands import the rest: `chiron --help` starts at once, whatever is installed.
+"""
 
 
 def main() -> int:

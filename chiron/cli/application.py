@@ -1,47 +1,89 @@
-"""The command's parts put together, and the one place where errors become exit codes."""
+"""The command's parts by name, each loaded when it is called; and what exit code an error becomes."""
 
 from collections.abc import Sequence
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from chiron.cli import attest, builder, data, image, job, keys, log
-from chiron.cli.doctor import doctor_command
-from chiron.cli.output import fail
-from chiron.cli.predict import predict_command
-from chiron.cli.serve import serve_command
-from chiron.cli.train import train_command
-from chiron.cli.upgrade import upgrade_command
-from chiron.client.errors import EvidenceRejected
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context
 
 EXIT_FAILED = 1
 EXIT_REJECTED = 3
 """Evidence did not verify."""
 
-app = typer.Typer(
-    name="chiron",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help="Private machine learning as a service.\n\nData owners: data, train, predict, upgrade, job, attest. "
-    "Operators: serve, keys, builder, image.\n\nCHIRON_URL names the gateway and CHIRON_API_KEY your key, or "
-    "config.toml does both.",
-)
-_GROUPS = {
-    "data": data.app,
-    "job": job.app,
-    "attest": attest.app,
-    "builder": builder.app,
-    "image": image.app,
-    "log": log.app,
-    "keys": keys.app,
+_PARTS = {
+    "data": ("chiron.cli.data:app", "Encrypt your data here, and upload the ciphertext."),
+    "train": ("chiron.cli.train:app", "Train a builder's model on your encrypted data."),
+    "predict": ("chiron.cli.predict:app", "Predict rows with a job's model, which stays in its enclave."),
+    "upgrade": ("chiron.cli.upgrade:app", "Move a job's model to newer enclave code that you name."),
+    "job": ("chiron.cli.job:app", "List, show and cancel jobs; see what the operator saw."),
+    "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence."),
+    "log": ("chiron.cli.log:app", "The transparency log of enclave images."),
+    "builder": ("chiron.cli.builder:app", "Write, build, check and publish builders."),
+    "image": ("chiron.cli.image:app", "The enclave image: everything that runs inside, measured."),
+    "serve": ("chiron.cli.serve:app", "Run a gateway until Ctrl-C or SIGTERM; its enclaves end with it."),
+    "keys": ("chiron.cli.serve:keys_app", "API keys of a gateway that runs on this machine."),
+    "doctor": (
+        "chiron.cli.doctor:app",
+        "Check this machine's set-up and say what to do about what is missing.",
+    ),
 }
-for _name, _group in _GROUPS.items():
-    app.add_typer(_group, name=_name)
-app.command("train")(train_command)
-app.command("predict")(predict_command)
-app.command("upgrade")(upgrade_command)
-app.command("serve")(serve_command)
-app.command("doctor")(doctor_command)
+"""Where each part is, and its line in the list of commands; a test holds that line to the part's own help."""
+
+
+class _Part(TyperCommand):
+    """A command or group that is not loaded yet."""
+
+    def __init__(self, name: str, place: str, line: str) -> None:
+        super().__init__(name, help=line)
+        self._place = place
+
+    def load(self) -> "Command":
+        """Import it."""
+        command = typer.main.get_command(resolve_name(self._place))
+        command.name = self.name
+        return command
+
+
+class Parts(TyperGroup):
+    """The group of all parts. Listing them imports none; calling one imports that one."""
+
+    def __init__(self, **options: Any) -> None:
+        options["commands"] = {name: _Part(name, *part) for name, part in _PARTS.items()}
+        super().__init__(**options)
+
+    def resolve_command(
+        self, ctx: "Context", args: list[str]
+    ) -> "tuple[str | None, Command | None, list[str]]":
+        """The part that the arguments name, loaded."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _Part) else command, rest
+
+
+app = typer.Typer(name="chiron", cls=Parts, no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@app.callback()
+def _chiron() -> None:
+    """Private machine learning as a service.
+
+    Data owners: data, train, predict, upgrade, job, attest. Operators: serve, keys, builder, image, log.
+
+    CHIRON_URL names the gateway and CHIRON_API_KEY your key, or config.toml does both.
+    """
+
+
+def load(name: str) -> "Command":
+    """The command or group of that name; for tests and documentation."""
+    return _Part(name, *_PARTS[name]).load()
+
+
+def names() -> list[str]:
+    """All commands and groups."""
+    return list(_PARTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,15 +92,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns its exit code: 0 well, 1 failed, 2 wrong usage, 3 evidence rejected, 130 interrupted.
     """
     try:
-        app(args=arguments, prog_name="chiron")
+        typer.main.get_command(app)(args=arguments, prog_name="chiron")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:
         return EXIT_FAILED
     except Exception as error:
-        code = getattr(error, "code", None)
-        if type(error).__module__.split(".")[0] != "chiron" or not isinstance(code, str):
-            raise
-        fail(code, str(error))
-        return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED
+        return _failed(error)
     return 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong. What is no error of ours goes on as it is: a traceback is then what helps."""
+    from chiron.cli.output import fail
+    from chiron.client.errors import EvidenceRejected
+    from chiron.wire.errors import ChironError
+
+    if not isinstance(error, ChironError):
+        raise error
+    fail(error.code, str(error))
+    return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED

@@ -1,21 +1,18 @@
 """`chiron attest`: verify evidence, of a running enclave or from a file."""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
-from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client
+from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client, group
 from chiron.cli.output import done, print_json, print_steps
-from chiron.client.errors import ConfigurationInvalid, EvidenceRejected
-from chiron.runtime.attestation.steps import StepResult
-from chiron.runtime.attestation.verify import Expected, verify
-from chiron.runtime.errors import EvidenceRefused
-from chiron.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.wire.attestation import AttestationPolicy, Role
 
-app = typer.Typer(no_args_is_help=True, help="Verify enclaves' evidence.")
+if TYPE_CHECKING:
+    from chiron import StepResult
+
+app = group("Verify enclaves' evidence.")
 
 
 @app.callback()
@@ -40,6 +37,8 @@ def verify_command(
 
     **Example**: `chiron attest verify 1c0e… --measurement 4f0c…`
     """
+    from chiron import EvidenceRejected
+
     accepted = chosen_policy(measurement, policy, trust_software_root)
     try:
         if evidence is not None:
@@ -55,13 +54,20 @@ def verify_command(
 
 def _from_file(
     path: Path, nonce: str | None, policy: AttestationPolicy, role: Role, job: str
-) -> tuple[StepResult, ...]:
+) -> "tuple[StepResult, ...]":
+    from datetime import UTC, datetime
+
+    from chiron import ConfigurationInvalid, EvidenceRejected
+    from chiron.runtime.attestation.verify import Expected, verify
+    from chiron.runtime.errors import EvidenceRefused
+    from chiron.wire.attestation import Evidence
+
     if nonce is None:
         raise ConfigurationInvalid("--evidence needs --nonce: without it, old evidence would pass for fresh")
     try:
         expected = Expected(role, job, bytes.fromhex(nonce))
         evidence = Evidence.model_validate_json(path.read_bytes())
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationInvalid(f"{path} holds no evidence, or the nonce is not hexadecimal") from error
     try:
         return verify(evidence, policy, expected, datetime.now(UTC)).steps
@@ -69,7 +75,7 @@ def _from_file(
         raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
 
 
-def _show(steps: tuple[StepResult, ...], *, verified: bool, as_json: bool) -> None:
+def _show(steps: "tuple[StepResult, ...]", *, verified: bool, as_json: bool) -> None:
     if as_json:
         listed = [
             {"number": s.step.number, "step": s.step.value, "passed": s.passed, "detail": s.detail}

@@ -1,20 +1,160 @@
-"""`chiron builder`: write, build, check and publish builders (operators); list them (everybody)."""
+"""`chiron builder`: write, build, pack, check, try and publish builders; list those of a gateway."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from chiron.cli.builder_files import ManifestOption, PathArgument, read_builder
-from chiron.cli.builder_pack import pack_command
-from chiron.cli.builder_project import build_command, check_command, new_command
-from chiron.cli.builder_run import run_command
-from chiron.cli.options import Json, client
+from chiron.cli import builder_run
+from chiron.cli.options import (
+    COMPONENT,
+    MANIFEST,
+    Json,
+    ManifestOption,
+    PathArgument,
+    client,
+    group,
+    read_builder,
+)
 from chiron.cli.output import done, note, print_json, print_table
+from chiron.wire.contract import Task
 
-app = typer.Typer(no_args_is_help=True, help="Write, build, check and publish builders.")
-app.command("new")(new_command)
-app.command("build")(build_command)
-app.command("pack")(pack_command)
-app.command("check")(check_command)
-app.command("run")(run_command)
+if TYPE_CHECKING:
+    from chiron.builder_kit.packing import Packed
+
+app = group("Write, build, check and publish builders.")
+app.command("run")(builder_run.run_command)
+ProjectArgument = Annotated[Path, typer.Argument(help="Directory of the project.")]
+_USUAL_RECIPES = {
+    Task.CLASSIFICATION: b'{"version": 1, "loss": {"kind": "cross-entropy"}, "epochs": 10}',
+    Task.REGRESSION: b'{"version": 1, "loss": {"kind": "mse"}, "epochs": 10}',
+}
+
+
+@app.command("new")
+def new_command(
+    directory: Annotated[Path, typer.Argument(help="Directory to make; its name is the builder's.")],
+) -> None:
+    """Make a builder project that works, to be changed into your own.
+
+    **Example**: `chiron builder new my-model`
+    """
+    from chiron.builder_kit.scaffold import new_project
+
+    for path in new_project(directory):
+        note(f"  {path}")
+    done(f"made {directory}: change builder.py, then `chiron builder build {directory}`")
+
+
+@app.command("build")
+def build_command(
+    project: ProjectArgument = Path(),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=f"Where to write it; {COMPONENT} in the project.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compile a project to a WebAssembly component. The same sources again come from a cache.
+
+    **Example**: `chiron builder build my-model`
+    """
+    from chiron.builder_kit.build import build_project
+
+    component = build_project(project)
+    path = output or project / COMPONENT
+    path.write_bytes(component)
+    if json:
+        print_json({"path": str(path), "bytes": len(component)})
+        return
+    done(f"{path}: {len(component):,} bytes")
+
+
+@app.command("pack")
+def pack_command(
+    model: Annotated[Path, typer.Argument(help="ONNX file, as PyTorch or scikit-learn export it.")],
+    task: Annotated[Task, typer.Option(help="What the model is for.")] = Task.CLASSIFICATION,
+    name: Annotated[str | None, typer.Option(help="The builder's name; the file's unless given.")] = None,
+    weights: Annotated[
+        Literal["keep", "fresh"],
+        typer.Option(help="keep: training begins with the file's weights; fresh: drawn anew."),
+    ] = "keep",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="How to train it (JSON, docs/training.md); 10 epochs of AdamW unless given."),
+    ] = None,
+    output_name: Annotated[
+        str | None, typer.Option("--model-output", help="Which output is trained, where there are several.")
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Take uint8 images; the model gets them divided by 255.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Directory to write to; named as the builder.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a static builder of an exported model. No compiler is needed.
+
+    Weights that are kept become part of the component: do not pack what its users must not have.
+
+    **Example**: `chiron builder pack resnet.onnx --weights fresh`
+
+    **Example**: `chiron builder pack prices.onnx --task regression --recipe recipe.json`
+    """
+    from chiron.builder_kit.packing import PackOptions, Weights, pack
+
+    chosen = name or model.stem.lower().replace("_", "-").replace(".", "-")
+    options = PackOptions(task, Weights(weights), output_name, images)
+    packed = pack(model, chosen, _recipe(recipe, task), options)
+    directory = out or Path(chosen)
+    _write(packed, directory)
+    if json:
+        manifest = packed.manifest.model_dump(mode="json")
+        print_json({"directory": str(directory), "parameters": packed.parameters, "manifest": manifest})
+        return
+    done(f"{directory}: {COMPONENT} ({len(packed.component):,} bytes), {MANIFEST}, plan.onnx")
+    begun = "drawn anew" if weights == "fresh" else "begin as in the file"
+    note(f"  {packed.parameters:,} parameters, {begun}")
+
+
+def _recipe(path: Path | None, task: Task) -> bytes:
+    if path is None:
+        return _USUAL_RECIPES[task]
+    from chiron import ConfigurationInvalid
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationInvalid(f"{path} cannot be read") from error
+
+
+def _write(packed: "Packed", directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / COMPONENT).write_bytes(packed.component)
+    (directory / MANIFEST).write_text(packed.manifest.model_dump_json(indent=2) + "\n")
+    (directory / "plan.onnx").write_bytes(packed.graph)
+
+
+@app.command("check")
+def check_command(path: PathArgument, manifest: ManifestOption = None, json: Json = False) -> None:
+    """Say what the gateway will say of a builder: it runs the same inspection, and none of its code.
+
+    **Example**: `chiron builder check my-model`
+    """
+    from chiron.wasm_sandbox.inspection import inspect_component
+
+    component, described = read_builder(path, manifest)
+    info = inspect_component(component)
+    if json:
+        found = {"sha256": info.sha256, "capabilities": info.capabilities, "revises": info.revises}
+        print_json({**found, "manifest": described.model_dump(mode="json")})
+        return
+    done(f"{described.name} {described.version} is a builder: {info.sha256}")
+    note(f"  it asks data owners for: {', '.join(info.capabilities) or 'nothing'}")
+    note(f"  it {'revises its plan over several trials' if info.revises else 'makes one plan'}")
+    bounds = described.envelope
+    note(
+        f"  its envelope: at most {bounds.max_parameters:,} parameters, {bounds.max_steps:,} steps, "
+        f"{bounds.max_graph_bytes:,} bytes of graph and recipe"
+    )
 
 
 @app.command("upload")

@@ -2,18 +2,16 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.builder_kit.build import default_cache
-from chiron.builder_kit.rehearsal import Rehearsal, Scale, rehearse, sparkline
-from chiron.cli.builder_files import ManifestOption, PathArgument, read_builder
-from chiron.cli.options import Json
+from chiron.cli.options import Json, ManifestOption, PathArgument, read_builder
 from chiron.cli.output import done, note, print_json
-from chiron.client.datasets.opening import SourceOptions, open_source
-from chiron.wasm_sandbox.errors import SandboxError
-from chiron.wire.reports import TrainingReport
+
+if TYPE_CHECKING:
+    from chiron import TrainingReport
+    from chiron.builder_kit.rehearsal import Rehearsal
 
 
 def run_command(
@@ -38,6 +36,11 @@ def run_command(
 
     **Example**: `chiron builder run my-model --data houses.csv --target price --steps 1000`
     """
+    from chiron import SourceOptions, open_source
+    from chiron.builder_kit.build import default_cache
+    from chiron.builder_kit.rehearsal import Scale, rehearse
+    from chiron.wasm_sandbox.errors import SandboxError
+
     component, described = read_builder(path, manifest)
     source = open_source(data, SourceOptions(target=target))
     running = rehearse(
@@ -70,7 +73,7 @@ def run_command(
     _conclude(result, directory)
 
 
-def _show(report: TrainingReport) -> None:
+def _show(report: "TrainingReport") -> None:
     """One line; what was not measured is left out. Validation is of the model before these steps."""
     measured = {
         "train loss": report.train_loss,
@@ -82,14 +85,16 @@ def _show(report: TrainingReport) -> None:
     note(f"  step {report.steps:5}: {told}")
 
 
-def _write(result: Rehearsal, directory: Path) -> None:
+def _write(result: "Rehearsal", directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "plan.onnx").write_bytes(result.plan.graph)
     (directory / "model.onnx").write_bytes(result.model)
     (directory / "recipe.json").write_bytes(result.plan.recipe)
 
 
-def _conclude(result: Rehearsal, directory: Path) -> None:
+def _conclude(result: "Rehearsal", directory: Path) -> None:
+    from chiron.builder_kit.rehearsal import sparkline
+
     losses = [report.train_loss for report in result.reports if report.train_loss is not None]
     note(f"  train loss  {sparkline(losses)}")
     graph = result.graph

@@ -1,18 +1,18 @@
 """`chiron data`: encrypt on this machine, upload ciphertext."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.options import Json, client
+from chiron.cli.options import Json, client, group
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
-from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, SourceOptions, encrypt, open_source
-from chiron.client.errors import ConfigurationInvalid
-from chiron.client.store import OwnerStore
 from chiron.wire.contract import InputType, Task
 
-app = typer.Typer(no_args_is_help=True, help="Encrypt your data here, and upload the ciphertext.")
+if TYPE_CHECKING:
+    from chiron import Encrypted
+
+app = group("Encrypt your data here, and upload the ciphertext.")
 
 
 @app.command("encrypt")
@@ -49,6 +49,8 @@ def encrypt_command(
 
     **Example**: `chiron data encrypt patients.csv --target outcome --out patients.enc`
     """
+    from chiron import EncryptOptions, OwnerStore, SourceOptions, encrypt, open_source
+
     options = SourceOptions(
         target=target,
         task=task,
@@ -67,7 +69,7 @@ def encrypt_command(
     _report(encrypted, as_json=json)
 
 
-def _report(encrypted: Encrypted, *, as_json: bool) -> None:
+def _report(encrypted: "Encrypted", *, as_json: bool) -> None:
     manifest, record = encrypted.record.manifest, encrypted.record
     size = manifest.chunks * manifest.chunk_ciphertext_bytes
     if as_json:
@@ -103,6 +105,8 @@ def upload_command(
 
     **Example**: `chiron data upload digits.enc`
     """
+    from chiron import Bundle
+
     opened = Bundle.open(bundle)
     with client() as connection, progress_bar("uploading", "chunks") as advance:
         connection.upload_dataset(opened, advance)
@@ -120,6 +124,8 @@ def list_command(json: Json = False) -> None:
 
     **Example**: `chiron data list`
     """
+    from chiron import OwnerStore
+
     records = list(OwnerStore().datasets())
     if json:
         print_json([{"dataset_id": r.manifest.dataset_id, "bundle": r.bundle} for r in records])
@@ -137,6 +143,8 @@ def list_command(json: Json = False) -> None:
 def _dimensions(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
+    from chiron import ConfigurationInvalid
+
     parts = text.lower().replace("×", "x").split("x")
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise ConfigurationInvalid(f"{text!r} is not a shape such as 1x28x28")
@@ -147,6 +155,8 @@ def _pair(text: str | None) -> tuple[int, int] | None:
     size = _dimensions(text)
     if size is None:
         return None
+    from chiron import ConfigurationInvalid
+
     if len(size) != 2:
         raise ConfigurationInvalid(f"{text!r} is not a size such as 32x32")
     return size[0], size[1]

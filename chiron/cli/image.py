@@ -1,25 +1,23 @@
 """`chiron image`: build and measure the enclave image."""
 
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.options import Json
+from chiron.cli.options import Json, group
 from chiron.cli.output import done, note, print_json, warn
-from chiron.cli.places import IMAGE_FOLDER, STATE_DIR
-from chiron.cli.recording import recorder
-from chiron.client.errors import ConfigurationInvalid
-from chiron.enclave_image.build import build_image
-from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
-from chiron.enclave_image.manifest import ImageManifest
-from chiron.enclave_image.measurement import examine
-from chiron.enclave_image.occlum_files import parse_version, write_occlum_files
-from chiron.enclave_image.recording import Recorder
-from chiron.enclave_image.sigstruct import read_instance
+from chiron.cli.serve import IMAGE_FOLDER, STATE_DIR
 
-app = typer.Typer(no_args_is_help=True, help="The enclave image: everything that runs inside, measured.")
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from chiron.enclave_image.manifest import ImageManifest
+    from chiron.enclave_image.recording import Recorder
+
+app = group("The enclave image: everything that runs inside, measured.")
 
 _Directory = Annotated[Path, typer.Argument(help="The image's directory.")]
 
@@ -48,6 +46,9 @@ def build_command(
 
     **Example**: `chiron image build --log log/ --log-key ~/log-key.pem`
     """
+    from chiron.enclave_image.build import build_image
+    from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
+
     recording = _recorder(log, log_key, revision)
     manifest = build_image(directory, report=lambda stage: note(f"image: {stage}"), recorder=recording)
     if json:
@@ -76,6 +77,9 @@ def measure_command(
 
     **Example**: `chiron image measure --occlum instance/`
     """
+    from chiron.enclave_image.measurement import examine
+    from chiron.enclave_image.sigstruct import read_instance
+
     if occlum is not None:
         signed = read_instance(occlum)
         if signed.debug:
@@ -106,13 +110,17 @@ def occlum_command(
 
     **Example**: `chiron image occlum occlum/ --image /tmp/image`
     """
+    from chiron.enclave_image.occlum_files import parse_version, write_occlum_files
+
     manifest = write_occlum_files(directory, output, development=development, glibc=parse_version(glibc))
     if development:
         warn("a debuggable enclave: whoever runs it reads its memory, and no policy accepts its evidence")
     done(f"{output}: Occlum.json and bom.yaml of {manifest.measurement}")
 
 
-def _recorder(log: Path | None, key: Path | None, revision: str | None) -> Recorder | None:
+def _recorder(log: Path | None, key: Path | None, revision: str | None) -> "Recorder | None":
+    from chiron import ConfigurationInvalid
+
     if log is None and key is None and revision is None:
         return None
     if log is None or key is None:
@@ -120,7 +128,7 @@ def _recorder(log: Path | None, key: Path | None, revision: str | None) -> Recor
     return recorder(log, key, revision=revision, lock=None)
 
 
-def _print_facts(directory: Path, manifest: ImageManifest) -> None:
+def _print_facts(directory: Path, manifest: "ImageManifest") -> None:
     print_json(
         {
             "directory": str(directory),
@@ -129,3 +137,45 @@ def _print_facts(directory: Path, manifest: ImageManifest) -> None:
             "bytes": manifest.size,
         }
     )
+
+
+def recorder(log: Path, key: Path, *, revision: str | None, lock: Path | None) -> "Recorder":
+    """What records builds in `log`; revision and lock are by default those of the checkout we run from.
+
+    Raises:
+        ConfigurationInvalid: the key, the lock or the revision is not one.
+        SourceUnknown: no revision is given, and none names the source that is here.
+    """
+    from chiron import ConfigurationInvalid
+    from chiron.enclave_image.recording import Recorder
+    from chiron.enclave_image.source_revision import LOCK, clean_revision
+    from chiron.wire.transparency import REVISION
+
+    private = log_key(key)
+    try:
+        digest = sha256((lock or LOCK).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigurationInvalid(f"the lock cannot be read: {error.filename}; give --lock") from error
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise ConfigurationInvalid("--revision is a git commit, in full")
+    return Recorder(log, private, revision or clean_revision(), digest)
+
+
+def log_key(path: Path) -> "Ed25519PrivateKey":
+    """The log's private key in a PEM file.
+
+    Raises:
+        ConfigurationInvalid: it holds none.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from chiron import ConfigurationInvalid
+
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationInvalid(f"{path} holds no private key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationInvalid(f"{path} holds no Ed25519 key")
+    return key

@@ -1,17 +1,16 @@
 """`chiron job`: what became of jobs, and what the operator saw of them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.lookup import find_job
-from chiron.cli.options import Json, client
+from chiron.cli.options import Json, client, find_job, group
 from chiron.cli.output import done, note, print_json, print_table
-from chiron.client.store import OwnerStore
-from chiron.wire.jobs import JobState
-from chiron.wire.reports import Outcome, TrainingReport
 
-app = typer.Typer(no_args_is_help=True, help="List, show and cancel jobs; see what the operator saw.")
+if TYPE_CHECKING:
+    from chiron import Outcome, TrainingReport
+
+app = group("List, show and cancel jobs; see what the operator saw.")
 JobArgument = Annotated[str, typer.Argument(help="Job id, or the beginning of one.")]
 
 
@@ -48,6 +47,8 @@ def show_command(job: JobArgument, json: Json = False) -> None:
 
     **Example**: `chiron job show 1c0e`
     """
+    from chiron import JobState, OwnerStore
+
     job_id = find_job(OwnerStore(), job).spec.job
     with client() as connection:
         public = connection.job(job_id)
@@ -72,7 +73,7 @@ def show_command(job: JobArgument, json: Json = False) -> None:
     _print_outcome(outcome)
 
 
-def _print_reports(reports: list[TrainingReport]) -> None:
+def _print_reports(reports: "list[TrainingReport]") -> None:
     if reports:
         print_table(
             ["exchange", "loss", "validation loss", "validation accuracy"],
@@ -83,7 +84,7 @@ def _print_reports(reports: list[TrainingReport]) -> None:
         )
 
 
-def _print_outcome(outcome: Outcome | None) -> None:
+def _print_outcome(outcome: "Outcome | None") -> None:
     if outcome is not None:
         note(f"outcome: {outcome.status} [{outcome.code}] {outcome.detail}".rstrip())
 
@@ -98,6 +99,8 @@ def cancel_command(job: JobArgument) -> None:
 
     **Example**: `chiron job cancel 1c0e`
     """
+    from chiron import OwnerStore
+
     job_id = find_job(OwnerStore(), job).spec.job
     with client() as connection:
         connection.cancel(job_id)
@@ -112,6 +115,8 @@ def observations_command(job: JobArgument, json: Json = False) -> None:
 
     **Example**: `chiron job observations 1c0e`
     """
+    from chiron import OwnerStore
+
     job_id = find_job(OwnerStore(), job).spec.job
     with client() as connection:
         observations = connection.observations(job_id)

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ValidationError
 
-from chiron.cli.options import Json
+from chiron.cli.image import recorder
+from chiron.cli.options import Json, group
 from chiron.cli.output import done, note, print_json, warn
-from chiron.cli.recording import recorder
 from chiron.client.errors import ConfigurationInvalid, LogRejected
 from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
 from chiron.enclave_image.measurement import measure
@@ -21,7 +21,7 @@ from chiron.runtime.errors import LogRefused
 from chiron.runtime.transparency.proofs import check_consistency, check_inclusion
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
 
-app = typer.Typer(no_args_is_help=True, help="The transparency log of enclave images.")
+app = group("The transparency log of enclave images.")
 MAX_PROOF_BYTES = 1024 * 1024
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -1,15 +1,20 @@
-"""Options that several commands share, and the client that they describe."""
+"""What several commands take: options, the policy and the client that they describe, and names of things.
 
+A dataset, builder or job is named by its id, the beginning of one, a name or a path.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.output import warn
-from chiron.client.client import Client
-from chiron.client.configuration import load_configuration
-from chiron.client.policies import policy_of
-from chiron.wire.attestation import AttestationPolicy
+if TYPE_CHECKING:
+    from chiron import AttestationPolicy, BuilderInfo, Client, DatasetRecord, JobRecord, OwnerStore
+    from chiron.wire.contract import BuilderManifest
+
+MIN_PREFIX = 4
+"""Characters of an id that may stand for the whole."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before granting.")]
@@ -37,24 +42,121 @@ SoftwareRoot = Annotated[
     ),
 ]
 
+COMPONENT = "builder.wasm"
+MANIFEST = "manifest.json"
+PathArgument = Annotated[Path, typer.Argument(help="Component (.wasm), or the directory that holds it.")]
+ManifestOption = Annotated[
+    Path | None, typer.Option("--manifest", help=f"Public manifest; {MANIFEST} beside the component.")
+]
 
-def client(policy: AttestationPolicy | None = None) -> Client:
+
+def group(summary: str) -> typer.Typer:
+    """A group of commands whose help texts are Markdown."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False, help=summary)
+
+
+def single() -> typer.Typer:
+    """As `group`, for a module that is one command."""
+    return typer.Typer(rich_markup_mode="markdown", add_completion=False)
+
+
+def client(policy: "AttestationPolicy | None" = None) -> "Client":
     """A client for the configured gateway."""
+    from chiron import Client
+    from chiron.cli.output import warn
+
     if policy is not None and policy.software_root is not None:
         warn(
             "a SOFTWARE root is trusted: this TEE is for development, the operator can read everything "
             "that is granted to it"
         )
-    configuration = load_configuration()
-    return Client(configuration.gateway_url(), configuration.gateway_key(), policy=policy)
+    return Client(policy=policy)
 
 
 def chosen_policy(
     measurement: list[str] | None, policy: Path | None, software_root: Path | None
-) -> AttestationPolicy:
+) -> "AttestationPolicy":
     """The policy that the options name.
 
     Raises:
         PolicyMissing: they name none.
     """
+    from chiron import policy_of
+
     return policy_of(measurement or (), file=policy, software_root=software_root)
+
+
+def read_builder(path: Path, manifest: Path | None) -> "tuple[bytes, BuilderManifest]":
+    """Component and manifest, read with a bound.
+
+    Raises:
+        ConfigurationInvalid: one of them is missing, too large or malformed.
+    """
+    from pydantic import ValidationError
+
+    from chiron import ConfigurationInvalid
+    from chiron.wire.contract import MAX_COMPONENT_BYTES, BuilderManifest
+
+    component = path / COMPONENT if path.is_dir() else path
+    described = manifest or component.with_name(MANIFEST)
+    if path.is_dir() and not component.exists():
+        raise ConfigurationInvalid(f"{path} has no {COMPONENT} yet: `chiron builder build {path}` makes it")
+    try:
+        if component.stat().st_size > MAX_COMPONENT_BYTES:
+            raise ConfigurationInvalid(f"{component} is larger than {MAX_COMPONENT_BYTES} bytes")
+        return component.read_bytes(), BuilderManifest.model_validate_json(described.read_bytes())
+    except OSError as error:
+        raise ConfigurationInvalid(f"{error.filename} cannot be read") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
+        raise ConfigurationInvalid(f"{described} is no builder manifest: {wrong}") from error
+
+
+def find_dataset(store: "OwnerStore", text: str) -> "DatasetRecord":
+    """The dataset of this id, beginning of an id, or bundle directory.
+
+    Raises:
+        ConfigurationInvalid: none or several fit.
+        RecordMissing: its key is not on this machine.
+    """
+    from chiron import Bundle
+
+    if Path(text).is_dir():
+        return store.dataset(Bundle.open(Path(text)).manifest.dataset_id)
+    known = {record.manifest.dataset_id: record for record in store.datasets()}
+    return known[_unique(text, known, "dataset")]
+
+
+def find_job(store: "OwnerStore", text: str) -> "JobRecord":
+    """The job of this id or beginning of an id.
+
+    Raises:
+        ConfigurationInvalid: none or several fit.
+    """
+    known = {record.spec.job: record for record in store.jobs()}
+    return known[_unique(text, known, "job")]
+
+
+def find_builder(connection: "Client", text: str) -> "BuilderInfo":
+    """The builder of this digest, beginning of a digest, or name (the newest of that name).
+
+    Raises:
+        ConfigurationInvalid: none or several fit.
+        GatewayError: the gateway does not list its builders.
+    """
+    builders = connection.builders()
+    named = [builder for builder in builders if builder.manifest.name == text]
+    if named:
+        return max(named, key=lambda builder: builder.created_at)
+    known = {builder.sha256: builder for builder in builders}
+    return known[_unique(text, known, "builder")]
+
+
+def _unique(text: str, known: Iterable[str], noun: str) -> str:
+    from chiron import ConfigurationInvalid
+
+    found = [name for name in known if name == text or (len(text) >= MIN_PREFIX and name.startswith(text))]
+    if len(found) == 1:
+        return found[0]
+    problem = "is ambiguous" if found else "is not known here"
+    raise ConfigurationInvalid(f"{noun} {text!r} {problem}", code=f"{noun}-not-found")

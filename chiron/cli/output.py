@@ -4,15 +4,21 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from chiron.runtime.attestation.steps import Step, StepResult
+    from chiron import StepResult
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+@cache
+def console() -> "Console":
+    """Where people read: standard error. Made late, as rich is not needed to start."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -21,37 +27,46 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=str, allow_nan=False), flush=True)
 
 
+def escape(text: str) -> str:
+    """Text that rich shows as it is."""
+    from rich.markup import escape as escaped
+
+    return escaped(text)
+
+
 def note(text: str) -> None:
     """A line about what goes on."""
-    err.print(escape(text))
+    console().print(escape(text))
 
 
 def done(text: str) -> None:
     """A line about what was achieved."""
-    err.print(f"[green]✓[/] {escape(text)}")
+    console().print(f"[green]✓[/] {escape(text)}")
 
 
 def warn(text: str) -> None:
     """A warning, in red: nobody should overlook it."""
-    err.print(f"[bold red]WARNING: {escape(text)}[/]")
+    console().print(f"[bold red]WARNING: {escape(text)}[/]")
 
 
 def fail(code: str, message: str) -> None:
     """An error with its stable code."""
-    err.print(f"[bold red]error[/] [red]\\[{escape(code)}][/] {escape(message)}")
+    console().print(f"[bold red]error[/] [red]\\[{escape(code)}][/] {escape(message)}")
 
 
-def print_steps(steps: Sequence[StepResult]) -> None:
+def print_steps(steps: "Sequence[StepResult]") -> None:
     """The numbered steps of verification and their results; those after a refusal were not reached."""
+    from chiron.runtime.attestation.steps import Step
+
     for result in steps:
         mark = "[green]✓[/]" if result.passed else "[bold red]✗[/]"
-        err.print(
+        console().print(
             f"  {mark} {result.step.number:2}. {escape(result.step.title)} [dim]({escape(result.detail)})[/]"
         )
     reached = {result.step for result in steps}
     for step in Step:
         if step not in reached:
-            err.print(f"  [dim]· {step.number:2}. {escape(step.title)} (not reached)[/]")
+            console().print(f"  [dim]· {step.number:2}. {escape(step.title)} (not reached)[/]")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -65,6 +80,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 @contextmanager
 def progress_bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr; the function it gives takes what is done and what there is to do."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (
         TextColumn("{task.description:>11}"),
         BarColumn(),
@@ -72,7 +89,7 @@ def progress_bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn(unit),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, disable=not _animated()) as progress:
+    with Progress(*columns, console=console(), disable=not _animated()) as progress:
         task = progress.add_task(label, total=None)
 
         def advance(complete: int, total: int) -> None:
@@ -83,4 +100,4 @@ def progress_bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 def _animated() -> bool:
     """Bars are for people: in a pipe or a log they are noise."""
-    return err.is_terminal and "CHIRON_NO_PROGRESS" not in os.environ
+    return console().is_terminal and "CHIRON_NO_PROGRESS" not in os.environ

@@ -2,24 +2,30 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
-from chiron.cli.lookup import find_job
-from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client
+from chiron.cli.options import (
+    Json,
+    Measurement,
+    PolicyFile,
+    SoftwareRoot,
+    chosen_policy,
+    client,
+    find_job,
+    single,
+)
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
-from chiron.client.datasets.rows import Rows, read_rows
-from chiron.client.errors import ConfigurationInvalid, PolicyMissing
-from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT
-from chiron.client.predictions import Predictions
-from chiron.client.store import JobRecord, OwnerStore
-from chiron.wire.attestation import AttestationPolicy
+
+if TYPE_CHECKING:
+    from chiron import AttestationPolicy, JobRecord, OwnerStore, Predictions, Rows
 
 SHOWN_ROWS = 10
+app = single()
 
 
+@app.command("predict")
 def predict_command(
     job: Annotated[str, typer.Argument(help="Job id, or the beginning of one.")],
     rows: Annotated[Path | None, typer.Argument(help="Rows: .npz, .npy, .csv, .parquet or images.")] = None,
@@ -45,6 +51,8 @@ def predict_command(
 
     **Example**: `chiron predict 1c0e new.npz --output predictions.csv`
     """
+    from chiron import OwnerStore, read_rows
+
     store = OwnerStore()
     record = find_job(store, job)
     asked = read_rows(
@@ -62,7 +70,9 @@ def predict_command(
     _show(predictions, asked, as_json=json)
 
 
-def _rows_path(store: OwnerStore, record: JobRecord, rows: Path | None, *, held_out: bool) -> Path:
+def _rows_path(store: "OwnerStore", record: "JobRecord", rows: Path | None, *, held_out: bool) -> Path:
+    from chiron import ConfigurationInvalid
+
     if (rows is None) != held_out:
         raise ConfigurationInvalid("name a file of rows, or --held-out, not both")
     if rows is not None:
@@ -74,8 +84,11 @@ def _rows_path(store: OwnerStore, record: JobRecord, rows: Path | None, *, held_
 
 
 def _policy(
-    record: JobRecord, measurement: list[str] | None, policy: Path | None, software_root: Path | None
-) -> AttestationPolicy:
+    record: "JobRecord", measurement: list[str] | None, policy: Path | None, software_root: Path | None
+) -> "AttestationPolicy":
+    from chiron import PolicyMissing
+    from chiron.client.verifying import HOW_TO_GET_A_MEASUREMENT
+
     if measurement or policy or software_root:
         return chosen_policy(measurement, policy, software_root)
     if record.policy is None:
@@ -83,7 +96,7 @@ def _policy(
     return record.policy
 
 
-def _show(predictions: Predictions, asked: Rows, *, as_json: bool) -> None:
+def _show(predictions: "Predictions", asked: "Rows", *, as_json: bool) -> None:
     quality = _quality(predictions, asked)
     if as_json:
         classes = predictions.classes
@@ -104,7 +117,9 @@ def _show(predictions: Predictions, asked: Rows, *, as_json: bool) -> None:
         done(f"{name.replace('_', ' ')} {value:.4f} on {len(predictions)} rows")
 
 
-def _quality(predictions: Predictions, asked: Rows) -> dict[str, float]:
+def _quality(predictions: "Predictions", asked: "Rows") -> dict[str, float]:
+    import numpy as np
+
     if asked.y is None:
         return {}
     if predictions.classes is not None:
@@ -112,7 +127,9 @@ def _quality(predictions: Predictions, asked: Rows) -> dict[str, float]:
     return {"root_mean_squared_error": float(np.sqrt(np.mean((predictions.scores - asked.y) ** 2)))}
 
 
-def _table(predictions: Predictions, rows: int) -> list[tuple[object, ...]]:
+def _table(predictions: "Predictions", rows: int) -> list[tuple[object, ...]]:
+    import numpy as np
+
     scores = predictions.scores[:rows]
     if predictions.classes is None:
         return [(number, "", np.array2string(score)) for number, score in enumerate(scores)]
@@ -123,7 +140,7 @@ def _table(predictions: Predictions, rows: int) -> list[tuple[object, ...]]:
     ]
 
 
-def _write_csv(path: Path, predictions: Predictions) -> None:
+def _write_csv(path: Path, predictions: "Predictions") -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         if predictions.classes is None:

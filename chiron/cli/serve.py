@@ -1,27 +1,37 @@
-"""`chiron serve`: the operator's gateway, with enclaves on this machine."""
+"""`chiron serve` and `chiron keys`: the operator's gateway, with enclaves on this machine, and its keys."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
+from platformdirs import user_data_path
 
-from chiron.api.launchers.launcher import Launcher
-from chiron.api.launchers.local import LocalLauncher, LocalOptions
-from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
-from chiron.api.logs import configure_logs
-from chiron.api.server import RunningGateway, serve
-from chiron.api.settings import Settings
-from chiron.api.storage.lock import exclusive
-from chiron.cli.options import Json
+from chiron.cli.options import Json, group, single
 from chiron.cli.output import done, fail, note, print_json, warn
-from chiron.cli.places import IMAGE_FOLDER, ROOT_FILE, STATE_DIR
-from chiron.enclave_image.build import build_image
 
-MakeLauncher = Callable[[Settings], Awaitable[Launcher]]
+if TYPE_CHECKING:
+    from chiron.api.launchers.launcher import Launcher
+    from chiron.api.launchers.local import LocalOptions
+    from chiron.api.launchers.occlum import OcclumOptions
+    from chiron.api.server import RunningGateway
+    from chiron.api.settings import Settings
+
+    MakeLauncher = Callable[[Settings], Awaitable[Launcher]]
+
+STATE_VARIABLE = "CHIRON_STATE"
+STATE_DIR = Path(os.environ.get(STATE_VARIABLE) or user_data_path("chiron-gateway"))
+"""The gateway's database, blobs and development TEE: `$CHIRON_STATE`, or the platform's data directory."""
+IMAGE_FOLDER = "image"
+"""In the state directory: the enclave image that `chiron serve` builds and launches."""
+ROOT_FILE = "software-root.pem"
+"""In the state directory: root certificate of the development TEE, for --trust-software-root."""
+
+app = single()
+keys_app = group("API keys of a gateway that runs on this machine.")
 
 
 class LauncherKind(StrEnum):
@@ -31,6 +41,7 @@ class LauncherKind(StrEnum):
     OCCLUM = "occlum"
 
 
+@app.command("serve")
 def serve_command(
     host: Annotated[str, typer.Option(help="Address of the public API.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 takes a free one.")] = 8799,
@@ -79,6 +90,10 @@ def serve_command(
 
     **Example**: `chiron serve --launcher occlum --instance occlum/ --enclave-host 10.0.0.7`
     """
+    from chiron.api.launchers.local import LocalOptions
+    from chiron.api.launchers.occlum import OcclumOptions
+    from chiron.api.logs import configure_logs
+
     settings = _settings(state_dir=state_dir, host=host, port=port)
     make_launcher: MakeLauncher
     if launcher is LauncherKind.OCCLUM:
@@ -104,13 +119,17 @@ def serve_command(
         )
     configure_logs()
 
-    def ready(running: RunningGateway) -> None:
+    def ready(running: "RunningGateway") -> None:
         _tell(running, launcher, settings.state_dir / ROOT_FILE, as_json=json)
 
     _run(settings, make_launcher, ready)
 
 
-def _run(settings: Settings, make_launcher: MakeLauncher, ready: Callable[[RunningGateway], None]) -> None:
+def _run(
+    settings: "Settings", make_launcher: "MakeLauncher", ready: "Callable[[RunningGateway], None]"
+) -> None:
+    from chiron.api.server import serve
+
     try:
         asyncio.run(serve(settings, make_launcher, ready=ready))
     except OSError as error:
@@ -119,14 +138,18 @@ def _run(settings: Settings, make_launcher: MakeLauncher, ready: Callable[[Runni
         raise typer.Exit(1) from None
 
 
-def _settings(**told: Any) -> Settings:
+def _settings(**told: Any) -> "Settings":
+    from pydantic import ValidationError
+
+    from chiron.api.settings import Settings
+
     try:
         return Settings(**told)
     except ValidationError as error:
         raise typer.BadParameter("; ".join(wrong["msg"] for wrong in error.errors())) from None
 
 
-def _ports(first: int | None, settings: Settings) -> range | None:
+def _ports(first: int | None, settings: "Settings") -> range | None:
     """As many as predictors may run; an empty range is any."""
     if not first:
         return None if first is None else range(0)
@@ -134,6 +157,9 @@ def _ports(first: int | None, settings: Settings) -> range | None:
 
 
 def _built_image(state_dir: Path) -> Path:
+    from chiron.api.storage.lock import exclusive
+    from chiron.enclave_image.build import build_image
+
     image = state_dir / IMAGE_FOLDER
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Never under the feet of a gateway that runs there.
@@ -142,8 +168,10 @@ def _built_image(state_dir: Path) -> Path:
     return image
 
 
-def _local(options: LocalOptions) -> MakeLauncher:
-    async def make(settings: Settings) -> Launcher:
+def _local(options: "LocalOptions") -> "MakeLauncher":
+    from chiron.api.launchers.local import LocalLauncher
+
+    async def make(settings: "Settings") -> "Launcher":
         launcher = await LocalLauncher.open(settings, options)
         # For the owners of this development TEE; the certificate is public.
         (settings.state_dir / ROOT_FILE).write_bytes(launcher.tee.root_pem)
@@ -152,14 +180,16 @@ def _local(options: LocalOptions) -> MakeLauncher:
     return make
 
 
-def _occlum(options: OcclumOptions) -> MakeLauncher:
-    async def make(settings: Settings) -> Launcher:
+def _occlum(options: "OcclumOptions") -> "MakeLauncher":
+    from chiron.api.launchers.occlum import OcclumLauncher
+
+    async def make(settings: "Settings") -> "Launcher":
         return await OcclumLauncher.open(settings, options)
 
     return make
 
 
-def _tell(running: RunningGateway, launcher: LauncherKind, root: Path, *, as_json: bool) -> None:
+def _tell(running: "RunningGateway", launcher: LauncherKind, root: Path, *, as_json: bool) -> None:
     software = launcher is LauncherKind.LOCAL
     keys = running.first_keys
     told = {
@@ -185,3 +215,30 @@ def _tell(running: RunningGateway, launcher: LauncherKind, root: Path, *, as_jso
             "enclaves run on a SOFTWARE TEE: for development only. This machine can read everything in "
             "them; owners have to ask for it with --trust-software-root"
         )
+
+
+@keys_app.callback()
+def _keys() -> None:
+    """Keeps `create` a subcommand."""
+
+
+@keys_app.command("create")
+def create_key_command(
+    tenant: Annotated[str, typer.Option(help="Whose key: lower-case letters, digits and hyphens.")],
+    role: Annotated[Literal["owner", "operator"], typer.Option(help="What it is for.")] = "owner",
+    state_dir: Annotated[Path, typer.Option(help="The gateway's directory.")] = STATE_DIR,
+    json: Json = False,
+) -> None:
+    """Make an API key; it is printed once, on stdout, and stored nowhere in the clear.
+
+    **Example**: `chiron keys create --tenant clinic-a --role owner > clinic-a.key`
+    """
+    from chiron.api.keys import TenantRole, create_key
+    from chiron.api.settings import Settings
+
+    key = asyncio.run(create_key(Settings(state_dir=state_dir), tenant, TenantRole(role)))
+    if json:
+        print_json({"tenant": tenant, "role": role, "key": key})
+        return
+    print(key)
+    note(f"a key of tenant {tenant} as {role}; give it to them through a safe channel")

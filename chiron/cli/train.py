@@ -1,34 +1,36 @@
 """`chiron train`: create a job, verify its enclave step by step, grant, watch, and read the outcome."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Annotated
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.grants import agreed_capabilities
-from chiron.cli.lookup import find_builder, find_dataset
-from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, Yes, chosen_policy, client
-from chiron.cli.output import done, fail, note, print_json, print_steps, progress_bar
-from chiron.client.client import Client
-from chiron.client.errors import EvidenceRejected, GatewayError
-from chiron.client.granting import grant_in_words
-from chiron.client.jobs import raise_if_ended_badly
-from chiron.client.store import OwnerStore
-from chiron.runtime.attestation.verify import VerifiedEvidence
-from chiron.wire.contract import Capability, CapabilityGrants
-from chiron.wire.exchange import ExchangeMode, ExchangeTerms
-from chiron.wire.grants import PredictionPolicy
-from chiron.wire.jobs import Job, JobRequest, JobState
-from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
-
-GRANT_ATTEMPTS = 5
-_RESTARTED = frozenset(
-    {"gateway-unreachable", "enclave-gone", "enclave-not-running", "enclave-timeout", "grant-unreadable"}
+from chiron.cli.options import (
+    Json,
+    Measurement,
+    PolicyFile,
+    SoftwareRoot,
+    Yes,
+    chosen_policy,
+    client,
+    find_builder,
+    find_dataset,
+    single,
 )
-"""Codes after which the parameter server may be another process than the one that was verified."""
+from chiron.cli.output import done, fail, note, print_json, print_steps, progress_bar
+from chiron.wire.contract import Capability, CapabilityGrants
+from chiron.wire.exchange import ExchangeMode
+
+if TYPE_CHECKING:
+    from chiron import BuilderInfo, Finished, Job, PredictionPolicy, Stage, TrainingReport
+
+app = single()
+HARMLESS = CapabilityGrants().granted | {Capability.RANDOM}
+"""These tell a builder nothing of the data's values, so `--yes` alone may grant them."""
 
 
+@app.command("train")
 def train_command(
     dataset: Annotated[str, typer.Argument(help="Dataset id, or the directory that was uploaded.")],
     builder: Annotated[str, typer.Argument(help="Builder's name or SHA-256 (`chiron builder list`).")],
@@ -62,6 +64,8 @@ def train_command(
 
     **Example**: `chiron train digits.enc digits-mlp -m 4f0c… --trust-software-root root.pem --yes`
     """
+    from chiron import EvidenceRejected, ExchangeTerms, JobRequest, OwnerStore, PredictionPolicy
+
     accepted = chosen_policy(measurement, policy, trust_software_root)
     record = find_dataset(OwnerStore(), dataset)
     prediction = PredictionPolicy(top_k=top_k, decimals=decimals, query_budget=query_budget)
@@ -80,73 +84,45 @@ def train_command(
             mode=mode,
             terms=ExchangeTerms(shards=shards),
         )
-        job = connection.create_job(request)
-        note(f"job {job.spec.job}: {info.manifest.name} {info.manifest.version}, {trainers} trainers")
-        with _cancelled_if_not_granted(connection, job):
-            verified = _attest(connection, job)
-            _agree(capabilities, prediction, yes=yes)
-            verified = _entrust(connection, job, verified, capabilities, prediction)
-        done("granted: the dataset's key is sealed to the verified enclave")
-        ended = _follow(connection, job)
-        outcome = connection.outcome(ended)
-        reports = connection.reports(ended)
-    _conclude(ended, verified, outcome, reports, as_json=json)
-
-
-@contextmanager
-def _cancelled_if_not_granted(connection: Client, job: Job) -> Iterator[None]:
-    """A job that gets no grant would wait for one, and hold its enclaves, until its deadline."""
-    try:
-        yield
-    except BaseException:
-        with suppress(GatewayError):
-            connection.cancel(job)
-        raise
-
-
-def _attest(connection: Client, job: Job) -> VerifiedEvidence:
-    """Wait for the parameter server and verify it on screen."""
-    for now in connection.watch(job):
-        raise_if_ended_badly(now)
-        if now.state not in (JobState.CREATED, JobState.LAUNCHING):
-            break
-    note("evidence of the parameter server, over our fresh nonce:")
-    try:
-        verified = connection.verify_job(job)
-    except EvidenceRejected as error:
-        print_steps(error.steps)
-        raise
-    print_steps(verified.steps)
-    done(f"verified: measurement {verified.quote.measurement}")
-    return verified
-
-
-def _entrust(
-    connection: Client,
-    job: Job,
-    verified: VerifiedEvidence,
-    capabilities: CapabilityGrants,
-    prediction: PredictionPolicy,
-) -> VerifiedEvidence:
-    """Send the grant. Whoever is in the enclave's place after the gateway restarted is verified anew."""
-    for attempt in range(GRANT_ATTEMPTS):
-        try:
-            if attempt:
-                note("the gateway or its enclave was restarted: it is verified again")
-                verified = _attest(connection, job)
-            connection.send_grant(verified, capabilities=capabilities, prediction=prediction)
-        except GatewayError as error:
-            if attempt and error.code == "grant-already-given":
-                # An earlier attempt arrived, and only its answer was lost.
-                return verified
-            if error.code not in _RESTARTED or attempt == GRANT_ATTEMPTS - 1:
+        # Closed whatever happens: a job that was not granted is cancelled then.
+        with closing(
+            connection.training(request, capabilities=capabilities, prediction=prediction)
+        ) as stages:
+            try:
+                job = _grant(stages, info, lambda: _agree(capabilities, prediction, yes=yes))
+            except EvidenceRejected as error:
+                print_steps(error.steps)
                 raise
-        else:
-            break
-    return verified
+            finished = _follow(stages, job)
+    _conclude(finished, as_json=json)
 
 
-def _agree(capabilities: CapabilityGrants, prediction: PredictionPolicy, *, yes: bool) -> None:
+def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[], None]) -> "Job":
+    """Show everything up to the grant, which follows the first evidence only if the owner agrees."""
+    from chiron import Created, Granted, Verified
+
+    for stage in stages:
+        match stage:
+            case Created(job):
+                named = f"{builder.manifest.name} {builder.manifest.version}"
+                note(f"job {job.spec.job}: {named}, {job.spec.exchange.trainers} trainers")
+                note("evidence of the parameter server, over our fresh nonce:")
+            case Verified(evidence, again):
+                if again:
+                    note("the gateway or its enclave was restarted: it is verified again")
+                print_steps(evidence.steps)
+                done(f"verified: measurement {evidence.quote.measurement}")
+                if not again:
+                    agree()
+            case Granted():
+                done("granted: the dataset's key is sealed to the verified enclave")
+                break
+    return job
+
+
+def _agree(capabilities: CapabilityGrants, prediction: "PredictionPolicy", *, yes: bool) -> None:
+    from chiron.client.training import grant_in_words
+
     note("You grant:")
     for line in grant_in_words(capabilities, prediction):
         note(f"  • {line}")
@@ -154,23 +130,27 @@ def _agree(capabilities: CapabilityGrants, prediction: PredictionPolicy, *, yes:
         typer.confirm("Send this grant?", abort=True, err=True)
 
 
-def _follow(connection: Client, job: Job) -> Job:
-    last = job
+def _follow(stages: "Iterator[Stage]", job: "Job") -> "Finished":
+    from chiron import Finished, Progressed
+
     try:
         with progress_bar("training", "exchanges") as advance:
-            for last in connection.watch(job):
-                advance(last.exchanges_done, last.spec.exchange.exchanges)
+            for stage in stages:
+                if isinstance(stage, Finished):
+                    return stage
+                if isinstance(stage, Progressed):
+                    advance(stage.job.exchanges_done, stage.job.spec.exchange.exchanges)
     except KeyboardInterrupt:
         note(f"the job goes on without you: chiron job show {job.spec.job[:8]}")
         raise
-    raise_if_ended_badly(last)
-    return last
+    raise AssertionError("training ends with Finished, or with an error")
 
 
-def _conclude(
-    job: Job, verified: VerifiedEvidence, outcome: Outcome, reports: list[TrainingReport], *, as_json: bool
-) -> None:
-    final = outcome.metrics or (reports[-1] if reports else None)
+def _conclude(finished: "Finished", *, as_json: bool) -> None:
+    from chiron import OutcomeStatus
+
+    job, outcome = finished.job, finished.outcome
+    final = outcome.metrics or (finished.reports[-1] if finished.reports else None)
     if as_json:
         print_json(
             {
@@ -178,7 +158,7 @@ def _conclude(
                 "status": outcome.status.value,
                 "code": outcome.code,
                 "detail": outcome.detail,
-                "measurement": verified.quote.measurement,
+                "measurement": finished.evidence.quote.measurement,
                 "evidence_verified": True,
                 "metrics": final.model_dump(mode="json") if final else None,
                 "exchanges": job.exchanges_done,
@@ -192,7 +172,7 @@ def _conclude(
         raise typer.Exit(1)
 
 
-def _in_words(report: TrainingReport | None) -> str:
+def _in_words(report: "TrainingReport | None") -> str:
     if report is None:
         return "no metrics were reported"
     named = {
@@ -201,3 +181,35 @@ def _in_words(report: TrainingReport | None) -> str:
         "validation accuracy": report.validation_accuracy,
     }
     return ", ".join(f"{name} {value:.4f}" for name, value in named.items() if value is not None)
+
+
+def agreed_capabilities(
+    wanted: Iterable[Capability], named: Sequence[Capability] | None, sample_examples: int, *, may_ask: bool
+) -> CapabilityGrants:
+    """The grants for a builder that imports `wanted`. Where nothing is named and nobody can be asked, no
+    capability that shows data is given.
+
+    Raises:
+        ConfigurationInvalid: the builder needs what is not granted; it could not run.
+    """
+    from chiron import ConfigurationInvalid
+
+    needed = frozenset(wanted)
+    granted = frozenset(named) if named is not None else needed
+    if missing := needed - granted:
+        raise ConfigurationInvalid(
+            f"the builder needs {_list(missing)}, which you do not grant: it could not run",
+            code="capability-not-granted",
+        )
+    if named is None and not may_ask and (telling := needed - HARMLESS):
+        raise ConfigurationInvalid(
+            f"the builder asks for {_list(telling)}, which shows it something of your data: grant it by name "
+            f"({' '.join(f'--grant {name}' for name in sorted(telling))}), or leave out --yes to be asked",
+            code="capability-not-granted",
+        )
+    sampled = sample_examples if Capability.DATASET_SAMPLE in granted else 0
+    return CapabilityGrants(granted=granted, sample_examples=sampled)
+
+
+def _list(capabilities: Iterable[Capability]) -> str:
+    return ", ".join(sorted(capabilities))

@@ -1,19 +1,30 @@
 """`chiron upgrade`: a model moves to newer enclave code, by its owner's order."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.lookup import find_job
-from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, Yes, chosen_policy, client
+from chiron.cli.options import (
+    Json,
+    Measurement,
+    PolicyFile,
+    SoftwareRoot,
+    Yes,
+    chosen_policy,
+    client,
+    find_job,
+    single,
+)
 from chiron.cli.output import done, note, print_json, print_steps
-from chiron.client.errors import EvidenceRejected, PolicyMissing, UpgradeImpossible
-from chiron.client.policies import HOW_TO_GET_A_MEASUREMENT, software_root_der
-from chiron.client.store import JobRecord, OwnerStore
-from chiron.wire.attestation import AttestationPolicy
+
+if TYPE_CHECKING:
+    from chiron import AttestationPolicy, JobRecord
+
+app = single()
 
 
+@app.command("upgrade")
 def upgrade_command(
     job: Annotated[str, typer.Argument(help="Job id, or the beginning of one.")],
     measurement: Measurement = None,
@@ -30,6 +41,8 @@ def upgrade_command(
 
     **Example**: `chiron upgrade 1c0e --measurement 9b2d…`
     """
+    from chiron import EvidenceRejected, OwnerStore
+
     record = find_job(OwnerStore(), job)
     accepted = _new_policy(record, measurement, policy, trust_software_root)
     note(f"the model of job {record.spec.job} will be handed over")
@@ -51,8 +64,11 @@ def upgrade_command(
 
 
 def _new_policy(
-    record: JobRecord, measurement: list[str] | None, policy: Path | None, software_root: Path | None
-) -> AttestationPolicy:
+    record: "JobRecord", measurement: list[str] | None, policy: Path | None, software_root: Path | None
+) -> "AttestationPolicy":
+    from chiron import PolicyMissing, UpgradeImpossible
+    from chiron.client.verifying import HOW_TO_GET_A_MEASUREMENT, software_root_der
+
     if policy is not None:
         return chosen_policy(measurement, policy, software_root)
     if record.policy is None:
@@ -66,7 +82,7 @@ def _new_policy(
     )
 
 
-def _named(policy: AttestationPolicy | None) -> str:
+def _named(policy: "AttestationPolicy | None") -> str:
     if policy is None:
         return "that nothing names"
     return ", ".join(sorted(policy.measurements)) or "signed by " + ", ".join(sorted(policy.signers))

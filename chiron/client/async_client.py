@@ -1,7 +1,8 @@
 """The data owner's client: every promise that the owner relies on is checked here, none by the gateway."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -11,16 +12,14 @@ from numpy.typing import NDArray
 
 from chiron.client import uploads
 from chiron.client.configuration import load_configuration
-from chiron.client.datasets.bundle import Bundle
+from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import NotDirect
-from chiron.client.gateway import GatewaySession
-from chiron.client.granting import seal_grant
-from chiron.client.jobs import check_spec, raise_if_ended_badly, watch
-from chiron.client.predictions import Predictions
-from chiron.client.querying import PredictorSession
+from chiron.client.gateway_session import GatewaySession
+from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
+from chiron.client.predictions import Predictions, PredictorSession
 from chiron.client.ra_tls import attested_connector
-from chiron.client.results import fetch_outcome, fetch_reports
 from chiron.client.store import JobRecord, OwnerStore
+from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -81,6 +80,10 @@ class AsyncClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. The client cannot be used afterwards."""
         await self.gateway.close()
 
     async def upload_builder(self, component: bytes, manifest: bytes) -> BuilderInfo:
@@ -98,6 +101,23 @@ class AsyncClient:
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
         return await self.gateway.get(f"/v1/builders/{sha256}", BuilderInfo)
+
+    async def encrypt(
+        self,
+        source: Source | str,
+        directory: Path | str,
+        options: EncryptOptions | None = None,
+        advance: Advance | None = None,
+    ) -> Encrypted:
+        """Encrypt a source, or what `open_source` finds by this name, into a new bundle at `directory`.
+
+        The key goes to the owner's store. `advance` is called with the examples done and those to do.
+
+        Raises:
+            SourceInvalid: an example cannot be used, or `directory` holds something already.
+        """
+        opened = open_source(source) if isinstance(source, str) else source
+        return await asyncio.to_thread(encrypt, opened, Path(directory), self.store, options, advance)
 
     async def upload_dataset(self, bundle: Bundle | Path, advance: Advance | None = None) -> str:
         """Upload an encrypted dataset; what the gateway has already is not sent again. Returns its id.
@@ -175,6 +195,57 @@ class AsyncClient:
         await self.gateway.relay(f"/v1/jobs/{grant.job}/grant", seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))
         return grant
+
+    def training(
+        self,
+        request: JobRequest,
+        *,
+        capabilities: CapabilityGrants | None = None,
+        prediction: PredictionPolicy | None = None,
+    ) -> AsyncGenerator[Stage]:
+        """Create a job and take it to its end: each stage as it is reached, `Finished` at last.
+
+        The grant follows the first `Verified`. Whoever stops before that (an exception, or closing this
+        generator: use `contextlib.aclosing`) grants nothing, and the job is cancelled. After a restart of
+        the gateway or the enclave, it is verified again.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: the enclave is not what the policy accepts; nothing was sent.
+            RecordMissing: the dataset was not encrypted on this machine.
+            SpecMismatch: the gateway made another job of the request.
+            JobEnded: it failed or was cancelled.
+        """
+        return training_stages(
+            self, request, capabilities or CapabilityGrants(), prediction or PredictionPolicy()
+        )
+
+    async def train(
+        self,
+        request: JobRequest,
+        *,
+        capabilities: CapabilityGrants | None = None,
+        prediction: PredictionPolicy | None = None,
+        advance: Advance | None = None,
+    ) -> Finished:
+        """Create a job, verify its enclave, send the grant, and wait for the outcome.
+
+        `advance` is called with the exchanges done and those to do. To look at the evidence before the
+        grant is sent, use `training`.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: the enclave is not what the policy accepts; nothing was sent.
+            RecordMissing: the dataset was not encrypted on this machine.
+            SpecMismatch: the gateway made another job of the request.
+            JobEnded: it failed or was cancelled.
+        """
+        stages = self.training(request, capabilities=capabilities, prediction=prediction)
+        async with aclosing(stages):
+            async for stage in stages:
+                if isinstance(stage, Progressed) and advance:
+                    advance(stage.job.exchanges_done, stage.job.spec.exchange.exchanges)
+                if isinstance(stage, Finished):
+                    return stage
+        raise AssertionError("training ends with Finished, or with an error")
 
     def watch(self, job: JobId) -> AsyncGenerator[Job]:
         """The job each time its public progress changes, until it has ended."""

@@ -1,26 +1,29 @@
 """Where the gateway is and with which key we speak to it: environment first, then `config.toml`."""
 
 import os
+import re
 import tomllib
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from platformdirs import user_config_path
 
-from chiron.client.errors import ConfigurationInvalid, ConfigurationMissing
-from chiron.client.store import default_home, refuse_exposed
+from chiron.client.errors import ConfigurationInvalid, ConfigurationMissing, RecordUnusable
 
+HOME_VARIABLE = "CHIRON_HOME"
+"""Environment variable that moves the owner's configuration and store."""
 URL_VARIABLE = "CHIRON_URL"
 KEY_VARIABLE = "CHIRON_API_KEY"
+_URL = re.compile(r"https?://\S+")
 
 
-class Configuration(BaseModel):
+@dataclass(frozen=True)
+class Configuration:
     """Settings of the client; the file may leave any out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
-    api_key: str | None = Field(default=None, repr=False)
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     api_key_file: Path | None = None
     """A 0600 file that holds the API key; kept apart so that the configuration can be shared."""
 
@@ -52,20 +55,26 @@ class Configuration(BaseModel):
             raise ConfigurationMissing(f"the API key file {self.api_key_file} cannot be read") from error
 
 
+def default_home() -> Path:
+    """`$CHIRON_HOME`, or the platform's configuration directory (on Linux `~/.config/chiron`)."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    return Path(chosen) if chosen else user_config_path("chiron")
+
+
 def config_path() -> Path:
     """The configuration file, which need not exist."""
     return default_home() / "config.toml"
 
 
 def load_configuration() -> Configuration:
-    """What the environment and the file say; the environment wins.
+    """The configuration of the environment and the file; the environment wins.
 
     Raises:
         ConfigurationInvalid: the file or a value is malformed.
         RecordUnusable: the file holds an API key and can be read by others.
     """
     path = config_path()
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     if path.exists():
         try:
             settings = tomllib.loads(path.read_text())
@@ -76,9 +85,29 @@ def load_configuration() -> Configuration:
     for name, variable in (("url", URL_VARIABLE), ("api_key", KEY_VARIABLE)):
         if value := os.environ.get(variable):
             settings[name] = value
-    try:
-        return Configuration.model_validate(settings)
-    except ValidationError as error:
-        fields = ", ".join(str(problem["loc"][0]) for problem in error.errors())
-        # From None: the validation error quotes values, and one of them may be the key.
-        raise ConfigurationInvalid(f"settings that cannot be used: {fields}") from None
+    return _checked(settings)
+
+
+def _checked(settings: dict[str, Any]) -> Configuration:
+    """Checked by hand: a model's library takes longer to import than everything else before a connection."""
+    known = {setting.name for setting in fields(Configuration)}
+    wrong = [name for name, value in settings.items() if name not in known or not isinstance(value, str)]
+    if "url" not in wrong and not _URL.fullmatch(settings.get("url", "http://-")):
+        wrong.append("url")
+    if wrong:
+        # Names only: one of the values may be the key.
+        raise ConfigurationInvalid(f"settings that cannot be used: {', '.join(wrong)}")
+    key_file = settings.get("api_key_file")
+    return Configuration(
+        settings.get("url"), settings.get("api_key"), None if key_file is None else Path(key_file)
+    )
+
+
+def refuse_exposed(path: Path) -> None:
+    """Refuse a secret that others can read, as ssh does.
+
+    Raises:
+        RecordUnusable: group or others have any access.
+    """
+    if path.stat().st_mode & 0o077:
+        raise RecordUnusable(f"{path} can be read by others: run chmod 600 on it")

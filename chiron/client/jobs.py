@@ -1,14 +1,26 @@
-"""A job as the owner follows it: is it the one asked for, how far is it, how did it end."""
+"""A job as its owner follows it: is it the one asked for, how far is it, and how did it end."""
 
 from collections.abc import AsyncGenerator
 
 from pydantic import ValidationError
 
-from chiron.client.errors import GatewayError, GatewayMisbehaved, JobEnded, SpecMismatch
-from chiron.client.gateway import GatewaySession, is_away
+from chiron.client.errors import (
+    GatewayError,
+    GatewayMisbehaved,
+    JobEnded,
+    ReportUnreadable,
+    SpecMismatch,
+)
+from chiron.client.gateway_session import GatewaySession, is_away
+from chiron.client.store import JobRecord
+from chiron.runtime.errors import OpenFailed
+from chiron.runtime.reports import open_outcome, open_report
+from chiron.wire import objects
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import terms_of
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
+from chiron.wire.objects import StoredObject
+from chiron.wire.reports import Outcome, TrainingReport
 from chiron.wire.retrying import Backoff
 
 AWAY_S = 300.0
@@ -76,6 +88,43 @@ def raise_if_ended_badly(job: Job) -> None:
         raise JobEnded(f"the job failed: {code}", code=code)
     if job.state is JobState.CANCELLED:
         raise JobEnded("the job was cancelled", code="job-cancelled")
+
+
+async def fetch_reports(gateway: GatewaySession, record: JobRecord) -> list[TrainingReport]:
+    """The decrypted reports so far, in order.
+
+    Raises:
+        ReportUnreadable: one is not sealed to us as the report that it is stored as.
+    """
+    job, key = record.spec.job, record.private_key
+    listed = {info.name for info in await gateway.objects(job)}
+    reports = []
+    for exchange in range(record.spec.exchange.exchanges):
+        stored = objects.report(exchange)
+        if stored.name in listed:
+            sealed = await _fetch(gateway, job, stored)
+            try:
+                reports.append(open_report(sealed, exchange, job=job, owner_key=key))
+            except OpenFailed as error:
+                raise ReportUnreadable(f"{stored.name} is not a report of this job for us") from error
+    return reports
+
+
+async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
+    """How the job really ended.
+
+    Raises:
+        ReportUnreadable: what is stored is not sealed to us for this job.
+    """
+    sealed = await _fetch(gateway, record.spec.job, objects.outcome())
+    try:
+        return open_outcome(sealed, job=record.spec.job, owner_key=record.private_key)
+    except OpenFailed as error:
+        raise ReportUnreadable("the stored outcome is not this job's, for us") from error
+
+
+async def _fetch(gateway: GatewaySession, job: str, stored: StoredObject) -> bytes:
+    return await gateway.fetch(f"/v1/jobs/{job}/objects/{stored.name}", limit=stored.stored_bytes)
 
 
 def _parse(event: str) -> Job:

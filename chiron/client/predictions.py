@@ -1,13 +1,20 @@
-"""A predictor's answers, joined into one table."""
+"""Predictions: rows go to a verified predictor in sealed queries of one size; its answers become a table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.client.errors import AnswerRefused
-from chiron.runtime.queries import Answer, AnswerOutcome
+from chiron.client.errors import AnswerRefused, GatewayMisbehaved, SpecMismatch
+from chiron.client.gateway_session import GatewaySession, each
+from chiron.client.store import JobRecord
+from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.runtime.errors import RowsInvalid
+from chiron.runtime.queries import Answer, AnswerOutcome, open_answer, seal_query
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import SealedMessage
 
 _WORDS = {
     AnswerOutcome.BUDGET_EXHAUSTED: "the grant's query budget is used up",
@@ -15,6 +22,10 @@ _WORDS = {
     AnswerOutcome.QUERY_MALFORMED: "the predictor could not read the query",
     AnswerOutcome.PREDICTION_FAILED: "the model failed on these rows",
 }
+
+
+PARALLEL_QUERIES = 3
+"""So that the predictor has a query at hand while an answer travels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,3 +69,54 @@ def joined(answers: Sequence[Answer], class_names: tuple[str, ...]) -> Predictio
         classes=np.concatenate(classes) if classes else None,
         class_names=class_names,
     )
+
+
+class PredictorSession:
+    """One verified predictor of one job."""
+
+    def __init__(self, gateway: GatewaySession, record: JobRecord, verified: VerifiedEvidence) -> None:
+        """
+        Raises:
+            SpecMismatch: the evidence is not of this job's predictor.
+        """
+        claims = verified.claims
+        if claims.role is not Role.PREDICTOR or claims.job != record.spec.job or not claims.hpke_public_key:
+            raise SpecMismatch("the evidence is not of this job's predictor")
+        self.verified = verified
+        self._key = claims.hpke_public_key
+        self._gateway = gateway
+        self._record = record
+
+    async def predict(
+        self, x: NDArray[Any], advance: Callable[[int, int], None] | None = None
+    ) -> Predictions:
+        """Predict rows `x` [n, *input_shape] of the dataset's input type.
+
+        Raises:
+            RowsInvalid: no rows, or not of the job's inputs.
+            AnswerRefused: the predictor gave no answer.
+            AnswerUnreadable, AnswerMalformed: what came back is not its answer to our query.
+        """
+        step = self._record.spec.query_rows
+        if len(x) == 0:
+            raise RowsInvalid("there are no rows to predict")
+        answers: dict[int, Answer] = {}
+
+        async def ask(start: int) -> None:
+            answers[start] = await self._ask(x[start : start + step])
+            if advance:
+                advance(min(len(answers) * step, len(x)), len(x))
+
+        await each(range(0, len(x), step), ask, at_once=PARALLEL_QUERIES)
+        in_order = [answers[start] for start in sorted(answers)]
+        return joined(in_order, self._record.class_names)
+
+    async def _ask(self, rows: NDArray[Any]) -> Answer:
+        spec = self._record.spec
+        pending = seal_query(spec, rows, self._key)
+        body = await self._gateway.relay(f"/v1/jobs/{spec.job}/queries", pending.sealed)
+        try:
+            sealed = SealedMessage.model_validate_json(body).sealed
+        except ValueError as error:
+            raise GatewayMisbehaved("the gateway's answer to a query is no sealed message") from error
+        return open_answer(spec, pending, sealed)

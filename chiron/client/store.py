@@ -8,15 +8,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from platformdirs import user_config_path
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from chiron.client.columns import Column
+from chiron.client.configuration import default_home, refuse_exposed
 from chiron.client.errors import RecordMissing, RecordUnusable
 from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
 from chiron.runtime.sealing.stream import KEY_BYTES
@@ -27,14 +26,32 @@ from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
 
 _Record = TypeVar("_Record", bound=WireModel)
-HOME_VARIABLE = "CHIRON_HOME"
-"""Environment variable that moves the owner's configuration and store."""
 
 
-def default_home() -> Path:
-    """`$CHIRON_HOME`, or the platform's configuration directory (on Linux `~/.config/chiron`)."""
-    chosen = os.environ.get(HOME_VARIABLE)
-    return Path(chosen) if chosen else user_config_path("chiron")
+MAX_CATEGORIES = 1000
+"""Of one column."""
+
+
+class Column(WireModel):
+    """One input column: a number, or one of `categories`, which becomes that many numbers."""
+
+    name: str
+    categories: tuple[str, ...] = Field(default=(), max_length=MAX_CATEGORIES)
+    """One-hot in this order; none for a column of numbers."""
+    fill: float | None = Field(default=None, allow_inf_nan=False)
+    """What stands for a missing number; without it, a missing value is refused. For a missing category, all
+    its numbers are 0."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if list(self.categories) != sorted(set(self.categories)):
+            raise ValueError("categories must ascend")
+        return self
+
+    @property
+    def width(self) -> int:
+        """How many numbers it becomes."""
+        return len(self.categories) or 1
 
 
 class DatasetRecord(WireModel):
@@ -165,13 +182,3 @@ def read_private(path: Path, model: type[_Record]) -> _Record:
     except ValidationError:
         # From None: the validation error quotes the content, which holds keys.
         raise RecordUnusable(f"{path} is not a record of this version") from None
-
-
-def refuse_exposed(path: Path) -> None:
-    """Refuse a secret that others can read, as ssh does.
-
-    Raises:
-        RecordUnusable: group or others have any access.
-    """
-    if path.stat().st_mode & 0o077:
-        raise RecordUnusable(f"{path} can be read by others: run chmod 600 on it")

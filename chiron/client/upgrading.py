@@ -9,7 +9,7 @@ from contextlib import suppress
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron.client.errors import GatewayError, UpgradeImpossible
-from chiron.client.gateway import GatewaySession
+from chiron.client.gateway_session import GatewaySession
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from chiron.client.datasets.bundle import Bundle
 from chiron.client.errors import GatewayMisbehaved
-from chiron.client.gateway import GatewaySession
-from chiron.client.parallel import each
+from chiron.client.gateway_session import GatewaySession, each
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.encoding import sha256_hex
 

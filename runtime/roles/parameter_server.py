@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from chiron.ps.heap import keep_freed_pieces
-from chiron.ps.server import exchange_routes
+from chiron.ps.routes import exchange_routes
+from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from chiron.runtime.channels.gateway_client import GatewayClient

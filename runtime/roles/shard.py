@@ -6,8 +6,8 @@ nobody on its own account but the gateway and the parameter server, and ends whe
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.ps.heap import keep_freed_pieces
-from chiron.ps.server import exchange_routes
+from chiron.ps.routes import exchange_routes
+from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.shards import ShardMembership, Trainers

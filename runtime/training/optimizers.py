@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.ps.merging import blocks
+from chiron.ps.vectors import blocks
 from chiron.runtime.training.layout import Vector
 from chiron.wasm_sandbox.recipe import AdamW, Constant, Cosine, OneCycle, Recipe, Sgd, Step
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from chiron.client.errors import GatewayError
-from chiron.client.gateway import GatewaySession
+from chiron.client.gateway_session import GatewaySession
 from chiron.client.jobs import check_spec, watch
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobRequest, JobState

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chiron.client.errors import ConfigurationInvalid
-from chiron.client.policies import policy_of
+from chiron.client.verifying import policy_of
 from chiron.runtime.attestation.policy_file import MAX_FILE_BYTES, load_policy, load_root
 from chiron.runtime.errors import PolicyInvalid
 from chiron.wire.attestation import AttestationPolicy, TcbStatus

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from chiron import attested_connector
-from chiron.client.granting import seal_grant
+from chiron.client.training import seal_grant
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.membership import join
 from chiron.runtime.roles import parameter_server

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiron.cli.application import EXIT_REJECTED, app, main
-from chiron.cli.grants import agreed_capabilities
-from chiron.client.configuration import KEY_VARIABLE, URL_VARIABLE
+from chiron.cli.application import EXIT_REJECTED, load, main, names
+from chiron.cli.train import agreed_capabilities
+from chiron.client.configuration import HOME_VARIABLE, KEY_VARIABLE, URL_VARIABLE
 from chiron.client.errors import ConfigurationInvalid
-from chiron.client.store import HOME_VARIABLE
 from chiron.wire.contract import Capability
 from tests.client.conftest import World
 from tests.support.tee import MEASUREMENT
@@ -25,13 +24,11 @@ DATA = "digits.enc"
 
 def commands() -> list[list[str]]:
     """Every command that the application has."""
-    found = [[command.name or ""] for command in app.registered_commands]
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        found += [
-            [group.name or "", command.name or ""] for command in group.typer_instance.registered_commands
-        ]
-    return [[part for part in command if part] for command in found]
+    found: list[list[str]] = []
+    for name in names():
+        inside = getattr(load(name), "commands", None)
+        found += [[name, command] for command in inside] if inside else [[name]]
+    return found
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from chiron.client import gateway as module
+from chiron.client import gateway_session as module
 from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
-from chiron.client.gateway import Event, GatewaySession
+from chiron.client.gateway_session import Event, GatewaySession
 from chiron.client.jobs import watch
 from chiron.wire.contract import Envelope, InputType, Task
 from chiron.wire.datasets import DatasetManifest

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chiron.cli import host
-from chiron.cli.host import Finding, host_findings
+from chiron.cli.doctor import Finding, host_findings
 
 DEVICES = ("dev/sgx_enclave", "dev/sgx_provision", "etc/sgx_default_qcnl.conf")
 
@@ -61,7 +60,7 @@ def test_a_bubblewrap_that_is_not_allowed_to_is_no_bubblewrap(
     program = tmp_path / "bwrap"
     program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(host, "find_bubblewrap", lambda: program)
+    monkeypatch.setattr("chiron.api.launchers.bubblewrap.find_bubblewrap", lambda: program)
     found = {finding.name: finding for finding in host_findings()}
     assert not found["bubblewrap"].fine
     assert "No permissions to create new namespace" in found["bubblewrap"].detail
@@ -70,6 +69,6 @@ def test_a_bubblewrap_that_is_not_allowed_to_is_no_bubblewrap(
 
 
 def test_a_bubblewrap_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "find_bubblewrap", lambda: tmp_path / "none")
+    monkeypatch.setattr("chiron.api.launchers.bubblewrap.find_bubblewrap", lambda: tmp_path / "none")
     found = {finding.name: finding for finding in host_findings()}
     assert "does not run: FileNotFoundError" in found["bubblewrap"].detail

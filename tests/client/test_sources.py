@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from chiron.client.datasets import ArraySource, Source, SourceOptions, open_source
+from chiron.client.datasets.encrypt import split
 from chiron.client.datasets.rows import read_rows
-from chiron.client.datasets.split import split
 from chiron.client.datasets.tables import TableOptions, table_source
 from chiron.client.errors import SourceInvalid
 from chiron.runtime.datasets import Examples

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chiron.client.configuration import KEY_VARIABLE, URL_VARIABLE, load_configuration
+from chiron.client.configuration import HOME_VARIABLE, KEY_VARIABLE, URL_VARIABLE, load_configuration
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
 from chiron.client.errors import (
     ConfigurationInvalid,
@@ -13,8 +13,8 @@ from chiron.client.errors import (
     RecordUnusable,
     SourceInvalid,
 )
-from chiron.client.policies import policy_of
-from chiron.client.store import HOME_VARIABLE, OwnerStore
+from chiron.client.store import OwnerStore
+from chiron.client.verifying import policy_of
 from chiron.wire.errors import ChironError
 
 SECRET = "chiron_0123456789abcdef_" + "s" * 43

@@ -1,16 +1,14 @@
-"""`chiron train` between verifying and granting, while the gateway or its enclave is restarted."""
+"""Training between verifying and granting, while the gateway or its enclave is restarted."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from chiron.cli.train import GRANT_ATTEMPTS, _entrust
-from chiron.client.client import Client
-from chiron.client.errors import GatewayError, GatewayUnreachable
-from chiron.wire.jobs import Job, JobState
+from chiron import GatewayError, GatewayUnreachable, Granted, Job, JobState, Verified
+from chiron.client.training import GRANT_ATTEMPTS, grant_stages
 
 
 @dataclass
@@ -22,52 +20,62 @@ class RestartingGateway:
     """Which evidence each grant was sealed to."""
     verified: int = 0
 
-    def send_grant(self, verified: Any, **_: Any) -> None:
+    async def send_grant(self, verified: Any, **_: Any) -> None:
         self.granted.append(verified.number)
         error = self.errors.pop(0)
         if error is not None:
             raise error
 
-    def verify_job(self, _: Job) -> Any:
+    async def verify_job(self, _: Job) -> Any:
         self.verified += 1
-        return SimpleNamespace(number=self.verified, steps=(), quote=SimpleNamespace(measurement="4f" * 32))
+        return SimpleNamespace(number=self.verified)
 
-    def watch(self, _: Job) -> Iterator[Any]:
+    async def watch(self, _: Job) -> AsyncGenerator[Any]:
         yield SimpleNamespace(state=JobState.AWAITING_GRANT)
 
 
-def entrust(gateway: RestartingGateway) -> Any:
-    job = cast("Job", SimpleNamespace())
+async def granted(gateway: RestartingGateway) -> list[tuple[type, int, bool]]:
+    """The stages: what each is, of which evidence, and whether verified again."""
     nothing: Any = None
-    return _entrust(cast("Client", gateway), job, cast("Any", SimpleNamespace(number=0)), nothing, nothing)
+    job = cast("Job", SimpleNamespace())
+    return [
+        (type(stage), cast("Any", stage.evidence).number, getattr(stage, "again", False))
+        async for stage in grant_stages(cast("Any", gateway), job, nothing, nothing)
+    ]
 
 
 def refused(code: str) -> GatewayError:
     return GatewayError(code, 409, "")
 
 
-def test_a_restarted_enclave_is_verified_before_it_is_granted_anything() -> None:
+async def test_a_restarted_enclave_is_verified_before_it_is_granted_anything() -> None:
     gateway = RestartingGateway([GatewayUnreachable("x"), refused("enclave-gone"), None])
-    assert entrust(gateway).number == 2
-    assert gateway.granted == [0, 1, 2]
+    assert await granted(gateway) == [
+        (Verified, 1, False),
+        (Verified, 2, True),
+        (Verified, 3, True),
+        (Granted, 3, False),
+    ]
+    assert gateway.granted == [1, 2, 3]
 
 
-def test_a_grant_whose_answer_was_lost_is_not_given_twice() -> None:
+async def test_a_grant_whose_answer_was_lost_is_not_given_twice() -> None:
     gateway = RestartingGateway([GatewayUnreachable("x"), refused("grant-already-given")])
-    assert entrust(gateway).number == 1
+    assert (await granted(gateway))[-1] == (Granted, 2, False)
+    assert gateway.granted == [1, 2]
 
 
 @pytest.mark.parametrize("code", ["grant-already-given", "grant-spec-mismatch", "job-ended"])
-def test_a_refusal_is_not_repeated(code: str) -> None:
+async def test_a_refusal_is_not_repeated(code: str) -> None:
     gateway = RestartingGateway([refused(code)])
     with pytest.raises(GatewayError) as raised:
-        entrust(gateway)
+        await granted(gateway)
     assert raised.value.code == code
-    assert gateway.granted == [0]
+    assert gateway.granted == [1]
 
 
-def test_it_gives_up_in_the_end() -> None:
+async def test_it_gives_up_in_the_end() -> None:
     gateway = RestartingGateway([GatewayUnreachable("x") for _ in range(GRANT_ATTEMPTS)])
     with pytest.raises(GatewayUnreachable):
-        entrust(gateway)
+        await granted(gateway)
     assert len(gateway.granted) == GRANT_ATTEMPTS

@@ -1,5 +1,6 @@
 """The main job for real: `chiron serve`, enclaves in bubblewrap, a builder compiled from Python."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from chiron import Client, JobRequest, PredictionPolicy
 from chiron.builder_kit.build import build_project
 from chiron.client.datasets import Encrypted
 from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError
-from chiron.client.granting import seal_grant
+from chiron.client.gateway_session import GatewaySession
+from chiron.client.training import seal_grant
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.queries import seal_query
 from chiron.runtime.sealing.hpke import PrivateKey
@@ -101,13 +103,13 @@ def test_without_the_software_root_the_evidence_is_refused_and_the_reason_told(
 
 
 def test_a_query_for_another_key_is_refused_and_the_predictor_lives_on(
-    owner: Client, digits: Encrypted, trained: Job
+    service: Service, owner: Client, digits: Encrypted, trained: Job
 ) -> None:
     x, _ = held_out(digits)
     owner.predict(trained, x[:1])
     foreign = seal_query(trained.spec, x[:1], PrivateKey.generate().public_bytes)
     with pytest.raises(GatewayError) as refusal:
-        _relay(owner, f"/v1/jobs/{trained.spec.job}/queries", foreign.sealed)
+        _relay(service, f"/v1/jobs/{trained.spec.job}/queries", foreign.sealed)
     assert refusal.value.code == "query-unreadable"
     assert len(owner.predict(trained, x[:3])) == 3
 
@@ -131,7 +133,7 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
         issued_at=0,
     )
     with pytest.raises(GatewayError) as refusal:
-        _relay(owner, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))
+        _relay(service, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))
     assert refusal.value.code == "grant-spec-mismatch"
     owner.send_grant(verified, prediction=PredictionPolicy(query_budget=5, top_k=1))
     assert owner.wait(job).state is JobState.SUCCEEDED
@@ -142,8 +144,12 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
     assert exhausted.value.code == "budget-exhausted"
 
 
-def _relay(owner: Client, path: str, sealed: bytes) -> None:
-    owner._run(owner._client.gateway.relay(path, sealed))
+def _relay(service: Service, path: str, sealed: bytes) -> None:
+    async def relay() -> None:
+        async with GatewaySession(service.url, service.owner_key) as gateway:
+            await gateway.relay(path, sealed)
+
+    asyncio.run(relay())
 
 
 def test_the_same_through_the_commands_that_people_type(

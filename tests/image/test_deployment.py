@@ -8,9 +8,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from typer.main import get_command
 
-from chiron.cli.application import app
+from chiron.cli.application import load
 from chiron.enclave_image.occlum_configuration import in_bytes, read_configuration
 
 FOLDER = Path(__file__).parents[2] / "enclave_image"
@@ -29,8 +28,7 @@ def of_kind(kind: str) -> dict[str, Any]:
 
 def serve_options() -> set[str]:
     """Options of `chiron serve`."""
-    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
-    return {name for parameter in command.params for name in parameter.opts}
+    return {name for parameter in load("serve").params for name in parameter.opts}
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
@@ -98,7 +96,7 @@ def test_container_file_gives_no_secret_to_a_layer_and_runs_as_no_root() -> None
 def test_container_file_uses_stages_and_commands_that_exist() -> None:
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", CONTAINERFILE, re.MULTILINE))
     assert set(re.findall(r"--from=(\S+)", CONTAINERFILE)) <= stages
-    image_commands = get_command(app).commands["image"].commands  # type: ignore[attr-defined]
+    image_commands = load("image").commands  # type: ignore[attr-defined]
     for line in CONTAINERFILE.splitlines():
         if "chiron image" in line and not line.startswith("#"):
             words = shlex.split(line.rstrip("\\"))

@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession
 from chiron.builder_kit.errors import ModelUnsuitable
 from chiron.builder_kit.packing import Packed, PackOptions, Weights, pack
 from chiron.builder_kit.rehearsal import Rehearsal, Scale, rehearse
-from chiron.client.datasets.builtin import builtin_source
+from chiron.client.datasets.opening import builtin_source
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape

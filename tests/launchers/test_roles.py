@@ -19,7 +19,7 @@ from chiron.api.launchers.local import LocalLauncher, LocalOptions
 from chiron.api.launchers.local_enclave import LocalEnclave
 from chiron.api.server import RunningGateway, running_gateway
 from chiron.api.settings import Settings, Timing
-from chiron.client.gateway import GatewaySession
+from chiron.client.gateway_session import GatewaySession
 from chiron.enclave_image.manifest import ROOT
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.__main__ import EXIT_REFUSED

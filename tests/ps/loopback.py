@@ -11,7 +11,8 @@ import trustme
 from aiohttp import web
 
 from chiron.ps.client import ParameterClient
-from chiron.ps.server import ParameterServer, exchange_routes
+from chiron.ps.routes import exchange_routes
+from chiron.ps.server import ParameterServer
 from chiron.wire.exchange import ExchangeSpec
 
 PLAN_BYTES = 1000

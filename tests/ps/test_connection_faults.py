@@ -12,9 +12,8 @@ import pytest
 from chiron.ps import transport
 from chiron.ps.barrier import Barrier
 from chiron.ps.client import ParameterClient
-from chiron.ps.codec import Header, Hello, Kind
+from chiron.ps.codec import HELLO_PATH, PUSH_PATH, START_PATH, Header, Hello, Kind
 from chiron.ps.errors import ExchangeRefused, ServerUnreachable
-from chiron.ps.routes import HELLO_PATH, PUSH_PATH, START_PATH
 from chiron.ps.server import ParameterServer
 from chiron.wire.exchange import ExchangeSpec
 from tests.ps.breaker import Breaker

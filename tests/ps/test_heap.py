@@ -9,7 +9,7 @@ ROUNDS = 200
 PIECES = 8
 PROGRAM = f"""
 import resource, sys
-from chiron.ps.heap import keep_freed_pieces
+from chiron.ps.streams import keep_freed_pieces
 from chiron.ps.streams import PIECE_BYTES
 
 if sys.argv[1] == "set" and not keep_freed_pieces():

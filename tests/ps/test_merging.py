@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from chiron.ps.bfloat16 import narrow, widen
-from chiron.ps.merging import BLOCK, Combiner, Contribution, RunningNorm, clip_scale, euclidean_norm
-from chiron.ps.shared_vector import SharedVector
+from chiron.ps.merging import Combiner, Contribution, SharedVector, clip_scale
+from chiron.ps.vectors import BLOCK, RunningNorm, euclidean_norm, narrow, widen
 from chiron.wire.exchange import ExchangeSpec, MergeRule
 
 FINITE = st.floats(-1e6, 1e6, width=32)

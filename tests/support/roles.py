@@ -20,8 +20,7 @@ from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.runtime.__main__ import EXIT_REFUSED
 from chiron.runtime.errors import EnclaveError
-from chiron.runtime.roles import parameter_server, predictor, shard, trainer
-from chiron.wire.attestation import Role
+from chiron.runtime.roles import role_of
 from chiron.wire.launch import LaunchSpec
 from tests.support.launcher import TaskEnclave
 from tests.support.specs import launch_spec
@@ -29,12 +28,6 @@ from tests.support.taps import EnclaveTrace, GatewayTap, PassOn
 from tests.support.tee import DirectPlatform
 
 _LOG = logging.getLogger("chiron.runtime")
-_ROLES = {
-    Role.PARAMETER_SERVER: parameter_server.run,
-    Role.SHARD: shard.run,
-    Role.TRAINER: trainer.run,
-    Role.PREDICTOR: predictor.run,
-}
 _CURRENT: ContextVar[EnclaveTrace | None] = ContextVar("current", default=None)
 
 
@@ -92,7 +85,7 @@ class RolesInProcess:
         _CURRENT.set(trace)
         code = 0
         try:
-            await _ROLES[launch.role](launch, DirectPlatform(self.tee))
+            await role_of(launch)(launch, DirectPlatform(self.tee))
         except* EnclaveError as errors:
             codes = [getattr(error, "code", "?") for error in errors.exceptions]
             _LOG.error("ended: %s", codes)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from chiron.builder_kit.chiron_builder import Graph, Plan, Request, conv, logits, max_pool, relu
 from chiron.builder_kit.component import static_component
 from chiron.builder_kit.rehearsal import Scale, rehearse
-from chiron.client.datasets.arrays import ArraySource
+from chiron.client.datasets.sources import ArraySource
 from chiron.wire.contract import BuilderManifest, Envelope, Task
 
 PARAMETERS = 20_000

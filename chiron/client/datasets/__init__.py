@@ -1,10 +1,9 @@
 """The owner's data: read from where it is, encrypted here, uploaded as ciphertext."""
 
-from chiron.client.datasets.arrays import ArraySource
 from chiron.client.datasets.bundle import Bundle
 from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
 from chiron.client.datasets.opening import SourceOptions, open_source
-from chiron.client.datasets.source import Description, Source
+from chiron.client.datasets.sources import ArraySource, Description, Source
 
 __all__ = [
     "ArraySource",

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from chiron.client.columns import MAX_CATEGORIES, Column
 from chiron.client.errors import SourceInvalid
+from chiron.client.store import MAX_CATEGORIES, Column
 
 
 def encoded(column: Column, values: pa.Array) -> NDArray[np.float64]:

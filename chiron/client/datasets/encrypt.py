@@ -1,18 +1,19 @@
 """From a source to an encrypted bundle, in one pass and in bounded memory."""
 
+import os
 import secrets
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client.datasets.bundle import MANIFEST, Bundle, chunk_path
-from chiron.client.datasets.held_out import write_held_out
-from chiron.client.datasets.source import Description, Source
-from chiron.client.datasets.split import split
+from chiron.client.datasets.sources import Description, Source
 from chiron.client.errors import SourceInvalid
 from chiron.client.store import DatasetRecord, OwnerStore
 from chiron.runtime.datasets import DatasetWriter
@@ -20,6 +21,7 @@ from chiron.runtime.sealing.stream import KEY_BYTES
 
 CHUNK_BYTES = 4 * 2**20
 """Plaintext of a chunk at most, unless a single example is larger."""
+_HELD_OUT_BATCH = 256
 CHUNKS_AT_LEAST = 16
 """As far as the examples go: chunks are what trainers divide among themselves."""
 
@@ -124,3 +126,57 @@ def rows_per_chunk(description: Description, examples: int, chunk_bytes: int) ->
 def _require_empty(directory: Path) -> None:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise SourceInvalid(f"{directory} exists already: choose another place", code="destination-exists")
+
+
+class Split(NamedTuple):
+    """Row numbers of a source, each in one of the two."""
+
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def split(examples: int, held_out_percent: float, seed: int) -> Split:
+    """Shuffle `examples` rows and hold some out: by the seed alone, so that it can be repeated.
+
+    Chunks are dealt to trainers in turn: without shuffling, data that is sorted by class would give each
+    trainer other classes.
+
+    Raises:
+        SourceInvalid: nothing would be left to train on.
+    """
+    order = np.random.default_rng(seed).permutation(examples)
+    held = round(examples * held_out_percent / 100)
+    if not 0 <= held < examples:
+        raise SourceInvalid(
+            f"holding out {held_out_percent} % of {examples} examples leaves none to train on"
+        )
+    return Split(train=order[held:], held_out=np.sort(order[:held]))
+
+
+def write_held_out(source: Source, rows: NDArray[np.int64], store: OwnerStore, dataset_id: str) -> Path:
+    """Write rows that stay with the owner, in the clear: an .npz in the owner's store, mode 0600.
+
+    They are read batch by batch. Returns the file's path.
+
+    Raises:
+        SourceInvalid: a row cannot be read.
+    """
+    path = store.directory("held-out") / f"{dataset_id}.npz"
+    description = source.description
+    targets = []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        with archive.open("x.npy", "w", force_zip64=True) as member:
+            shape = (len(rows), *description.input_shape)
+            _write_header(member, np.dtype(description.input_dtype.value), shape)
+            for examples in source.read(rows, _HELD_OUT_BATCH):
+                member.write(np.ascontiguousarray(examples.x).tobytes())
+                targets.append(examples.y)
+        with archive.open("y.npy", "w") as member:
+            np.lib.format.write_array(member, np.concatenate(targets))
+    return path
+
+
+def _write_header(file: IO[bytes], dtype: "np.dtype[np.generic]", shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from chiron.client.datasets.source import Description
+from chiron.client.datasets.sources import Description
 from chiron.client.errors import SourceInvalid
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task

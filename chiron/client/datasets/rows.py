@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.client.columns import Column
-from chiron.client.datasets.arrays import finite
+from chiron.client.datasets.sources import finite
 from chiron.client.errors import SourceInvalid
+from chiron.client.store import Column
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
 

@@ -19,11 +19,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from chiron.client.columns import Column
-from chiron.client.datasets.arrays import MAX_CLASSES, finite
 from chiron.client.datasets.encoding import Survey, encoded
-from chiron.client.datasets.source import Description
+from chiron.client.datasets.sources import MAX_CLASSES, Description, finite
 from chiron.client.errors import SourceInvalid
+from chiron.client.store import Column
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task
 

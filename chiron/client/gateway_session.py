@@ -1,6 +1,7 @@
 """The gateway's public HTTP interface, verb for verb: answers are parsed strictly and trusted for nothing."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, Self, TypeVar
 
 import aiohttp
@@ -26,6 +27,7 @@ from chiron.wire.public_api import (
 from chiron.wire.retrying import Backoff, retry
 
 _Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
 MAX_IMAGES_BYTES = 2 * 2**20
@@ -229,3 +231,23 @@ def _refusal(status: int, body: bytes) -> GatewayError:
     except ValidationError:
         return GatewayError("gateway-error", status, f"HTTP status {status}")
     return GatewayError(problem.code, status, problem.detail or problem.title)
+
+
+async def each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]], *, at_once: int) -> None:
+    """Do `work` for each item, `at_once` at a time, begun in order.
+
+    Raises:
+        Exception: the first that `work` raised; what else was under way is cancelled.
+    """
+    upcoming = iter(items)
+
+    async def worker() -> None:
+        for item in upcoming:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(at_once):
+                workers.create_task(worker())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
