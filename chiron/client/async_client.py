@@ -328,7 +328,7 @@ class AsyncClient:
     async def predict(
         self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
     ) -> Predictions:
-        """Predict rows `x` [n, *input_shape]: verify the predictor, ask sealed, open its answers.
+        """Predict rows `x`, `[n, *input_shape]`: verify the predictor, ask sealed, open its answers.
 
         With `direct`, at the predictor's own address.
 

@@ -34,7 +34,7 @@ class Predictions:
     """What the owner's policy let through for each row that was asked about."""
 
     scores: NDArray[np.float32]
-    """Classification: [rows, told], best first. Regression: [rows, *target_shape]."""
+    """Classification: [rows, told], best first. Regression: `[rows, *target_shape]`."""
     classes: NDArray[np.int32] | None = None
     """Classification: [rows, told] class indices that the scores belong to."""
     class_names: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class PredictorSession:
     async def predict(
         self, x: NDArray[Any], advance: Callable[[int, int], None] | None = None
     ) -> Predictions:
-        """Predict rows `x` [n, *input_shape] of the dataset's input type.
+        """Predict rows `x`, `[n, *input_shape]` of the dataset's input type.
 
         Raises:
             RowsInvalid: no rows, or not of the job's inputs.
