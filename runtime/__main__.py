@@ -1,12 +1,18 @@
-"""`python -m chiron.runtime`: start the role and platform that the launch specification names."""
+"""`python -m chiron.runtime`: start the role and platform that the launch specification names.
+
+No memory of ours is written to a file when we crash: it holds keys, examples and weights.
+"""
 
 import asyncio
+import ctypes
+import faulthandler
 import logging
 import os
+import resource
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,9 +20,8 @@ from pydantic import ValidationError
 from chiron.runtime.attestation.platform import Platform, RefusingPlatform
 from chiron.runtime.attestation.sgx import Pccs, SgxPlatform
 from chiron.runtime.attestation.software import SoftwarePlatform
-from chiron.runtime.core_dumps import forbid_core_dumps
 from chiron.runtime.errors import EnclaveError, LaunchInvalid, PlatformUnavailable
-from chiron.wire.attestation import Role
+from chiron.runtime.roles import role_of
 from chiron.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
 
 _LOG = logging.getLogger("chiron.runtime")
@@ -27,6 +32,7 @@ EXIT_REFUSED = 3
 """The role ended with a known error; its code is in the log."""
 EXIT_STOPPED = 143
 """Ended by SIGTERM, as a shell would say it."""
+_PR_SET_DUMPABLE = 4
 
 
 def main() -> int:
@@ -47,6 +53,18 @@ def main() -> int:
         for error in _leaves(errors):
             _LOG.error("ended: internal error, %s", _where(error))
     return code
+
+
+def forbid_core_dumps() -> None:
+    """Forbid core dumps, tracebacks of every thread, and reading our memory through ptrace or /proc.
+
+    A limit of zero alone does not stop a kernel that pipes dumps to a program (core(5)); not being dumpable
+    does. Where the kernel knows no such thing (Occlum: the memory is encrypted anyway), the limit remains.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        _LOG.info("prctl(PR_SET_DUMPABLE) is not known here")
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -89,26 +107,7 @@ async def _run(launch: LaunchSpec) -> None:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await _role(launch.role)(launch, _platform(launch))
-
-
-def _role(role: Role) -> Callable[[LaunchSpec, Platform], Awaitable[None]]:
-    """Imported late: no role pays for the libraries of another."""
-    if role is Role.PARAMETER_SERVER:
-        from chiron.runtime.roles import parameter_server
-
-        return parameter_server.run
-    if role is Role.SHARD:
-        from chiron.runtime.roles import shard
-
-        return shard.run
-    if role is Role.TRAINER:
-        from chiron.runtime.roles import trainer
-
-        return trainer.run
-    from chiron.runtime.roles import predictor
-
-    return predictor.run
+    await role_of(launch)(launch, _platform(launch))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ is launched again takes up that trial with the same proposal, history and best c
 import asyncio
 import json
 import struct
-from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import SealingError
+from chiron.runtime.roles.plan import AdmittedPlan
+from chiron.runtime.roles.selection import Selection
 from chiron.runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.contract import Trial
@@ -47,25 +48,23 @@ class LeadCheckpoint:
         self._sealer = sealer
         self._gateway = gateway
 
-    async def save(
-        self,
-        trial: int,
-        history: Sequence[Trial],
-        why_none: Outcome,
-        best_report: TrainingReport | None,
-        parts: Parts,
-    ) -> None:
+    async def save(self, trial: int, selection: Selection, plan: AdmittedPlan | None) -> None:
         """Seal and store the state as it is.
 
         Raises:
             GatewayRefused, GatewayUnreachable: it could not be stored.
         """
-        parts = (parts[0], parts[1], parts[2][: self._stored.part_bytes[2]])
+        best = selection.best
+        parts = (
+            plan.published if plan else b"",
+            best.plan.published if best else b"",
+            best.onnx[: self._stored.part_bytes[2]] if best else b"",
+        )
         state = LeadState(
             trial=trial,
-            history=tuple(history),
-            why_none=why_none,
-            best_report=best_report,
+            history=tuple(selection.history),
+            why_none=selection.why_none,
+            best_report=best.report if best else None,
             lengths=(len(parts[0]), len(parts[1]), len(parts[2])),
         )
         # Not pydantic's JSON, which has no NaN: a trial without validation has one.

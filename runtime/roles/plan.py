@@ -16,14 +16,22 @@ _HEAD = struct.Struct("<4sBII")
 _MAGIC = b"CHPL"
 
 
-class Plan(NamedTuple):
+class AdmittedPlan(NamedTuple):
     """What is trained, and how."""
 
     graph: AdmittedGraph
     recipe: Recipe
+    published: bytes
+    """The plan as the other trainers get it."""
 
 
-def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes, assets: Assets | None = None) -> Plan:
+NO_PLAN = _HEAD.pack(_MAGIC, 0, 0, 0)
+"""Published in place of a plan where a trial has none: everybody runs the schedule without learning."""
+
+
+def admit_plan(
+    spec: JobSpec, trial: int, graph: bytes, recipe: bytes, assets: Assets | None = None
+) -> AdmittedPlan:
     """Check a builder's answer against the job's public terms.
 
     `assets` are the component's pretrained tensors; only who makes initial values needs them.
@@ -36,20 +44,13 @@ def admit_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes, assets: A
         raise failure(Code.PLAN_TOO_LARGE)
     parsed = parse_recipe(recipe)
     check_recipe(parsed, request)
-    return Plan(admit(graph, request, spec.envelope, assets=assets), parsed)
+    published = _HEAD.pack(_MAGIC, 1, len(graph), len(recipe)) + graph + recipe
+    return AdmittedPlan(admit(graph, request, spec.envelope, assets=assets), parsed, published)
 
 
-def encode_plan(graph: bytes, recipe: bytes) -> bytes:
-    """An admitted plan, for the other trainers."""
-    return _HEAD.pack(_MAGIC, 1, len(graph), len(recipe)) + graph + recipe
-
-
-def encode_no_plan() -> bytes:
-    """Says that this trial has none: everybody runs the schedule without learning."""
-    return _HEAD.pack(_MAGIC, 0, 0, 0)
-
-
-def decode_plan(spec: JobSpec, trial: int, published: bytes, assets: Assets | None = None) -> Plan | None:
+def decode_plan(
+    spec: JobSpec, trial: int, published: bytes, assets: Assets | None = None
+) -> AdmittedPlan | None:
     """What the leading trainer published; None if the trial has no plan.
 
     It is an enclave of our own measurement and has admitted the plan, but a graph is admitted again wherever

@@ -22,8 +22,8 @@ from pydantic import Field, ValidationError
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import InputCorrupted, SealingError
-from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.grant import name_of
+from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.encoding import WireModel
 from chiron.wire.jobs import JobSpec
@@ -54,7 +54,7 @@ class SavedTrainer:
     """The next one."""
     failure: str | None
     learner: bytes
-    """`Learner.state()`; empty where the attempt is idle."""
+    """`Learner.state()`; empty where the run is idle."""
     client: memoryview
     """The client's arrays, one after the other."""
 
@@ -82,9 +82,9 @@ class TrainerCheckpoint:
         self.kept = keeps_trainer_checkpoints(spec)
         """Whether there are any; public."""
 
-    async def snapshot(self, trial: int, exchange: int, attempt: Attempt) -> bytearray:
+    async def snapshot(self, exchange: int, run: TrialRun) -> bytearray:
         """The state as it is, before the steps that are due before `exchange`; secret."""
-        return await asyncio.to_thread(self._snapshot, trial, exchange, attempt)
+        return await asyncio.to_thread(self._snapshot, exchange, run)
 
     async def store(self, content: bytearray) -> None:
         """Seal and store a snapshot.
@@ -131,12 +131,12 @@ class TrainerCheckpoint:
             array[:] = found
             at += array.nbytes
 
-    def _snapshot(self, trial: int, exchange: int, attempt: Attempt) -> bytearray:
+    def _snapshot(self, exchange: int, run: TrialRun) -> bytearray:
         content = bytearray(self._stored.content_bytes)
         with memoryview(content)[self._stored.head_bytes : self._client_at] as room:
-            learner_bytes = attempt.state_into(room)
+            learner_bytes = run.state_into(room)
         head = _Head(
-            trial=trial, exchange=exchange, failure=attempt.failure, learner_bytes=learner_bytes
+            trial=run.trial, exchange=exchange, failure=run.failure, learner_bytes=learner_bytes
         ).model_dump_json()
         content[: _LENGTH.size] = _LENGTH.pack(len(head))
         content[_LENGTH.size : _LENGTH.size + len(head)] = head.encode()

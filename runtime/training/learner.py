@@ -43,9 +43,18 @@ class Learner:
     """
 
     def __init__(
-        self, graph: AdmittedGraph, recipe: Recipe, spec: JobSpec, *, index: int, trial: int, threads: int = 1
+        self,
+        graph: AdmittedGraph,
+        recipe: Recipe,
+        spec: JobSpec,
+        *,
+        index: int,
+        trial: int,
+        memory: Vector | None = None,
+        threads: int = 1,
     ) -> None:
-        """
+        """Train in `memory` [≥ elements], contiguous; in memory of the learner's own by default.
+
         Raises:
             PlanRefused: recipe-invalid, where it does not fit the job.
             TrainingFailed: the graph cannot be trained as the recipe says.
@@ -55,7 +64,6 @@ class Learner:
         self._graph, self._recipe, self._spec, self._trial = graph, recipe, spec, trial
         self._allocation = StepAllocation.of(spec, recipe, trial)
         self._layout = FlatLayout(graph.parameters)
-        self._variances = _variances(graph, self._layout)
         self._shared = Seeds(spec.seed, recipe.seed, trial)
         """The same on every trainer."""
         own = Seeds(spec.seed, recipe.seed, trial, "trainer", index)
@@ -63,11 +71,18 @@ class Learner:
         check_batch(graph, recipe, partition, self._allocation)
         feed = StreamedFeed if partition.streamed else InMemoryFeed
         self._feed: Feed = feed(partition, self._allocation, own)
-        program = training_model(graph, recipe, request)
+        vector = np.zeros(self.elements, np.float32) if memory is None else memory[: self.elements]
         self._stepper = Stepper(
-            program, self._layout, recipe, request, self._allocation, own, threads=threads
+            training_model(graph, recipe, request),
+            self._layout,
+            recipe,
+            request,
+            self._allocation,
+            own,
+            vector=vector,
+            variances=_variances(graph, self._layout),
+            threads=threads,
         )
-        vector = self._stepper.vector
         self._validator = Validator(graph, recipe, request, self._layout, vector, threads)
         self._stopping = EarlyStopping(recipe.early_stop, self.elements)
         self._sums = np.zeros(SUMS, np.float64)
@@ -83,21 +98,20 @@ class Learner:
         Raises:
             TrainingFailed: initialization-failed.
         """
-        self._stepper.adopt(initial_values(self._graph, self._layout, self._shared))
-        return self.read()
+        values = initial_values(self._graph, self._layout, self._shared)
+        self._stepper.adopt(values)
+        return values
 
     def read(self) -> Vector:
         """A copy of the current vector [elements]; always finite."""
         return self._stepper.vector.copy()
 
     def write(self, vector: NDArray[np.float32]) -> None:
-        """Go on from this vector [≥ elements]; what lies beyond the parameters is padding."""
+        """Go on from this vector [≥ elements]; what lies beyond the parameters is padding.
+
+        It must not change until the next: a training that diverges falls back to it.
+        """
         self._stepper.adopt(vector[: self.elements])
-        for span in self._variances:
-            # The outer optimizer's momentum can carry an average below what a variance can be.
-            np.maximum(self._stepper.vector[span], 0, out=self._stepper.vector[span])
-        if self._variances:
-            self._stepper.adopt(self._stepper.vector)
 
     async def train(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
         """The steps due before this trial's exchange `exchange`, after the validation of the vector that
@@ -180,7 +194,7 @@ class Learner:
         counters = self._stepper.counters()
         load_tensors(saved, self._tensors(counters))
         self._stepper.set_counters(counters)
-        self._stepper.adopt(self._stepper.vector)
+        self._stepper.adopt(self.read())
 
     def _tensors(self, counters: NDArray[np.float64]) -> Tensors:
         tensors: dict[str, NDArray[Any]] = {

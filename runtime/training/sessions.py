@@ -46,13 +46,13 @@ def _bind_out(binding: IOBinding, name: str, array: NDArray[Any]) -> None:
 
 
 class GradientSession:
-    """Runs a training program. `vector` and `gradient` [elements] must outlive it and not move."""
+    """Runs a training model. `vector` and `gradient` [elements] must outlive it and not move."""
 
     def __init__(
-        self, program: TrainingModel, layout: FlatLayout, vector: Vector, gradient: Vector, threads: int
+        self, model: TrainingModel, layout: FlatLayout, vector: Vector, gradient: Vector, threads: int
     ) -> None:
         with failing_as(Reason.NOT_DIFFERENTIABLE):
-            self._session = InferenceSession(program.model, session_options(threads), providers=_CPU)
+            self._session = InferenceSession(model.onnx, session_options(threads), providers=_CPU)
         self._binding = self._session.io_binding()
         self._loss = np.zeros((), np.float32)
         self._buffers: dict[str, NDArray[Any]] = {}
@@ -63,11 +63,11 @@ class GradientSession:
             if name in inputs:
                 _bind_in(self._binding, name, view)
         gradients = layout.views(gradient)
-        for name, output in program.gradients.items():
+        for name, output in model.gradients.items():
             _bind_out(self._binding, output, gradients[name])
-        self.statistics = {name: np.empty_like(gradients[name]) for name in program.statistics}
+        self.statistics = {name: np.empty_like(gradients[name]) for name in model.statistics}
         """New running statistics, by buffer, as of the last run."""
-        for name, output in program.statistics.items():
+        for name, output in model.statistics.items():
             _bind_out(self._binding, output, self.statistics[name])
         _bind_out(self._binding, LOSS, self._loss)
         self._inputs = inputs

@@ -22,40 +22,44 @@ from chiron.wire.contract import BuildRequest
 
 
 class Stepper:
-    """Owns the vector and everything that a step changes."""
+    """Works on the vector in place, and owns everything else that a step changes."""
 
     def __init__(
         self,
-        program: TrainingModel,
+        model: TrainingModel,
         layout: FlatLayout,
         recipe: Recipe,
         request: BuildRequest,
         allocation: StepAllocation,
         seeds: Seeds,
         *,
+        vector: Vector,
+        variances: Sequence[slice],
         threads: int,
     ) -> None:
-        """
+        """Train in the memory of `vector` [elements], whose spans `variances` are not to be negative.
+
         Raises:
-            TrainingFailed: the engine refuses the program.
+            TrainingFailed: the engine refuses the model.
         """
         self._recipe, self._allocation, self._seeds = recipe, allocation, seeds
         self._classification = request.classes > 0
         elements = layout.elements
-        self.vector: Vector = np.zeros(elements, np.float32)
+        self.vector = vector
+        self._variances = variances
+        self._adopted: Vector = np.zeros(elements, np.float32)
+        """What was adopted last, in memory of others: a training that diverges falls back to it."""
         self._gradient: Vector = np.zeros(elements, np.float32)
         self._total: Vector = np.zeros(elements if recipe.accumulation > 1 else 0, np.float32)
-        self._finite: Vector = np.zeros(elements, np.float32)
-        """The vector as the last exchange left it."""
         self.ema: Vector = np.zeros(elements if recipe.ema_decay else 0, np.float32)
         """Average of the weights since the first step."""
         self._watched = recipe.clip_norm is not None or recipe.ema_decay is not None
         """Whether each gradient's norm is measured: to clip by it, or to keep what is not finite out of the
         average. Otherwise `learn` finds such a gradient by what it makes of the vector and the moments."""
-        self._masks = program.masks
-        self._session = GradientSession(program, layout, self.vector, self._gradient, threads)
-        self._buffers = {name: layout.views(self.vector)[name] for name in program.statistics}
-        decayed = _decayed(layout, program.gradients, recipe)
+        self._masks = model.masks
+        self._session = GradientSession(model, layout, self.vector, self._gradient, threads)
+        self._buffers = {name: layout.views(self.vector)[name] for name in model.statistics}
+        decayed = _decayed(layout, model.gradients, recipe)
         self.optimizer = optimizer_state(recipe.optimizer, elements, decayed, allocation.trainers)
         self._encoder = TargetEncoder(recipe.loss, request)
         self.steps = 0
@@ -65,9 +69,15 @@ class Stepper:
         self.diverged = False
 
     def adopt(self, vector: Vector) -> None:
-        """Go on from another vector."""
-        self.vector[:] = vector
-        self._finite[:] = vector
+        """Go on from another vector [elements]. It is kept, not copied: it must not change until the next."""
+        self._adopted = vector
+        self._fall_back()
+
+    def _fall_back(self) -> None:
+        self.vector[:] = self._adopted
+        for span in self._variances:
+            # The outer optimizer's momentum can carry an average below what a variance can be.
+            np.maximum(self.vector[span], 0, out=self.vector[span])
 
     def counters(self) -> NDArray[np.float64]:
         """Steps, latest learning rate, whether diverged: for checkpoints."""
@@ -92,7 +102,7 @@ class Stepper:
         if not all(np.isfinite(array).all() for array in (self.vector, *self.optimizer.moments())):
             self.diverged = True
         if self.diverged:
-            self.vector[:] = self._finite
+            self._fall_back()
 
     def take_average(self) -> None:
         """Make the moving average the vector, if there is one."""

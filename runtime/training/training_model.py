@@ -1,4 +1,4 @@
-"""The training program: forward graph, loss and gradients as one ONNX model.
+"""The training model: forward graph, loss and gradients as one ONNX model.
 
 onnxruntime's gradient builder is used as it is; its optimizers and checkpoints are not, since the parameters
 live in one flat vector of ours (`chiron.runtime.training.layout`). So nothing of `onnxruntime.training`,
@@ -28,7 +28,7 @@ _NEW = OWN + "new"
 class TrainingModel:
     """A training model and the names by which it is used."""
 
-    model: bytes
+    onnx: bytes
     gradients: dict[str, str]
     """Output with the gradient, by trained parameter."""
     statistics: dict[str, str]

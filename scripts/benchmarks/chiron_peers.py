@@ -28,8 +28,8 @@ from chiron.ps.client import ParameterClient
 from chiron.ps.routes import exchange_routes
 from chiron.ps.server import ParameterServer
 from chiron.runtime.reports import seal_report
-from chiron.runtime.roles.attempt import Attempt
-from chiron.runtime.roles.plan import admit_plan, decode_plan, encode_plan
+from chiron.runtime.roles.plan import admit_plan, decode_plan
+from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing import hpke
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
@@ -117,27 +117,27 @@ async def train(options: dict[str, Any]) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         url = f"https://127.0.0.1:{options['port']}"
         client = ParameterClient(session, url, spec.exchange, plan_bytes(spec), sums=SUMS)
-        attempt = Attempt(spec, 0, index)
+        run = TrialRun(spec, 0, index)
         if index == 0:
-            published = await _lead(directory, spec, attempt)
-            await client.publish(0, published, attempt.pushed()[0])
+            published = await _lead(directory, spec, run)
+            await client.publish(0, published, run.pushed()[0])
         start = await client.start(0)
         plan = decode_plan(spec, 0, start.plan)
         if index > 0 and plan is not None:
-            await attempt.begin(plan)
-        await attempt.adopt(start.vector)
+            await run.begin(plan)
+        await run.adopt(start.vector)
 
         async def exchange(number: int) -> None:
-            await attempt.train(dataset, number, spec.exchange.exchanges)
-            merged = await client.exchange(number, *attempt.pushed())
-            await attempt.take(number, merged)
+            await run.train(dataset, number, spec.exchange.exchanges)
+            merged = await client.exchange(number, *run.pushed())
+            await run.take(number, merged)
             if index == 0:
-                seal_report(attempt.report, job=spec.job, owner_public_key=owner)
+                seal_report(run.report, job=spec.job, owner_public_key=owner)
 
         # The first exchange warms up, as the others' first step does. It is also the one that reads the data,
         # so the data is read and decrypted once more where the time counts.
         await exchange(0)
-        warm = attempt.report.steps
+        warm = run.report.steps
         say(ready=True)
         await asyncio.to_thread(hear)
         began, used = time.perf_counter(), time.process_time()
@@ -145,22 +145,23 @@ async def train(options: dict[str, Any]) -> None:
             pass
         for number in range(1, spec.exchange.exchanges):
             await exchange(number)
-        if not attempt.usable:
-            raise RuntimeError(f"the attempt ended with {attempt.failure}")
+        if not run.usable:
+            raise RuntimeError(f"the run ended with {run.failure}")
         taken = measured(began, used)
         if index == 0 and options.get("keep"):
-            (directory / "model.onnx").write_bytes(attempt.export())
-        say(**taken, examples=(attempt.report.steps - warm) * options.get("batch", 1))
+            (directory / "model.onnx").write_bytes(run.export())
+        say(**taken, examples=(run.report.steps - warm) * options.get("batch", 1))
 
 
-async def _lead(directory: Path, spec: Any, attempt: Attempt) -> bytes:
+async def _lead(directory: Path, spec: Any, run: TrialRun) -> bytes:
     component = (directory / "builder.wasm").read_bytes()
     dataset = spec.dataset
     shape = DatasetShape(dataset.examples, dataset.input_shape, dataset.target_shape, dataset.classes)
     terms = (spec.build_request(), CapabilityGrants(), CapabilityData(shape))
     raw = await asyncio.to_thread(Sandbox().build, component, *terms, seed=spec.seed)
-    await attempt.begin(admit_plan(spec, 0, raw.graph, raw.recipe))
-    return encode_plan(raw.graph, raw.recipe)
+    plan = admit_plan(spec, 0, raw.graph, raw.recipe)
+    await run.begin(plan)
+    return plan.published
 
 
 def _training_api() -> tuple[Any, Any]:

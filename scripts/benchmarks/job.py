@@ -15,7 +15,7 @@ from onnx import ModelProto, helper, numpy_helper
 from chiron.builder_kit.chiron_builder import Plan as Drawn
 from chiron.builder_kit.component import static_component
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from chiron.runtime.roles.plan import Plan, admit_plan
+from chiron.runtime.roles.plan import AdmittedPlan, admit_plan
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
@@ -108,6 +108,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float) else list(value)
 
 
-def admitted_plan(drawn: Drawn, spec: JobSpec) -> Plan:
+def admitted_plan(drawn: Drawn, spec: JobSpec) -> AdmittedPlan:
     """The plan as a trainer admits it."""
     return admit_plan(spec, 0, drawn.graph, drawn.recipe.encode())

@@ -191,10 +191,10 @@ def _run(model: ModelProto, feed: dict[str, NDArray[Any]]) -> NDArray[Any] | Non
 
 def _differentiate(graph: AdmittedGraph, request: BuildRequest, feed: dict[str, NDArray[Any]]) -> None:
     try:
-        program = training_model(graph, Recipe(loss=MeanSquaredError()), request)
+        built = training_model(graph, Recipe(loss=MeanSquaredError()), request)
     except TrainingFailed:
         return
-    _run(ModelProto.FromString(program.model), feed)
+    _run(ModelProto.FromString(built.onnx), feed)
 
 
 if __name__ == "__main__":

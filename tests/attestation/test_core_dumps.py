@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROGRAM = """
 import ctypes, os, resource
-from chiron.runtime.core_dumps import forbid_core_dumps
+from chiron.runtime.__main__ import forbid_core_dumps
 forbid_core_dumps()
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), flush=True)
 os.abort()

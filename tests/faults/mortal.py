@@ -22,6 +22,7 @@ from chiron.api.settings import Limits, Settings
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, EncryptOptions, encrypt
 from chiron.runtime.errors import EnclaveError
+from chiron.runtime.roles import role_of
 from chiron.runtime.roles.sealed_model import open_model
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import AttestationPolicy, Role
@@ -32,7 +33,7 @@ from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from chiron.wire.public_api import ImageInfo
 from chiron.wire.reports import TrainingReport
 from tests.traffic.recording import EnclaveTrace, GatewayTap
-from tests.traffic.world import _ROLES, ENVELOPE, EXIT_REFUSED, MEASUREMENT, DirectPlatform, digits
+from tests.traffic.world import ENVELOPE, EXIT_REFUSED, MEASUREMENT, DirectPlatform, digits
 
 KILLED = 137
 
@@ -152,7 +153,7 @@ class MortalLauncher:
     async def _run(self, launch: LaunchSpec) -> int:
         code = 0
         try:
-            await _ROLES[launch.role](launch, DirectPlatform(self.tee))
+            await role_of(launch)(launch, DirectPlatform(self.tee))
         except* EnclaveError as errors:
             self.codes += [getattr(error, "code", "?") for error in errors.exceptions]
             code = EXIT_REFUSED

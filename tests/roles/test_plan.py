@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chiron.runtime.errors import PeerRefused
-from chiron.runtime.roles.plan import admit_plan, decode_plan, encode_no_plan, encode_plan
+from chiron.runtime.roles.plan import NO_PLAN, admit_plan, decode_plan
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.jobs import JobSpec
 from chiron.wire.schedule import exchanges_of, plan_bytes, shares
@@ -25,17 +25,17 @@ def graph() -> bytes:
 
 
 def test_a_published_plan_is_the_admitted_one(spec: JobSpec, graph: bytes) -> None:
-    published = encode_plan(graph, graphs.RECIPE)
-    assert len(published) <= plan_bytes(spec)
-    decoded = decode_plan(spec, 0, published.ljust(plan_bytes(spec), b"\0"))
-    assert decoded is not None
     admitted = admit_plan(spec, 0, graph, graphs.RECIPE)
+    assert len(admitted.published) <= plan_bytes(spec)
+    decoded = decode_plan(spec, 0, admitted.published.ljust(plan_bytes(spec), b"\0"))
+    assert decoded is not None
+    assert decoded.published == admitted.published
     assert decoded.recipe == admitted.recipe
     assert decoded.graph.parameters == admitted.graph.parameters
 
 
 def test_no_plan_is_published_at_the_same_size_and_read_as_none(spec: JobSpec) -> None:
-    assert decode_plan(spec, 0, encode_no_plan().ljust(plan_bytes(spec), b"\0")) is None
+    assert decode_plan(spec, 0, NO_PLAN.ljust(plan_bytes(spec), b"\0")) is None
 
 
 def test_a_plan_larger_than_the_envelope_is_not_admitted(spec: JobSpec, graph: bytes) -> None:
@@ -55,7 +55,7 @@ def test_arbitrary_bytes_are_refused_cleanly(spec: JobSpec, published: bytes) ->
 def test_a_flipped_byte_gives_a_plan_or_a_clean_refusal(
     spec: JobSpec, graph: bytes, place: int, change: int
 ) -> None:
-    published = bytearray(encode_plan(graph, graphs.RECIPE))
+    published = bytearray(admit_plan(spec, 0, graph, graphs.RECIPE).published)
     published[place % len(published)] ^= change
     try:
         decoded = decode_plan(spec, 0, bytes(published))

@@ -16,12 +16,13 @@ from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.reports import seal_outcome, seal_report
-from chiron.runtime.roles.attempt import Attempt
 from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
 from chiron.runtime.roles.query_budget import QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
+from chiron.runtime.roles.selection import Selection
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint, ShardCheckpoint
 from chiron.runtime.roles.trainer_checkpoint import TrainerCheckpoint
+from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
@@ -87,9 +88,10 @@ class Storage:
         self.sizes[name] = len(sealed)
 
 
-class IdleAttempt:
-    """An attempt without a learner."""
+class IdleRun:
+    """A run without a learner."""
 
+    trial = 0
     failure = None
 
     def state_into(self, _room: memoryview) -> int:
@@ -140,14 +142,14 @@ async def _store_trainers(spec: JobSpec, storage: Storage, gateway: GatewayClien
         client = ShardedClient([cast("Any", None)] * shards, [""] * shards, spec.exchange, plan_bytes(spec))
         checkpoint = TrainerCheckpoint(_ticket(spec), index, client, sealer, gateway)
         if checkpoint.kept:
-            await checkpoint.store(await checkpoint.snapshot(0, 0, cast("Attempt", IdleAttempt())))
+            await checkpoint.store(await checkpoint.snapshot(0, cast("TrialRun", IdleRun())))
 
 
 async def _store_results(spec: JobSpec, storage: Storage, gateway: GatewayClient) -> None:
     storage.writer = Role.TRAINER, 0
     outcome = Outcome(status=OutcomeStatus.TRAINED)
     checkpoint = LeadCheckpoint(_ticket(spec), Sealer(FixedKeys(), CHECKPOINT), gateway)
-    await checkpoint.save(0, (), outcome, None, (b"plan", b"", b""))
+    await checkpoint.save(0, Selection(), None)
     for exchange in range(spec.exchange.exchanges):
         sealed = seal_report(TrainingReport(exchange=exchange), job=spec.job, owner_public_key=OWNER)
         await storage.put_object(objects.report(exchange).name, sealed)

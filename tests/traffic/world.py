@@ -27,8 +27,8 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, EncryptOptions, encrypt
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.errors import EnclaveError
-from chiron.runtime.roles import parameter_server, predictor, shard, trainer
-from chiron.wire.attestation import AttestationPolicy, Collateral, Role
+from chiron.runtime.roles import role_of
+from chiron.wire.attestation import AttestationPolicy, Collateral
 from chiron.wire.contract import BuilderManifest, CapabilityGrants, Envelope, Task
 from chiron.wire.enclave_api import Observation
 from chiron.wire.jobs import Job
@@ -40,12 +40,6 @@ from tests.traffic.recording import EnclaveTrace, GatewayTap
 MEASUREMENT = bytes(range(32))
 ENVELOPE = Envelope(max_parameters=3000, max_graph_bytes=65_536)
 _CURRENT: ContextVar[EnclaveTrace | None] = ContextVar("current", default=None)
-_ROLES = {
-    Role.PARAMETER_SERVER: parameter_server.run,
-    Role.SHARD: shard.run,
-    Role.TRAINER: trainer.run,
-    Role.PREDICTOR: predictor.run,
-}
 EXIT_REFUSED = 3
 
 
@@ -125,7 +119,7 @@ class RecordingLauncher:
         _CURRENT.set(trace)
         code = 0
         try:
-            await _ROLES[launch.role](launch, DirectPlatform(self._tee))
+            await role_of(launch)(launch, DirectPlatform(self._tee))
         except* EnclaveError as errors:
             codes = [getattr(error, "code", "?") for error in errors.exceptions]
             logging.getLogger("chiron.runtime").log(logging.ERROR, "ended: %s", codes)

@@ -48,8 +48,8 @@ class Case:
         self.vector = np.random.default_rng(1).normal(size=self.layout.elements).astype(np.float32)
         self.gradient = np.zeros_like(self.vector)
         recipe = Recipe(loss=loss)
-        program = training_model(graph, recipe, self.request)
-        self._session = GradientSession(program, self.layout, self.vector, self.gradient, 1)
+        built = training_model(graph, recipe, self.request)
+        self._session = GradientSession(built, self.layout, self.vector, self.gradient, 1)
         self._encoder = TargetEncoder(loss, self.request)
         self._y = y
 

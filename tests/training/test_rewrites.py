@@ -83,16 +83,14 @@ def request(graph: AdmittedGraph) -> BuildRequest:
     )
 
 
-def run(
-    graph: AdmittedGraph, program: TrainingModel, x: NDArray[np.float32]
-) -> dict[str, NDArray[np.float32]]:
+def run(graph: AdmittedGraph, built: TrainingModel, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     layout = FlatLayout(graph.parameters)
     vector = np.random.default_rng(2).normal(scale=0.25, size=layout.elements).astype(np.float32)
     gradient = np.zeros_like(vector)
     for parameter in graph.parameters:
         if parameter.name.endswith("running_var"):
             vector[layout.spans[parameter.name]] = 1
-    session = GradientSession(program, layout, vector, gradient, 1)
+    session = GradientSession(built, layout, vector, gradient, 1)
     encoder = TargetEncoder(Recipe().loss, request(graph))
     classes = np.arange(ROWS) % CLASSES
     loss, outputs = session.run(x, encoder.encode(encoder.dense(classes)), {})
@@ -113,7 +111,7 @@ def test_all_passes_together_change_no_number(case: str) -> None:
     x = np.random.default_rng(1).normal(size=(ROWS, *request(graph).input_shape)).astype(np.float32)
     plain = training_model(graph, Recipe(), request(graph), rewritten=False)
     rewritten = training_model(graph, Recipe(), request(graph))
-    assert rewritten.model != plain.model
+    assert rewritten.onnx != plain.onnx
     assert_same(run(graph, rewritten, x), run(graph, plain, x))
 
 
@@ -132,9 +130,9 @@ def test_each_pass_alone_changes_no_number(
     assert_same(run(graph, rewritten, x), run(graph, plain, x))
 
 
-def operators(program: TrainingModel) -> list[str]:
+def operators(built: TrainingModel) -> list[str]:
     model = ModelProto()
-    model.ParseFromString(program.model)
+    model.ParseFromString(built.onnx)
     return [f"{node.domain}:{node.op_type}" for node in model.graph.node]
 
 
@@ -169,9 +167,9 @@ def test_sums_over_the_batch_are_products_and_an_embedding_s_gradient_a_scatter(
 
 def test_the_first_layer_has_no_input_gradient() -> None:
     graph = CASES["channels that do not"]
-    program = training_model(graph, Recipe(), request(graph), rewritten=False)
+    built = training_model(graph, Recipe(), request(graph), rewritten=False)
     model = ModelProto()
-    model.ParseFromString(program.model)
+    model.ParseFromString(built.onnx)
     first = [n for n in model.graph.node if n.op_type == "ConvGrad" and n.input[2] == "a.weight"]
     assert [node.output[0] for node in first] == [""]
 

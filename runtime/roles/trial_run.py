@@ -1,7 +1,7 @@
-"""One trial on one trainer, which goes on whatever happens inside it.
+"""The run of one trial on one trainer, which goes on whatever happens inside it.
 
 The host must not learn from the schedule how the training goes. So what fails for a reason of the data, the
-builder or the recipe makes the attempt idle: it takes part in every remaining exchange with an unchanged
+builder or the recipe makes the run idle: it takes part in every remaining exchange with an unchanged
 vector, and the reason travels sealed. What the host itself caused (`EnclaveError`) is raised.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from chiron.ps.client import Merged
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import ChunkRefused, EnclaveError, InputCorrupted
-from chiron.runtime.roles.plan import Plan
+from chiron.runtime.roles.plan import AdmittedPlan
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.learner import Learner
 from chiron.runtime.training.partition import read_unused
@@ -22,49 +22,57 @@ from chiron.wire.reports import TrainingReport
 from chiron.wire.schedule import IDLE, SUMS
 
 
-class Attempt:
+class TrialRun:
     """A learner, or none any more."""
 
     def __init__(self, spec: JobSpec, trial: int, index: int) -> None:
         self._spec = spec
-        self._trial = trial
+        self.trial = trial
+        """The trial's number."""
         self._index = index
         self._learner: Learner | None = None
         self._vector = np.zeros(spec.exchange.parameters, np.float32)
+        """What training changes, in place, and what is pushed. The rest beyond the parameters stays zero."""
+        self._adopted: NDArray[np.float32] | None = None
+        """What was adopted last, in the memory of the exchange's client: an idle run pushes it unchanged."""
+        self.begun = False
+        """Whether it was given a plan."""
         self.has_read = False
         """Whether it has fetched chunks already: held data is read once."""
         self.failure: str | None = "no-plan"
-        """Stable code of why the attempt is idle. For the owner only."""
+        """Stable code of why the run is idle. For the owner only."""
         self.report = TrainingReport(exchange=0, trial=trial)
-        """Of the latest exchange."""
+        """What the latest exchange measured."""
 
     @property
     def usable(self) -> bool:
         """Whether the merged vector is a trained model."""
         return self.failure is None and not self.report.diverged
 
-    async def begin(self, plan: Plan, *, from_start: bool = True) -> None:
-        """Make the learner. The leading trainer's initial values are the attempt's vector, `from_start`."""
+    async def begin(self, plan: AdmittedPlan, *, from_start: bool = True) -> None:
+        """Make the learner. The leading trainer's initial values are the run's vector, `from_start`."""
+        self.begun = True
         try:
-            learner = await asyncio.to_thread(
-                Learner, plan.graph, plan.recipe, self._spec, index=self._index, trial=self._trial
-            )
+            learner = await asyncio.to_thread(self._new_learner, plan)
             if self._index == 0 and from_start:
                 # Only it has the pretrained tensors; the others get the vector that it publishes.
-                self._put(await asyncio.to_thread(learner.initial))
+                await asyncio.to_thread(learner.initial)
         except Exception as error:
             self._fail(error)
         else:
             self._learner, self.failure = learner, None
 
     async def adopt(self, vector: NDArray[np.float32]) -> None:
-        """Go on from a vector [spec.exchange.parameters]: the published start, or a merged one."""
-        self._vector[:] = vector
+        """Go on from a vector [spec.exchange.parameters]: the published start, or a merged one.
+
+        It must not change until the next.
+        """
+        self._adopted = vector
         if self._learner is None:
+            self._vector[:] = vector
             return
         try:
-            elements = self._learner.elements
-            await asyncio.to_thread(self._learner.write, self._vector[:elements])
+            await asyncio.to_thread(self._learner.write, vector)
         except Exception as error:
             self._fail(error)
 
@@ -72,11 +80,11 @@ class Attempt:
         """Write the learner's state after an exchange, secret, to `buffer`; its length, 0 if it is idle."""
         return 0 if self._learner is None else self._learner.state_into(buffer)
 
-    async def restore(self, plan: Plan | None, failure: str | None, state: bytes) -> None:
-        """Stand where an attempt stood after `adopt`, whose `failure` and `state` these are.
+    async def restore(self, plan: AdmittedPlan | None, failure: str | None, state: bytes) -> None:
+        """Stand where a run stood after `adopt`, whose `failure` and `state` these are.
 
         Raises:
-            InputCorrupted: it is not the state of an attempt of this plan.
+            InputCorrupted: it is not the state of a run of this plan.
         """
         if state and plan is not None:
             await self.begin(plan, from_start=False)
@@ -101,7 +109,6 @@ class Attempt:
                 await read_unused(dataset, self._spec, self._index, exchange, first=first)
                 return
             await self._learner.train(dataset, exchange, exchanges)
-            self._put(await asyncio.to_thread(self._learner.read))
         except Exception as error:
             self._fail(error)
 
@@ -120,7 +127,7 @@ class Attempt:
         if merged.sums[IDLE] > 0 and self.failure is None:
             self.failure = "peer-idle"
         if self._learner is None:
-            self.report = TrainingReport(exchange=exchange, trial=self._trial)
+            self.report = TrainingReport(exchange=exchange, trial=self.trial)
             return
         try:
             self.report = self._learner.report(exchange, merged.sums)
@@ -137,9 +144,12 @@ class Attempt:
             self._fail(error)
             return b""
 
-    def _put(self, values: NDArray[np.float32]) -> None:
-        self._vector[: len(values)] = values
-        self._vector[len(values) :] = 0
+    def _new_learner(self, plan: AdmittedPlan) -> Learner:
+        learner = Learner(
+            plan.graph, plan.recipe, self._spec, index=self._index, trial=self.trial, memory=self._vector
+        )
+        self._vector[learner.elements :] = 0
+        return learner
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, ChunkRefused):
@@ -147,5 +157,6 @@ class Attempt:
         if isinstance(error, EnclaveError):
             raise error
         self._learner = None
+        self._vector[:] = 0 if self._adopted is None else self._adopted
         self.failure = getattr(error, "code", "training-failed")
         # Neither the code nor the error is logged: the host reads the log.

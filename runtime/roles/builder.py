@@ -1,4 +1,4 @@
-"""The builder's turn: fetch the component, confine it, and admit what it answers."""
+"""The job's builder: fetch the component, confine it, and admit what it answers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,15 +8,14 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.datasets.statistics import collect
 from chiron.runtime.errors import PeerRefused
-from chiron.runtime.roles.plan import Plan, admit_plan, decode_plan, encode_plan
+from chiron.runtime.roles.plan import AdmittedPlan, admit_plan, decode_plan
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
 from chiron.wire.contract import Trial
-from chiron.wire.errors import ChironError
 
 
-class Building:
+class Builder:
     """Runs one job's builder, once a trial. Only the leading trainer has one."""
 
     def __init__(self, ticket: Ticket, component: bytes, data: CapabilityData, sandbox: Sandbox) -> None:
@@ -28,7 +27,7 @@ class Building:
     @classmethod
     async def prepare(
         cls, ticket: Ticket, gateway: GatewayClient, dataset: EncryptedDataset, sandbox: Sandbox
-    ) -> "Building":
+    ) -> "Builder":
         """Fetch the component, and collect what the owner granted it to see of the data.
 
         What is read for that follows from the grant alone, whatever the component will ask for.
@@ -42,23 +41,18 @@ class Building:
         data = await collect(dataset, numbers, ticket.capabilities, ticket.spec.seed)
         return cls(ticket, component, data, sandbox)
 
-    async def plan(self, trial: int, history: Sequence[Trial]) -> tuple[Plan, bytes]:
-        """The builder's plan for a trial, and the same as it is published.
+    async def plan(self, trial: int, history: Sequence[Trial]) -> AdmittedPlan | None:
+        """The builder's plan for a trial: `build` for the first one, `revise` for later ones.
 
-        The first trial is `build`; later ones are `revise`, or the best so far where the builder has no
-        better idea (`NoBetterIdea`).
+        None: it has no better idea than the best plan so far.
 
         Raises:
             SandboxError: the builder failed or may not run, or its answer is not admitted.
-            NoBetterIdea: it proposes nothing new.
         """
         raw = await asyncio.to_thread(self._run, trial, history)
-        if raw is None:
-            raise NoBetterIdea
-        plan = await asyncio.to_thread(self._admit, trial, raw)
-        return plan, encode_plan(raw.graph, raw.recipe)
+        return None if raw is None else await asyncio.to_thread(self._admit, trial, raw)
 
-    async def admit(self, trial: int, published: bytes) -> Plan:
+    async def admit(self, trial: int, published: bytes) -> AdmittedPlan:
         """An earlier answer, as it was published; with the component's pretrained tensors.
 
         Raises:
@@ -70,7 +64,7 @@ class Building:
             raise PeerRefused("plan-malformed", "the kept plan is none")
         return plan
 
-    def _admit(self, trial: int, raw: RawPlan) -> Plan:
+    def _admit(self, trial: int, raw: RawPlan) -> AdmittedPlan:
         assets = read_assets(self._component)
         return admit_plan(self._ticket.spec, trial, raw.graph, raw.recipe, assets)
 
@@ -80,9 +74,3 @@ class Building:
         if trial == 0:
             return self._sandbox.build(self._component, request, grants, self._data, seed=seed)
         return self._sandbox.revise(self._component, request, history, grants, self._data, seed=seed)
-
-
-class NoBetterIdea(ChironError):
-    """The builder leaves the trial to the best plan so far."""
-
-    code = "no-better-idea"
