@@ -30,9 +30,9 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import SignedUpgradeOrder, UpgradeOrder
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import UPGRADE
-from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
 
 
 @dataclass(frozen=True)
