@@ -16,14 +16,24 @@ import chiron.wasm_sandbox
 from chiron.builder_kit.errors import CompilationFailed
 from chiron.builder_kit.project import Project
 from chiron.wasm_sandbox.world import PACKAGE, VERSION
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from chiron.builder_kit.component import wrapped
+from chiron.builder_kit.errors import CompilationFailed, ProjectInvalid
+from chiron.builder_kit.project import C_MODULE, Project
+
 
 KIT = Path(__file__).parent
 WIT = Path(chiron.wasm_sandbox.__path__[0]) / "wit"
 LIBRARY = KIT / "chiron_builder"
 _ENTRY = "chiron_entry"
-_COMPILER = "from componentize_py import script; script()"
-_COMPILE_SECONDS = 300
-_TOLD_CHARACTERS = 4000
+_COMPONENTIZE = "from componentize_py import script; script()"
+_PYTHON_SECONDS = 300
+_OUTPUT_CHARACTERS = 4000
 
 
 def python_ingredients(project: Project) -> dict[str, bytes]:
@@ -81,7 +91,7 @@ def python_component(project: Project, place: Path) -> bytes:
     (place / "environment" / "site-packages").mkdir(parents=True)
     output = place / "builder.wasm"
     command = [
-        *(sys.executable, "-c", _COMPILER, "--quiet", "--wit-path", str(wit), "--world", "project"),
+        *(sys.executable, "-c", _COMPONENTIZE, "--quiet", "--wit-path", str(wit), "--world", "project"),
         *("componentize", "--stub-wasi", "--python-path", str(app), "--output", str(output), _ENTRY),
     ]
     _run(command, place)
@@ -97,10 +107,60 @@ def _run(command: list[str], place: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=_COMPILE_SECONDS,
+            timeout=_PYTHON_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise CompilationFailed(f"the compiler took longer than {_COMPILE_SECONDS} s") from error
+        raise CompilationFailed(f"the compiler took longer than {_PYTHON_SECONDS} s") from error
     if result.returncode != 0:
-        raise CompilationFailed((result.stderr or result.stdout)[-_TOLD_CHARACTERS:].strip())
+        raise CompilationFailed((result.stderr or result.stdout)[-_OUTPUT_CHARACTERS:].strip())
+
+
+_HEADERS = Path(__file__).parent / "c"
+_C_TARGET = ("-target", "wasm32-freestanding", "-Os", "-std=c11", "-nostdlib", "-fno-sanitize=all", "-g0")
+_C_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+_C_LINK = ("-Wl,--no-entry", "-Wl,--export-memory", "-Wl,--strip-all", "-Wl,-z,stack-size=65536")
+_C_SECONDS = 120
+_OUTPUT_CHARACTERS = 4000
+
+
+def c_ingredients(project: Project) -> dict[str, bytes]:
+    """By name, all that the component is made of beside the project's own files.
+
+    Raises:
+        ProjectInvalid: it asks for capabilities or revisions, which the header does not have.
+        CompilationFailed: there is no compiler.
+    """
+    if project.settings.capabilities or project.settings.revises:
+        raise ProjectInvalid("builders in C import no capability and do not revise: see chiron_builder.h")
+    try:
+        compiler = version("ziglang")
+    except PackageNotFoundError as error:
+        raise CompilationFailed("builders in C need a compiler: pip install ziglang") from error
+    header = (_HEADERS / "chiron_builder.h").read_bytes()
+    options = " ".join((*_C_TARGET, *_C_WARNINGS, *_C_LINK))
+    return {"compiler": f"ziglang {compiler} {options}".encode(), "header": header}
+
+
+def c_component(project: Project, place: Path) -> bytes:
+    """Compile in the empty directory `place`; raises `CompilationFailed`."""
+    output = place / "builder.core.wasm"
+    command = [
+        *(sys.executable, "-m", "ziglang", "cc", *_C_TARGET, *_C_WARNINGS, *_C_LINK),
+        *("-I", str(_HEADERS), "-o", str(output), str(project.directory / C_MODULE)),
+    ]
+    caches = {"ZIG_GLOBAL_CACHE_DIR": str(place / "zig"), "ZIG_LOCAL_CACHE_DIR": str(place / "zig")}
+    try:
+        result = subprocess.run(  # noqa: S603 - our own interpreter and arguments
+            command,
+            env={**os.environ, **caches},
+            capture_output=True,
+            text=True,
+            timeout=_C_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CompilationFailed(f"the compiler took longer than {_C_SECONDS} s") from error
+    if result.returncode != 0:
+        raise CompilationFailed(result.stderr[-_OUTPUT_CHARACTERS:].strip())
+    return wrapped(output.read_bytes())
