@@ -1,50 +1,79 @@
-"""A project in Python becomes a component: componentize-py compiles it together with `chiron_builder`.
+"""A project becomes a component: the two compilers, and what their output depends on.
 
-The component's world is made from the project's capabilities, so it imports these interfaces and nothing
-else; WASI is stubbed out. componentize-py snapshots a started interpreter, whose hash seed is random: two
-compilations of the same sources differ in bytes.
+Python: componentize-py compiles a project together with `chiron_builder`. The component's world is made from
+the project's capabilities, so it imports these interfaces and nothing else; WASI is stubbed out.
+componentize-py snapshots a started interpreter, whose hash seed is random: two compilations of the same
+sources differ in bytes.
+
+C: zig's clang compiles a project with `c/chiron_builder.h`, and nothing else. The component imports nothing, so
+it can ask for no capability. The same sources give the same bytes.
 """
 
 import os
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import copyfile, copytree
 
 import chiron.wasm_sandbox
-from chiron.builder_kit.errors import CompilationFailed
-from chiron.builder_kit.project import Project
-from chiron.wasm_sandbox.world import PACKAGE, VERSION
-import os
-import subprocess
-import sys
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-
 from chiron.builder_kit.component import wrapped
 from chiron.builder_kit.errors import CompilationFailed, ProjectInvalid
 from chiron.builder_kit.project import C_MODULE, Project
+from chiron.wasm_sandbox.world import PACKAGE, VERSION
 
-
-KIT = Path(__file__).parent
-WIT = Path(chiron.wasm_sandbox.__path__[0]) / "wit"
-LIBRARY = KIT / "chiron_builder"
+_KIT = Path(__file__).parent
+_WIT = Path(chiron.wasm_sandbox.__path__[0]) / "wit"
+_LIBRARY = _KIT / "chiron_builder"
 _ENTRY = "chiron_entry"
 _COMPONENTIZE = "from componentize_py import script; script()"
 _PYTHON_SECONDS = 300
+
+_C_HEADERS = _KIT / "c"
+_C_TARGET = ("-target", "wasm32-freestanding", "-Os", "-std=c11", "-nostdlib", "-fno-sanitize=all", "-g0")
+_C_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+_C_LINK = ("-Wl,--no-entry", "-Wl,--export-memory", "-Wl,--strip-all", "-Wl,-z,stack-size=65536")
+_C_SECONDS = 120
+
 _OUTPUT_CHARACTERS = 4000
+"""The end of a compiler's output that an error shows."""
 
 
 def python_ingredients(project: Project) -> dict[str, bytes]:
-    """By name, all that the component is made of beside the project's own files."""
-    files = [*sorted(LIBRARY.glob("*.py")), *sorted(WIT.glob("*.wit"))]
+    """All that a component in Python is made of beside the project's own files, by name."""
+    files = [*sorted(_LIBRARY.glob("*.py")), *sorted(_WIT.glob("*.wit"))]
     return {
         "compiler": f"componentize-py {version('componentize-py')}".encode(),
         "entry": _entry(project).encode(),
         "world": _world(project).encode(),
-        **{str(path.relative_to(KIT.parent)): path.read_bytes() for path in files},
+        **{str(path.relative_to(_KIT.parent)): path.read_bytes() for path in files},
     }
+
+
+def python_component(project: Project, place: Path) -> bytes:
+    """Compile a project in Python, in the empty directory `place`; raises `CompilationFailed`."""
+    wit, app = place / "wit", place / "app"
+    copytree(_WIT, wit)
+    (wit / "project.wit").write_text(_world(project))
+    for source in project.sources():
+        target = app / source.relative_to(project.directory)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(source, target)
+    (app / f"{_ENTRY}.py").write_text(_entry(project))
+    (app / "chiron_builder").mkdir()
+    for source in _LIBRARY.glob("*.py"):
+        copyfile(source, app / "chiron_builder" / source.name)
+    # An empty environment, so that the compiler does not search this one's packages.
+    (place / "environment" / "site-packages").mkdir(parents=True)
+    output = place / "builder.wasm"
+    command = [
+        *(sys.executable, "-c", _COMPONENTIZE, "--quiet", "--wit-path", str(wit), "--world", "project"),
+        *("componentize", "--stub-wasi", "--python-path", str(app), "--output", str(output), _ENTRY),
+    ]
+    environment = {"VIRTUAL_ENV": str(place / "environment"), "PYTHONDONTWRITEBYTECODE": "1"}
+    _run(command, environment, seconds=_PYTHON_SECONDS, working_directory=place)
+    return output.read_bytes()
 
 
 def _world(project: Project) -> str:
@@ -74,58 +103,8 @@ def _entry(project: Project) -> str:
     return "\n".join(lines) + "\n"
 
 
-def python_component(project: Project, place: Path) -> bytes:
-    """Compile in the empty directory `place`; raises `CompilationFailed`."""
-    wit, app = place / "wit", place / "app"
-    copytree(WIT, wit)
-    (wit / "project.wit").write_text(_world(project))
-    for source in project.sources():
-        target = app / source.relative_to(project.directory)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copyfile(source, target)
-    (app / f"{_ENTRY}.py").write_text(_entry(project))
-    (app / "chiron_builder").mkdir()
-    for source in LIBRARY.glob("*.py"):
-        copyfile(source, app / "chiron_builder" / source.name)
-    # An empty environment, so that the compiler does not search this one's packages.
-    (place / "environment" / "site-packages").mkdir(parents=True)
-    output = place / "builder.wasm"
-    command = [
-        *(sys.executable, "-c", _COMPONENTIZE, "--quiet", "--wit-path", str(wit), "--world", "project"),
-        *("componentize", "--stub-wasi", "--python-path", str(app), "--output", str(output), _ENTRY),
-    ]
-    _run(command, place)
-    return output.read_bytes()
-
-
-def _run(command: list[str], place: Path) -> None:
-    environment = {**os.environ, "VIRTUAL_ENV": str(place / "environment"), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        result = subprocess.run(  # noqa: S603 - our own interpreter and arguments
-            command,
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_PYTHON_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CompilationFailed(f"the compiler took longer than {_PYTHON_SECONDS} s") from error
-    if result.returncode != 0:
-        raise CompilationFailed((result.stderr or result.stdout)[-_OUTPUT_CHARACTERS:].strip())
-
-
-_HEADERS = Path(__file__).parent / "c"
-_C_TARGET = ("-target", "wasm32-freestanding", "-Os", "-std=c11", "-nostdlib", "-fno-sanitize=all", "-g0")
-_C_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
-_C_LINK = ("-Wl,--no-entry", "-Wl,--export-memory", "-Wl,--strip-all", "-Wl,-z,stack-size=65536")
-_C_SECONDS = 120
-_OUTPUT_CHARACTERS = 4000
-
-
 def c_ingredients(project: Project) -> dict[str, bytes]:
-    """By name, all that the component is made of beside the project's own files.
+    """All that a component in C is made of beside the project's own files, by name.
 
     Raises:
         ProjectInvalid: it asks for capabilities or revisions, which the header does not have.
@@ -137,30 +116,41 @@ def c_ingredients(project: Project) -> dict[str, bytes]:
         compiler = version("ziglang")
     except PackageNotFoundError as error:
         raise CompilationFailed("builders in C need a compiler: pip install ziglang") from error
-    header = (_HEADERS / "chiron_builder.h").read_bytes()
+    header = (_C_HEADERS / "chiron_builder.h").read_bytes()
     options = " ".join((*_C_TARGET, *_C_WARNINGS, *_C_LINK))
     return {"compiler": f"ziglang {compiler} {options}".encode(), "header": header}
 
 
 def c_component(project: Project, place: Path) -> bytes:
-    """Compile in the empty directory `place`; raises `CompilationFailed`."""
+    """Compile a project in C, in the empty directory `place`; raises `CompilationFailed`."""
     output = place / "builder.core.wasm"
     command = [
         *(sys.executable, "-m", "ziglang", "cc", *_C_TARGET, *_C_WARNINGS, *_C_LINK),
-        *("-I", str(_HEADERS), "-o", str(output), str(project.directory / C_MODULE)),
+        *("-I", str(_C_HEADERS), "-o", str(output), str(project.directory / C_MODULE)),
     ]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(place / "zig"), "ZIG_LOCAL_CACHE_DIR": str(place / "zig")}
+    _run(command, caches, seconds=_C_SECONDS)
+    return wrapped(output.read_bytes())
+
+
+def _run(
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    seconds: int,
+    working_directory: Path | None = None,
+) -> None:
     try:
         result = subprocess.run(  # noqa: S603 - our own interpreter and arguments
             command,
-            env={**os.environ, **caches},
+            cwd=working_directory,
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=_C_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise CompilationFailed(f"the compiler took longer than {_C_SECONDS} s") from error
+        raise CompilationFailed(f"the compiler took longer than {seconds} s") from error
     if result.returncode != 0:
-        raise CompilationFailed(result.stderr[-_OUTPUT_CHARACTERS:].strip())
-    return wrapped(output.read_bytes())
+        raise CompilationFailed((result.stderr or result.stdout)[-_OUTPUT_CHARACTERS:].strip())

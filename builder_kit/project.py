@@ -1,4 +1,7 @@
-"""A builder project: a folder with `builder.py` (or `builder.c`), `builder.toml` and `manifest.json`."""
+"""A builder project: a folder with `builder.py` (or `builder.c`), `builder.toml` and `manifest.json`.
+
+It is read here, and made anew from the template (`chiron builder new`).
+"""
 
 import tomllib
 from dataclasses import dataclass
@@ -6,22 +9,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from chiron.builder_kit.errors import ProjectInvalid
 from chiron.wire.contract import BuilderManifest, Capability, ContractModel
-from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
-
-from chiron.builder_kit.errors import ProjectInvalid
-from chiron.wire.contract import BuilderManifest
-
 
 SETTINGS, MANIFEST = "builder.toml", "manifest.json"
 MODULE, C_MODULE = "builder.py", "builder.c"
 _MAX_TEXT_BYTES = 2**20
 _LEFT_OUT = frozenset({"__pycache__", "assets", "run"})
+
+_TEMPLATE = Path(__file__).parent / "templates" / "python"
+_NAME = TypeAdapter(BuilderManifest.model_fields["name"].rebuild_annotation())
+_RENAMED = {"gitignore": ".gitignore"}
 
 AssetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 RelativePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")]
@@ -99,13 +99,8 @@ def _text(path: Path) -> str:
         raise ProjectInvalid(f"{path} is not UTF-8 text") from error
 
 
-_TEMPLATE = Path(__file__).parent / "templates" / "python"
-_NAME = TypeAdapter(BuilderManifest.model_fields["name"].rebuild_annotation())
-_RENAMED = {"gitignore": ".gitignore"}
-
-
 def new_project(directory: Path) -> list[Path]:
-    """Make a project named after its directory, which must not exist; returns the files made.
+    """Make a project that works, to be changed into the operator's own, named after its directory, which must not exist; returns the files made.
 
     Raises:
         ProjectInvalid: the directory exists, or its name is no builder's name.
