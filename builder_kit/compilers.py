@@ -5,8 +5,8 @@ the project's capabilities, so it imports these interfaces and nothing else; WAS
 componentize-py snapshots a started interpreter, whose hash seed is random: two compilations of the same
 sources differ in bytes.
 
-C: zig's clang compiles a project with `c/chiron_builder.h`, and nothing else. The component imports nothing, so
-it can ask for no capability. The same sources give the same bytes.
+C: zig's clang compiles a project with `c/chiron_builder.h`, and nothing else. The component imports nothing,
+so it can ask for no capability. The same sources give the same bytes.
 """
 
 import os

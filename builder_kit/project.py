@@ -100,7 +100,9 @@ def _text(path: Path) -> str:
 
 
 def new_project(directory: Path) -> list[Path]:
-    """Make a project that works, to be changed into the operator's own, named after its directory, which must not exist; returns the files made.
+    """Make a project that works, to be changed into the operator's own; returns the files made.
+
+    It is named after its directory, which must not exist.
 
     Raises:
         ProjectInvalid: the directory exists, or its name is no builder's name.

@@ -87,7 +87,7 @@ def admit(
     names = [INPUT, *(tensor.name for tensor in model.graph.initializer)]
     check_nodes(model.graph.node, names, OPERATORS, limits)
     check_shape_operands(model.graph.node, tensors.constants, limits)
-    check_interface(model.graph, request)
+    _check_interface(model.graph, request)
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
     section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)
     memory = _check_shapes(section, request, limits)
@@ -126,8 +126,50 @@ def _check_versions(model: ModelProto) -> int:
     return version
 
 
+def _input_type(request: BuildRequest) -> int:
+    """ONNX element type of the graph's input."""
+    return int(_ELEMENT[request.input_dtype])
+
+
+def output_shape(request: BuildRequest) -> tuple[int, ...]:
+    """Shape of one example's output: class scores, or the values of a regression."""
+    return (request.classes,) if request.task is Task.CLASSIFICATION else tuple(request.target_shape)
+
+
+def _check_interface(graph: GraphProto, request: BuildRequest) -> None:
+    """Hold the declared input and output to the job; the output's shape is held to it by inference.
+
+    Raises:
+        GraphRefused: input-mismatch, output-mismatch.
+    """
+    initializers = {tensor.name for tensor in graph.initializer}
+    # Before IR version 4, and by habit since, initializers are listed among the inputs.
+    inputs = [value for value in graph.input if value.name not in initializers]
+    if [value.name for value in inputs] != [INPUT]:
+        raise refused(GraphCode.INPUT_MISMATCH, f"{len(inputs)} inputs")
+    tensor = inputs[0].type.tensor_type
+    if tensor.elem_type != _input_type(request):
+        raise refused(GraphCode.INPUT_MISMATCH, f"element type {tensor.elem_type}")
+    if _batch_is_fixed(inputs[0]) or _example(inputs[0]) != tuple(request.input_shape):
+        raise refused(GraphCode.INPUT_MISMATCH, "shape is not [N, …] of the job's input")
+    if [value.name for value in graph.output] != [OUTPUT]:
+        raise refused(GraphCode.OUTPUT_MISMATCH, f"{len(graph.output)} outputs")
+    if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise refused(GraphCode.OUTPUT_MISMATCH, "element type is not float32")
+
+
+def _batch_is_fixed(value: ValueInfoProto) -> bool:
+    dims = value.type.tensor_type.shape.dim
+    return not dims or dims[0].HasField("dim_value")
+
+
+def _example(value: ValueInfoProto) -> tuple[int | None, ...]:
+    dims = value.type.tensor_type.shape.dim[1:]
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+
+
 def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) -> Memory:
-    source = helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])
+    source = helper.make_tensor_value_info(INPUT, _input_type(request), ["N", *request.input_shape])
     values = forward_values(section, source, limits)
     for batch, found in zip(BATCHES, values, strict=True):
         if found[OUTPUT].dims != (batch, *output_shape(request)):
@@ -156,7 +198,7 @@ def _forward(section: Section, request: BuildRequest) -> ModelProto:
     graph = helper.make_graph(
         [_kept(number, node) for number, node in enumerate(section.nodes)],
         "graph",
-        [helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])],
+        [helper.make_tensor_value_info(INPUT, _input_type(request), ["N", *request.input_shape])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", *output_shape(request)])],
         initializer=section.constants,
     )
@@ -175,48 +217,6 @@ def _kept(number: int, node: NodeProto) -> NodeProto:
     return kept
 
 
-def input_type(request: BuildRequest) -> int:
-    """ONNX element type of the graph's input."""
-    return int(_ELEMENT[request.input_dtype])
-
-
-def output_shape(request: BuildRequest) -> tuple[int, ...]:
-    """One example's output: class scores, or the values of a regression."""
-    return (request.classes,) if request.task is Task.CLASSIFICATION else tuple(request.target_shape)
-
-
-def check_interface(graph: GraphProto, request: BuildRequest) -> None:
-    """Hold the declared input and output to the job; the output's shape is held to it by inference.
-
-    Raises:
-        GraphRefused: input-mismatch, output-mismatch.
-    """
-    initializers = {tensor.name for tensor in graph.initializer}
-    # Before IR version 4, and by habit since, initializers are listed among the inputs.
-    inputs = [value for value in graph.input if value.name not in initializers]
-    if [value.name for value in inputs] != [INPUT]:
-        raise refused(GraphCode.INPUT_MISMATCH, f"{len(inputs)} inputs")
-    tensor = inputs[0].type.tensor_type
-    if tensor.elem_type != input_type(request):
-        raise refused(GraphCode.INPUT_MISMATCH, f"element type {tensor.elem_type}")
-    if _batch_is_fixed(inputs[0]) or _example(inputs[0]) != tuple(request.input_shape):
-        raise refused(GraphCode.INPUT_MISMATCH, "shape is not [N, …] of the job's input")
-    if [value.name for value in graph.output] != [OUTPUT]:
-        raise refused(GraphCode.OUTPUT_MISMATCH, f"{len(graph.output)} outputs")
-    if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise refused(GraphCode.OUTPUT_MISMATCH, "element type is not float32")
-
-
-def _batch_is_fixed(value: ValueInfoProto) -> bool:
-    dims = value.type.tensor_type.shape.dim
-    return not dims or dims[0].HasField("dim_value")
-
-
-def _example(value: ValueInfoProto) -> tuple[int | None, ...]:
-    dims = value.type.tensor_type.shape.dim[1:]
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-
-
 __all__ = [
     "DEFAULT_LIMITS",
     "INPUT",
@@ -225,5 +225,4 @@ __all__ = [
     "GraphCode",
     "GraphLimits",
     "admit",
-    "output_shape",
 ]
