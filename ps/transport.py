@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 import aiohttp
 from pydantic import ValidationError
 
-from chiron.ps.codec import HEADER_BYTES, HELLO_PATH, Hello, Kind, parse_header
+from chiron.ps.codec import HEADER_BYTES, Hello, Kind, parse_header
 from chiron.ps.errors import (
     ExchangeError,
     ExchangeRefused,
@@ -20,6 +20,7 @@ from chiron.ps.errors import (
     TrialOver,
 )
 from chiron.ps.streams import Body, pieces
+from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.problems import Problem
@@ -144,7 +145,9 @@ class Transport:
             yield Body(response.content)
 
     async def _greet(self) -> None:
-        async with self.post(HELLO_PATH, self._hello().pack(), memoryview(b""), HEADER_BYTES) as answer:
+        async with self.post(
+            paths.EXCHANGE_HELLO, self._hello().pack(), memoryview(b""), HEADER_BYTES
+        ) as answer:
             if parse_header(await answer.read(HEADER_BYTES)).kind is not Kind.WELCOME:
                 raise FrameInvalid("frame-unexpected", "the server did not return the greeting")
         self._greeted = True
@@ -156,7 +159,10 @@ async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | mem
         yield piece
 
 
-_KINDS: dict[str, type[ExchangeError]] = {"trial-over": TrialOver, "checkpoint-rolled-back": RolledBack}
+_KINDS: dict[str, type[ExchangeError]] = {
+    codes.TRIAL_OVER: TrialOver,
+    codes.CHECKPOINT_ROLLED_BACK: RolledBack,
+}
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Exception:

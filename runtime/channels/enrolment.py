@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
 from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
+from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
@@ -34,11 +35,6 @@ from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sh
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
-CHALLENGE_PATH = "/v1/enrol/challenge"
-ENROL_PATH = "/v1/enrol"
-ENROL_SHARD_PATH = "/v1/enrol/shard"
-TICKET_PATH = "/v1/ticket"
-ENDED_PATH = "/v1/ended"
 MAX_ENROLMENT_BYTES = 512 * 1024
 MAX_PENDING_NONCES = 4096
 
@@ -216,11 +212,11 @@ def enrolment_routes(
         return web.Response(status=204)
 
     return [
-        web.post(CHALLENGE_PATH, challenge),
-        web.post(ENROL_PATH, enrol),
-        web.post(ENROL_SHARD_PATH, enrol_shard),
-        web.get(TICKET_PATH, fetch_ticket),
-        web.get(ENDED_PATH, wait_for_end),
+        web.post(paths.ENROL_CHALLENGE, challenge),
+        web.post(paths.ENROL, enrol),
+        web.post(paths.ENROL_SHARD, enrol_shard),
+        web.get(paths.TICKET, fetch_ticket),
+        web.get(paths.ENDED, wait_for_end),
     ]
 
 

@@ -25,6 +25,7 @@ from chiron.runtime.errors import InputCorrupted, SealingError
 from chiron.runtime.roles.grant import name_of
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import codes
 from chiron.wire.encoding import WireModel
 from chiron.wire.jobs import JobSpec
 from chiron.wire.objects import (
@@ -160,4 +161,4 @@ def checkpoint_invalid() -> InputCorrupted:
 
 def rolled_back() -> InputCorrupted:
     """The refusal of a checkpoint that is not the one that was stored last."""
-    return InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint, or withheld it")
+    return InputCorrupted(codes.CHECKPOINT_ROLLED_BACK, "the host served an old checkpoint, or withheld it")
