@@ -16,7 +16,7 @@ from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.reports import seal_outcome, seal_report
-from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
+from chiron.runtime.roles.leader_checkpoint import LeaderCheckpoint
 from chiron.runtime.roles.query_budget import QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import Selection
@@ -147,7 +147,7 @@ async def _store_trainers(spec: JobSpec, storage: Storage, gateway: GatewayClien
 async def _store_results(spec: JobSpec, storage: Storage, gateway: GatewayClient) -> None:
     storage.writer = Role.TRAINER, 0
     outcome = Outcome(status=OutcomeStatus.TRAINED)
-    checkpoint = LeadCheckpoint(_ticket(spec), Sealer(FixedKeys(), CHECKPOINT), gateway)
+    checkpoint = LeaderCheckpoint(_ticket(spec), Sealer(FixedKeys(), CHECKPOINT), gateway)
     await checkpoint.save(0, Selection(), None)
     for exchange in range(spec.exchange.exchanges):
         sealed = seal_report(TrainingReport(exchange=exchange), job=spec.job, owner_public_key=OWNER)
