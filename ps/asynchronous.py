@@ -18,6 +18,7 @@ from chiron.ps.errors import ExchangeRefused
 from chiron.ps.exchange import Change, Entry, Persist, Result, Uploads, finite_sums
 from chiron.ps.merging import Contribution, SharedVector, clip_scale
 from chiron.ps.streams import Body
+from chiron.wire import codes
 from chiron.wire.exchange import ExchangeSpec
 
 
@@ -98,7 +99,7 @@ class Asynchronous:
         """
         number = header.exchange
         if number < self._due[trainer] and trainer not in self._answers:
-            raise ExchangeRefused("answer-lost", "the server was restarted since; start from where it is")
+            raise ExchangeRefused(codes.ANSWER_LOST, "the server was restarted since; start from where it is")
         if number > self._due[trainer]:
             raise ExchangeRefused("exchange-ahead", "the exchanges before this one are not merged yet")
         if number == self._due[trainer]:

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from chiron.ps.codec import (
     HEADER_BYTES,
     LOWEST_VERSION,
-    PUBLISH_PATH,
-    PUSH_PATH,
-    START_PATH,
     VERSION,
     Flag,
     Hello,
@@ -38,6 +35,7 @@ from chiron.ps.vectors import (
     read_only,
     widen,
 )
+from chiron.wire import codes, paths
 from chiron.wire.exchange import ExchangeSpec, spec_digest
 
 PATIENCE_S = 120.0
@@ -144,7 +142,7 @@ class ParameterClient:
 
         async def attempt() -> None:
             payload = as_bytes(self._base)
-            async with self._transport.post(PUBLISH_PATH, head, payload, HEADER_BYTES) as answer:
+            async with self._transport.post(paths.EXCHANGE_PUBLISH, head, payload, HEADER_BYTES) as answer:
                 self._layout.expect(await answer.read(HEADER_BYTES), Kind.PUBLISHED)
 
         await self._transport.persist(attempt)
@@ -161,7 +159,7 @@ class ParameterClient:
 
         async def attempt() -> Start:
             size = self._layout.publish_bytes
-            async with self._transport.post(START_PATH, head, memoryview(b""), size) as answer:
+            async with self._transport.post(paths.EXCHANGE_START, head, memoryview(b""), size) as answer:
                 header, plan = self._layout.parse_plan(
                     await answer.read(self._layout.plan_head_bytes), Kind.STARTED
                 )
@@ -212,13 +210,15 @@ class ParameterClient:
 
         async def attempt() -> Merged:
             payload = as_bytes(self._frame)
-            async with self._transport.post(PUSH_PATH, head, payload, self._layout.push_bytes) as answer:
+            async with self._transport.post(
+                paths.EXCHANGE_PUSH, head, payload, self._layout.push_bytes
+            ) as answer:
                 return await self._receive(answer)
 
         try:
             return await self._transport.persist(attempt)
         except ExchangeRefused as error:
-            if error.code != "answer-lost":
+            if error.code != codes.ANSWER_LOST:
                 raise
             # Merged, but `async` servers do not keep answers over a restart.
             start = await self.start(self._trial)

@@ -38,10 +38,6 @@ HEADER_BYTES = _HEADER.size
 _HELLO = struct.Struct("<BB6s32s")
 HELLO_BYTES = HEADER_BYTES + _HELLO.size
 
-HELLO_PATH = "/v1/exchange/hello"
-PUBLISH_PATH = "/v1/exchange/publish"
-START_PATH = "/v1/exchange/start"
-PUSH_PATH = "/v1/exchange/push"
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

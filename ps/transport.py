@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias, TypeVar
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from chiron.ps.codec import HEADER_BYTES, HELLO_PATH, Hello, Kind, parse_header
+from chiron.ps.codec import HEADER_BYTES, Hello, Kind, parse_header
 from chiron.ps.errors import (
-    CODE_PATTERN,
     ExchangeError,
     ExchangeRefused,
     FrameInvalid,
@@ -21,7 +20,9 @@ from chiron.ps.errors import (
     TrialOver,
 )
 from chiron.ps.streams import Body, pieces
+from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
+from chiron.wire.codes import Problem
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.retrying import Backoff, retry
 
@@ -68,11 +69,6 @@ class Pace:
         elapsed = asyncio.get_running_loop().time() - self._began
         self._ticks = max(self._ticks + 1, math.ceil(elapsed / self._period_s))
         await asyncio.sleep(self._began + self._ticks * self._period_s - asyncio.get_running_loop().time())
-
-
-class _Problem(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    code: str = Field(pattern=CODE_PATTERN)
 
 
 class Transport:
@@ -149,7 +145,9 @@ class Transport:
             yield Body(response.content)
 
     async def _greet(self) -> None:
-        async with self.post(HELLO_PATH, self._hello().pack(), memoryview(b""), HEADER_BYTES) as answer:
+        async with self.post(
+            paths.EXCHANGE_HELLO, self._hello().pack(), memoryview(b""), HEADER_BYTES
+        ) as answer:
             if parse_header(await answer.read(HEADER_BYTES)).kind is not Kind.WELCOME:
                 raise FrameInvalid("frame-unexpected", "the server did not return the greeting")
         self._greeted = True
@@ -161,7 +159,10 @@ async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | mem
         yield piece
 
 
-_KINDS: dict[str, type[ExchangeError]] = {"trial-over": TrialOver, "checkpoint-rolled-back": RolledBack}
+_KINDS: dict[str, type[ExchangeError]] = {
+    codes.TRIAL_OVER: TrialOver,
+    codes.CHECKPOINT_ROLLED_BACK: RolledBack,
+}
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Exception:
@@ -169,7 +170,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
         return aiohttp.ClientError(f"the parameter server answered {response.status}")
     try:
         problem = await read_stream(response.content.iter_any(), _MAX_PROBLEM_BYTES)
-        code = _Problem.model_validate_json(problem).code
+        code = Problem.model_validate_json(problem).code
     except (LimitExceeded, ValidationError):
         code = "exchange-refused"
     kind = FrameInvalid if response.status == 400 else _KINDS.get(code, ExchangeRefused)

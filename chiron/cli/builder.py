@@ -39,7 +39,7 @@ def new_command(
 
     **Example**: `chiron builder new my-model`
     """
-    from chiron.builder_kit.scaffold import new_project
+    from chiron.builder_kit.project import new_project
 
     for path in new_project(directory):
         note(f"  {path}")
@@ -139,7 +139,7 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
 
     **Example**: `chiron builder check my-model`
     """
-    from chiron.wasm_sandbox.inspection import inspect_component
+    from chiron.wasm_sandbox.compilation import inspect_component
 
     component, described = read_builder(path, manifest)
     info = inspect_component(component)

@@ -27,17 +27,14 @@ from pydantic import Field, ValidationError
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
 from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
+from chiron.wire import paths
+from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
-CHALLENGE_PATH = "/v1/enrol/challenge"
-ENROL_PATH = "/v1/enrol"
-ENROL_SHARD_PATH = "/v1/enrol/shard"
-TICKET_PATH = "/v1/ticket"
-ENDED_PATH = "/v1/ended"
 MAX_ENROLMENT_BYTES = 512 * 1024
 MAX_PENDING_NONCES = 4096
 
@@ -198,28 +195,28 @@ def enrolment_routes(
     over = ended or asyncio.Event()
 
     async def challenge(_: web.Request) -> web.Response:
-        return _json(registrar.challenge())
+        return json_response(registrar.challenge())
 
     async def enrol(request: web.Request) -> web.Response:
-        return _json(registrar.enrol(await _enrolment(request)))
+        return json_response(registrar.enrol(await _enrolment(request)))
 
     async def enrol_shard(request: web.Request) -> web.Response:
-        return _json(registrar.admit_shard(await _enrolment(request)))
+        return json_response(registrar.admit_shard(await _enrolment(request)))
 
     async def fetch_ticket(request: web.Request) -> web.Response:
         registrar.identify(request)
-        return _json(ticket)
+        return json_response(ticket)
 
     async def wait_for_end(_: web.Request) -> web.Response:
         await over.wait()
         return web.Response(status=204)
 
     return [
-        web.post(CHALLENGE_PATH, challenge),
-        web.post(ENROL_PATH, enrol),
-        web.post(ENROL_SHARD_PATH, enrol_shard),
-        web.get(TICKET_PATH, fetch_ticket),
-        web.get(ENDED_PATH, wait_for_end),
+        web.post(paths.ENROL_CHALLENGE, challenge),
+        web.post(paths.ENROL, enrol),
+        web.post(paths.ENROL_SHARD, enrol_shard),
+        web.get(paths.TICKET, fetch_ticket),
+        web.get(paths.ENDED, wait_for_end),
     ]
 
 
@@ -228,10 +225,6 @@ async def _enrolment(request: web.Request) -> EnrolmentRequest:
         return EnrolmentRequest.model_validate_json(await request.read())
     except ValidationError as error:
         raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
-
-
-def _json(model: WireModel) -> web.Response:
-    return web.Response(body=model.model_dump_json().encode(), content_type="application/json")
 
 
 def load_certificate(der: bytes) -> x509.Certificate:

@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.enrolment import (
-    CHALLENGE_PATH,
     MAX_ENROLMENT_BYTES,
     Challenge,
     EnrolmentRequest,
     load_certificate,
 )
-from chiron.runtime.channels.job_ca import SERVER_NAME, certificate_digest
+from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import EvidenceRefused, PeerRefused
+from chiron.wire import paths
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
 from chiron.wire.bounded import read_stream
 from chiron.wire.enclave_api import Ready
@@ -82,7 +82,7 @@ def verify_server(
         verified = verify(peer.evidence, like_ourselves(own, launch.platform), expected, datetime.now(UTC))
     except EvidenceRefused as error:
         raise PeerRefused(error.code, "the parameter server's evidence does not hold") from error
-    if certificate_digest(peer.tls_ca) != verified.claims.tls_ca_sha256:
+    if sha256_hex(peer.tls_ca) != verified.claims.tls_ca_sha256:
         raise PeerRefused("peer-ca-mismatch", "the job CA is not the one in the evidence")
     return load_certificate(peer.tls_ca), peer.address
 
@@ -108,7 +108,7 @@ async def request_enrolment(
         PeerRefused: it refused us.
         aiohttp.ClientError, OSError: it is not there.
     """
-    async with session.post(CHALLENGE_PATH) as response:
+    async with session.post(paths.ENROL_CHALLENGE) as response:
         challenge = await read_message(response, Challenge, MAX_ENROLMENT_BYTES)
     evidence = attest(platform, _claims(launch, public_key, challenge.nonce))
     request = EnrolmentRequest(index=launch.index, evidence=evidence, public_key=public_key)

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from chiron.ps.sharding import shard_server
 from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.wire import codes
+from chiron.wire.answers import refusal
+from chiron.wire.jobs import SUMS, plan_bytes, shares
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
-from chiron.wire.schedule import SUMS, plan_bytes, shares
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class ServedExchange:
             if coming in done:
                 coming.result()
             if rolled_back in done:
-                raise InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint")
+                raise InputCorrupted(codes.CHECKPOINT_ROLLED_BACK, "the host served an old checkpoint")
         finally:
             coming.cancel()
             rolled_back.cancel()
@@ -112,7 +113,4 @@ async def _problems(
         return await handler(request)
     except EnclaveError as error:
         _LOG.info("refused %s: %s", request.path, error.code)
-        problem = Problem(title="refused", status=403, code=error.code)
-        return web.Response(
-            status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-        )
+        return refusal(403, error.code)

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.channels.enrolment import ENROL_PATH, ENROL_SHARD_PATH, EnrolmentResponse, ShardAdmission
+from chiron.runtime.channels.enrolment import EnrolmentResponse, ShardAdmission
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, shard_name
 from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.peers import anonymous_session, request_enrolment
@@ -18,6 +18,7 @@ from chiron.runtime.channels.shards import ShardLink, ShardMembership, Trainers,
 from chiron.runtime.channels.tls import client_context, named_connector, named_url, renew, server_context
 from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.served_exchange import listening
+from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.p256 import public_key_der
@@ -158,7 +159,7 @@ class Applicant:
         launch = self.door.launch(role=role, index=index)
         platform = self.quoting.platform(OTHER_IMAGE) if of_another_image else self.door.platform
         public_key = public_key_der(ec.generate_private_key(ec.SECP256R1()).public_key())
-        answer = ShardAdmission if path == ENROL_SHARD_PATH else EnrolmentResponse
+        answer = ShardAdmission if path == paths.ENROL_SHARD else EnrolmentResponse
         async with anonymous_session(self.door.ca.certificate, self.door.address) as session:
             with pytest.raises(PeerRefused):
                 await request_enrolment(session, path, answer, launch, platform, public_key)
@@ -171,14 +172,14 @@ class Applicant:
         {"index": SHARDS},
         {"role": Role.TRAINER},
         {"of_another_image": True},
-        {"path": ENROL_PATH},
+        {"path": paths.ENROL},
     ],
     ids=["the first's index", "no index", "a trainer", "another measurement", "as a trainer"],
 )
 async def test_the_parameter_server_admits_no_other_as_a_shard(
     door: Door, quoting: QuotingServices, changes: dict[str, object]
 ) -> None:
-    usual: dict[str, object] = {"role": Role.SHARD, "path": ENROL_SHARD_PATH, "index": 1}
+    usual: dict[str, object] = {"role": Role.SHARD, "path": paths.ENROL_SHARD, "index": 1}
     await Applicant(door, quoting).refusal(**usual | changes)  # type: ignore[arg-type]
 
 

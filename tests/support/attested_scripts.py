@@ -1,0 +1,170 @@
+"""Scripts that an owner accepts: they play their roles over the real gateway, and can misbehave.
+
+Evidence, grants, datasets, reports, queries and answers are the real ones; only the confinement and the
+training are not: the "model" is the mean image of each class, learnt from the decrypted dataset.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.software_tee.tee import SoftwareTee
+from chiron.runtime.attestation.platform import attest
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.errors import GrantRefused
+from chiron.runtime.queries import AnswerOutcome, Query, answered, open_query, refused, seal_answer
+from chiron.runtime.reports import seal_outcome, seal_report
+from chiron.runtime.roles.grant import open_grant
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire import objects
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, SealedMessage
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import Grant
+from chiron.wire.jobs import JobSpec, JobState
+from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
+from tests.support.scripts import Launched, Script
+from tests.support.tee import MEASUREMENT, DirectPlatform
+
+
+@dataclass
+class Faults:
+    """What a hostile operator, or a broken enclave, does."""
+
+    claims: Callable[[Claims], Claims] = lambda claims: claims
+    """Changes the claims before they are quoted."""
+    evidence: Callable[[Evidence], Evidence] = lambda evidence: evidence
+    """Changes the evidence after it was quoted."""
+    measurement: bytes = MEASUREMENT
+    answer: Callable[[bytes], bytes] = lambda sealed: sealed
+    report: Callable[[bytes], bytes] = lambda sealed: sealed
+    outcome: Outcome = field(default_factory=lambda: Outcome(status=OutcomeStatus.TRAINED, parameters=640))
+    public_end: JobState = JobState.SUCCEEDED
+
+
+class AttestedScripts:
+    """The roles of jobs; `means` and `grants` are what the enclaves learnt, by job."""
+
+    def __init__(self, tee: SoftwareTee, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
+        self.grants: dict[str, Grant] = {}
+        self.means: dict[str, NDArray[np.float64]] = {}
+        self.rows_answered = 0
+        self.scripts: dict[Role, Script] = {
+            Role.PARAMETER_SERVER: self._parameter_server,
+            Role.TRAINER: self._trainer,
+            Role.PREDICTOR: self._predictor,
+        }
+        self._tee = tee
+        self._granted: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._learnt: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def _evidence(self, order: LaunchOrder, key: PrivateKey, nonce: bytes) -> Evidence:
+        own: dict[str, str] = {}
+        if order.role is Role.PARAMETER_SERVER:
+            own = {"tls_ca_sha256": "0" * 64}
+        elif order.job in self.grants:
+            own = {"owner_key_sha256": sha256_hex(self.grants[order.job].owner_signing_key)}
+        claims = self.faults.claims(
+            Claims.model_validate(
+                {"role": order.role, "job": order.job, "hpke_public_key": key.public_bytes, "nonce": nonce}
+                | own
+            )
+        )
+        platform = DirectPlatform(self._tee, self.faults.measurement)
+        return self.faults.evidence(attest(platform, claims))
+
+    async def _parameter_server(self, me: Launched) -> int:
+        order, gateway, key = me.order, me.gateway, PrivateKey.generate()
+        await gateway.progress(Progress(state=JobState.AWAITING_GRANT))
+        async for mail in gateway.mail():
+            await gateway.reply(mail, self._answer_owner(order, key, mail))
+            if order.job in self.grants:
+                self._granted[order.job].set()
+                break
+        await self._run_schedule(gateway, order.spec)
+        self._ended[order.job].set()
+        return 0
+
+    def _answer_owner(self, order: LaunchOrder, key: PrivateKey, mail: Mail) -> MailReply:
+        if mail.kind is MailKind.EVIDENCE and mail.evidence:
+            return MailReply(evidence=self._evidence(order, key, mail.evidence.nonce))
+        assert mail.message is not None
+        try:
+            self.grants[order.job] = open_grant(mail.message.sealed, key, order.spec)
+        except GrantRefused as error:
+            return MailReply(refusal=error.code)
+        return MailReply()
+
+    async def _run_schedule(self, gateway: GatewayClient, spec: JobSpec) -> None:
+        await gateway.progress(Progress(state=JobState.BUILDING))
+        await self._learnt[spec.job].wait()
+        for exchange in range(spec.exchange.exchanges):
+            await gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange + 1))
+        await gateway.progress(Progress(state=self.faults.public_end, exchanges_done=spec.exchange.exchanges))
+
+    async def _tell_owner(self, gateway: GatewayClient, spec: JobSpec, owner: bytes) -> None:
+        for exchange in range(spec.exchange.exchanges):
+            report = TrainingReport(exchange=exchange, train_loss=1 / (exchange + 1), validation_accuracy=0.9)
+            sealed = self.faults.report(seal_report(report, job=spec.job, owner_public_key=owner))
+            await gateway.put_object(objects.report(exchange).name, sealed)
+        sealed = seal_outcome(self.faults.outcome, job=spec.job, owner_public_key=owner)
+        await gateway.put_object(objects.outcome().name, sealed)
+
+    async def _learn(self, gateway: GatewayClient, spec: JobSpec, key: bytes) -> NDArray[np.float64]:
+        manifest = spec.dataset
+
+        async def fetch(number: int) -> bytes:
+            return await gateway.chunk(manifest.dataset_id, number, manifest.chunk_ciphertext_bytes)
+
+        sums = np.zeros((manifest.classes, *manifest.input_shape))
+        counts = np.zeros(manifest.classes)
+        async for examples in EncryptedDataset(manifest, key, fetch).read(range(manifest.chunks)):
+            np.add.at(sums, examples.y, examples.x)
+            np.add.at(counts, examples.y, 1)
+        return sums / counts.reshape(-1, *[1] * len(manifest.input_shape))
+
+    async def _trainer(self, me: Launched) -> int:
+        job = me.order.job
+        if me.order.index == 0:
+            await self._granted[job].wait()
+            grant = self.grants[job]
+            self.means[job] = await self._learn(me.gateway, me.order.spec, grant.dataset_key)
+            await self._tell_owner(me.gateway, me.order.spec, grant.owner_public_key)
+            self._learnt[job].set()
+        await self._ended[job].wait()
+        return 0
+
+    async def _predictor(self, me: Launched) -> int:
+        order, gateway, key = me.order, me.gateway, PrivateKey.generate()
+        async for mail in gateway.mail():
+            if mail.evidence:
+                evidence = self._evidence(order, key, mail.evidence.nonce)
+                await gateway.reply(mail, MailReply(evidence=evidence))
+            elif mail.message:
+                sealed = self.faults.answer(self._answer_query(order.spec, key, mail.message.sealed))
+                await gateway.reply(mail, MailReply(message=SealedMessage(sealed=sealed)))
+        return 0
+
+    def _answer_query(self, spec: JobSpec, key: PrivateKey, sealed: bytes) -> bytes:
+        query = open_query(spec, sealed, key)
+        policy = self.grants[spec.job].prediction
+        self.rows_answered += len(query.x)
+        if policy.query_budget is not None and self.rows_answered > policy.query_budget:
+            outcome = refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
+            return seal_answer(spec, query, outcome)
+        return seal_answer(spec, query, answered(spec, query.request_id, self._scores(spec, query), policy))
+
+    def _scores(self, spec: JobSpec, query: Query) -> NDArray[Any]:
+        differences = query.x[:, np.newaxis] - self.means[spec.job][np.newaxis]
+        axes = tuple(range(2, differences.ndim))
+        scores: NDArray[np.float32] = np.exp(-(differences**2).mean(axis=axes)).astype(np.float32)
+        return scores
