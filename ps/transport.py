@@ -22,8 +22,8 @@ from chiron.ps.errors import (
 from chiron.ps.streams import Body, pieces
 from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
+from chiron.wire.codes import Problem
 from chiron.wire.errors import LimitExceeded
-from chiron.wire.problems import Problem
 from chiron.wire.retrying import Backoff, retry
 
 _T = TypeVar("_T")

@@ -15,12 +15,12 @@ from chiron.ps.streams import pieces
 from chiron.runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
 from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
+from chiron.wire.codes import Problem
 from chiron.wire.contract import MAX_COMPONENT_BYTES
 from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import GatewayChannel
-from chiron.wire.problems import Problem
 from chiron.wire.retrying import Backoff, retry
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -22,9 +22,9 @@ from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpo
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.runtime.training.partition import is_streamed
+from chiron.wire.jobs import SUMS, exchanges_of, plan_bytes
 from chiron.wire.labels import TRAINER_CHECKPOINT
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.schedule import SUMS, exchanges_of, plan_bytes
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

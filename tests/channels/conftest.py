@@ -24,6 +24,7 @@ from chiron.runtime.channels.tls import named_url, server_context
 from chiron.runtime.errors import EnclaveError
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy, Claims, Role
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.contract import CapabilityGrants, Envelope, InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import Ready
@@ -32,7 +33,6 @@ from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 
 JOB = "a" * 32
 OTHER_JOB = "f" * 32

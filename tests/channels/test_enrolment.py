@@ -80,7 +80,7 @@ class Applicant:
 
 
 def code_of(raw: bytes) -> str:
-    from chiron.wire.problems import Problem
+    from chiron.wire.codes import Problem
 
     return Problem.model_validate_json(raw).code
 
