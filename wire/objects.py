@@ -10,8 +10,7 @@ from itertools import chain
 
 from chiron.wire.attestation import Role
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, shard_spec
-from chiron.wire.jobs import JobSpec
-from chiron.wire.schedule import SUMS, plan_bytes
+from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 
 _LENGTH_BYTES = 8
 """Padding begins with the content's length (`chiron.runtime.sealing.padding`)."""
@@ -22,8 +21,10 @@ SEALED_TO_ENCLAVE_BYTES = 1 + 64 + 8 + 12 + 48 + 16 + _LENGTH_BYTES
 
 REPORT_BYTES = 1024
 OUTCOME_BYTES = 8192
-MODEL_HEADER_BYTES = 64 * 1024
-"""Room for the model's header, beside the graph and the weights."""
+MODEL_HEADER_BYTES = 16 * 1024
+"""Room for what is said of the model in words."""
+MODEL_NODES_BYTES = 48 * 1024
+"""Room beside the graph and the weights: for names, preprocessing and activation."""
 GRANT_BYTES = 96 * 1024
 """Room for the grant in the parameter server's checkpoint."""
 LEAD_HEAD_BYTES = 32 * 1024
@@ -38,7 +39,8 @@ MAX_TRAINER_CHECKPOINT_BYTES = 2**30
 """Jobs whose trainers' checkpoints would be larger keep none: each exchange would carry them all."""
 _STATE_HEADER_BYTES = 768
 """Room for the names and shapes before the tensors of a server's state."""
-_COUNT_BYTES = 8
+_SHORT_HEAD_BYTES = 64
+"""Room for a head that says next to nothing, with the lengths before it."""
 MAX_MOVES = 64
 """How often a model with a query budget may be taken over by newer code."""
 
@@ -82,7 +84,7 @@ def outcome() -> StoredObject:
 
 def model(spec: JobSpec) -> StoredObject:
     """What the job made, sealed to the measurement. Newer code that takes it over writes it too."""
-    onnx = spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
+    onnx = MODEL_NODES_BYTES + spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
     return StoredObject("model", Role.TRAINER, 0, MODEL_HEADER_BYTES, (onnx,))
 
 
@@ -97,7 +99,7 @@ def transfer(spec: JobSpec) -> StoredObject:
 def query_budget(moves: int) -> StoredObject:
     """How many rows the model has answered. Code that took it over keeps a count of its own."""
     name = f"state-query-budget-{moves}" if moves else "state-query-budget"
-    return StoredObject(name, Role.PREDICTOR, None, _COUNT_BYTES)
+    return StoredObject(name, Role.PREDICTOR, None, _SHORT_HEAD_BYTES)
 
 
 def lead_checkpoint(spec: JobSpec) -> StoredObject:
@@ -137,7 +139,7 @@ def shard_checkpoint(spec: JobSpec, index: int) -> StoredObject:
     """The state of another shard, from 1, after every merge. It carries neither plan nor sums."""
     exchange = shard_spec(spec.exchange, index, spec.exchange.shards)
     name = f"checkpoint-parameter-server-{index}"
-    return StoredObject(name, Role.SHARD, index, 4, (_server_bytes(exchange, 0, 0),))
+    return StoredObject(name, Role.SHARD, index, _SHORT_HEAD_BYTES, (_server_bytes(exchange, 0, 0),))
 
 
 def all_objects(spec: JobSpec) -> Iterator[StoredObject]:

@@ -27,6 +27,7 @@ import ssl
 from collections.abc import Sequence
 
 from chiron.runtime.attestation.steps import StepResult
+from chiron.wire import codes
 from chiron.wire.errors import ChironError
 
 
@@ -87,7 +88,7 @@ class GatewayUnreachable(GatewayError):
     """Nobody answered at the gateway's address."""
 
     def __init__(self, url: str) -> None:
-        super().__init__("gateway-unreachable", 0, f"no answer from {url}")
+        super().__init__(codes.GATEWAY_UNREACHABLE, 0, f"no answer from {url}")
         self.args = (f"no answer from the gateway at {url}",)
 
 

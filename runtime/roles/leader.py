@@ -12,7 +12,7 @@ from chiron.runtime.channels.shards import ShardLink
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
-from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
+from chiron.runtime.roles.leader_checkpoint import LeaderCheckpoint
 from chiron.runtime.roles.plan import NO_PLAN, AdmittedPlan
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import Candidate, Selection
@@ -55,7 +55,7 @@ class Leader(Trainer):
         self._platform = platform
         # Occlum gives an enclave few threads; the development TEE has all of the machine's.
         self._limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
-        self._trials = LeadCheckpoint(self._ticket, Sealer(platform, LEAD_CHECKPOINT), gateway)
+        self._trials = LeaderCheckpoint(self._ticket, Sealer(platform, LEAD_CHECKPOINT), gateway)
         self._builder: Builder | None = None
         self._selection = Selection()
         self._plan: AdmittedPlan | None = None
@@ -94,16 +94,14 @@ class Leader(Trainer):
         kept = await self._trials.load()
         if kept is None:
             return
-        state, (proposed, published, onnx) = kept
-        self._planned = state.trial
-        self._selection = Selection(history=list(state.history), why_none=state.why_none)
+        self._planned, self._selection = kept.trial, kept.selection
         if self._builder is None:
             return
-        if proposed:
-            self._plan = await self._builder.admit(state.trial, proposed)
-        if state.best_report is not None:
-            plan = await self._builder.admit(state.trial, published)
-            self._selection.best = Candidate(plan, state.best_report, onnx)
+        if kept.proposed:
+            self._plan = await self._builder.admit(kept.trial, kept.proposed)
+        if kept.best_report is not None:
+            plan = await self._builder.admit(kept.trial, kept.best_plan)
+            self._selection.best = Candidate(plan, kept.best_report, kept.best_onnx)
 
     async def _run_trial(self, trial: int, saved: SavedTrainer | None) -> TrialRun:
         try:

@@ -13,9 +13,9 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready
+from chiron.wire.grants import UpgradeMail
 from chiron.wire.labels import MODEL
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.upgrade import UpgradeMail
 
 
 async def give_away(

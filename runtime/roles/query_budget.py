@@ -4,10 +4,18 @@ The host can still roll it back to an earlier state (docs/threat-model.md): a bu
 clients, and makes a dishonest host's rollback visible in its storage.
 """
 
+from pydantic import Field
+
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import ModelUnusable, SealingError
+from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.encoding import WireModel
 from chiron.wire.objects import query_budget
+
+
+class _Count(WireModel):
+    rows: int = Field(ge=0)
 
 
 class QueryBudget:
@@ -25,9 +33,7 @@ class QueryBudget:
     ) -> None:
         """`answered` rows were taken before the model's last move, and it has moved `moves` times."""
         self._limit = limit
-        self._stored = query_budget(moves)
-        self._context = bytes.fromhex(job)
-        self._sealer = sealer
+        self._record = SealedRecord(query_budget(moves), _Count, sealer, bytes.fromhex(job))
         self._gateway = gateway
         self.spent = answered
         """Rows taken so far."""
@@ -38,14 +44,12 @@ class QueryBudget:
         Raises:
             ModelUnusable: what is stored was not sealed by this job's predictor.
         """
-        sealed = await self._gateway.find_object(self._stored.name, self._stored.stored_bytes)
-        if sealed is None:
-            return
         try:
-            stored = self._sealer.open(sealed, context=self._context)
+            stored = await self._record.load(self._gateway)
         except SealingError as error:
             raise ModelUnusable("budget-unreadable", "the stored budget was not sealed by us") from error
-        self.spent = int.from_bytes(stored, "little")
+        if stored is not None:
+            self.spent = stored[0].rows
 
     async def spend(self, rows: int) -> bool:
         """Take `rows` from the budget; false, and nothing taken, if it does not hold as many.
@@ -55,7 +59,5 @@ class QueryBudget:
         if self.spent + rows > self._limit:
             return False
         self.spent += rows
-        size = self._stored.content_bytes
-        sealed = self._sealer.seal(self.spent.to_bytes(size, "little"), size=size, context=self._context)
-        await self._gateway.put_object(self._stored.name, sealed)
+        await self._record.store(self._gateway, self._record.encode(_Count(rows=self.spent)))
         return True

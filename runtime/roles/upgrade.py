@@ -30,9 +30,9 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import SignedUpgradeOrder, UpgradeOrder
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import UPGRADE
-from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def give(
     if key is None or sha256_hex(key) != signed.order.taker_key_sha256:
         raise UpgradeRefused("upgrade-for-another-taker", "the order names another enclave, or another start")
     moved = header.model_copy(update={"rows_answered": answered, "moves": header.moves + 1})
-    padded = pad(encode_model(moved, onnx), objects.transfer(spec).content_bytes + LENGTH_BYTES)
+    content = bytes(encode_model(spec, moved, onnx))
+    padded = pad(content, objects.transfer(spec).content_bytes + LENGTH_BYTES)
     sealed = hpke.seal(key, padded, label=UPGRADE, context=bytes.fromhex(spec.job))
     return Transfer(evidence=attested(hashlib.sha256(sealed).digest()), sealed=sealed)
 
@@ -96,7 +97,7 @@ def take(
     _verified(transfer.evidence, signed.order.old, signed.order, nonce, at)
     try:
         plaintext = hpke.open(key, transfer.sealed, label=UPGRADE, context=bytes.fromhex(spec.job))
-        header, onnx = decode_model(unpad(plaintext), spec)
+        header, onnx = decode_model(spec, unpad(plaintext))
     except SealingError as error:
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
