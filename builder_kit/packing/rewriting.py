@@ -99,7 +99,7 @@ def _dropout(_model: ModelProto, node: NodeProto, _shapes: Mapping[str, list[int
 
 
 def _reshape(_model: ModelProto, node: NodeProto, _shapes: Mapping[str, list[int]]) -> list[NodeProto]:
-    """Without `allowzero`: no value is empty."""
+    """A Reshape without `allowzero`: no value is empty."""
     return [helper.make_node("Reshape", node.input, node.output)]
 
 
@@ -111,7 +111,7 @@ def _batch_norm(_model: ModelProto, node: NodeProto, _shapes: Mapping[str, list[
 
 
 def _average_pool(model: ModelProto, node: NodeProto, shapes: Mapping[str, list[int]]) -> list[NodeProto]:
-    """As a mean over windows side by side: the pooling itself has no gradient on CPUs."""
+    """A mean over windows side by side: the pooling itself has no gradient on CPUs."""
     attributes, shape = _attributes(node), shapes.get(node.input[0], [])
     size, strides = list(attributes["kernel_shape"]), list(attributes.get("strides", [1, 1]))
     if len(shape) != 4 or 0 in shape[1:] or any(attributes.get("pads", [])):
