@@ -10,8 +10,7 @@ from itertools import chain
 
 from chiron.wire.attestation import Role
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, shard_spec
-from chiron.wire.jobs import JobSpec
-from chiron.wire.schedule import SUMS, plan_bytes
+from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 
 _LENGTH_BYTES = 8
 """Padding begins with the content's length (`chiron.runtime.sealing.padding`)."""

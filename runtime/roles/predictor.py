@@ -22,9 +22,9 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
+from chiron.wire.grants import UpgradeMail
 from chiron.wire.labels import BUDGET, MODEL
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.upgrade import UpgradeMail
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:

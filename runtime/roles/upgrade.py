@@ -35,10 +35,10 @@ from chiron.wire import objects
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import MODEL, UPGRADE
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import EarlyStop, Recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
-from chiron.wire.jobs import JobSpec
+from chiron.wire.jobs import SUMS, JobSpec
 from chiron.wire.reports import TrainingReport
-from chiron.wire.schedule import SUMS
 
 
 class Learner:

@@ -21,7 +21,7 @@ from chiron.wire.reports import TrainingReport
 
 
 class Place:
-    """Where each sum stands among the SUMS; the last is the role's (`chiron.wire.schedule.IDLE`)."""
+    """Where each sum stands among the SUMS; the last is the role's (`chiron.wire.jobs.IDLE`)."""
 
     TRAIN_LOSS, TRAIN_CORRECT, TRAIN_COUNT = 0, 1, 2
     LOSS, COUNT, CORRECT, TOP5 = 3, 4, 5, 6

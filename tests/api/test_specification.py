@@ -12,11 +12,11 @@ from chiron.runtime.queries.answer import answer_bytes
 from chiron.runtime.queries.query import query_bytes
 from chiron.runtime.sealing import hpke
 from chiron.wire.attestation import Role
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobRequest, JobSpec
 from chiron.wire.labels import QUERY
+from chiron.wire.public_api import BuilderInfo
 from tests.support.caller import BUILDER_MANIFEST, manifest
 
 

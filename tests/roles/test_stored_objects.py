@@ -29,10 +29,9 @@ from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec
 from chiron.wire.grants import Grant, PredictionPolicy
-from chiron.wire.jobs import JobSpec
+from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 from chiron.wire.labels import BUDGET, CHECKPOINT, MODEL
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
-from chiron.wire.schedule import SUMS, plan_bytes
 from tests.training.jobs import make_job
 
 OWNER = hpke.PrivateKey.generate().public_bytes

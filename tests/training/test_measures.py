@@ -15,8 +15,8 @@ from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.recipe import Augmentations, Layout
 from chiron.wire import objects
+from chiron.wire.jobs import SUMS
 from chiron.wire.reports import TrainingReport
-from chiron.wire.schedule import SUMS
 from tests.training.networks import convolutional
 
 REPORT = TrainingReport(exchange=0)
