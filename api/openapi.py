@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from chiron.api.operations import Operation
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 
 _SCHEMAS = "#/components/schemas/"
 

@@ -11,8 +11,8 @@ from chiron.api.keys import Principal
 from chiron.api.operations import Call, Routes
 from chiron.api.public.callers import BOTH, OPERATOR
 from chiron.wire import paths
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import BuilderManifest
+from chiron.wire.public_api import BuilderInfo
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024

@@ -26,11 +26,11 @@ from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import paths
 from chiron.wire.attestation import AttestationPolicy, Role
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.public_api import BuilderInfo
 from chiron.wire.reports import Outcome, TrainingReport
 
 Clock = Callable[[], datetime]

@@ -11,13 +11,13 @@ from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreach
 from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.bounded import read_stream
-from chiron.wire.builders import BuilderInfo
+from chiron.wire.codes import Problem
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import ObjectInfo, Observation, SealedMessage
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.jobs import Job, JobRequest
-from chiron.wire.problems import Problem
 from chiron.wire.public_api import (
+    BuilderInfo,
     DatasetStatus,
     DatasetUpload,
     EvidenceDemand,

@@ -7,8 +7,8 @@ from chiron.client.datasets.bundle import Bundle
 from chiron.client.errors import GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession, each
 from chiron.wire import paths
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.public_api import BuilderInfo
 
 PARALLEL_CHUNKS = 4
 """Chunks in flight, which is also how many are in memory."""

@@ -1,4 +1,4 @@
-"""The enclave's only way out: the gateway's enclave-facing API. Everything it returns is hostile input.
+"""The enclave's client of the gateway, its only way out. Everything the gateway answers is hostile input.
 
 Requests are retried while the gateway is away (it may restart under us) until a deadline; every body is
 read with a bound; every byte string that has a known digest is checked against it.
@@ -15,12 +15,12 @@ from chiron.ps.streams import pieces
 from chiron.runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
 from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
+from chiron.wire.codes import Problem
 from chiron.wire.contract import MAX_COMPONENT_BYTES
 from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import GatewayChannel
-from chiron.wire.problems import Problem
 from chiron.wire.retrying import Backoff, retry
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -89,7 +89,7 @@ class GatewayClient:
         return await retry(ask, _is_restarting, Backoff(RECONNECT_DEADLINE_S))
 
     async def mail(self) -> AsyncIterator[Mail]:
-        """Messages that the gateway relays to this enclave, for ever."""
+        """Yield the messages that the gateway relays to this enclave, for ever."""
         path = f"{paths.ENCLAVE_MAILBOX}?wait={LONG_POLL_S}"
         while True:
             body = await self._request("GET", path, limit=MAX_JSON_BYTES)

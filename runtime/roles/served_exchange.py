@@ -13,8 +13,8 @@ from chiron.ps.sharding import shard_server
 from chiron.runtime.errors import EnclaveError, InputCorrupted
 from chiron.wire import codes
 from chiron.wire.answers import refusal
+from chiron.wire.jobs import SUMS, plan_bytes, shares
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.schedule import SUMS, plan_bytes, shares
 
 _LOG = logging.getLogger(__name__)
 

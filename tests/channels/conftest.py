@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.service import serve
@@ -24,6 +23,7 @@ from chiron.runtime.channels.tls import named_url, server_context
 from chiron.runtime.errors import EnclaveError
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy, Claims, Role
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.contract import CapabilityGrants, Envelope, InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import Ready
@@ -32,7 +32,7 @@ from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.p256 import generate_key
 
 JOB = "a" * 32
 OTHER_JOB = "f" * 32
@@ -192,7 +192,7 @@ async def _serve(registrar: Registrar, ticket: Ticket, ca: JobCa, ended: asyncio
     app = web.Application(client_max_size=2**20, middlewares=[problems])
     app.add_routes(enrolment_routes(registrar, ticket, ended))
     app.add_routes([web.get("/who", who)])
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = generate_key()
     context = server_context(key, ca.issue_server(key.public_key(), SERVER_NAME), ca.certificate)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

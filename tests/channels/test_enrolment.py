@@ -21,7 +21,7 @@ from chiron.runtime.errors import EnrolmentRefused, PeerRefused
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
-from chiron.wire.p256 import public_key_der
+from chiron.wire.p256 import generate_key, public_key_der
 from tests.channels.conftest import DATASET_KEY, JOB, OTHER_IMAGE, OTHER_JOB, Door, QuotingServices, open_door
 
 
@@ -31,7 +31,7 @@ class Applicant:
     def __init__(self, door: Door, platform: Platform | None = None) -> None:
         self.door = door
         self.platform = platform or door.platform
-        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.key = generate_key()
         self.public_key = public_key_der(self.key.public_key())
 
     def claims(self, nonce: bytes, **changes: Any) -> Claims:
@@ -80,7 +80,7 @@ class Applicant:
 
 
 def code_of(raw: bytes) -> str:
-    from chiron.wire.problems import Problem
+    from chiron.wire.codes import Problem
 
     return Problem.model_validate_json(raw).code
 

@@ -17,10 +17,10 @@ from chiron.runtime.channels.membership import join
 from chiron.runtime.roles import parameter_server
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
 from chiron.wire.grants import Grant
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from tests.channels.conftest import (
     DATASET_KEY,
     IMAGE,

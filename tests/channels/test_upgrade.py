@@ -23,9 +23,8 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
-from chiron.wire.grants import PredictionPolicy
+from chiron.wire.grants import PredictionPolicy, SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from chiron.wire.labels import MODEL
-from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from tests.channels.conftest import IMAGE, OTHER_IMAGE, OTHER_JOB, QuotingServices, job_spec, policy
 
 SPEC = job_spec()

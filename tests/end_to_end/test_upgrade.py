@@ -27,9 +27,9 @@ from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.runtime.attestation.steps import Step
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import UpgradeOrder
 from chiron.wire.public_api import UpgradeDemand
 from chiron.wire.transparency import TransparencyPolicy
-from chiron.wire.upgrade import UpgradeOrder
 from tests.end_to_end.service import ROOT, Service, encrypted_digits, publish_linear, serving
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
