@@ -17,7 +17,7 @@ from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
-from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
