@@ -13,8 +13,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.service import serve
-from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
@@ -79,7 +78,7 @@ class QuotingServices:
     def platform(self, identity: EnclaveIdentity = IMAGE) -> SoftwarePlatform:
         if identity not in self._sockets:
             path = self._directory / f"{len(self._sockets)}.sock"
-            asyncio.run_coroutine_threadsafe(serve(self.tee, path, identity), self._loop).result()
+            asyncio.run_coroutine_threadsafe(serve_quotes(self.tee, path, identity), self._loop).result()
             self._sockets[identity] = path
         return SoftwarePlatform(str(self._sockets[identity]))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chiron.api.launchers.door import INNER_PORT, _listening
-from chiron.api.launchers.errors import EnclaveNotStarted
+from chiron.api.errors import EnclaveNotStarted
+from chiron.api.launchers.namespaces import INNER_PORT, _listening
 from chiron.wire.attestation import Role
 from tests.launchers.conftest import OTHER_JOB, order, probing
 

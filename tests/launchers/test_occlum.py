@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from chiron.api.errors import EnclaveNotStarted, LauncherError
 from chiron.api.launchers import occlum
-from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
 from chiron.api.settings import Settings
