@@ -66,7 +66,7 @@ class Merged:
     excluded: int
     """How many trainers' changes were set aside because they were not finite (or, `async`, too old)."""
     set_aside: bool
-    """Whether ours was."""
+    """Whether this trainer's change was set aside."""
 
 
 class ParameterClient:
@@ -106,7 +106,7 @@ class ParameterClient:
 
     @property
     def kept(self) -> dict[str, NDArray[np.float32]]:
-        """What a checkpoint of this client must hold, of one size a spec: the live memory itself.
+        """What a checkpoint of this client must hold: the live memory itself, of one size a spec.
 
         Where every change stands for itself nothing: the server gives the vector again. Rounding errors
         that are owed, and the norm of a change over shards of which some have merged it, need more.
@@ -114,7 +114,7 @@ class ParameterClient:
         return {"base": self._base, "owed": self._owed} if self._keeps else {}
 
     def resume(self, trial: int, merged: int) -> NDArray[np.float32]:
-        """Stand where a client stood that was told the result of `merged` exchanges, in `trial`.
+        """Go on as a client that has the result of `merged` exchanges and is in `trial`.
 
         Called before `start`, it makes the greeting say so, and a server that was rolled back is found out;
         after it, with `kept` filled, the next exchange is what it would have been. Returns the vector
@@ -188,11 +188,11 @@ class ParameterClient:
         return await self.push(number, norm, sums)
 
     async def prepare(self, vector: NDArray[np.float32]) -> float | None:
-        """The first half of an exchange: lay the change into the frame. Its norm; None: not finite."""
+        """Lay the change into the frame: the first half of `exchange`. Its norm; None: it is not finite."""
         return await asyncio.to_thread(self._prepare, vector)
 
     async def push(self, number: int, norm: float | None, sums: NDArray[np.float64]) -> Merged:
-        """The second half: send what was prepared, now, whatever the pace.
+        """Send what was prepared, now, whatever the pace: the second half of `exchange`.
 
         `norm` is over all shards; None sets the change aside.
         """

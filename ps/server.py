@@ -130,7 +130,7 @@ class ParameterServer:
         return header, entry
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
-        """One exchange of one trainer; see `Barrier.push` and `Asynchronous.push`.
+        """Take a trainer's change and answer the vector that it goes on with.
 
         Raises:
             ExchangeRefused: the exchange or trial lies in the future.

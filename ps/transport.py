@@ -35,8 +35,8 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
 Reconnect: TypeAlias = Callable[[], Awaitable[tuple[aiohttp.ClientSession, str]]]
-"""Finds the server again after a connection broke: it may have been restarted elsewhere. What it raises
-beyond aiohttp's errors ends the exchange."""
+"""Finds the server after a connection broke: it may have been restarted elsewhere. An error that is no
+`connection_lost` ends the exchange."""
 
 
 def connection_lost(error: Exception) -> bool:
@@ -58,7 +58,7 @@ class Pace:
         self._ticks = 0
 
     def begin(self) -> None:
-        """A trial starts now."""
+        """Count the ticks from now: a trial starts."""
         self._began = asyncio.get_running_loop().time()
         self._ticks = 0
 
@@ -92,7 +92,7 @@ class Transport:
         self._lost = False
 
     async def persist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """The result of `attempt`, which is made again while the server is away.
+        """The result of `attempt`, which is repeated while the server is away.
 
         Raises:
             ServerUnreachable: it stayed away for `patience_s`.

@@ -46,7 +46,7 @@ class Challenge(WireModel):
 
 
 class EnrolmentRequest(WireModel):
-    """POST /v1/enrol and /v1/enrol/shard."""
+    """POST /v1/enrol and /v1/enrol/shard: who asks, and the evidence for it."""
 
     index: int = Field(ge=0, le=1023)
     evidence: Evidence
@@ -55,7 +55,7 @@ class EnrolmentRequest(WireModel):
 
 
 class EnrolmentResponse(WireModel):
-    """The client certificate, DER."""
+    """What a trainer is answered: its client certificate, DER."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
 
@@ -64,11 +64,11 @@ class ShardAdmission(WireModel):
     """What a shard is told: how to serve, and for whom."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
-    """For serving as its index's name, DER."""
+    """DER of the certificate that it serves with, under its index's name."""
     spec_digest: Digest
-    """Of the spec that the owner granted for."""
+    """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
-    """Names the owner's grant (`chiron.runtime.roles.grant.name_of`): a shard serves no other."""
+    """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
 
 
 class Ticket(WireModel):
@@ -188,7 +188,7 @@ def _parse_key(der: bytes) -> ec.EllipticCurvePublicKey:
 def enrolment_routes(
     registrar: Registrar, ticket: Ticket, ended: asyncio.Event | None = None
 ) -> list[web.RouteDef]:
-    """The parameter server's routes for steps 2 to 4; `EnrolmentRefused` is turned into a problem above.
+    """The parameter server's routes for steps 2 to 4; a middleware makes problems of `EnrolmentRefused`.
 
     `ended` is set when the job's schedule is over, which is public: shards wait for it.
     """

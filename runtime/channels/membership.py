@@ -50,7 +50,7 @@ class Membership:
         self.url = ""
         self.ticket: Ticket
         self.context: ssl.SSLContext
-        """What we speak to the job's servers with: our certificate, and the CA that theirs are of."""
+        """For speaking to the job's servers: it holds our certificate and trusts the CA of theirs."""
 
     async def join(self, peer: Ready) -> None:
         """Verify the parameter server (or, if it crashes, its successor), enrol with it, fetch the ticket.

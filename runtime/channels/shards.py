@@ -50,9 +50,9 @@ class ShardMembership:
         self._session: aiohttp.ClientSession | None = None
         self.grant_name = b""
         self.authority: x509.Certificate
-        """The job CA of the parameter server as it is now."""
+        """The job CA of the parameter server that admitted us last."""
         self.certificate: x509.Certificate
-        """Ours, of that CA."""
+        """Our certificate, which that CA issued."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,7 +143,7 @@ class ShardMembership:
         self.grant_name = admitted.grant_name
 
 
-class Trainers:
+class TrainerCertificates:
     """Tells a shard which trainer it speaks to, by the certificates that TLS has verified.
 
     A shard does not hear of enrolments. So the newest certificate of an index that comes is its trainer's,
@@ -212,7 +212,7 @@ class ShardLink:
         return self.session, self.url
 
 
-async def links(membership: Membership, find: FindShard) -> list[ShardLink]:
+async def connect_to_shards(membership: Membership, find: FindShard) -> list[ShardLink]:
     """A connected link to every shard but the first, which is the parameter server itself."""
     made = []
     for index in range(1, membership.ticket.spec.exchange.shards):

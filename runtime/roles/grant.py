@@ -41,7 +41,7 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
     return grant
 
 
-def name_of(grant: Grant | Ticket, spec: JobSpec) -> bytes:
+def grant_name(grant: Grant | Ticket, spec: JobSpec) -> bytes:
     """32 bytes that are the same for every holder of this grant, and tell nothing of it.
 
     What a job's enclaves keep and exchange is bound to it: a host can start the same job again with a grant

@@ -21,7 +21,7 @@ from chiron.runtime.training.layout import (
     dump_tensors_into,
     load_tensors,
 )
-from chiron.runtime.training.metrics import Place, Validator, told
+from chiron.runtime.training.metrics import Place, Validator, with_means
 from chiron.runtime.training.partition import Partition
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
@@ -157,7 +157,7 @@ class Learner:
             steps=self._stepper.steps,
             learning_rate=self._stepper.learning_rate,
         )
-        report = told(merged_sums, report, frozenset(self._recipe.metrics))
+        report = with_means(merged_sums, report, frozenset(self._recipe.metrics))
         if self._stopping.judge(report.validation_loss):
             self._stepper.adopt(self._stopping.best)
         return report

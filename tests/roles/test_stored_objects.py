@@ -16,10 +16,9 @@ from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.reports import seal_outcome, seal_report
-from chiron.runtime.roles.leader_checkpoint import LeaderCheckpoint
-from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.roles.predictor_state import QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
-from chiron.runtime.roles.selection import Selection
+from chiron.runtime.roles.selection import LeaderCheckpoint, Selection
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint, ShardCheckpoint
 from chiron.runtime.roles.trainer_checkpoint import TrainerCheckpoint
 from chiron.runtime.roles.trial_run import TrialRun
