@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
+from chiron.api.errors import EnclaveNotStarted, LauncherError
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
 from chiron.api.settings import Settings

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.errors import ObjectRefused
-from chiron.api.jobs.quota import object_limit
+from chiron.api.jobs.specification import object_limit
 from chiron.ps.server import ParameterServer
 from chiron.ps.sharding import ShardedClient, shard_server
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
