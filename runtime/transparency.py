@@ -1,9 +1,12 @@
 """What a transparency log says, verified: signed heads, inclusion, consistency. Pure.
 
+Trees, hashes and proofs are those of RFC 9162 (and 6962), whose section numbers stand below. Making proofs
+needs the whole log and lives with it (`chiron.enclave_image.transparency_log`); a verifier needs only this.
 A policy may be given proofs from anywhere, as they prove themselves.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -11,9 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chiron.runtime.errors import LogRefused
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
-import hashlib
-from collections.abc import Sequence
-
 
 MAX_PROOFS = 64
 """Inclusion proofs in one policy."""
