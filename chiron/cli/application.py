@@ -5,7 +5,9 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperOption
+
+from chiron.cli.options import Group, plain
 
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
@@ -48,7 +50,7 @@ class _Part(TyperCommand):
         return command
 
 
-class Parts(TyperGroup):
+class Parts(Group):
     """The group of all parts. Listing them imports none; calling one imports that one."""
 
     def __init__(self, **options: Any) -> None:
@@ -76,6 +78,15 @@ def _chiron() -> None:
     """
 
 
+def command() -> "Command":
+    """The whole command."""
+    made = typer.main.get_command(app)
+    for option in made.params:
+        if isinstance(option, TyperOption):
+            plain(option)
+    return made
+
+
 def load(name: str) -> "Command":
     """The command or group of that name; for tests and documentation."""
     return _Part(name, *_PARTS[name]).load()
@@ -92,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns its exit code: 0 well, 1 failed, 2 wrong usage, 3 evidence rejected, 130 interrupted.
     """
     try:
-        typer.main.get_command(app)(args=arguments, prog_name="chiron")
+        command()(args=arguments, prog_name="chiron")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:

@@ -25,9 +25,12 @@ ChironError
 
 import ssl
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from chiron.runtime.attestation.steps import StepResult
 from chiron.wire.errors import ChironError
+
+if TYPE_CHECKING:
+    from chiron.runtime.attestation.steps import StepResult
 
 
 class ConfigurationMissing(ChironError):
@@ -108,7 +111,7 @@ class PolicyMissing(ChironError):
 class EvidenceRejected(ChironError):
     """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
 
-    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult]) -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]") -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 
@@ -121,7 +124,7 @@ class PeerNotAttested(ChironError, ssl.SSLCertVerificationError):
 
     code = "peer-not-attested"
 
-    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult] = ()) -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]" = ()) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 
