@@ -11,8 +11,8 @@ from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import BuilderRow
+from chiron.wasm_sandbox.compilation import ComponentInfo, inspect_component
 from chiron.wasm_sandbox.errors import SandboxError
-from chiron.wasm_sandbox.inspection import ComponentInfo, inspect_component
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import BuilderManifest, Capability
 from chiron.wire.encoding import canonical_json

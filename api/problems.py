@@ -15,7 +15,8 @@ from chiron.api.errors import (
     RouteUnknown,
     Unauthenticated,
 )
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.answers import problem_response
+from chiron.wire.problems import Problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STARTED = web.RequestKey("answer_started", bool)
@@ -66,8 +67,7 @@ def respond(error: GatewayError) -> web.Response:
         code=error.code,
         missing=error.missing[:_MISSING_SHOWN] if isinstance(error, DatasetIncomplete) else None,
     )
-    body = problem.model_dump_json(exclude_none=True).encode()
-    response = web.Response(status=error.status, body=body, content_type=PROBLEM_CONTENT_TYPE)
+    response = problem_response(problem)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = 'Bearer realm="chiron"'
     if isinstance(error, BodyTooLarge):

@@ -6,6 +6,8 @@ which is then replaced by the real one in the binary (a component is a sequence 
 
 import wasmtime
 
+from chiron.wasm_sandbox.binary import COMPONENT, MODULE, encode_section, read_sections
+
 SHELL = """
 (component
   (type $types-of-builder (instance
@@ -52,7 +54,6 @@ _STATIC = """
 _PLAN_AT = 65_536
 """The second page: the first is for the request's lists."""
 _ANSWER_BYTES = 20
-_HEAD_BYTES, _MODULE_SECTION = 8, 1
 
 
 def static_component(graph: bytes, recipe: bytes) -> bytes:
@@ -76,31 +77,8 @@ def wrapped(module: bytes, shell_text: str = SHELL) -> bytes:
     see `builders/logistic_c`. Whether it does is for `inspect_component` to say.
     """
     shell = bytes(wasmtime.wat2wasm(shell_text))
-    component = bytearray(shell[:_HEAD_BYTES])
-    position = _HEAD_BYTES
-    while position < len(shell):
-        kind = shell[position]
-        size, start = _read_leb(shell, position + 1)
-        content = module if kind == _MODULE_SECTION else shell[start : start + size]
-        component += bytes([kind]) + _leb(len(content)) + content
-        position = start + size
-    return bytes(component)
-
-
-def _leb(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def _read_leb(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position
+    sections = (
+        encode_section(kind, module if kind == MODULE else shell[start:end])
+        for kind, start, end in read_sections(shell)
+    )
+    return b"".join((COMPONENT, *sections))

@@ -15,7 +15,7 @@ from shutil import copyfile, copytree
 import chiron.wasm_sandbox
 from chiron.builder_kit.errors import CompilationFailed
 from chiron.builder_kit.project import Project
-from chiron.wasm_sandbox.signatures import PACKAGE, VERSION
+from chiron.wasm_sandbox.world import PACKAGE, VERSION
 
 KIT = Path(__file__).parent
 WIT = Path(chiron.wasm_sandbox.__path__[0]) / "wit"

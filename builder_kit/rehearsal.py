@@ -22,7 +22,7 @@ from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
-from chiron.wasm_sandbox.sandbox import LogSink, RawPlan, Sandbox
+from chiron.wasm_sandbox.sandbox import BuilderOutput, LogSink, Sandbox
 from chiron.wire.contract import BuilderManifest, Capability, CapabilityGrants
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.jobs import JobSpec
@@ -78,7 +78,7 @@ class Scale:
 class Rehearsal:
     """What came of it."""
 
-    plan: RawPlan
+    plan: BuilderOutput
     graph: AdmittedGraph
     recipe: Recipe
     """As it was trained with: its number of steps is the scale's."""

@@ -46,7 +46,3 @@ class RolledBack(ExchangeError):
 
 class ServerUnreachable(ExchangeError):
     """The server did not answer before the deadline."""
-
-
-CODE_PATTERN = r"^[a-z][a-z-]{0,62}$"
-"""What a refusal's code looks like on the wire."""

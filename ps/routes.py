@@ -1,6 +1,5 @@
 """HTTP routes of the exchange. Every body is checked for its exact size before a byte of it is read."""
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -20,6 +19,7 @@ from chiron.ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, Rolle
 from chiron.ps.server import ParameterServer
 from chiron.ps.streams import Body, pieces
 from chiron.ps.vectors import Frame, as_bytes
+from chiron.wire.answers import refusal
 
 Identify: TypeAlias = Callable[[web.Request], int]
 """The index of the trainer at the other end of the connection; raises where there is none."""
@@ -114,9 +114,6 @@ def _refusing(handler: _Handler) -> _Handler:
                 status = 409
             elif isinstance(error, ServerFailed):
                 status = 503
-            problem = {"title": "refused", "status": status, "code": error.code}
-            return web.Response(
-                status=status, body=json.dumps(problem).encode(), content_type="application/problem+json"
-            )
+            return refusal(status, error.code)
 
     return refusing

@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias, TypeVar
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from chiron.ps.codec import HEADER_BYTES, HELLO_PATH, Hello, Kind, parse_header
 from chiron.ps.errors import (
-    CODE_PATTERN,
     ExchangeError,
     ExchangeRefused,
     FrameInvalid,
@@ -23,6 +22,7 @@ from chiron.ps.errors import (
 from chiron.ps.streams import Body, pieces
 from chiron.wire.bounded import read_stream
 from chiron.wire.errors import LimitExceeded
+from chiron.wire.problems import Problem
 from chiron.wire.retrying import Backoff, retry
 
 _T = TypeVar("_T")
@@ -68,11 +68,6 @@ class Pace:
         elapsed = asyncio.get_running_loop().time() - self._began
         self._ticks = max(self._ticks + 1, math.ceil(elapsed / self._period_s))
         await asyncio.sleep(self._began + self._ticks * self._period_s - asyncio.get_running_loop().time())
-
-
-class _Problem(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    code: str = Field(pattern=CODE_PATTERN)
 
 
 class Transport:
@@ -169,7 +164,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
         return aiohttp.ClientError(f"the parameter server answered {response.status}")
     try:
         problem = await read_stream(response.content.iter_any(), _MAX_PROBLEM_BYTES)
-        code = _Problem.model_validate_json(problem).code
+        code = Problem.model_validate_json(problem).code
     except (LimitExceeded, ValidationError):
         code = "exchange-refused"
     kind = FrameInvalid if response.status == 400 else _KINDS.get(code, ExchangeRefused)

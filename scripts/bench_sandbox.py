@@ -33,14 +33,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from chiron.wasm_sandbox.admission import admit  # noqa: E402
-from chiron.wasm_sandbox.compiling import compile_apart  # noqa: E402
+from chiron.wasm_sandbox.compilation import compile_apart  # noqa: E402
 from chiron.wasm_sandbox.engine import Backend  # noqa: E402
 from chiron.wasm_sandbox.errors import Code, GraphRefused, SandboxError  # noqa: E402
 from chiron.wasm_sandbox.execution import Run  # noqa: E402
 from chiron.wasm_sandbox.limits import SandboxLimits  # noqa: E402
 from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key  # noqa: E402
-from chiron.wasm_sandbox.run_terms import run_terms  # noqa: E402
-from chiron.wasm_sandbox.sandbox import Sandbox  # noqa: E402
+from chiron.wasm_sandbox.sandbox import Sandbox, run_command  # noqa: E402
 from scripts.benchmarks.sandbox_examples import (  # noqa: E402
     GRANTS,
     IN_C,
@@ -165,7 +164,7 @@ def _plan(sandbox: Sandbox, example: Example) -> None:
 
 def _inside(example: Example, backend: Backend, module: bytearray) -> tuple[float, float]:
     """Seconds in this process: from the compiled component to the plan, and of that the builder's part."""
-    terms, (statistics, sample) = run_terms(
+    terms, (statistics, sample) = run_command(
         example.request, None, GRANTS, example.data, seed=0, limits=LIMITS, backend=backend, keep_log=False
     )
     began = perf_counter()

@@ -14,9 +14,9 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Linker, Record
 
 from chiron.wasm_sandbox.codec import Buffer
+from chiron.wasm_sandbox.commands import RunCommand, load_statistics
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
-from chiron.wasm_sandbox.signatures import interface_name
-from chiron.wasm_sandbox.terms import RunTerms, load_statistics
+from chiron.wasm_sandbox.world import interface_name
 
 CALL_FUEL = 5_000
 """A call into the host and back takes about as long as these many instructions."""
@@ -37,16 +37,16 @@ def record(fields: dict[str, Any]) -> Record:
 
 
 class Host:
-    """The capabilities of one run. Only those in `terms.granted` are ever linked."""
+    """The capabilities of one run. Only those in `command.granted` are ever linked."""
 
-    def __init__(self, terms: RunTerms, statistics: Buffer, sample: Buffer) -> None:
-        self._terms = terms
+    def __init__(self, command: RunCommand, statistics: Buffer, sample: Buffer) -> None:
+        self._command = command
         self._statistics = statistics
         self._sample = bytes(sample)
         self.failure: SandboxError | None = None
         self.log_lines = 0
         self.log: list[tuple[str, str]] = []
-        self._log_bytes_left = terms.limits["log_bytes"]
+        self._log_bytes_left = command.limits["log_bytes"]
 
     def link(self, linker: Linker, wanted: Iterable[str]) -> None:
         """Define the wanted interfaces that are granted; an undefined import cannot be instantiated."""
@@ -59,7 +59,7 @@ class Host:
         }
         with linker.root() as root:
             for capability in wanted:
-                if capability not in self._terms.granted:
+                if capability not in self._command.granted:
                     continue
                 with root.add_instance(interface_name(capability)) as instance:
                     for name, function in makers[capability]().items():
@@ -80,7 +80,7 @@ class Host:
         def write(store: Any, severity: str, message: str) -> None:
             _charge(store, len(message))
             self.log_lines += 1
-            if not self._terms.keep_log or len(self.log) >= self._terms.limits["log_lines"]:
+            if not self._command.keep_log or len(self.log) >= self._command.limits["log_lines"]:
                 return
             size = len(message.encode())
             if size <= self._log_bytes_left:
@@ -90,10 +90,10 @@ class Host:
         return {"write": write}
 
     def _shape_functions(self) -> dict[str, Function]:
-        return {"describe": lambda _store: record(self._terms.shape)}
+        return {"describe": lambda _store: record(self._command.shape)}
 
     def _statistics_functions(self) -> dict[str, Function]:
-        form = self._terms.statistics
+        form = self._command.statistics
         if form is None:
             raise failure(Code.CAPABILITY_NOT_GRANTED, "dataset-statistics")
         lists = load_statistics(form, self._statistics)
@@ -116,9 +116,9 @@ class Host:
         return {name: telling(elements, answer) for name, (elements, answer) in answers.items()}
 
     def _sample_functions(self) -> dict[str, Function]:
-        if self._terms.sample is None:
+        if self._command.sample is None:
             raise failure(Code.CAPABILITY_NOT_GRANTED, "dataset-sample")
-        count, input_bytes, target_bytes = self._terms.sample
+        count, input_bytes, target_bytes = self._command.sample
         content, targets = self._sample, count * input_bytes
 
         def get(store: Any, index: int) -> Record | None:
@@ -132,7 +132,7 @@ class Host:
         return {"count": lambda _store: count, "get": get}
 
     def _random_functions(self) -> dict[str, Function]:
-        stream = RandomStream(self._terms.seed)
+        stream = RandomStream(self._command.seed)
 
         def take(store: Any, count: int) -> bytes:
             if count > MAX_RANDOM_BYTES:

@@ -32,9 +32,9 @@ class Kind(IntEnum):
     """What a frame is; the bounds of its parts depend on it."""
 
     COMPILE = 1
-    """Parts: terms (JSON), component."""
+    """Parts: the command (JSON), component."""
     RUN = 2
-    """Parts: terms (JSON), compiled module, statistics, sample."""
+    """Parts: the command (JSON), compiled module, statistics, sample."""
     COMPILED = 16
     """Parts: report (JSON), compiled module."""
     ANSWERED = 17

@@ -10,9 +10,10 @@ from typing import Any
 from wasmtime import Engine
 from wasmtime.component import Component, Instance, Linker
 
-from chiron.wasm_sandbox.calling import Answer, AnswerBounds, Refusal, call
+from chiron.wasm_sandbox.binary import COMPONENT, CORE_MODULE, PREAMBLE_BYTES
 from chiron.wasm_sandbox.capabilities import Host, record
 from chiron.wasm_sandbox.codec import Buffer
+from chiron.wasm_sandbox.commands import CompileCommand, RunCommand
 from chiron.wasm_sandbox.engine import (
     Backend,
     WasmtimeError,
@@ -22,13 +23,9 @@ from chiron.wasm_sandbox.engine import (
     make_store,
 )
 from chiron.wasm_sandbox.errors import Code, SandboxError, failure
-from chiron.wasm_sandbox.signatures import REVISE
-from chiron.wasm_sandbox.terms import CompileTerms, RunTerms
-from chiron.wasm_sandbox.world import check_granted, examine
+from chiron.wasm_sandbox.invocation import Answer, AnswerBounds, Refusal, call
+from chiron.wasm_sandbox.world import REVISE, check_granted, examine
 
-CORE_MODULE = b"\0asm\x01\0\0\0"
-COMPONENT = b"\0asm\x0d\0\x01\0"
-"""How binaries begin. The engine would take WebAssembly text as well: one parser less to attack."""
 MAX_DETAIL = 2_000
 """Characters of what a component says about itself, that are passed on."""
 
@@ -43,7 +40,7 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunResult:
     """What a builder answered; `present` is False for a `revise` that had no better idea."""
 
     present: bool
@@ -67,51 +64,52 @@ class _StoreLimits:
         self.__dict__.update(limits)
 
 
-def compile_builder(terms: CompileTerms, component: Buffer) -> Compiled:
+def compile_builder(command: CompileCommand, component: Buffer) -> Compiled:
     """Compile and check against our world.
 
     Raises:
         ComponentRefused: the reason is its code.
     """
-    if component[: len(CORE_MODULE)] == CORE_MODULE:
+    # The engine would take WebAssembly text as well: one parser less to attack.
+    if component[:PREAMBLE_BYTES] == CORE_MODULE:
         raise failure(Code.COMPONENT_IS_CORE_MODULE)
-    if component[: len(COMPONENT)] != COMPONENT:
+    if component[:PREAMBLE_BYTES] != COMPONENT:
         raise failure(Code.COMPONENT_MALFORMED)
     engine = make_engine(
-        Backend(terms.backend),
-        stack_bytes=terms.stack_bytes,
-        parallel=terms.parallel,
-        optimize=terms.keep,
+        Backend(command.backend),
+        stack_bytes=command.stack_bytes,
+        parallel=command.parallel,
+        optimize=command.keep,
     )
     try:
         compiled = compile_component(engine, component)
     except WasmtimeError as error:
         raise failure(Code.COMPONENT_MALFORMED, _shown(str(error))) from None
     capabilities, revises = examine(compiled, engine)
-    return Compiled(capabilities, revises, bytes(compiled.serialize()) if terms.keep else b"")
+    return Compiled(capabilities, revises, bytes(compiled.serialize()) if command.keep else b"")
 
 
 class Run:
     """One call of a builder's export, from a compiled component that our own compiler made."""
 
-    def __init__(self, terms: RunTerms, module: Buffer, statistics: Buffer, sample: Buffer) -> None:
+    def __init__(self, command: RunCommand, module: Buffer, statistics: Buffer, sample: Buffer) -> None:
         """Load and check, and empty `module`; no code of the builder runs.
 
         Raises:
-            CapabilityNotGranted: it imports what `terms.granted` does not have.
+            CapabilityNotGranted: it imports what `command.granted` does not have.
             ComponentRefused: it is no builder of our world.
         """
-        self._terms = terms
-        self._engine = make_engine(Backend(terms.backend), stack_bytes=terms.limits["stack_bytes"])
+        self._command = command
+        self._engine = make_engine(Backend(command.backend), stack_bytes=command.limits["stack_bytes"])
         self._component: Component = load_compiled(self._engine, module)
         if isinstance(module, bytearray):
             module.clear()  # The engine has its own copy: one in an enclave's memory is enough.
         self._capabilities, revises = examine(self._component, self._engine)
-        check_granted(self._capabilities, terms.granted)
-        self._absent = terms.call == REVISE and not revises
-        self.host = Host(terms, statistics, sample)
+        check_granted(self._capabilities, command.granted)
+        self._absent = command.call == REVISE and not revises
+        self.host = Host(command, statistics, sample)
 
-    def answer(self) -> Plan:
+    def answer(self) -> RunResult:
         """Instantiate and call. A builder that does not export `revise` has no better idea.
 
         Raises:
@@ -119,10 +117,10 @@ class Run:
             PlanRefused: its plan is larger than a plan may be.
         """
         if self._absent:
-            return Plan(False, b"", b"", 0)
-        limits = _StoreLimits(self._terms.limits)
+            return RunResult(False, b"", b"", 0)
+        limits = _StoreLimits(self._command.limits)
         store = make_store(self._engine, limits)
-        with _deadline(self._engine, self._terms.run_seconds):
+        with _deadline(self._engine, self._command.run_seconds):
             with self._failures(returning=False):
                 linker = Linker(self._engine)
                 self.host.link(linker, self._capabilities)
@@ -131,19 +129,19 @@ class Run:
                 answer = self._call(instance, store)
         fuel = limits.fuel - store.get_fuel()
         if answer is None:
-            return Plan(False, b"", b"", fuel)
+            return RunResult(False, b"", b"", fuel)
         if isinstance(answer, Refusal):
             raise failure(Code.BUILDER_REFUSED_REQUEST, answer.text)
-        return Plan(True, answer.graph, answer.recipe, fuel)
+        return RunResult(True, answer.graph, answer.recipe, fuel)
 
     def _call(self, instance: Instance, store: Any) -> Answer | Refusal | None:
-        function = instance.get_func(store, self._terms.call)
+        function = instance.get_func(store, self._command.call)
         if function is None:
-            raise failure(Code.COMPONENT_EXPORT_MISSING, self._terms.call)
-        arguments: list[Any] = [record(self._terms.request)]
-        if self._terms.call == REVISE:
-            arguments.append([record(trial) for trial in self._terms.history])
-        limits = self._terms.limits
+            raise failure(Code.COMPONENT_EXPORT_MISSING, self._command.call)
+        arguments: list[Any] = [record(self._command.request)]
+        if self._command.call == REVISE:
+            arguments.append([record(trial) for trial in self._command.history])
+        limits = self._command.limits
         bounds = AnswerBounds(limits["graph_bytes"], limits["recipe_bytes"], MAX_DETAIL)
         return call(function, store, arguments, bounds)
 

@@ -3,29 +3,35 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from chiron.wasm_sandbox.answers import Logged, RunReport, failure_in, parse, run_bounds
-from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetSample, DatasetStatistics
 from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
-from chiron.wasm_sandbox.compiling import compile_apart
+from chiron.wasm_sandbox.commands import RunCommand, dump, dump_sample, dump_statistics
+from chiron.wasm_sandbox.compilation import compile_apart
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import Code, failure
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key
 from chiron.wasm_sandbox.process import Worker
-from chiron.wasm_sandbox.run_terms import run_terms
-from chiron.wasm_sandbox.terms import dump
-from chiron.wire.contract import BuildRequest, CapabilityGrants, Trial
+from chiron.wasm_sandbox.reports import Logged, RunReport, failure_in, parse, run_bounds
+from chiron.wasm_sandbox.world import BUILD, REVISE
+from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants, Trial
 
 LogSink = Callable[[str, str], None]
 """Called with severity and message of each line that a builder logged."""
 _GRACE_SECONDS = 15.0
 """What starting, loading and ending a worker may take beside the run itself."""
+_COUNTED = (
+    "fuel", "memory_bytes", "memories", "table_elements", "tables", "instances", "stack_bytes", "graph_bytes",
+    "recipe_bytes", "log_lines", "log_bytes",
+)  # fmt: skip
+"""Limits that the worker counts."""
 
 
 @dataclass(frozen=True)
-class RawPlan:
-    """What a builder answered: bounded in size and not looked at any further."""
+class BuilderOutput:
+    """A builder's plan as it came: graph and recipe, bounded in size and not looked at any further."""
 
     graph: bytes
     recipe: bytes
@@ -65,7 +71,7 @@ class Sandbox:
         data: CapabilityData,
         *,
         seed: int,
-    ) -> RawPlan:
+    ) -> BuilderOutput:
         """The builder's plan.
 
         Raises:
@@ -73,10 +79,10 @@ class Sandbox:
             BuilderFailed, PlanRefused: by what it did.
             SandboxFailed: the process crashed, hung, or broke the protocol.
         """
-        plan = self._call(component, request, None, grants, data, seed)
-        if plan is None:
+        output = self._call(component, request, None, grants, data, seed)
+        if output is None:
             raise failure(Code.SANDBOX_PROTOCOL, "no plan")
-        return plan
+        return output
 
     def revise(
         self,
@@ -87,11 +93,11 @@ class Sandbox:
         data: CapabilityData,
         *,
         seed: int,
-    ) -> RawPlan | None:
+    ) -> BuilderOutput | None:
         """The plan for the next trial, or None if the builder has no better idea, or no `revise`.
 
         Raises:
-            SandboxError: as `build`.
+            SandboxError: for the same reasons as `build`.
         """
         return self._call(component, request, history, grants, data, seed)
 
@@ -103,8 +109,8 @@ class Sandbox:
         grants: CapabilityGrants,
         data: CapabilityData,
         seed: int,
-    ) -> RawPlan | None:
-        terms, parts = run_terms(
+    ) -> BuilderOutput | None:
+        command, parts = run_command(
             request,
             history,
             grants,
@@ -114,23 +120,25 @@ class Sandbox:
             backend=self._backend,
             keep_log=self._log is not None,
         )
-        answer = self._ask(component, dump(terms), parts)
+        answer = self._ask(component, dump(command), parts)
         failed = failure_in(answer)
         if failed is not None:
-            self._tell(failed)
+            self._pass_on_log(failed)
             raise failed.error()
         report = parse(RunReport, answer.parts[0])
-        self._tell(report)
-        return RawPlan(bytes(answer.parts[1]), bytes(answer.parts[2]), report) if report.present else None
+        self._pass_on_log(report)
+        return (
+            BuilderOutput(bytes(answer.parts[1]), bytes(answer.parts[2]), report) if report.present else None
+        )
 
-    def _ask(self, component: bytes, terms: bytes, parts: tuple[bytes, bytes]) -> Frame:
+    def _ask(self, component: bytes, command: bytes, parts: tuple[bytes, bytes]) -> Frame:
         # By itself, so that a builder's error does not keep a module of 34 MB alive by its traceback.
         module = self._compiled(component)
         bounds = run_bounds(self._limits, keep_log=self._log is not None)
         with Worker(self._limits.run_seconds + _GRACE_SECONDS) as worker:
-            return worker.ask(Frame(Kind.RUN, (terms, module, *parts)), bounds)
+            return worker.ask(Frame(Kind.RUN, (command, module, *parts)), bounds)
 
-    def _tell(self, logged: Logged) -> None:
+    def _pass_on_log(self, logged: Logged) -> None:
         if self._log is not None:
             for severity, message in logged.log:
                 self._log(severity, message)
@@ -147,3 +155,88 @@ class Sandbox:
         if self._cache is None:
             self._last = (key, module)
         return module
+
+
+def run_command(
+    request: BuildRequest,
+    history: Sequence[Trial] | None,
+    grants: CapabilityGrants,
+    data: CapabilityData,
+    *,
+    seed: int,
+    limits: SandboxLimits,
+    backend: Backend,
+    keep_log: bool,
+) -> tuple[RunCommand, tuple[bytes, bytes]]:
+    """Command of `build`, or of `revise` if there is a history; and the bytes of statistics and sample.
+
+    Raises:
+        ValueError: something was granted and is not in `data`.
+    """
+    statistics, sample = _granted_statistics(grants, data), _granted_sample(grants, data)
+    form, statistics_bytes = (None, b"") if statistics is None else dump_statistics(statistics)
+    sizes, sample_bytes = (None, b"") if sample is None else dump_sample(sample)
+    command = RunCommand(
+        backend=backend.value,
+        call=BUILD if history is None else REVISE,
+        request=_request_record(request),
+        granted=tuple(sorted(grants.granted)),
+        seed=seed,
+        limits={name: getattr(limits, name) for name in _COUNTED},
+        run_seconds=limits.run_seconds,
+        keep_log=keep_log,
+        history=tuple(_trial_record(trial) for trial in history or ()),
+        shape=_shape_record(data) if Capability.DATASET_SHAPE in grants.granted else {},
+        statistics=form,
+        sample=sizes,
+    )
+    return command, (statistics_bytes, sample_bytes)
+
+
+def _granted_statistics(grants: CapabilityGrants, data: CapabilityData) -> DatasetStatistics | None:
+    if Capability.DATASET_STATISTICS not in grants.granted:
+        return None
+    if data.statistics is None:
+        raise ValueError("dataset-statistics is granted, and there are none")
+    return data.statistics
+
+
+def _granted_sample(grants: CapabilityGrants, data: CapabilityData) -> DatasetSample | None:
+    if Capability.DATASET_SAMPLE not in grants.granted:
+        return None
+    if data.sample is None:
+        raise ValueError("dataset-sample is granted, and there is none")
+    count = grants.sample_examples
+    return DatasetSample(data.sample.inputs[:count], data.sample.targets[:count])
+
+
+def _request_record(request: BuildRequest) -> dict[str, Any]:
+    return {
+        "task": request.task.value,
+        "input-shape": list(request.input_shape),
+        "input-type": request.input_dtype.value,
+        "target-shape": list(request.target_shape),
+        "classes": request.classes,
+        "max-parameters": request.max_parameters,
+        "trial": request.trial,
+        "trials": request.trials,
+    }
+
+
+def _trial_record(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "outcome": trial.outcome.value,
+        "validation-loss": trial.validation_loss,
+        "validation-score": trial.validation_score,
+        "recipe": trial.recipe,
+    }
+
+
+def _shape_record(data: CapabilityData) -> dict[str, Any]:
+    return {
+        "examples": data.shape.examples,
+        "input-shape": list(data.shape.input_shape),
+        "target-shape": list(data.shape.target_shape),
+        "classes": data.shape.classes,
+    }

@@ -12,12 +12,11 @@ from dataclasses import asdict
 from typing import Any
 
 from chiron.wasm_sandbox.codec import Bounds, Frame, Kind, encode_head, read_frame
-from chiron.wasm_sandbox.confinement import Confinement, confine
-from chiron.wasm_sandbox.confinement.resources import close_inherited
+from chiron.wasm_sandbox.commands import load_compile, load_run
+from chiron.wasm_sandbox.confinement import Confinement, close_inherited, confine
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.execution import Run, compile_builder
-from chiron.wasm_sandbox.terms import load_compile, load_run
 
 _INPUT, _OUTPUT = 0, 1
 _PART = 1 << 20
@@ -38,10 +37,10 @@ def main() -> None:
 
 
 def _compile(frame: Frame) -> Frame:
-    terms = load_compile(frame.parts[0])
-    confinement = confine(memory_bytes=terms.memory_bytes, executable_memory=_executable(terms.backend))
+    command = load_compile(frame.parts[0])
+    confinement = confine(memory_bytes=command.memory_bytes, executable_memory=_executable(command.backend))
     try:
-        compiled = compile_builder(terms, frame.parts[1])
+        compiled = compile_builder(command, frame.parts[1])
     except SandboxError as error:
         return _failed(error, confinement)
     report = {
@@ -54,17 +53,22 @@ def _compile(frame: Frame) -> Frame:
 
 def _run(frame: Frame) -> Frame:
     part, module, statistics, sample = frame.parts
-    terms = load_run(part)
-    memory = len(module) + terms.limits["memory_bytes"] * terms.limits["memories"] + _HEADROOM_BYTES
-    confinement = confine(memory_bytes=memory, executable_memory=_executable(terms.backend))
+    command = load_run(part)
+    memory = len(module) + command.limits["memory_bytes"] * command.limits["memories"] + _HEADROOM_BYTES
+    confinement = confine(memory_bytes=memory, executable_memory=_executable(command.backend))
     run: Run | None = None
     try:
-        run = Run(terms, module, statistics, sample)
-        plan = run.answer()
+        run = Run(command, module, statistics, sample)
+        result = run.answer()
     except SandboxError as error:
         return _failed(error, confinement, run)
-    report = {"present": plan.present, "fuel": plan.fuel, **_logged(run), "confinement": asdict(confinement)}
-    return Frame(Kind.ANSWERED, (_json(report), plan.graph, plan.recipe))
+    report = {
+        "present": result.present,
+        "fuel": result.fuel,
+        **_logged(run),
+        "confinement": asdict(confinement),
+    }
+    return Frame(Kind.ANSWERED, (_json(report), result.graph, result.recipe))
 
 
 def _failed(error: SandboxError, confinement: Confinement, run: Run | None = None) -> Frame:

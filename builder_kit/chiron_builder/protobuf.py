@@ -1,5 +1,6 @@
 """The bytes of protobuf messages, in plain Python.
 
+This is compiled into components and stands alone: `varint` cannot share `chiron.wasm_sandbox.binary`.
 A message is the concatenation of its fields; each function makes the bytes of one field.
 Source: https://protobuf.dev/programming-guides/encoding/.
 """

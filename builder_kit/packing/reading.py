@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from chiron.builder_kit.errors import ModelUnsuitable
 from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT
-from chiron.wasm_sandbox.admission.limits import HIGHEST_IR, HIGHEST_OPSET, LOWEST_OPSET
+from chiron.wasm_sandbox.limits import HIGHEST_IR, HIGHEST_OPSET, LOWEST_OPSET
 from chiron.wire.contract import MAX_COMPONENT_BYTES, Task
 
 _INPUT_TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}

@@ -139,7 +139,7 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
 
     **Example**: `chiron builder check my-model`
     """
-    from chiron.wasm_sandbox.inspection import inspect_component
+    from chiron.wasm_sandbox.compilation import inspect_component
 
     component, described = read_builder(path, manifest)
     info = inspect_component(component)

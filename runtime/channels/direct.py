@@ -16,11 +16,11 @@ from pydantic import BaseModel, ValidationError
 from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.runtime.channels.job_ca import LIFETIME
 from chiron.runtime.channels.tls import load_key
+from chiron.wire.answers import json_response, refusal
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.p256 import Issuer, common_name
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.public_api import EvidenceDemand
 
 MAX_QUERY_BYTES = 64 * 2**20
@@ -76,9 +76,9 @@ def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
         try:
             demand = EvidenceDemand.model_validate_json(await request.read())
         except ValidationError:
-            return _problem(400, "request-malformed")
+            return refusal(400, "request-malformed")
         if demand.role is not Role.PREDICTOR:
-            return _problem(404, "role-unknown")
+            return refusal(404, "role-unknown")
         asked = EvidenceRequest(nonce=demand.nonce)
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.EVIDENCE, evidence=asked)))
 
@@ -86,7 +86,7 @@ def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
         try:
             message = SealedMessage.model_validate_json(await request.read())
         except ValidationError:
-            return _problem(400, "request-malformed")
+            return refusal(400, "request-malformed")
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.QUERY, message=message)))
 
     return [
@@ -98,12 +98,5 @@ def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
 def _reply(reply: MailReply) -> web.Response:
     answer: BaseModel | None = reply.evidence or reply.message
     if answer is None:
-        return _problem(409, reply.refusal or "answer-unexpected")
-    return web.Response(body=answer.model_dump_json().encode(), content_type="application/json")
-
-
-def _problem(status: int, code: str) -> web.Response:
-    problem = Problem(title="refused", status=status, code=code)
-    return web.Response(
-        status=status, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-    )
+        return refusal(409, reply.refusal or "answer-unexpected")
+    return json_response(answer)

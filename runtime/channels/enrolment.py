@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
 from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
+from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
@@ -198,17 +199,17 @@ def enrolment_routes(
     over = ended or asyncio.Event()
 
     async def challenge(_: web.Request) -> web.Response:
-        return _json(registrar.challenge())
+        return json_response(registrar.challenge())
 
     async def enrol(request: web.Request) -> web.Response:
-        return _json(registrar.enrol(await _enrolment(request)))
+        return json_response(registrar.enrol(await _enrolment(request)))
 
     async def enrol_shard(request: web.Request) -> web.Response:
-        return _json(registrar.admit_shard(await _enrolment(request)))
+        return json_response(registrar.admit_shard(await _enrolment(request)))
 
     async def fetch_ticket(request: web.Request) -> web.Response:
         registrar.identify(request)
-        return _json(ticket)
+        return json_response(ticket)
 
     async def wait_for_end(_: web.Request) -> web.Response:
         await over.wait()
@@ -228,10 +229,6 @@ async def _enrolment(request: web.Request) -> EnrolmentRequest:
         return EnrolmentRequest.model_validate_json(await request.read())
     except ValidationError as error:
         raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
-
-
-def _json(model: WireModel) -> web.Response:
-    return web.Response(body=model.model_dump_json().encode(), content_type="application/json")
 
 
 def load_certificate(der: bytes) -> x509.Certificate:

@@ -5,7 +5,6 @@ every certificate under it. Peers get a certificate only after their own evidenc
 """
 
 import datetime
-import hashlib
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -88,8 +87,3 @@ class JobCa:
                 *extra,
             ],
         )
-
-
-def certificate_digest(der: bytes) -> str:
-    """SHA-256 of a DER certificate in hex, as claims carry it."""
-    return hashlib.sha256(der).hexdigest()

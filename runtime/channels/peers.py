@@ -22,7 +22,7 @@ from chiron.runtime.channels.enrolment import (
     EnrolmentRequest,
     load_certificate,
 )
-from chiron.runtime.channels.job_ca import SERVER_NAME, certificate_digest
+from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import EvidenceRefused, PeerRefused
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
@@ -82,7 +82,7 @@ def verify_server(
         verified = verify(peer.evidence, like_ourselves(own, launch.platform), expected, datetime.now(UTC))
     except EvidenceRefused as error:
         raise PeerRefused(error.code, "the parameter server's evidence does not hold") from error
-    if certificate_digest(peer.tls_ca) != verified.claims.tls_ca_sha256:
+    if sha256_hex(peer.tls_ca) != verified.claims.tls_ca_sha256:
         raise PeerRefused("peer-ca-mismatch", "the job CA is not the one in the evidence")
     return load_certificate(peer.tls_ca), peer.address
 

@@ -11,7 +11,7 @@ from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.plan import AdmittedPlan, admit_plan, decode_plan
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
-from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox
 from chiron.wire.contract import Trial
 
 
@@ -64,11 +64,11 @@ class Builder:
             raise PeerRefused("plan-malformed", "the kept plan is none")
         return plan
 
-    def _admit(self, trial: int, raw: RawPlan) -> AdmittedPlan:
+    def _admit(self, trial: int, output: BuilderOutput) -> AdmittedPlan:
         assets = read_assets(self._component)
-        return admit_plan(self._ticket.spec, trial, raw.graph, raw.recipe, assets)
+        return admit_plan(self._ticket.spec, trial, output.graph, output.recipe, assets)
 
-    def _run(self, trial: int, history: Sequence[Trial]) -> RawPlan | None:
+    def _run(self, trial: int, history: Sequence[Trial]) -> BuilderOutput | None:
         request = self._ticket.spec.build_request(trial)
         grants, seed = self._ticket.capabilities, self._ticket.spec.seed
         if trial == 0:

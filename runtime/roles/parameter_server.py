@@ -15,7 +15,7 @@ from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
 from chiron.runtime.channels.gateway_client import GatewayClient
-from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
@@ -86,7 +86,7 @@ class _Job:
             role=Role.PARAMETER_SERVER,
             job=self._launch.job,
             hpke_public_key=self._hpke_key.public_bytes,
-            tls_ca_sha256=certificate_digest(self._ca.certificate_der),
+            tls_ca_sha256=sha256_hex(self._ca.certificate_der),
             tls_public_key_sha256=sha256_hex(public_key_der(self._tls_key.public_key())),
             nonce=nonce,
         )

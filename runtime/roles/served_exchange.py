@@ -11,8 +11,8 @@ from aiohttp import web
 
 from chiron.ps.sharding import shard_server
 from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.wire.answers import refusal
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.schedule import SUMS, plan_bytes, shares
 
 _LOG = logging.getLogger(__name__)
@@ -112,7 +112,4 @@ async def _problems(
         return await handler(request)
     except EnclaveError as error:
         _LOG.info("refused %s: %s", request.path, error.code)
-        problem = Problem(title="refused", status=403, code=error.code)
-        return web.Response(
-            status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-        )
+        return refusal(403, error.code)

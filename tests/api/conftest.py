@@ -3,93 +3,19 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import wasmtime
 
 from chiron.api.keys import TenantRole
 from chiron.api.server import RunningGateway, running_gateway
 from chiron.api.settings import Limits, Settings, Timing
-from chiron.wire.datasets import DatasetManifest
-from tests.api.simulator import SimulatedLauncher
-
-CHUNKS = tuple(bytes([number]) * 1000 for number in range(4))
-BUILDER_MANIFEST = {
-    "name": "tiny",
-    "version": "1.0",
-    "tasks": ["classification"],
-    "max_input_elements": 64,
-    "envelope": {"max_parameters": 1000},
-}
-
-
-def manifest(chunks: tuple[bytes, ...] = CHUNKS, dataset_id: str = "ab" * 16) -> DatasetManifest:
-    """Of a dataset whose ciphertext is `chunks`."""
-    return DatasetManifest(
-        dataset_id=dataset_id,
-        task="classification",
-        input_shape=(8, 8),
-        input_dtype="uint8",
-        classes=10,
-        examples=10 * len(chunks),
-        chunk_examples=10,
-        chunk_ciphertext_bytes=1000,
-        chunk_sha256=tuple(sha256(chunk).hexdigest() for chunk in chunks),
-    )
-
-
-@dataclass
-class Answer:
-    """Status and parsed body."""
-
-    status: int
-    headers: Any
-    raw: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.raw)
-
-    @property
-    def code(self) -> str:
-        """Of a problem, which must be one."""
-        assert self.headers["Content-Type"].startswith("application/problem+json"), self.raw
-        assert self.json["status"] == self.status
-        return str(self.json["code"])
-
-
-class Caller:
-    """Speaks to the public API with one key."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None) -> None:
-        self.session = session
-        self.url = url
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
-
-    async def __call__(self, method: str, path: str, **options: Any) -> Answer:
-        headers = self.headers | options.pop("headers", {})
-        async with self.session.request(method, self.url + path, headers=headers, **options) as response:
-            return Answer(response.status, response.headers, await response.read())
-
-    async def upload_builder(self, component: bytes, **changes: Any) -> Answer:
-        form = aiohttp.FormData()
-        form.add_field("manifest", json.dumps(BUILDER_MANIFEST | changes), filename="m.json")
-        form.add_field("component", component, filename="b.wasm")
-        return await self("POST", "/v1/builders", data=form)
-
-    async def upload_dataset(self, chunks: tuple[bytes, ...] = CHUNKS, dataset_id: str = "ab" * 16) -> str:
-        description = manifest(chunks, dataset_id).model_dump(mode="json")
-        answer = await self("POST", "/v1/datasets", json={"manifest": description})
-        assert answer.status == 201, answer.raw
-        for number, chunk in enumerate(chunks):
-            put = await self("PUT", f"/v1/datasets/{dataset_id}/chunks/{number}", data=chunk)
-            assert put.status == 204, put.raw
-        assert (await self("POST", f"/v1/datasets/{dataset_id}/complete")).status == 200
-        return dataset_id
+from tests.support.builders import tiny
+from tests.support.caller import Answer, Caller, created_job, prepared
+from tests.support.launcher import SimulatedLauncher
+from tests.support.scripts import Scripts, scripted
 
 
 @dataclass
@@ -97,7 +23,7 @@ class Party:
     """A running gateway and everybody who speaks to it."""
 
     running: RunningGateway
-    launcher: SimulatedLauncher
+    launcher: SimulatedLauncher[Scripts]
     operator: Caller
     owner: Caller
     stranger: Caller
@@ -114,16 +40,10 @@ class Party:
 
     async def prepare(self, component: bytes) -> dict[str, Any]:
         """A builder and a dataset, and the request of a job with them."""
-        builder = await self.operator.upload_builder(component)
-        assert builder.status == 201, builder.raw
-        dataset = await self.owner.upload_dataset()
-        sha = builder.json["sha256"]
-        return {"dataset_id": dataset, "builder_sha256": sha, "trainers": 2, "exchanges": 3}
+        return await prepared(self.operator, self.owner, component)
 
     async def create_job(self, component: bytes, **changes: Any) -> str:
-        answer = await self.owner("POST", "/v1/jobs", json=await self.prepare(component) | changes)
-        assert answer.status == 201, answer.raw
-        return str(answer.json["spec"]["job"])
+        return await created_job(self.owner, await self.prepare(component) | changes)
 
     async def events(self, job: str, after: int = 0, caller: Caller | None = None) -> list[dict[str, Any]]:
         """All events until the job's end."""
@@ -150,7 +70,7 @@ def settings_in(directory: Path, **changes: Any) -> Settings:
     )
 
 
-async def party(settings: Settings, launcher: SimulatedLauncher) -> AsyncIterator[Party]:
+async def party(settings: Settings, launcher: SimulatedLauncher[Scripts]) -> AsyncIterator[Party]:
     """Everybody, around a gateway with `settings`."""
     async with (
         aiohttp.ClientSession() as session,
@@ -174,12 +94,12 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def launcher(settings: Settings) -> SimulatedLauncher:
-    return SimulatedLauncher(settings.socket_path)
+def launcher(settings: Settings) -> SimulatedLauncher[Scripts]:
+    return scripted(settings.socket_path)
 
 
 @pytest.fixture
-async def world(settings: Settings, launcher: SimulatedLauncher) -> AsyncIterator[Party]:
+async def world(settings: Settings, launcher: SimulatedLauncher[Scripts]) -> AsyncIterator[Party]:
     async for everybody in party(settings, launcher):
         yield everybody
 
@@ -187,4 +107,4 @@ async def world(settings: Settings, launcher: SimulatedLauncher) -> AsyncIterato
 @pytest.fixture(scope="session")
 def component() -> bytes:
     """A real component of the builders' world, the smallest there is."""
-    return bytes(wasmtime.wat2wasm((Path(__file__).parent / "tiny_builder.wat").read_text()))
+    return tiny()

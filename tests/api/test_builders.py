@@ -9,7 +9,8 @@ import pytest
 
 from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import Capability
-from tests.api.conftest import BUILDER_MANIFEST, Answer, Party
+from tests.api.conftest import Party
+from tests.support.caller import BUILDER_MANIFEST, Answer
 
 
 def stored(world: Party) -> int:

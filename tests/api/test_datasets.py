@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 from chiron.wire.attestation import Role
-from tests.api.conftest import CHUNKS, Party, manifest
-from tests.api.simulator import silent
+from tests.api.conftest import Party
+from tests.support.caller import CHUNKS, manifest
+from tests.support.scripts import silent
 
 ID = "ab" * 16
 
@@ -94,7 +95,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(world: Party) -> None:
 
 
 async def test_a_stored_chunk_that_rots_is_never_served_as_whole(world: Party, component: bytes) -> None:
-    world.launcher.scripts = dict.fromkeys(Role, silent)
+    world.launcher.backend.scripts = dict.fromkeys(Role, silent)
     await world.create_job(component)
     orders = await world.launcher.launched(3)
     token = next(order.token for order in orders if order.role is Role.TRAINER)

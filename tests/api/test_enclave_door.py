@@ -12,8 +12,9 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused
 from chiron.wire.attestation import Role
 from chiron.wire.launch import GatewayChannel
-from tests.api.conftest import CHUNKS, Answer, Party
-from tests.api.simulator import evidence, silent
+from tests.api.conftest import Party
+from tests.support.caller import CHUNKS, Answer
+from tests.support.scripts import evidence, silent
 
 SERVER_CHECKPOINT = "/objects/checkpoint-parameter-server"
 NONCE = base64.b64encode(bytes(32)).decode()
@@ -37,7 +38,7 @@ class Idle:
 
 @pytest.fixture
 async def idle(world: Party, component: bytes) -> Idle:
-    world.launcher.scripts = dict.fromkeys(Role, silent)
+    world.launcher.backend.scripts = dict.fromkeys(Role, silent)
     job = await world.create_job(component, trainers=1)
     server, trainer = await world.launcher.launched(2)
     return Idle(world, job, server, trainer)
@@ -214,7 +215,7 @@ async def test_a_message_is_not_lost_when_the_enclave_hangs_up(idle: Idle) -> No
 
 
 async def test_a_problem_is_told_whole_where_less_was_expected_than_it_is_long(idle: Idle) -> None:
-    channel = GatewayChannel(socket=str(idle.world.launcher.socket), token=idle.trainer.token)
+    channel = GatewayChannel(socket=str(idle.world.launcher.backend.socket), token=idle.trainer.token)
     async with GatewayClient(channel) as gateway:
         with pytest.raises(GatewayRefused) as refused:
             await gateway.get_object("state-query-budget", limit=8)

@@ -11,7 +11,7 @@ from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import Progress
 from chiron.wire.jobs import JobState, PublicFailure
 from tests.api.conftest import Party, party
-from tests.api.simulator import REFUSED_GRANT, Launched, SimulatedLauncher, exits, silent
+from tests.support.scripts import REFUSED_GRANT, Launched, exits, scripted, silent
 
 GRANT = {"sealed": base64.b64encode(b"grant").decode()}
 NONCE = base64.b64encode(bytes(32)).decode()
@@ -30,7 +30,7 @@ async def finished(world: Party, job: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", [Role.PARAMETER_SERVER, Role.TRAINER])
 async def test_an_enclave_that_crashes_fails_the_job(world: Party, component: bytes, role: Role) -> None:
-    world.launcher.scripts[role] = exits(3)
+    world.launcher.backend.scripts[role] = exits(3)
     end = await finished(world, await world.create_job(component))
     assert (end["state"], end["failure"]) == ("failed", "enclave-exited")
 
@@ -39,7 +39,7 @@ async def test_an_enclave_that_crashes_fails_the_job(world: Party, component: by
 async def test_an_enclave_that_is_killed_is_launched_again(
     world: Party, component: bytes, role: Role
 ) -> None:
-    orderly = world.launcher.scripts[role]
+    orderly = world.launcher.backend.scripts[role]
     killed: list[str] = []
 
     async def killed_once(me: Launched) -> int:
@@ -48,7 +48,7 @@ async def test_an_enclave_that_is_killed_is_launched_again(
             return 137
         return await orderly(me)
 
-    world.launcher.scripts[role] = killed_once
+    world.launcher.backend.scripts[role] = killed_once
     job = await world.create_job(component)
     await world.launcher.launched(4)
     dead = await world.as_enclave("GET", "/mailbox", killed[0])
@@ -60,19 +60,19 @@ async def test_an_enclave_that_is_killed_is_launched_again(
 async def test_an_enclave_that_is_killed_again_and_again_fails_the_job(
     world: Party, component: bytes
 ) -> None:
-    world.launcher.scripts[Role.TRAINER] = exits(137)
+    world.launcher.backend.scripts[Role.TRAINER] = exits(137)
     assert (await finished(world, await world.create_job(component)))["failure"] == "enclave-exited"
     limit = world.running.gateway.settings.limits.restarts
     assert sum(order.role is Role.TRAINER for order in world.launcher.orders) <= 2 + limit
 
 
 async def test_a_parameter_server_that_leaves_early_fails_the_job(world: Party, component: bytes) -> None:
-    world.launcher.scripts[Role.PARAMETER_SERVER] = exits(0)
+    world.launcher.backend.scripts[Role.PARAMETER_SERVER] = exits(0)
     assert (await finished(world, await world.create_job(component)))["failure"] == "enclave-exited"
 
 
 async def test_trainers_that_leave_without_an_end_fail_the_job(world: Party, component: bytes) -> None:
-    world.launcher.scripts |= {Role.PARAMETER_SERVER: silent, Role.TRAINER: exits(0)}
+    world.launcher.backend.scripts |= {Role.PARAMETER_SERVER: silent, Role.TRAINER: exits(0)}
     assert (await finished(world, await world.create_job(component)))["failure"] == "enclave-exited"
 
 
@@ -90,20 +90,20 @@ async def test_a_failure_that_an_enclave_reports_is_shown(world: Party, componen
         await me.gateway.progress(Progress(state=JobState.FAILED, failure=corrupted))
         return 1
 
-    world.launcher.scripts[Role.TRAINER] = refuses
+    world.launcher.backend.scripts[Role.TRAINER] = refuses
     assert (await finished(world, await world.create_job(component)))["failure"] == "input-corrupted"
 
 
 async def test_a_job_has_a_deadline(settings: Settings, component: bytes) -> None:
     timing = settings.timing.model_copy(update={"job_s": 0.3})
     hurried = settings.model_copy(update={"timing": timing})
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(hurried, launcher):
         assert (await finished(world, await world.create_job(component)))["failure"] == "deadline-exceeded"
 
 
 async def test_a_job_can_be_cancelled_at_any_time_and_stays_so(world: Party, component: bytes) -> None:
-    world.launcher.scripts = dict.fromkeys(Role, silent)
+    world.launcher.backend.scripts = dict.fromkeys(Role, silent)
     job = await world.create_job(component)
     assert (await world.stranger("POST", f"/v1/jobs/{job}/cancel")).code == "job-unknown"
     assert (await world.owner("POST", f"/v1/jobs/{job}/cancel")).json["state"] == "cancelled"
@@ -114,7 +114,7 @@ async def test_a_job_can_be_cancelled_at_any_time_and_stays_so(world: Party, com
 
 async def test_a_silent_enclave_times_out_with_a_code(settings: Settings, component: bytes) -> None:
     timing = settings.timing.model_copy(update={"relay_s": 0.2})
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings.model_copy(update={"timing": timing}), launcher):
         job = await world.create_job(component)
         answer = await world.owner("POST", f"/v1/jobs/{job}/evidence", json={"nonce": NONCE})
@@ -127,7 +127,7 @@ async def test_an_enclave_that_ends_while_it_is_asked_is_gone(world: Party, comp
             return 9
         return 0
 
-    world.launcher.scripts[Role.PARAMETER_SERVER] = dies
+    world.launcher.backend.scripts[Role.PARAMETER_SERVER] = dies
     job = await world.create_job(component)
     answer = await world.owner("POST", f"/v1/jobs/{job}/evidence", json={"nonce": NONCE})
     assert (answer.status, answer.code) == (504, "enclave-gone")
@@ -135,7 +135,7 @@ async def test_an_enclave_that_ends_while_it_is_asked_is_gone(world: Party, comp
 
 async def test_too_many_messages_for_one_enclave_are_refused(settings: Settings, component: bytes) -> None:
     limits = Limits(trainers=4, mailbox_messages=2)
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings.model_copy(update={"limits": limits}), launcher):
         job = await world.create_job(component)
         path = f"/v1/jobs/{job}/evidence"

@@ -9,8 +9,9 @@ import pytest
 from chiron.api.settings import Limits, Settings
 from chiron.wire.attestation import Role
 from chiron.wire.public_api import ImageInfo
-from tests.api.conftest import CHUNKS, Party, manifest, party
-from tests.api.simulator import SimulatedLauncher, silent
+from tests.api.conftest import Party, party
+from tests.support.caller import CHUNKS, manifest
+from tests.support.scripts import scripted, silent
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ async def test_another_tenant_sees_nothing_of_a_job(world: Party, component: byt
 
 async def test_running_jobs_are_limited_even_in_a_burst(settings: Settings, component: bytes) -> None:
     limits = Limits(trainers=4, running_jobs=3, running_jobs_per_tenant=2)
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings.model_copy(update={"limits": limits}), launcher):
         request = await world.prepare(component)
         burst = await asyncio.gather(*(world.owner("POST", "/v1/jobs", json=request) for _ in range(6)))
@@ -119,7 +120,7 @@ async def test_a_last_event_id_must_be_one_of_ours(world: Party, component: byte
 
 async def test_event_streams_are_limited_and_freed(settings: Settings, component: bytes) -> None:
     limits = Limits(trainers=4, event_streams=1)
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings.model_copy(update={"limits": limits}), launcher):
         job = await world.create_job(component)
         first = asyncio.create_task(world.events(job))

@@ -5,9 +5,10 @@ import base64
 
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.jobs import Job, JobState
-from tests.api import simulator
-from tests.api.conftest import CHUNKS, Party
-from tests.api.simulator import Launched
+from tests.api.conftest import Party
+from tests.support import scripts
+from tests.support.caller import CHUNKS
+from tests.support.scripts import Launched
 
 
 def b64(data: bytes) -> str:
@@ -51,11 +52,11 @@ async def test_a_predictor_asked_for_while_the_jobs_enclaves_still_leave_is_not_
     may_leave = asyncio.Event()
 
     async def lingering(me: Launched) -> int:
-        code = await simulator.parameter_server(me)
+        code = await scripts.parameter_server(me)
         await may_leave.wait()
         return code
 
-    world.launcher.scripts[Role.PARAMETER_SERVER] = lingering
+    world.launcher.backend.scripts[Role.PARAMETER_SERVER] = lingering
     owner = world.owner
     job = await world.create_job(component)
     assert (await owner("POST", f"/v1/jobs/{job}/grant", json={"sealed": b64(b"grant")})).status == 204

@@ -9,7 +9,8 @@ from chiron.client.gateway_session import GatewaySession
 from chiron.client.jobs import check_spec, watch
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobRequest, JobState
-from tests.api.conftest import BUILDER_MANIFEST, CHUNKS, Caller, Party, manifest
+from tests.api.conftest import Party
+from tests.support.caller import BUILDER_MANIFEST, CHUNKS, Caller, manifest
 
 
 def session(caller: Caller) -> GatewaySession:

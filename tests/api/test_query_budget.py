@@ -1,11 +1,9 @@
 """A budget of rows: spent before anything is answered, kept sealed at a gateway, not reset by a restart."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import pytest
 
-from chiron.api.software_tee.tee import SoftwareTee
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused, ModelUnusable
 from chiron.runtime.roles.query_budget import QueryBudget
@@ -15,8 +13,8 @@ from chiron.wire.labels import BUDGET
 from chiron.wire.launch import GatewayChannel
 from chiron.wire.objects import query_budget
 from tests.api.conftest import Party
-from tests.api.simulator import silent
-from tests.traffic.world import DirectPlatform
+from tests.support.scripts import silent
+from tests.support.tee import DirectPlatform, open_tee
 
 JOB = "ab" * 16
 STORED = query_budget(0)
@@ -24,17 +22,17 @@ STORED = query_budget(0)
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> DirectPlatform:
-    return DirectPlatform(SoftwareTee.open(tmp_path_factory.mktemp("tee"), datetime.now(UTC)))
+    return DirectPlatform(open_tee(tmp_path_factory.mktemp("tee")))
 
 
 @pytest.fixture
 async def gateway(world: Party, component: bytes) -> AsyncIterator[GatewayClient]:
     """The gateway as a predictor reaches it."""
-    world.launcher.scripts = dict.fromkeys(Role, silent)
+    world.launcher.backend.scripts = dict.fromkeys(Role, silent)
     await world.create_job(component, trainers=1)
     server, _ = await world.launcher.launched(2)
     _, token = world.running.gateway.fleet.register("hospital", server.spec, Role.PREDICTOR)
-    channel = GatewayChannel(socket=str(world.launcher.socket), token=token)
+    channel = GatewayChannel(socket=str(world.launcher.backend.socket), token=token)
     async with GatewayClient(channel) as client:
         yield client
 
@@ -93,7 +91,7 @@ async def test_a_count_of_another_job_or_an_altered_one_is_refused(
 async def test_a_gateway_that_refuses_is_not_taken_for_an_empty_store(
     platform: DirectPlatform, world: Party
 ) -> None:
-    channel = GatewayChannel(socket=str(world.launcher.socket), token="of nobody")
+    channel = GatewayChannel(socket=str(world.launcher.backend.socket), token="of nobody")
     async with GatewayClient(channel) as gateway:
         with pytest.raises(GatewayRefused) as refusal:
             await budget(platform, gateway).load()

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import shutil
+import signal
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,22 +20,25 @@ from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.launch import GatewayChannel
 from tests.api.conftest import Party, party, settings_in
-from tests.api.simulator import SimulatedLauncher, silent
+from tests.support.launcher import SimulatedLauncher
+from tests.support.scripts import Scripts, scripted, silent
 
 SEALED = {"sealed": base64.b64encode(b"sealed").decode()}
 
 
-async def test_the_first_start_makes_keys_once(settings: Settings, launcher: SimulatedLauncher) -> None:
+async def test_the_first_start_makes_keys_once(
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
+) -> None:
     async with running_gateway(settings, launcher) as running:
         assert running.first_keys is not None
         assert running.first_keys.operator != running.first_keys.owner
     assert launcher.closed
-    async with running_gateway(settings, SimulatedLauncher(settings.socket_path)) as running:
+    async with running_gateway(settings, scripted(settings.socket_path)) as running:
         assert running.first_keys is None
 
 
 async def test_two_gateways_do_not_share_a_state_directory(world: Party, settings: Settings) -> None:
-    second = SimulatedLauncher(settings.socket_path)
+    second = scripted(settings.socket_path)
     with pytest.raises(StorageInUse):
         async with running_gateway(settings, second):
             pass
@@ -45,14 +49,14 @@ async def test_two_gateways_do_not_share_a_state_directory(world: Party, setting
 async def test_a_stopped_gateway_ends_its_enclaves_and_takes_their_jobs_up_at_the_next_start(
     settings: Settings, component: bytes
 ) -> None:
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings, launcher):
         job = await world.create_job(component)
         await launcher.launched(3)
         headers = world.owner.headers
     assert not launcher.running
     assert launcher.released == [job]
-    async for again in party(settings, SimulatedLauncher(settings.socket_path)):
+    async for again in party(settings, scripted(settings.socket_path)):
         again.owner.headers = headers
         assert (await again.owner("GET", f"/v1/jobs/{job}")).json["failure"] is None
         assert (await again.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)).status == 204
@@ -60,7 +64,7 @@ async def test_a_stopped_gateway_ends_its_enclaves_and_takes_their_jobs_up_at_th
 
 
 async def test_what_a_killed_gateway_left_goes_on(settings: Settings, component: bytes) -> None:
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings, launcher):
         job = await world.create_job(component)
         await launcher.launched(3)
@@ -68,7 +72,7 @@ async def test_what_a_killed_gateway_left_goes_on(settings: Settings, component:
         _copy_as_killed(settings.state_dir, copy.state_dir)
         owner, token = world.owner, launcher.orders[0].token
 
-    async for again in party(copy, SimulatedLauncher(copy.socket_path)):
+    async for again in party(copy, scripted(copy.socket_path)):
         again.owner.headers = owner.headers
         assert (await again.as_enclave("GET", "/mailbox", token)).code == "unauthenticated"
         assert (await again.owner("GET", f"/v1/datasets/{'ab' * 16}")).json["complete"] is True
@@ -91,12 +95,12 @@ async def test_a_job_is_not_taken_up_for_ever(
     settings: Settings, component: bytes, limits: dict[str, int], timing: dict[str, float], code: str
 ) -> None:
     """The number of launches is bounded, and the deadline counts from the job's creation."""
-    launcher = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    launcher = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for world in party(settings, launcher):
         job = await world.create_job(component)
         await launcher.launched(3)
         headers = world.owner.headers
-    again = SimulatedLauncher(settings.socket_path, dict.fromkeys(Role, silent))
+    again = scripted(settings.socket_path, dict.fromkeys(Role, silent))
     async for _ in party(settings, again):
         await again.launched(3)
     strict = settings.model_copy(
@@ -105,7 +109,7 @@ async def test_a_job_is_not_taken_up_for_ever(
             "timing": settings.timing.model_copy(update=timing),
         }
     )
-    last = SimulatedLauncher(settings.socket_path)
+    last = scripted(settings.socket_path)
     async for world in party(strict, last):
         world.owner.headers = headers
         assert (await world.end_of(job))["failure"] == code
@@ -129,30 +133,30 @@ def test_a_clock_that_jumps_gives_a_job_no_more_than_its_time(created: str, left
 async def test_a_predictor_that_ran_is_launched_again_with_the_gateway(
     settings: Settings, component: bytes
 ) -> None:
-    async for world in party(settings, SimulatedLauncher(settings.socket_path)):
+    async for world in party(settings, scripted(settings.socket_path)):
         job = await world.create_job(component)
         await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)
         await world.end_of(job)
         await world.owner("POST", f"/v1/jobs/{job}/predictor")
         assert (await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
         headers = world.owner.headers
-    async for again in party(settings, SimulatedLauncher(settings.socket_path)):
+    async for again in party(settings, scripted(settings.socket_path)):
         again.owner.headers = headers
         assert (await again.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
         await again.owner("DELETE", f"/v1/jobs/{job}/predictor")
-    async for third in party(settings, SimulatedLauncher(settings.socket_path)):
+    async for third in party(settings, scripted(settings.socket_path)):
         third.owner.headers = headers
         refused = await third.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)
         assert refused.code == "enclave-not-running"
 
 
 async def test_a_model_outlives_the_gateway(settings: Settings, component: bytes) -> None:
-    async for world in party(settings, SimulatedLauncher(settings.socket_path)):
+    async for world in party(settings, scripted(settings.socket_path)):
         job = await world.create_job(component)
         await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)
         assert (await world.end_of(job))["state"] == "succeeded"
         headers = world.owner.headers
-    async for again in party(settings, SimulatedLauncher(settings.socket_path)):
+    async for again in party(settings, scripted(settings.socket_path)):
         again.owner.headers = headers
         assert (await again.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
         assert (await again.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
@@ -173,9 +177,9 @@ async def test_a_predictor_that_crashed_is_started_again(world: Party, component
     for _ in range(2):
         assert (await world.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
         assert (await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
-        crashed = next(iter(world.launcher.running))
-        crashed.cancel()
-        await asyncio.wait({crashed})
+        (crashed,) = world.launcher.running
+        crashed.signal(signal.SIGKILL)
+        await crashed.wait()
         await asyncio.sleep(0.05)
         assert (
             await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)
@@ -183,7 +187,7 @@ async def test_a_predictor_that_crashed_is_started_again(world: Party, component
 
 
 async def test_a_socket_left_by_a_killed_gateway_is_no_obstacle(
-    settings: Settings, launcher: SimulatedLauncher
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
 ) -> None:
     settings.state_dir.mkdir(exist_ok=True)
     server = await asyncio.start_unix_server(lambda *_: None, settings.socket_path)
@@ -196,7 +200,7 @@ async def test_a_socket_left_by_a_killed_gateway_is_no_obstacle(
 
 
 async def test_a_database_of_another_version_is_refused(
-    settings: Settings, launcher: SimulatedLauncher
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
 ) -> None:
     async with running_gateway(settings, launcher):
         pass
@@ -204,11 +208,13 @@ async def test_a_database_of_another_version_is_refused(
         connection.execute("UPDATE schema SET version = 99")
     connection.close()
     with pytest.raises(StorageVersion, match="99"):
-        async with running_gateway(settings, SimulatedLauncher(settings.socket_path)):
+        async with running_gateway(settings, scripted(settings.socket_path)):
             pass
 
 
-async def test_a_file_that_is_no_database_is_refused(settings: Settings, launcher: SimulatedLauncher) -> None:
+async def test_a_file_that_is_no_database_is_refused(
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
+) -> None:
     (settings.state_dir / "gateway.sqlite3").write_bytes(b"not a database" * 1000)
     with pytest.raises(StorageError):
         async with running_gateway(settings, launcher):
@@ -217,7 +223,7 @@ async def test_a_file_that_is_no_database_is_refused(settings: Settings, launche
 
 
 async def test_the_enclave_api_is_served_over_tcp_where_the_settings_say_so(
-    settings: Settings, launcher: SimulatedLauncher
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
 ) -> None:
     async with running_gateway(
         settings.model_copy(update={"enclave_host": "127.0.0.1"}), launcher

@@ -15,10 +15,10 @@ from pathlib import Path
 from chiron.api.logs import configure_logs
 from chiron.api.server import serve
 from chiron.api.settings import Settings
-from tests.api.simulator import SimulatedLauncher
+from tests.support.scripts import scripted
 
 async def make(settings):
-    return SimulatedLauncher(settings.socket_path)
+    return scripted(settings.socket_path)
 
 def ready(running):
     print(running.url, running.first_keys.owner, flush=True)

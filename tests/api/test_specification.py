@@ -17,7 +17,7 @@ from chiron.wire.contract import BuilderManifest
 from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobRequest, JobSpec
 from chiron.wire.labels import QUERY
-from tests.api.conftest import BUILDER_MANIFEST, manifest
+from tests.support.caller import BUILDER_MANIFEST, manifest
 
 
 def builder() -> BuilderInfo:

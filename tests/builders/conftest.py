@@ -11,7 +11,7 @@ from chiron.builder_kit.project import Project, read_project
 from chiron.builder_kit.scaffold import new_project
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.limits import SandboxLimits
-from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox
 from chiron.wire.contract import BuildRequest, Capability, CapabilityGrants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,10 +66,10 @@ def sandbox() -> Sandbox:
 
 
 @pytest.fixture
-def built(gallery: bytes, sandbox: Sandbox) -> Callable[[str, BuildRequest, CapabilityData], RawPlan]:
+def built(gallery: bytes, sandbox: Sandbox) -> Callable[[str, BuildRequest, CapabilityData], BuilderOutput]:
     """Runs one example by name."""
 
-    def run(name: str, request: BuildRequest, data: CapabilityData) -> RawPlan:
+    def run(name: str, request: BuildRequest, data: CapabilityData) -> BuilderOutput:
         LOGGED.clear()
         asked = request.model_copy(update={"trial": MODULES.index(name), "trials": len(MODULES)})
         return sandbox.build(gallery, asked, GRANTS, data, seed=1)

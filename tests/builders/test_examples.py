@@ -18,18 +18,18 @@ from chiron.runtime.datasets.statistics import collect
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.errors import BuilderFailed
 from chiron.wasm_sandbox.graph import AdmittedGraph
-from chiron.wasm_sandbox.inspection import inspect_component
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
-from chiron.wasm_sandbox.sandbox import RawPlan, Sandbox
+from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox
 from chiron.wire.contract import BuildRequest, Capability, Trial, TrialOutcome
 from chiron.wire.reports import TrainingReport
 from tests.builders.conftest import EXAMPLES, GRANTS, LOGGED, PROBE, ROOT, TEMPLATE, example
 from tests.builders.real_data import documentation, photographs
 from tests.training.jobs import Job, make_job, train
 
-Build = Callable[[str, BuildRequest, CapabilityData], RawPlan]
+Build = Callable[[str, BuildRequest, CapabilityData], BuilderOutput]
 FUNCTIONS = {
     "log": Capability.LOG,
     "dataset": Capability.DATASET_SHAPE,
@@ -190,7 +190,7 @@ def test_logistic_c_learns_as_its_python_neighbours_do(tmp_path: Path, sandbox: 
     digits = datasets.load_digits()
     x = (digits.images / 16).astype(np.float32)
 
-    def build(_name: str, request: BuildRequest, data: CapabilityData) -> RawPlan:
+    def build(_name: str, request: BuildRequest, data: CapabilityData) -> BuilderOutput:
         return Sandbox().build(component, request, GRANTS, data, seed=1)
 
     result = learned("logistic_c", build, x, digits.target.astype(np.int64), classes=10, epochs=10)

@@ -18,7 +18,7 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, certificate_digest
+from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import narrowed
 from chiron.runtime.channels.tls import named_url, server_context
 from chiron.runtime.errors import EnclaveError
@@ -27,6 +27,7 @@ from chiron.wire.attestation import AttestationPolicy, Claims, Role
 from chiron.wire.contract import CapabilityGrants, Envelope, InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import Ready
+from chiron.wire.encoding import sha256_hex
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
@@ -151,7 +152,7 @@ async def open_door(
         role=Role.PARAMETER_SERVER,
         job=spec.job,
         hpke_public_key=bytes(PUBLIC_KEY_BYTES),
-        tls_ca_sha256=certificate_digest(ca.certificate_der),
+        tls_ca_sha256=sha256_hex(ca.certificate_der),
         nonce=BOOT_NONCE,
     )
     own = attest(platform, claims)

@@ -34,7 +34,7 @@ from chiron.runtime.attestation.ra_tls import (
     verify_certificate,
 )
 from chiron.runtime.channels.direct import attested_certificate, attested_server_context
-from chiron.runtime.channels.job_ca import JobCa, certificate_digest
+from chiron.runtime.channels.job_ca import JobCa
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import EvidenceMissing
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
@@ -127,7 +127,7 @@ async def test_parameter_servers_certificate_carries_its_evidence_too(quoting: Q
     """Under the job's CA: for trainers as before, for data owners by its evidence."""
     key, ca = new_key(), JobCa(JOB, NOW)
     evidence = evidence_for(
-        quoting, key, role=Role.PARAMETER_SERVER, tls_ca_sha256=certificate_digest(ca.certificate_der)
+        quoting, key, role=Role.PARAMETER_SERVER, tls_ca_sha256=sha256_hex(ca.certificate_der)
     )
     certificate = ca.issue_server(key.public_key(), "127.0.0.1", evidence)
     async with endpoint(server_context(key, certificate, ca.certificate)) as to:

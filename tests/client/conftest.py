@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,13 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.api.storage.tables import BuilderRow
 from chiron.client.datasets import Encrypted, EncryptOptions, encrypt, open_source
 from chiron.wire.attestation import AttestationPolicy
-from chiron.wire.contract import BuilderManifest, Envelope, Task
 from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import JobRequest
-from tests.client.scripted_enclaves import MEASUREMENT, Faults, ScriptedEnclaves
+from tests.support.attested_scripts import AttestedScripts, Faults
+from tests.support.launcher import SimulatedLauncher
+from tests.support.scripts import Scripts, scripted
+from tests.support.specs import builder_manifest
+from tests.support.tee import open_tee, policy_for
 
 BUILDER = "b" * 64
 
@@ -28,7 +30,8 @@ class World:
 
     running: RunningGateway
     tee: SoftwareTee
-    launcher: ScriptedEnclaves
+    launcher: SimulatedLauncher[Scripts]
+    enclaves: AttestedScripts
     store: OwnerStore
     policy: AttestationPolicy
     directory: Path
@@ -36,7 +39,7 @@ class World:
     @property
     def faults(self) -> Faults:
         """What the operator's side does wrong; nothing at first."""
-        return self.launcher.faults
+        return self.enclaves.faults
 
     @property
     def owner_key(self) -> str:
@@ -69,30 +72,26 @@ class World:
 @pytest.fixture(scope="session")
 def software_tee(tmp_path_factory: pytest.TempPathFactory) -> SoftwareTee:
     """One development TEE for all tests: making its keys takes a while."""
-    return SoftwareTee.open(tmp_path_factory.mktemp("tee"), datetime.now(UTC))
+    return open_tee(tmp_path_factory.mktemp("tee"))
 
 
 @pytest.fixture
 async def world(tmp_path: Path, software_tee: SoftwareTee) -> AsyncIterator[World]:
     """A running gateway with one published builder."""
     settings = Settings(state_dir=tmp_path / "state", port=0, enclave_socket=tmp_path / "g.sock")
-    launcher = ScriptedEnclaves(software_tee, settings.socket_path)
-    policy = AttestationPolicy(
-        software_root=software_tee.root_der, measurements=frozenset({MEASUREMENT.hex()})
-    )
+    enclaves = AttestedScripts(software_tee)
+    launcher = scripted(settings.socket_path, enclaves.scripts)
+    policy = policy_for(software_tee)
     async with running_gateway(settings, launcher) as running:
         await publish_builder(running)
-        yield World(running, software_tee, launcher, OwnerStore(tmp_path / "home"), policy, tmp_path)
+        yield World(
+            running, software_tee, launcher, enclaves, OwnerStore(tmp_path / "home"), policy, tmp_path
+        )
 
 
 async def publish_builder(running: RunningGateway) -> None:
     """A builder's row: nothing here runs its component."""
-    manifest = BuilderManifest(
-        name="class-means",
-        version="1",
-        tasks=frozenset({Task.CLASSIFICATION}),
-        envelope=Envelope(max_parameters=640),
-    )
+    manifest = builder_manifest(name="class-means", envelope={"max_parameters": 640})
     row = BuilderRow(
         sha256=BUILDER,
         tenant="operator",

@@ -37,7 +37,7 @@ from chiron.wire.jobs import Job, JobState
 from chiron.wire.public_api import ImageInfo
 from chiron.wire.reports import Outcome, OutcomeStatus
 from tests.client.conftest import World
-from tests.client.scripted_enclaves import MEASUREMENT
+from tests.support.tee import MEASUREMENT
 
 
 async def train(
@@ -125,7 +125,7 @@ def with_flipped_quote(evidence: Evidence) -> Evidence:
 async def test_no_grant_goes_to_an_enclave_that_does_not_prove_itself(
     world: World, fault: dict[str, Any], step: Step
 ) -> None:
-    world.launcher.faults = dataclasses.replace(world.faults, **fault)
+    world.enclaves.faults = dataclasses.replace(world.faults, **fault)
     encrypted = world.encrypt()
     async with world.client() as client:
         job = await client.create_job(world.request(await client.upload_dataset(encrypted.bundle)))
@@ -135,7 +135,7 @@ async def test_no_grant_goes_to_an_enclave_that_does_not_prove_itself(
     assert caught.value.code == f"evidence-{step.value}"
     assert caught.value.steps[-1].step is step
     assert not any(result.passed for result in caught.value.steps[-1:])
-    assert world.launcher.grants == {}
+    assert world.enclaves.grants == {}
 
 
 async def test_software_evidence_is_refused_unless_its_very_root_is_trusted(world: World) -> None:
@@ -162,12 +162,12 @@ async def test_without_a_policy_nothing_is_verified_or_granted(world: World) -> 
             await client.verify_job(job)
         with pytest.raises(PolicyMissing):
             await client.send_grant(verified)
-    assert world.launcher.grants == {}
+    assert world.enclaves.grants == {}
 
 
 async def test_a_grant_is_never_sealed_to_another_job_or_role(world: World) -> None:
     job, _, _ = await train(world)
-    grant = world.launcher.grants[job.spec.job]
+    grant = world.enclaves.grants[job.spec.job]
     async with world.client() as client:
         second = await client.create_job(world.request(job.spec.dataset.dataset_id))
         of_second = await client.verify_job(second)
@@ -295,7 +295,7 @@ async def test_the_predictor_proves_itself_afresh_before_each_use(world: World) 
         with pytest.raises(EvidenceRejected) as caught:
             await client.predict(job, x)
     assert caught.value.code == "evidence-nonce"
-    assert world.launcher.rows_answered == 0
+    assert world.enclaves.rows_answered == 0
 
 
 async def test_rows_of_another_shape_are_not_sent(world: World) -> None:
@@ -304,7 +304,7 @@ async def test_rows_of_another_shape_are_not_sent(world: World) -> None:
         for rows in (x[:0], x.reshape(-1, 64), x.astype(np.float64)):
             with pytest.raises(RowsInvalid):
                 await client.predict(job, rows)
-    assert world.launcher.rows_answered == 0
+    assert world.enclaves.rows_answered == 0
 
 
 async def test_reports_that_are_not_ours_are_refused(world: World) -> None:

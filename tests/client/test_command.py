@@ -17,7 +17,7 @@ from chiron.client.configuration import HOME_VARIABLE, KEY_VARIABLE, URL_VARIABL
 from chiron.client.errors import ConfigurationInvalid
 from chiron.wire.contract import Capability
 from tests.client.conftest import World
-from tests.client.scripted_enclaves import MEASUREMENT
+from tests.support.tee import MEASUREMENT
 
 DATA = "digits.enc"
 
@@ -172,7 +172,7 @@ async def test_rejected_evidence_is_shown_and_ends_the_job(shell: Shell) -> None
     assert "✗ 10. the enclave runs code the policy accepts" in err
     assert "(not reached)" in err
     assert "[evidence-measurement]" in err
-    assert shell.world.launcher.grants == {}
+    assert shell.world.enclaves.grants == {}
     _, out, _ = await shell("job", "list", "--json")
     assert [listed["state"] for listed in json.loads(out)] == ["cancelled"]
 
@@ -182,7 +182,7 @@ async def test_without_the_software_root_flag_the_reason_is_told(shell: Shell) -
     code, _, err = await shell("train", DATA, "class-means", "-m", MEASUREMENT.hex(), "--yes")
     assert code == EXIT_REJECTED
     assert "--trust-software-root" in err
-    assert shell.world.launcher.grants == {}
+    assert shell.world.enclaves.grants == {}
 
 
 async def test_saying_no_grants_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ async def test_saying_no_grants_nothing(shell: Shell, monkeypatch: pytest.Monkey
     monkeypatch.setattr("typer.confirm", _says_no)
     code, _, _ = await shell("train", DATA, "class-means", *shell.accept)
     assert code == 1
-    assert shell.world.launcher.grants == {}
+    assert shell.world.enclaves.grants == {}
     _, out, _ = await shell("job", "list", "--json")
     assert [listed["state"] for listed in json.loads(out)] == ["cancelled"]
 

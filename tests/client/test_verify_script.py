@@ -14,7 +14,7 @@ from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.wire.public_api import ImageInfo
 from tests.client.conftest import World
-from tests.client.scripted_enclaves import MEASUREMENT
+from tests.support.tee import MEASUREMENT
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_attestation.py"
 

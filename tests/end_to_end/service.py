@@ -17,7 +17,7 @@ from chiron.client.datasets import Encrypted, EncryptOptions
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.contract import BuilderManifest, CapabilityGrants, Envelope, InputType, Task
 from chiron.wire.reports import Outcome
-from tests.end_to_end import graphs
+from tests.support import graphs
 
 ROOT = Path(__file__).resolve().parents[2]
 

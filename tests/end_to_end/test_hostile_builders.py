@@ -9,10 +9,10 @@ from chiron.client.datasets import Encrypted
 from chiron.client.errors import AnswerRefused, GatewayError
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
-from tests.end_to_end import graphs
 from tests.end_to_end.service import MANIFEST as LINEAR
 from tests.end_to_end.service import Service, element_type, run_to_end
-from tests.end_to_end.static_builder import ENDLESS, GREEDY, component
+from tests.support import graphs
+from tests.support.builders import ENDLESS, GREEDY, component
 
 MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
 

@@ -5,9 +5,9 @@ import numpy as np
 from chiron import Client, JobRequest
 from chiron.client.datasets import Encrypted
 from chiron.wire.reports import OutcomeStatus
-from tests.end_to_end import graphs
 from tests.end_to_end.service import MANIFEST, Service, element_type, run_to_end
-from tests.end_to_end.static_builder import revising
+from tests.support import graphs
+from tests.support.builders import revising
 
 POOR = b'{"optimizer": {"kind": "adamw", "learning_rate": 1e-6}, "batch_size": 64, "epochs": 1}'
 

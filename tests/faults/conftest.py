@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.faults.world import FaultyHost, faulty_host
-from tests.traffic.builders import orderly
+from tests.support.builders import orderly
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from chiron.wire.jobs import Job, JobState, PublicFailure
 from chiron.wire.reports import OutcomeStatus
 from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
 from tests.ps.breaker import Breaker
-from tests.traffic.builders import orderly
+from tests.support.builders import orderly
 
 SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER
 
@@ -48,7 +48,7 @@ async def test_killed_enclaves_are_replaced_and_the_job_ends_as_if_nothing_had_b
     job = await host.begin()
     for exchanges, role, index in ((4, TRAINER, 1), (9, SERVER, 0), (14, TRAINER, 0)):
         await host.reach(job, exchanges)
-        host.launcher.latest(role, index).send(signal.SIGKILL)
+        host.launcher.latest(role, index).signal(signal.SIGKILL)
     await expect_whole(host, job)
     assert len(host.launcher.enclaves) == 6
     await expect_predictor_to_be_replaced(host, job)
@@ -59,8 +59,8 @@ async def expect_predictor_to_be_replaced(host: FaultyHost, job: Job) -> None:
     rows = np.zeros((2, 8, 8), np.uint8)
     before = await host.owner.predict(job, rows)
     predictor = host.launcher.latest(Role.PREDICTOR)
-    predictor.send(signal.SIGKILL)
-    await predictor.process.wait()
+    predictor.signal(signal.SIGKILL)
+    await predictor.wait()
     async with asyncio.timeout(30):
         after = await host.owner.predict(job, rows)
     np.testing.assert_array_equal(before.scores, after.scores)
@@ -78,7 +78,7 @@ async def test_a_checkpoint_that_was_altered_ends_the_job_as_input_corrupted(hos
             path.write_bytes(content)
 
     host.launcher.before = alter
-    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    host.launcher.latest(SERVER).signal(signal.SIGKILL)
     ended = await host.ended(job)
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
 
@@ -94,7 +94,7 @@ async def test_a_checkpoint_that_was_rolled_back_ends_the_job_as_input_corrupted
             path.write_bytes(old)
 
     host.launcher.before = roll_back
-    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    host.launcher.latest(SERVER).signal(signal.SIGKILL)
     ended = await host.ended(job)
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
 
@@ -110,7 +110,7 @@ async def test_a_checkpoint_that_was_withheld_ends_the_job_as_input_corrupted(
         raise ObjectUnknown("the job has no object of this name")
 
     monkeypatch.setattr(JobObjects, "get", withheld)
-    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    host.launcher.latest(SERVER).signal(signal.SIGKILL)
     ended = await host.ended(job)
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
 
@@ -124,7 +124,7 @@ async def test_a_checkpoint_that_the_host_lost_ends_the_job_with_a_fixed_code(ho
             path.unlink()
 
     host.launcher.before = lose
-    host.launcher.latest(SERVER).send(signal.SIGKILL)
+    host.launcher.latest(SERVER).signal(signal.SIGKILL)
     ended = await host.ended(job)
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INTERNAL), host.logs()
 
@@ -133,12 +133,12 @@ async def test_a_stalled_trainer_holds_the_others_only_as_long_as_it_stalls(host
     job = await host.begin()
     await host.reach(job, 4)
     stalled = host.launcher.latest(TRAINER, 1)
-    stalled.send(signal.SIGSTOP)
+    stalled.signal(signal.SIGSTOP)
     await asyncio.sleep(1)
     before = (await host.owner.job(job)).exchanges_done
     await asyncio.sleep(0.3)
     assert (await host.owner.job(job)).exchanges_done == before < EXCHANGES
-    stalled.send(signal.SIGCONT)
+    stalled.signal(signal.SIGCONT)
     await expect_whole(host, job)
 
 
@@ -146,10 +146,10 @@ async def test_a_trainer_that_stalls_for_ever_ends_the_job_at_its_deadline(direc
     timing = Timing(job_s=20, enclave_stop_s=0.5)
     async with faulty_host(directory, orderly(epochs=2), timing) as host:
         job = await host.begin()
-        host.launcher.latest(TRAINER, 1).send(signal.SIGSTOP)
+        host.launcher.latest(TRAINER, 1).signal(signal.SIGSTOP)
         ended = await host.ended(job)
         assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.DEADLINE_EXCEEDED)
-    assert all(enclave.process.returncode is not None for enclave in host.launcher.enclaves)
+    assert all(enclave.ended for enclave in host.launcher.enclaves)
 
 
 async def test_a_killed_trainers_half_open_connection_is_taken_over(
@@ -174,7 +174,7 @@ async def test_a_killed_trainers_half_open_connection_is_taken_over(
         monkeypatch.setattr(LaunchedEnclave, "address", by_relay)
         job = await host.begin()
         await host.reach(job, 4)
-        host.launcher.latest(TRAINER, 1).send(signal.SIGKILL)
+        host.launcher.latest(TRAINER, 1).signal(signal.SIGKILL)
         await expect_whole(host, job)
         assert len(relayed) == 1
         assert len(host.launcher.enclaves) == 4

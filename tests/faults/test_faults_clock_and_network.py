@@ -30,7 +30,7 @@ class Clock:
         source = Path(__file__).with_name("clock.c")
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
         self.jump(0)
-        host.launcher.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self._offset)}
+        host.launcher.backend.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self._offset)}
 
     def jump(self, seconds: int) -> None:
         """From now on the enclaves' date is `seconds` off, in one write to the file that they map."""
@@ -51,7 +51,7 @@ async def test_a_clock_that_jumps_stops_a_job_only_beyond_what_its_evidence_is_v
     for exchanges, seconds in ((3, 7 * DAY_S), (8, -30), (13, 400 * DAY_S)):
         await host.reach(job, exchanges)
         clock.jump(seconds)
-        host.launcher.latest(TRAINER, 1).send(signal.SIGKILL)
+        host.launcher.latest(TRAINER, 1).signal(signal.SIGKILL)
     ended = await host.ended(job)
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.ATTESTATION_REFUSED), host.logs()
     assert 13 <= ended.exchanges_done < EXCHANGES
@@ -82,8 +82,8 @@ def _done(*command: str) -> bool:
 
 async def test_a_slow_network_between_enclaves_changes_nothing_but_the_time(host: FaultyHost) -> None:
     with slow_network() as name:
-        host.launcher.prefix = ("ip", "netns", "exec", name)
+        host.launcher.backend.prefix = ("ip", "netns", "exec", name)
         job = await host.begin()
         await host.reach(job, 4)
-        host.launcher.latest(TRAINER, 1).send(signal.SIGKILL)
+        host.launcher.latest(TRAINER, 1).signal(signal.SIGKILL)
         await expect_whole(host, job)

@@ -11,24 +11,22 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from chiron import AsyncClient, Job, JobRequest, OwnerStore, policy_of
-from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.tee import SoftwareTee
-from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
+from chiron.client.datasets import Encrypted
 from chiron.runtime.roles.sealed_model import open_model
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.wire.contract import BuilderManifest, Task
 from chiron.wire.jobs import JobState
 from chiron.wire.labels import MODEL
 from tests.faults.clear import expect_no_secret_in_the_clear
-from tests.traffic.builders import orderly
-from tests.traffic.world import ENVELOPE, DirectPlatform, digits
+from tests.support.builders import orderly
+from tests.support.datasets import digits
+from tests.support.deployment import publish, upload
+from tests.support.tee import DirectPlatform, open_tee
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180
@@ -134,15 +132,8 @@ async def _owner(told: dict[str, str], directory: Path) -> AsyncIterator[Owner]:
         AsyncClient(told["url"], told["owner_key"], policy=policy, store=store) as owner,
         AsyncClient(told["url"], told["operator_key"]) as operator,
     ):
-        manifest = BuilderManifest(
-            name="faults", version="1", tasks=frozenset({Task.CLASSIFICATION}), envelope=ENVELOPE
-        )
-        component = orderly(epochs=3, ema_decay=0.9)
-        info = await operator.upload_builder(component, manifest.model_dump_json().encode())
-        source = ArraySource(*digits(), task=Task.CLASSIFICATION)
-        options = EncryptOptions(chunk_bytes=4096)
-        dataset = await asyncio.to_thread(encrypt, source, directory / "bundle", store, options)
-        await owner.upload_dataset(dataset.bundle)
+        info = await publish(operator, orderly(epochs=3, ema_decay=0.9))
+        dataset = await upload(owner, digits(), directory / "bundle")
         yield Owner(owner, dataset, info.sha256)
 
 
@@ -159,8 +150,7 @@ async def _followed(client: AsyncClient, job: Job, marks: dict[int, asyncio.Even
 
 def _model(state: Path, job: Job, measurement: str) -> bytes:
     """The job's model in the clear, with the keys of the development TEE."""
-    platform = DirectPlatform(SoftwareTee.open(state / "tee", datetime.now(UTC)))
-    platform._identity = EnclaveIdentity(bytes.fromhex(measurement))
+    platform = DirectPlatform(open_tee(state / "tee"), bytes.fromhex(measurement))
     (path,) = (state / "blobs" / "jobs" / job.spec.job / "model").iterdir()
     return open_model(job.spec, path.read_bytes(), Sealer(platform, MODEL))[1]
 

@@ -13,10 +13,10 @@ import pytest
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState, PublicFailure
-from tests.end_to_end import graphs
-from tests.end_to_end.static_builder import revising
-from tests.faults.mortal import LEAD, OTHER, SERVER, Death, Ended, MortalWorld, mortal_world
-from tests.traffic.builders import INPUT, UINT8, orderly
+from tests.faults.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, mortal_world
+from tests.support import graphs
+from tests.support.builders import INPUT, UINT8, orderly, revising
+from tests.support.roles import Death
 
 STATEFUL: dict[str, Any] = {
     "ema_decay": 0.9,
@@ -116,7 +116,7 @@ async def test_where_the_others_go_on_a_killed_trainer_takes_up_where_they_are(
         Death((SERVER, OTHER), MERGED, 6, heard=True),
     )
     ended = await world.run(orderly(**STATEFUL), *deaths, **request_)
-    assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None), world.launcher.codes
+    assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None), world.codes
     assert ended.model
     assert [report.exchange for report in ended.reports] == list(range(6))
 
@@ -148,7 +148,7 @@ async def test_a_leading_trainers_checkpoint_that_was_rolled_back_or_withheld_en
     deaths = [Death((LEAD,), LEADS, 2, heard=True), Death((LEAD,), LEADS, 6, heard=True)]
     ended = await world.run(orderly(), *deaths[-trials:], trials=trials)
     assert (ended.job.state, ended.job.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED)
-    assert world.launcher.codes[0] == "checkpoint-rolled-back"
+    assert world.codes[0] == "checkpoint-rolled-back"
 
 
 @dataclass
@@ -185,4 +185,4 @@ async def test_a_checkpoint_other_than_the_last_ends_the_job(world: MortalWorld,
     ended = await world.run(orderly(), *deaths)
     assert (ended.job.state, ended.job.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED)
     expected = "checkpoint-rolled-back" if cheat in ("rolled back", "withheld") else "checkpoint-invalid"
-    assert world.launcher.codes[0] == expected
+    assert world.codes[0] == expected

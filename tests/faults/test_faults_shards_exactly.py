@@ -9,8 +9,9 @@ import pytest
 
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState
-from tests.faults.mortal import LEAD, OTHER, SERVER, Death, Ended, MortalWorld, mortal_world
-from tests.traffic.builders import orderly
+from tests.faults.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, mortal_world
+from tests.support.builders import orderly
+from tests.support.roles import Death
 
 SHARDS = 3
 ONE, TWO = f"{Role.SHARD}-1", f"{Role.SHARD}-2"

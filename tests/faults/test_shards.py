@@ -18,11 +18,11 @@ async def test_a_shard_a_trainer_and_the_parameter_server_are_replaced_and_the_j
 ) -> None:
     job = await host.begin(**SHARDS)
     await host.reach(job, 4)
-    host.launcher.latest(Role.SHARD, 1).send(signal.SIGKILL)
+    host.launcher.latest(Role.SHARD, 1).signal(signal.SIGKILL)
     await host.reach(job, 9)
     # The shard lives on, and must let in a trainer that the next parameter server has enrolled.
-    host.launcher.latest(Role.PARAMETER_SERVER).send(signal.SIGKILL)
-    host.launcher.latest(Role.TRAINER, 1).send(signal.SIGKILL)
+    host.launcher.latest(Role.PARAMETER_SERVER).signal(signal.SIGKILL)
+    host.launcher.latest(Role.TRAINER, 1).signal(signal.SIGKILL)
     await expect_whole(host, job)
     assert len(host.launcher.enclaves) == 4 + 3
     assert [len(host.objects(job, name)) for name in ("model", "checkpoint-parameter-server-1")] == [1, 1]
@@ -40,7 +40,7 @@ async def test_a_shard_that_was_rolled_back_ends_the_job_as_input_corrupted(host
             path.write_bytes(old)
 
     host.launcher.before = roll_back
-    host.launcher.latest(Role.SHARD, 1).send(signal.SIGKILL)
+    host.launcher.latest(Role.SHARD, 1).signal(signal.SIGKILL)
     async with asyncio.timeout(120):
         ended = await host.ended(job)
     assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()

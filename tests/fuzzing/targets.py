@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from itertools import islice
 
 from chiron.wasm_sandbox.admission import admit
-from chiron.wasm_sandbox.answers import RunReport, failure_in, parse, run_bounds
 from chiron.wasm_sandbox.codec import CodecError, Frame, Kind, encode, read_frame
+from chiron.wasm_sandbox.commands import CompileCommand
 from chiron.wasm_sandbox.errors import Code, ComponentRefused, GraphRefused, PlanRefused, SandboxFailed
 from chiron.wasm_sandbox.execution import compile_builder
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
-from chiron.wasm_sandbox.terms import CompileTerms
+from chiron.wasm_sandbox.reports import RunReport, failure_in, parse, run_bounds
 from chiron.wire.contract import BuildRequest
 from tests.corpus.cases import wat_cases
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, all_cases, good, serialised
 
 LIMITS = SandboxLimits()
-TERMS = CompileTerms("pulley", 2**20, False, 2**30, False)
+TERMS = CompileCommand("pulley", 2**20, False, 2**30, False)
 CONFINED = {"landlock": True, "seccomp": True}
 
 

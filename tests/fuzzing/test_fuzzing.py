@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.wasm_sandbox.admission import admit
-from chiron.wasm_sandbox.answers import failure_in, run_bounds
 from chiron.wasm_sandbox.codec import read_frame
 from chiron.wasm_sandbox.errors import ComponentRefused
 from chiron.wasm_sandbox.execution import compile_builder
 from chiron.wasm_sandbox.recipe import parse_recipe
+from chiron.wasm_sandbox.reports import failure_in, run_bounds
 from chiron.wire.contract import BuildRequest
 from tests.corpus.components import CORPUS, ROOT
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST

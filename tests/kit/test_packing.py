@@ -19,8 +19,8 @@ from chiron.client.datasets.opening import builtin_source
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
+from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.graph import AdmittedGraph
-from chiron.wasm_sandbox.inspection import inspect_component
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import BuildRequest, CapabilityGrants, InputType, Task
 

@@ -13,7 +13,7 @@ from chiron.builder_kit.errors import CompilationFailed, KitError, ProjectInvali
 from chiron.builder_kit.project import Language, read_project
 from chiron.builder_kit.scaffold import new_project
 from chiron.wasm_sandbox.assets import read_assets
-from chiron.wasm_sandbox.inspection import inspect_component
+from chiron.wasm_sandbox.compilation import inspect_component
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAPPING = """

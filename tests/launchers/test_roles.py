@@ -12,7 +12,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import wasmtime
 
 from chiron.api.jobs.enclave import LaunchedEnclave
 from chiron.api.keys import TenantRole
@@ -28,9 +27,9 @@ from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.attestation import AttestationPolicy, Role
-from tests.api.conftest import Caller, Party
-from tests.api.simulator import SimulatedLauncher
 from tests.launchers.conftest import alive
+from tests.support.builders import tiny
+from tests.support.caller import Caller, created_job, prepared
 
 
 @dataclass
@@ -76,10 +75,7 @@ async def world(image: Path, state_dir: Path) -> AsyncIterator[World]:
         create = running.gateway.keys.create
         keys = [await create("op", TenantRole.OPERATOR), await create("hospital", TenantRole.OWNER)]
         operator, owner = (Caller(session, running.url, key) for key in keys)
-        unused = SimulatedLauncher(settings.socket_path)
-        party = Party(running, unused, operator, owner, owner, owner, session)
-        component = wasmtime.wat2wasm((Path(__file__).parents[1] / "api/tiny_builder.wat").read_text())
-        job = await party.create_job(bytes(component))
+        job = await created_job(owner, await prepared(operator, owner, tiny()))
         async with GatewaySession(running.url, keys[1]) as speaking:
             yield World(running, launcher, speaking, job, state_dir)
 

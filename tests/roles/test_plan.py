@@ -10,7 +10,7 @@ from chiron.runtime.roles.plan import NO_PLAN, admit_plan, decode_plan
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.jobs import JobSpec
 from chiron.wire.schedule import exchanges_of, plan_bytes, shares
-from tests.end_to_end import graphs
+from tests.support import graphs
 from tests.training.jobs import make_job
 
 

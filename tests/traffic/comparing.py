@@ -5,7 +5,7 @@ from itertools import zip_longest
 
 from chiron.wire.attestation import Role
 from chiron.wire.exchange import ExchangeMode
-from tests.traffic.recording import SIGNATURE_SLACK_BYTES, Call, EnclaveTrace
+from tests.support.taps import SIGNATURE_SLACK_BYTES, Call, EnclaveTrace
 from tests.traffic.world import View
 
 _IDENTIFIER = re.compile(r"[0-9a-f]{32,64}")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from chiron.api.software_tee.tee import SoftwareTee
-from tests.traffic.arrays import Arrays
+from tests.support.datasets import Arrays
 from tests.traffic.world import View, host_in
 
 Run: TypeAlias = Callable[..., View]

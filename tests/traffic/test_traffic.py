@@ -11,8 +11,8 @@ import pytest
 
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
-from tests.traffic import builders
-from tests.traffic.arrays import (
+from tests.support import builders
+from tests.support.datasets import (
     Arrays,
     all_zero,
     digits,

@@ -8,8 +8,8 @@ import pytest
 from chiron.runtime.training import partition
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
-from tests.traffic import builders
-from tests.traffic.arrays import Arrays, all_zero, digits, shuffled_labels
+from tests.support import builders
+from tests.support.datasets import Arrays, all_zero, digits, shuffled_labels
 from tests.traffic.comparing import difference
 from tests.traffic.conftest import Run
 

@@ -15,7 +15,7 @@ from chiron.wasm_sandbox.capability_data import (
     DatasetStatistics,
     Granularity,
 )
-from chiron.wasm_sandbox.compiling import compile_apart
+from chiron.wasm_sandbox.compilation import compile_apart
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.module_cache import ModuleCache, cache_key

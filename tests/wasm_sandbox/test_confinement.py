@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from chiron.wasm_sandbox.confinement import landlock, seccomp
+from chiron.wasm_sandbox.confinement import kernel
 from tests.corpus.components import ROOT
 
 ATTEMPTS = """
 import ctypes, json, mmap, os, socket, sys, threading
-from chiron.wasm_sandbox.confinement import confine, resources
-from chiron.wasm_sandbox.confinement.memory import forbid_writable_code, writable_code
+from chiron.wasm_sandbox.confinement import close_inherited, confine, forbid_writable_code, writable_code
 from chiron.wasm_sandbox.engine import make_engine
 
 inherited = os.open("/", os.O_RDONLY)
 os.set_inheritable(inherited, True)
-resources.close_inherited()
+close_inherited()
 try:
     os.fstat(inherited)
     raise AssertionError("an inherited descriptor is open")
@@ -125,7 +124,7 @@ def test_code_can_be_mapped_only_where_code_is_made() -> None:
 def system_call(number: int, *arguments: int, architecture: int = 0xC000003E) -> int:
     """What process 77's filter answers, by an interpreter of classic BPF: the action's upper half."""
     packet = struct.pack("<iIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
-    code = list(struct.iter_unpack("<HBBI", seccomp.program(77, executable_memory=False)))
+    code = list(struct.iter_unpack("<HBBI", kernel.seccomp_program(77, executable_memory=False)))
     position = accumulator = 0
     while True:
         operation, then, otherwise, value = code[position]
@@ -178,14 +177,13 @@ def test_no_page_is_writable_and_executable(pulley: dict[str, Any]) -> None:
         pytest.skip("this interpreter's libffi has no such page")
 
 
-@pytest.mark.parametrize("measure", [landlock.deny_everything, None], ids=["landlock", "seccomp"])
+@pytest.mark.parametrize("measure", [kernel.restrict_by_landlock, None], ids=["landlock", "seccomp"])
 def test_where_the_kernel_has_it_not_nothing_fails(measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a LibOS, where these system calls are answered with ENOSYS."""
-    for module in (landlock, seccomp):
-        monkeypatch.setattr(module, "system_call", lambda *_: -1)
-        monkeypatch.setattr(module, "forbid_new_privileges", lambda: True)
+    monkeypatch.setattr(kernel, "system_call", lambda *_: -1)
+    monkeypatch.setattr(kernel, "forbid_new_privileges", lambda: True)
     if measure is None:
-        assert seccomp.filter_system_calls(executable_memory=False) is False
+        assert kernel.filter_by_seccomp(executable_memory=False) is False
     else:
-        assert landlock.deny_everything() is False
+        assert kernel.restrict_by_landlock() is False
     assert Path("/etc").is_dir()

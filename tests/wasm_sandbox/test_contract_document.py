@@ -8,7 +8,7 @@ from chiron.wasm_sandbox import capabilities
 from chiron.wasm_sandbox.errors import SENTENCES
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.process import _environment
-from chiron.wasm_sandbox.signatures import PACKAGE, VERSION
+from chiron.wasm_sandbox.world import PACKAGE, VERSION
 from chiron.wire.contract import MAX_COMPONENT_BYTES, Capability, CapabilityGrants
 from tests.corpus.components import ROOT, WIT
 

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wasmtime import wat2wasm
 
+from chiron.wasm_sandbox.commands import CompileCommand
+from chiron.wasm_sandbox.compilation import inspect_component
 from chiron.wasm_sandbox.errors import Code, ComponentRefused
 from chiron.wasm_sandbox.execution import compile_builder
-from chiron.wasm_sandbox.inspection import inspect_component
 from chiron.wasm_sandbox.limits import SandboxLimits
-from chiron.wasm_sandbox.terms import CompileTerms
 from chiron.wire.contract import MAX_COMPONENT_BYTES, Capability
 from tests.corpus.cases import wat_cases
 from tests.corpus.components import from_wat
 from tests.wasm_sandbox.conftest import BUILD_PARAMETERS, small_builder
 
-TERMS = CompileTerms("pulley", 2**20, False, 2**30, False)
+TERMS = CompileCommand("pulley", 2**20, False, 2**30, False)
 WASI = [
     "wasi:cli/environment", "wasi:cli/exit", "wasi:cli/run", "wasi:cli/stdin", "wasi:cli/stdout",
     "wasi:cli/stderr", "wasi:cli/terminal-input", "wasi:cli/terminal-output", "wasi:cli/terminal-stdin",

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from chiron.wasm_sandbox.answers import compile_bounds
 from chiron.wasm_sandbox.codec import Frame, Kind, encode, encode_head
+from chiron.wasm_sandbox.commands import CompileCommand, dump
 from chiron.wasm_sandbox.errors import Code, SandboxFailed
 from chiron.wasm_sandbox.process import Worker, WorkerGone
-from chiron.wasm_sandbox.terms import CompileTerms, dump
+from chiron.wasm_sandbox.reports import compile_bounds
 from tests.wasm_sandbox.conftest import small_builder
 
-COMPILE = Frame(Kind.COMPILE, (dump(CompileTerms("pulley", 2**20, False, 2**30, False)), small_builder()))
+COMPILE = Frame(Kind.COMPILE, (dump(CompileCommand("pulley", 2**20, False, 2**30, False)), small_builder()))
 BOUNDS = compile_bounds(keep=False)
 PATIENCE = 20.0
 

@@ -8,7 +8,7 @@ from wasmtime import wat2wasm
 from wasmtime.component import ComponentInstanceType, FuncType
 
 from chiron.wasm_sandbox.engine import Backend, compile_component, load_compiled, make_engine
-from chiron.wasm_sandbox.signatures import (
+from chiron.wasm_sandbox.world import (
     CAPABILITIES,
     EXPORTS,
     PACKAGE,

@@ -3,19 +3,19 @@
 The bytes come from hostile code. They are read in steps, each of which bounds what the next one works on:
 
  1. **Size**: the envelope's and our own. (graph-too-large)
- 2. **Wire**: fields are counted and held to those that builders may use, before a parser makes an object
-    of any: no functions, graphs in attributes, sparse, external or string tensors. (`wire`)
+ 2. **Protobuf**: fields are counted and held to those that builders may use, before a parser makes an object
+    of any: no functions, graphs in attributes, sparse, external or string tensors. (`protobuf`)
  3. **Versions**: IR 7 to 10, one operator set, ONNX's own, 13 to 21.
  4. **Tensors**: initializers without data are parameters, within the envelope; those with data are small
     constants, finite, and of the size that they claim. (`tensors`)
  5. **Nodes**: sorted, one name a value, listed operators with listed attributes in range; what depends on
     a parameter has a gradient. (`nodes`, `operators`)
  6. **Interface**: `input` and `output` as the job describes them. (`interface`)
- 7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused.
+ 7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused. (`nodes`)
  8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
     within the memory bounds. (`shapes`)
- 9. **Initialization**: of every parameter, by a graph without inputs (`initialization`) or a pretrained
-    tensor of the component. (`pretrained`)
+ 9. **Initialization**: every parameter has one, by a graph without inputs or a pretrained tensor of the
+    component. (`initialization`)
 
 Nothing is executed and nothing of a parameter's size is allocated. What is admitted is a model put together
 anew of the parts that were checked: names of nodes, texts, metadata and declared inner shapes are gone.
@@ -25,24 +25,28 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
-from chiron.wasm_sandbox.admission.initialization import read_initialization
+from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
 from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
-from chiron.wasm_sandbox.admission.limits import (
+from chiron.wasm_sandbox.admission.nodes import (
+    buffers,
+    check_nodes,
+    check_shape_operands,
+    live_nodes,
+    trained_values,
+)
+from chiron.wasm_sandbox.admission.operators import OPERATORS
+from chiron.wasm_sandbox.admission.protobuf import scan
+from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
+from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
+from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wasm_sandbox.limits import (
     HIGHEST_IR,
     HIGHEST_OPSET,
     LOWEST_IR,
     LOWEST_OPSET,
     GraphLimits,
 )
-from chiron.wasm_sandbox.admission.liveness import buffers, live_nodes
-from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, trained_values
-from chiron.wasm_sandbox.admission.operators import OPERATORS
-from chiron.wasm_sandbox.admission.pretrained import add_pretrained
-from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
-from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
-from chiron.wasm_sandbox.admission.wire import scan
-from chiron.wasm_sandbox.assets import Assets
-from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 from chiron.wire.contract import BuildRequest, Envelope
 
 DEFAULT_LIMITS = GraphLimits()

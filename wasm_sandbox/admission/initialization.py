@@ -1,22 +1,36 @@
-"""The initialization graph: how parameters get their first values (ONNX `TrainingInfoProto`).
+"""How parameters get their first values: from the initialization graph, or from a pretrained tensor.
 
-It has no input and no loop, and what it makes is bounded by the parameters' own sizes. The values are
-computed by the runtime, with the job's seed in every random operator.
+The initialization graph (ONNX `TrainingInfoProto`) has no input and no loop, and what it makes is bounded by
+the parameters' own sizes. The runtime computes the values, with the job's seed in every random operator.
+The component carries pretrained tensors (`chiron.wasm_sandbox.assets`).
 
 Source: https://github.com/onnx/onnx/blob/main/docs/IR.md, "Training Related Information".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from onnx import ModelProto, NodeProto, StringStringEntryProto, TensorProto, TrainingInfoProto, helper
+import numpy as np
+from numpy.typing import NDArray
+from onnx import (
+    ModelProto,
+    NodeProto,
+    StringStringEntryProto,
+    TensorProto,
+    TrainingInfoProto,
+    helper,
+    numpy_helper,
+)
+from safetensors import SafetensorError, deserialize
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.limits import GraphLimits
 from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
 from chiron.wasm_sandbox.admission.operators import INITIALIZERS
 from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
-from chiron.wasm_sandbox.admission.tensors import check_constants, has_data
+from chiron.wasm_sandbox.admission.tensors import Tensors, check_constants, has_data
+from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.limits import GraphLimits
 
+_Entries = list[tuple[str, Mapping[str, object]]]
 _INTERNAL = "·"
 """Set before the graph's own names. Admitted names are ASCII, so none begins with it."""
 
@@ -130,3 +144,59 @@ def _renamed(node: NodeProto) -> NodeProto:
     # The runtime sets the job's seed; one of the builder's choosing would be the same in every job.
     renamed.attribute.extend(attribute for attribute in node.attribute if attribute.name != "seed")
     return renamed
+
+
+def add_pretrained(
+    initialization: ModelProto, tensors: Tensors, pretrained: Mapping[str, str], assets: Assets
+) -> None:
+    """Give each pretrained parameter its value in the initialization model.
+
+    Args:
+        initialization: the model to add to; each parameter becomes one more output.
+        tensors: the graph's, for the parameters' shapes.
+        pretrained: `file/tensor` by parameter.
+        assets: what the component carries.
+
+    Raises:
+        GraphRefused: asset-unknown, asset-invalid.
+    """
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in tensors.parameters}
+    parsed: dict[str, _Entries] = {}
+    graph = initialization.graph
+    for name, reference in pretrained.items():
+        value, inner = _tensor(assets, reference, shapes[name], parsed), f"·asset.{name}"
+        graph.initializer.append(numpy_helper.from_array(value, inner))
+        graph.node.append(helper.make_node("Identity", [inner], [name]))
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]))
+
+
+def _tensor(
+    assets: Assets, reference: str, shape: tuple[int, ...], parsed: dict[str, _Entries]
+) -> NDArray[np.float32]:
+    name, _, inner = reference.partition("/")
+    if name not in assets.files:
+        raise refused(GraphCode.ASSET_UNKNOWN, reference)
+    if name not in parsed:
+        parsed[name] = _entries(name, assets.files[name])
+    for found, entry in parsed[name]:
+        if found == inner:
+            return _float32(entry, shape, reference)
+    raise refused(GraphCode.ASSET_UNKNOWN, reference)
+
+
+def _entries(name: str, content: bytes) -> _Entries:
+    try:
+        entries: _Entries = deserialize(content)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise refused(GraphCode.ASSET_INVALID, f"{name}: {error}") from None
+    return entries
+
+
+def _float32(entry: Mapping[str, object], shape: tuple[int, ...], reference: str) -> NDArray[np.float32]:
+    data = entry["data"]
+    if entry["dtype"] != "F32" or entry["shape"] != list(shape) or not isinstance(data, bytes | bytearray):
+        raise refused(GraphCode.ASSET_INVALID, f"{reference} is {entry['dtype']} {entry['shape']}")
+    value = np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+    if not np.isfinite(value).all():
+        raise refused(GraphCode.ASSET_INVALID, f"{reference} is not finite")
+    return value

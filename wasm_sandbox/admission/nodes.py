@@ -1,13 +1,16 @@
-"""Nodes: one name a value, every value made before it is used, and only what the operator table lists."""
+"""Nodes: one name a value, every value made before it is used, and only what the operator table lists.
+
+What does not lead to the output is dropped; a parameter that does not is refused.
+"""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.limits import GraphLimits
 from chiron.wasm_sandbox.admission.operators import (
     CONTROL_FLOW,
     OPERATORS,
@@ -17,7 +20,10 @@ from chiron.wasm_sandbox.admission.operators import (
     Part,
 )
 from chiron.wasm_sandbox.admission.tensors import check_constants, item_bytes
+from chiron.wasm_sandbox.limits import GraphLimits
 
+_RUNNING_STATISTICS = slice(3, 5)
+"""Inputs of BatchNormalization: mean and variance."""
 _DIMENSION_SENTINELS = frozenset({0, -1})
 
 
@@ -172,3 +178,52 @@ def _learn(known: dict[str, TensorProto], name: str, attribute: AttributeProto) 
     elif attribute.name in ("value_int", "value_ints"):
         numbers = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
         known[name] = numpy_helper.from_array(np.asarray(numbers, np.int64))
+
+
+def live_nodes(nodes: Sequence[NodeProto], output: str, parameters: Sequence[TensorProto]) -> list[NodeProto]:
+    """The nodes that the output is made of, in order.
+
+    Raises:
+        GraphRefused: output-mismatch where no node makes the output; parameter-invalid where a parameter
+            is not an operand of any, other than for its shape; operator-not-trainable for an operator
+            whose gradient needs all of its outputs.
+    """
+    wanted, operands = {output}, set()
+    live: list[NodeProto] = []
+    for node in reversed(nodes):
+        if wanted.isdisjoint(node.output):
+            continue
+        if OPERATORS[node.op_type].all_outputs_used and not wanted.issuperset(node.output):
+            raise refused(GraphCode.OPERATOR_NOT_TRAINABLE, f"an output of {node.op_type} is not used")
+        live.append(node)
+        wanted.update(node.input)
+        if OPERATORS[node.op_type].part is not Part.SHAPE:
+            operands.update(node.input)
+    if not live:
+        raise refused(GraphCode.OUTPUT_MISMATCH, "no node makes it")
+    for tensor in parameters:
+        if tensor.name not in operands:
+            raise refused(GraphCode.PARAMETER_INVALID, f"{tensor.name} does not lead to the output")
+    return live[::-1]
+
+
+def buffers(nodes: Sequence[NodeProto], parameters: Sequence[TensorProto]) -> frozenset[str]:
+    """Parameters that are not trained: running statistics. They are that in one place, and nothing else.
+
+    Raises:
+        GraphRefused: parameter-invalid.
+    """
+    names = {tensor.name for tensor in parameters}
+    statistics = [
+        name
+        for node in nodes
+        if node.op_type == "BatchNormalization"
+        for name in node.input[_RUNNING_STATISTICS]
+    ]
+    uses = Counter(name for node in nodes for name in node.input)
+    for name in statistics:
+        if name not in names or uses[name] != 1:
+            raise refused(GraphCode.PARAMETER_INVALID, f"{name} is not a running statistic only")
+    if len(statistics) == len(names):
+        raise refused(GraphCode.PARAMETERS_MISSING, "all are running statistics")
+    return frozenset(statistics)

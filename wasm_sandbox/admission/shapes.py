@@ -13,8 +13,8 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.limits import GraphLimits
 from chiron.wasm_sandbox.admission.tensors import count_elements, item_bytes
+from chiron.wasm_sandbox.limits import GraphLimits
 
 BATCHES = (1, 4, 11)
 

@@ -8,8 +8,8 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.limits import GraphLimits
 from chiron.wasm_sandbox.admission.operators import ALLOWED_TYPES
+from chiron.wasm_sandbox.limits import GraphLimits
 
 _DATA_FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _ITEM_BYTES: Mapping[int, int] = {

@@ -4,9 +4,18 @@ Each measure is applied where the kernel has it. A LibOS (Occlum) has neither se
 answers ENOSYS: there the wall is the enclave's own, and the engine is the first one everywhere.
 """
 
+import ctypes
+import mmap
+import os
+import resource
+from contextlib import suppress
 from dataclasses import dataclass
 
-from chiron.wasm_sandbox.confinement import landlock, memory, resources, seccomp
+from chiron.wasm_sandbox.confinement.kernel import filter_by_seccomp, protect_memory, restrict_by_landlock
+
+_CLOSED = mmap.PROT_READ | mmap.PROT_EXEC
+_FIRST_OTHER = 3
+_MOST_DESCRIPTORS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,61 @@ def confine(*, memory_bytes: int, executable_memory: bool) -> Confinement:
 
     `memory_bytes`: address space that may be added. `executable_memory`: machine code is going to be loaded.
     """
-    memory.forbid_writable_code()
-    used = resources.address_space()
-    restricted = landlock.deny_everything()
-    resources.limit(None if used is None else used + memory_bytes)
-    return Confinement(restricted, seccomp.filter_system_calls(executable_memory=executable_memory))
+    forbid_writable_code()
+    used = address_space()
+    restricted = restrict_by_landlock()
+    limit_resources(None if used is None else used + memory_bytes)
+    return Confinement(restricted, filter_by_seccomp(executable_memory=executable_memory))
+
+
+def close_inherited() -> None:
+    """Close every descriptor but standard input, output and error, whoever left it open."""
+    os.closerange(_FIRST_OTHER, _MOST_DESCRIPTORS)
+
+
+def limit_resources(address_space_bytes: int | None) -> None:
+    """No core file, no file written, no descriptor opened; and so much address space, if it is known."""
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_NOFILE, _FIRST_OTHER)
+    if address_space_bytes is not None:
+        _lower(resource.RLIMIT_AS, address_space_bytes)
+
+
+def address_space() -> int | None:
+    """Bytes of address space in use, where the system tells."""
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123 - importing pathlib takes a tenth of a start
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _lower(which: int, value: int) -> None:
+    # A LibOS may not know a limit: its own are in force then.
+    with suppress(OSError, ValueError):
+        hard = resource.getrlimit(which)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (bound, bound))
+
+
+def forbid_writable_code() -> None:
+    """Take the right to write from every page that may be executed: an interpreter has one.
+
+    libffi writes its trampolines for `ctypes` callbacks into such a page. All callbacks that the engine
+    needs exist once its module is imported, so call this after that; making another one would crash.
+    """
+    for start, length in writable_code():
+        protect_memory(ctypes.c_void_p(start), length, _CLOSED)
+
+
+def writable_code() -> list[tuple[int, int]]:
+    """Start and length of each such region; none where the system does not tell."""
+    found = []
+    with suppress(OSError, ValueError), open("/proc/self/maps") as file:  # noqa: PTH123 - as above
+        for line in file:
+            addresses, rights = line.split()[:2]
+            if "w" in rights and "x" in rights:
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                found.append((start, end - start))
+    return found

@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from chiron.wasm_sandbox.answers import FailureReport, failure_in, parse
 from chiron.wasm_sandbox.capability_data import Columns, DatasetSample, DatasetStatistics, Granularity
 from chiron.wasm_sandbox.codec import Frame, Kind
-from chiron.wasm_sandbox.engine import Backend
-from chiron.wasm_sandbox.errors import CapabilityNotGranted, Code, SandboxError, SandboxFailed
-from chiron.wasm_sandbox.run_terms import run_terms
-from chiron.wasm_sandbox.terms import (
-    CompileTerms,
+from chiron.wasm_sandbox.commands import (
+    CompileCommand,
     dump,
     dump_sample,
     dump_statistics,
@@ -25,6 +21,10 @@ from chiron.wasm_sandbox.terms import (
     load_run,
     load_statistics,
 )
+from chiron.wasm_sandbox.engine import Backend
+from chiron.wasm_sandbox.errors import CapabilityNotGranted, Code, SandboxError, SandboxFailed
+from chiron.wasm_sandbox.reports import FailureReport, failure_in, parse
+from chiron.wasm_sandbox.sandbox import run_command
 from chiron.wire.contract import Trial, TrialOutcome
 from tests.wasm_sandbox.conftest import EVERYTHING, NOTHING, QUICK, REQUEST, data
 
@@ -89,7 +89,7 @@ def test_an_empty_sample_goes_too() -> None:
 
 
 def test_terms_arrive_as_they_were() -> None:
-    compiling = CompileTerms("pulley", 1, True, 2, False)
+    compiling = CompileCommand("pulley", 1, True, 2, False)
     assert load_compile(dump(compiling)) == compiling
     trial = Trial(
         number=1,
@@ -99,7 +99,7 @@ def test_terms_arrive_as_they_were() -> None:
         recipe='"\u2028\\',
     )
     options: dict[str, Any] = {"limits": QUICK, "backend": Backend.PULLEY, "keep_log": True}
-    terms, (content, sample) = run_terms(REQUEST, [trial], EVERYTHING, data(), seed=2**63 - 1, **options)
+    terms, (content, sample) = run_command(REQUEST, [trial], EVERYTHING, data(), seed=2**63 - 1, **options)
     loaded = load_run(dump(terms))
     assert json.loads(dump(loaded)) == json.loads(dump(terms))
     assert loaded.statistics is not None
@@ -110,7 +110,7 @@ def test_terms_arrive_as_they_were() -> None:
 
 def test_what_was_not_granted_does_not_go() -> None:
     options: dict[str, Any] = {"limits": QUICK, "backend": Backend.PULLEY, "keep_log": False}
-    terms, parts = run_terms(REQUEST, None, NOTHING, data(), seed=0, **options)
+    terms, parts = run_command(REQUEST, None, NOTHING, data(), seed=0, **options)
     assert (terms.shape, terms.statistics, terms.sample, terms.granted) == ({}, None, None, ())
     assert parts == (b"", b"")
     assert b"41" not in dump(terms)  # The number of examples.

@@ -1,4 +1,4 @@
-"""Reads the protobuf bytes of a model without making any object of them: is it worth parsing?
+"""A scan of a model's protobuf bytes before a parser sees them: fields counted, and held to those allowed.
 
 A parser makes an object of every two bytes (an empty node), so the fields are counted first. Only fields
 that builders may use are known here. Without graphs in attributes and without composed types no message
@@ -14,7 +14,8 @@ from typing import Any
 import onnx
 
 from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.limits import GraphLimits
+from chiron.wasm_sandbox.binary import BinaryMalformed, read_leb128
+from chiron.wasm_sandbox.limits import GraphLimits
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIDTH = {_FIXED64: 8, _FIXED32: 4}
@@ -122,16 +123,10 @@ def _payload(data: bytes, position: int, end: int, wire: int, field: _Field) -> 
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    value = 0
-    for index in range(_VARINT_BYTES):
-        if position >= end:
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, position
-    raise refused(GraphCode.GRAPH_MALFORMED, "a number does not end")
+    try:
+        return read_leb128(data, position, end, longest=_VARINT_BYTES)
+    except BinaryMalformed as error:
+        raise refused(GraphCode.GRAPH_MALFORMED, str(error)) from None
 
 
 def _check_name(name: bytes, limits: GraphLimits) -> None:

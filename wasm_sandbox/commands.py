@@ -1,8 +1,8 @@
-"""What the sandbox asks of its worker process, as JSON, and capability data as plain bytes.
+"""The sandbox's commands to its worker process, as JSON, with capability data as plain bytes.
 
 The worker imports this module and no pydantic or NumPy: half of a cached build would be their import.
 Both ends are ours and of one version, and the worker reads before any builder code runs; so this side
-is not hostile. The other way, worker to sandbox, is: see `chiron.wasm_sandbox.answers`.
+is not hostile. The other way, worker to sandbox, is: see `chiron.wasm_sandbox.reports`.
 """
 
 import json
@@ -21,8 +21,8 @@ COLUMN_FIELDS = ("mean", "standard-deviation", "minimum", "maximum")
 
 
 @dataclass(frozen=True)
-class CompileTerms:
-    """Of a `COMPILE` frame."""
+class CompileCommand:
+    """The first part of a `COMPILE` frame."""
 
     backend: str
     stack_bytes: int
@@ -45,8 +45,8 @@ class StatisticsForm:
 
 
 @dataclass(frozen=True)
-class RunTerms:
-    """Of a `RUN` frame."""
+class RunCommand:
+    """The first part of a `RUN` frame."""
 
     backend: str
     call: str
@@ -56,7 +56,7 @@ class RunTerms:
     granted: tuple[str, ...]
     seed: int
     limits: dict[str, int]
-    """Of `SandboxLimits`, what the worker counts."""
+    """The limits of `SandboxLimits` that the worker counts."""
     run_seconds: float
     keep_log: bool
     history: tuple[dict[str, Any], ...] = ()
@@ -68,26 +68,29 @@ class RunTerms:
     """Examples, bytes of an input, bytes of a target."""
 
 
-def dump(terms: CompileTerms | RunTerms) -> bytes:
-    """As the first part of a frame."""
-    return json.dumps(asdict(terms)).encode()
+def dump(command: CompileCommand | RunCommand) -> bytes:
+    """The bytes of a frame's first part."""
+    return json.dumps(asdict(command)).encode()
 
 
-def load_compile(part: Buffer) -> CompileTerms:
-    """Inverse of `dump`."""
-    return CompileTerms(**json.loads(part))
+def load_compile(part: Buffer) -> CompileCommand:
+    """The command that `dump` wrote into a `COMPILE` frame."""
+    return CompileCommand(**json.loads(part))
 
 
-def load_run(part: Buffer) -> RunTerms:
-    """Inverse of `dump`."""
+def load_run(part: Buffer) -> RunCommand:
+    """The command that `dump` wrote into a `RUN` frame."""
     fields = json.loads(part)
     if fields["statistics"] is not None:
         fields["statistics"] = StatisticsForm(**fields["statistics"])
-    return RunTerms(**fields)
+    return RunCommand(**fields)
 
 
 def dump_statistics(statistics: "DatasetStatistics") -> tuple[StatisticsForm, bytes]:
-    """Float32 little-endian: columns of inputs, levels, quantiles, columns of targets; then uint64 counts."""
+    """The statistics' form, and their bytes.
+
+    Float32 little-endian: columns of inputs, levels, quantiles, columns of targets; then uint64 counts.
+    """
     form = StatisticsForm(
         granularity=statistics.granularity.value,
         columns=len(statistics.inputs),
@@ -143,7 +146,7 @@ def load_statistics(form: StatisticsForm, content: Buffer) -> StatisticsLists:
 
 
 def dump_sample(sample: "DatasetSample") -> tuple[tuple[int, int, int], bytes]:
-    """All inputs, then all targets, little-endian."""
+    """Sizes of the sample, and its bytes: all inputs, then all targets, little-endian."""
     count = len(sample.inputs)
     inputs = sample.inputs.astype(sample.inputs.dtype.newbyteorder("<")).tobytes()
     targets = sample.targets.astype(sample.targets.dtype.newbyteorder("<")).tobytes()

@@ -1,4 +1,4 @@
-"""What a worker process says, as strict schemas: a builder that broke out of the engine may be speaking."""
+"""The worker process's reports as strict schemas: a builder that broke out of the engine may be speaking."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -17,14 +17,14 @@ Severity = Literal["debug", "info", "warning", "error"]
 
 
 class Confined(ContractModel):
-    """What the kernel had of the second wall."""
+    """What the kernel had of the second wall (`chiron.wasm_sandbox.confinement`)."""
 
     landlock: bool
     seccomp: bool
 
 
 class CompileReport(ContractModel):
-    """Of a `COMPILED` frame."""
+    """The report in a `COMPILED` frame."""
 
     capabilities: tuple[Capability, ...]
     revises: bool
@@ -39,7 +39,7 @@ class Logged(ContractModel):
 
 
 class RunReport(Logged):
-    """Of an `ANSWERED` frame."""
+    """The report in an `ANSWERED` frame."""
 
     present: bool
     """False: `revise` had no better idea."""
@@ -48,14 +48,17 @@ class RunReport(Logged):
 
 
 class FailureReport(Logged):
-    """Of a `FAILED` frame."""
+    """The report in a `FAILED` frame."""
 
     code: Code
     detail: Annotated[str, StringConstraints(max_length=2_000)]
     confinement: Confined
 
     def error(self) -> SandboxError:
-        """As an exception. The worker may blame the component, the builder or its plan; nothing else."""
+        """The report as an exception.
+
+        The worker may blame the component, the builder or its plan; nothing else.
+        """
         if self.code is Code.CAPABILITY_NOT_GRANTED and self.detail not in set(Capability):
             return failure(Code.SANDBOX_PROTOCOL, "an unknown capability")
         if self.code.startswith(("sandbox-", "cache-")):
@@ -64,7 +67,7 @@ class FailureReport(Logged):
 
 
 def compile_bounds(*, keep: bool) -> Bounds:
-    """Of the answers to a `COMPILE` frame."""
+    """Bounds of the answers to a `COMPILE` frame."""
     return {
         Kind.COMPILED: (_REPORT_BYTES, MAX_COMPILED_BYTES if keep else 0),
         Kind.FAILED: (_REPORT_BYTES,),
@@ -72,7 +75,7 @@ def compile_bounds(*, keep: bool) -> Bounds:
 
 
 def run_bounds(limits: SandboxLimits, *, keep_log: bool) -> Bounds:
-    """Of the answers to a `RUN` frame."""
+    """Bounds of the answers to a `RUN` frame."""
     # JSON writes a byte as six at most; a line has its quotes and severity besides.
     report = _REPORT_BYTES + (6 * limits.log_bytes + 32 * limits.log_lines if keep_log else 0)
     return {Kind.ANSWERED: (report, limits.graph_bytes, limits.recipe_bytes), Kind.FAILED: (report,)}
@@ -82,7 +85,7 @@ Report = TypeVar("Report", bound=ContractModel)
 
 
 def parse(schema: type[Report], part: Buffer) -> Report:
-    """Raises `SandboxFailed` (`sandbox-protocol`)."""
+    """The report in a frame's first part; raises `SandboxFailed` (`sandbox-protocol`)."""
     try:
         return schema.model_validate_json(part)
     except ValidationError as error:

@@ -8,9 +8,12 @@ import asyncio
 import json
 import re
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import aiohttp
 from aiohttp import web
@@ -137,18 +140,38 @@ class TlsTap:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
 
+PassOn: TypeAlias = Callable[[], Awaitable[web.Response]]
+"""The gateway's answer to the call that is being disturbed, once it is passed on."""
+Disturb: TypeAlias = Callable[[str, PassOn], Awaitable[web.Response]]
+"""Answers a call, "METHOD object", in the gateway's place; most do with its own answer."""
+
+
+async def undisturbed(call: str, pass_on: PassOn) -> web.Response:
+    """Pass everything on."""
+    return await pass_on()
+
+
 class GatewayTap:
     """A reverse proxy before the gateway's enclave-facing socket, for one enclave."""
 
-    def __init__(self, trace: EnclaveTrace, socket: Path, target: Path, stack: AsyncExitStack) -> None:
-        self.socket = socket
+    def __init__(
+        self,
+        trace: EnclaveTrace,
+        socket: Path,
+        target: Path,
+        stack: AsyncExitStack,
+        disturb: Disturb = undisturbed,
+    ) -> None:
+        """`disturb` is asked about every call, and may answer it itself."""
+        self._socket = socket
         self._trace = trace
         self._target = target
         self._stack = stack
+        self._disturb = disturb
         self._taps: dict[str, TlsTap] = {}
 
     async def start(self) -> None:
-        """Answer on `socket` until the stack ends."""
+        """Answer on the socket until the stack ends."""
         connector = aiohttp.UnixConnector(str(self._target), limit=100)
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession("http://gateway", connector=connector, auto_decompress=False)
@@ -158,9 +181,13 @@ class GatewayTap:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        await web.UnixSite(runner, self.socket).start()
+        await web.UnixSite(runner, self._socket).start()
 
     async def _handle(self, request: web.Request) -> web.Response:
+        name = request.path.removeprefix("/enclave/v1/").removeprefix("objects/")
+        return await self._disturb(f"{request.method} {name}", partial(self._pass_on, request))
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
         body = await request.read()
         path = _IDENTIFIER.sub("ID", request.path_qs)
         place = len(self._trace.calls)

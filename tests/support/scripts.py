@@ -1,10 +1,15 @@
-"""A launcher whose enclaves are tasks: they speak the real enclave API over the real socket, or misbehave."""
+"""Enclaves that are scripts: they speak the real enclave API over the real socket, or misbehave.
+
+A script plays one role and returns its exit code. Those of `ORDERLY` play a job that succeeds, with evidence
+that is only well-formed; those of `tests.support.attested_scripts` are accepted by an owner too.
+"""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.runtime.channels.gateway_client import GatewayClient
@@ -13,10 +18,9 @@ from chiron.wire.attestation import Claims, Collateral, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready, SealedMessage
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import GatewayChannel
-from chiron.wire.public_api import ImageInfo
+from tests.support.launcher import SimulatedLauncher, TaskEnclave
 
 REFUSED_GRANT = b"a grant for another job"
-STOPPED = -15
 
 
 @dataclass
@@ -25,78 +29,37 @@ class Launched:
 
     order: LaunchOrder
     gateway: GatewayClient
-    world: "SimulatedLauncher"
     trained: asyncio.Event
     """Set by trainer 0 when its work is stored; stands for what enclaves tell each other by TLS."""
 
 
-Script = Callable[[Launched], Awaitable[int]]
+Script: TypeAlias = Callable[[Launched], Awaitable[int]]
 
 
-class SimulatedEnclave:
-    """One running script."""
+class Scripts:
+    """See `tests.support.launcher.Backend`: runs `scripts[role]` for each order."""
 
-    door: str | None = None
-
-    def __init__(self, name: str, task: asyncio.Task[int]) -> None:
-        self.name = name
-        self._task = task
-
-    async def wait(self) -> int:
-        await asyncio.wait({self._task})
-        if self._task.cancelled():
-            return STOPPED
-        return 1 if self._task.exception() else self._task.result()
-
-    async def stop(self, grace_s: float) -> None:
-        self._task.cancel()
-        await self.wait()
-
-
-@dataclass
-class SimulatedLauncher:
-    """Runs `scripts[role]` for each order."""
-
-    socket: Path
-    scripts: dict[Role, Script] = field(default_factory=lambda: dict(ORDERLY))
-    measurement: str = "ab" * 32
-    refuses: frozenset[Role] = frozenset()
-    orders: list[LaunchOrder] = field(default_factory=list)
-    released: list[str] = field(default_factory=list)
-    closed: bool = False
-
-    def __post_init__(self) -> None:
-        self.images: tuple[ImageInfo, ...] = (ImageInfo(measurement=self.measurement),)
-        self.running: set[asyncio.Task[int]] = set()
-        self._ordered = asyncio.Condition()
+    def __init__(self, socket: Path, scripts: dict[Role, Script] | None = None) -> None:
+        """`socket` is the gateway's, and `scripts` the orderly ones unless told otherwise."""
+        self.socket = socket
+        self.scripts = dict(scripts or ORDERLY)
         self._trained: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def launched(self, count: int) -> list[LaunchOrder]:
-        """The first `count` orders, once they were given."""
-        async with asyncio.timeout(5), self._ordered:
-            await self._ordered.wait_for(lambda: len(self.orders) >= count)
-        return self.orders[:count]
-
-    async def launch(self, order: LaunchOrder) -> SimulatedEnclave:
-        if order.role in self.refuses:
-            raise OSError("no room for /secret/path")
-        async with self._ordered:
-            self.orders.append(order)
-            self._ordered.notify_all()
-        task = asyncio.create_task(self._run(order))
-        self.running.add(task)
-        task.add_done_callback(self.running.discard)
-        return SimulatedEnclave(f"simulated-{order.role}-{order.index}", task)
-
-    async def release(self, job: str) -> None:
-        self.released.append(job)
-
-    async def close(self) -> None:
-        self.closed = True
+    async def start(self, order: LaunchOrder, name: str) -> TaskEnclave:
+        """See `Backend.start`."""
+        return TaskEnclave(name, asyncio.create_task(self._run(order)))
 
     async def _run(self, order: LaunchOrder) -> int:
         async with GatewayClient(GatewayChannel(socket=str(self.socket), token=order.token)) as gateway:
-            return await self.scripts[order.role](Launched(order, gateway, self, self._trained[order.job]))
+            return await self.scripts[order.role](Launched(order, gateway, self._trained[order.job]))
+
+    async def close(self) -> None:
+        """Nothing is shared."""
+
+
+def scripted(socket: Path, scripts: dict[Role, Script] | None = None) -> SimulatedLauncher[Scripts]:
+    """A launcher of scripts."""
+    return SimulatedLauncher(Scripts(socket, scripts))
 
 
 def evidence(order: LaunchOrder, nonce: bytes) -> Evidence:

@@ -5,11 +5,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.traffic.world import digits
-
-__all__ = ["Arrays", "all_zero", "digits", "one_class_but_for_one_row_each", "shuffled_labels"]
-
 Arrays: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+
+
+def digits(rows: int = 300) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Some of scikit-learn's handwritten digits: x [rows, 8, 8], y [rows]."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return data.images[:rows].astype(np.uint8), data.target[:rows].astype(np.int64)
 
 
 def shuffled_labels() -> Arrays:

@@ -1,4 +1,4 @@
-"""A launcher whose enclaves are tasks that play their roles over the real gateway, and can misbehave.
+"""Scripts that an owner accepts: they play their roles over the real gateway, and can misbehave.
 
 Evidence, grants, datasets, reports, queries and answers are the real ones; only the confinement and the
 training are not: the "model" is the mean image of each class, learnt from the decrypted dataset.
@@ -8,16 +8,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiron.api.launchers.launcher import LaunchOrder
-from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import GrantRefused
@@ -26,16 +24,14 @@ from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.grant import open_grant
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import objects
-from chiron.wire.attestation import Claims, Collateral, Evidence, Role
+from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, SealedMessage
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec, JobState
-from chiron.wire.launch import GatewayChannel
-from chiron.wire.public_api import ImageInfo
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
-
-MEASUREMENT = bytes(range(32))
+from tests.support.scripts import Launched, Script
+from tests.support.tee import MEASUREMENT, DirectPlatform
 
 
 @dataclass
@@ -53,56 +49,23 @@ class Faults:
     public_end: JobState = JobState.SUCCEEDED
 
 
-class ScriptedEnclave:
-    """One role as a task."""
+class AttestedScripts:
+    """The roles of jobs; `means` and `grants` are what the enclaves learnt, by job."""
 
-    door: str | None = None
-
-    def __init__(self, name: str, task: "asyncio.Task[None]") -> None:
-        self.name = name
-        self._task = task
-
-    async def wait(self) -> int:
-        await asyncio.wait({self._task})
-        return 1 if self._task.cancelled() or self._task.exception() else 0
-
-    async def stop(self, grace_s: float) -> None:
-        self._task.cancel()
-
-
-class ScriptedEnclaves:
-    """The launcher; `means` and `grants` are what the enclaves learnt, by job."""
-
-    measurement = MEASUREMENT.hex()
-    images: tuple[ImageInfo, ...] = (ImageInfo(measurement=MEASUREMENT.hex()),)
-
-    def __init__(self, tee: SoftwareTee, socket: Path, faults: Faults | None = None) -> None:
+    def __init__(self, tee: SoftwareTee, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
         self.grants: dict[str, Grant] = {}
         self.means: dict[str, NDArray[np.float64]] = {}
         self.rows_answered = 0
-        self._tee = tee
-        self._socket = socket
-        self._granted: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self._learnt: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-
-    async def launch(self, order: LaunchOrder) -> ScriptedEnclave:
-        roles = {
+        self.scripts: dict[Role, Script] = {
             Role.PARAMETER_SERVER: self._parameter_server,
             Role.TRAINER: self._trainer,
             Role.PREDICTOR: self._predictor,
         }
-        return ScriptedEnclave(f"{order.role}-{order.index}", asyncio.create_task(roles[order.role](order)))
-
-    async def release(self, job: str) -> None:
-        """Nothing is shared."""
-
-    async def close(self) -> None:
-        """Every task was stopped."""
-
-    def _gateway(self, order: LaunchOrder) -> GatewayClient:
-        return GatewayClient(GatewayChannel(socket=str(self._socket), token=order.token))
+        self._tee = tee
+        self._granted: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._learnt: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def _evidence(self, order: LaunchOrder, key: PrivateKey, nonce: bytes) -> Evidence:
         own: dict[str, str] = {}
@@ -116,21 +79,20 @@ class ScriptedEnclaves:
                 | own
             )
         )
-        quote = self._tee.quote(EnclaveIdentity(self.faults.measurement), claims.report_data())
-        collateral = Collateral.model_validate(self._tee.collateral(datetime.now(UTC)))
-        return self.faults.evidence(Evidence(quote=quote, collateral=collateral, claims=claims))
+        platform = DirectPlatform(self._tee, self.faults.measurement)
+        return self.faults.evidence(attest(platform, claims))
 
-    async def _parameter_server(self, order: LaunchOrder) -> None:
-        key = PrivateKey.generate()
-        async with self._gateway(order) as gateway:
-            await gateway.progress(Progress(state=JobState.AWAITING_GRANT))
-            async for mail in gateway.mail():
-                await gateway.reply(mail, self._answer_owner(order, key, mail))
-                if order.job in self.grants:
-                    self._granted[order.job].set()
-                    break
-            await self._run_schedule(gateway, order.spec)
-            self._ended[order.job].set()
+    async def _parameter_server(self, me: Launched) -> int:
+        order, gateway, key = me.order, me.gateway, PrivateKey.generate()
+        await gateway.progress(Progress(state=JobState.AWAITING_GRANT))
+        async for mail in gateway.mail():
+            await gateway.reply(mail, self._answer_owner(order, key, mail))
+            if order.job in self.grants:
+                self._granted[order.job].set()
+                break
+        await self._run_schedule(gateway, order.spec)
+        self._ended[order.job].set()
+        return 0
 
     def _answer_owner(self, order: LaunchOrder, key: PrivateKey, mail: Mail) -> MailReply:
         if mail.kind is MailKind.EVIDENCE and mail.evidence:
@@ -170,29 +132,27 @@ class ScriptedEnclaves:
             np.add.at(counts, examples.y, 1)
         return sums / counts.reshape(-1, *[1] * len(manifest.input_shape))
 
-    async def _trainer(self, order: LaunchOrder) -> None:
-        if order.index == 0:
-            await self._granted[order.job].wait()
-            async with self._gateway(order) as gateway:
-                grant = self.grants[order.job]
-                self.means[order.job] = await self._learn(gateway, order.spec, grant.dataset_key)
-                await self._tell_owner(gateway, order.spec, grant.owner_public_key)
-            self._learnt[order.job].set()
-        await self._ended[order.job].wait()
+    async def _trainer(self, me: Launched) -> int:
+        job = me.order.job
+        if me.order.index == 0:
+            await self._granted[job].wait()
+            grant = self.grants[job]
+            self.means[job] = await self._learn(me.gateway, me.order.spec, grant.dataset_key)
+            await self._tell_owner(me.gateway, me.order.spec, grant.owner_public_key)
+            self._learnt[job].set()
+        await self._ended[job].wait()
+        return 0
 
-    async def _predictor(self, order: LaunchOrder) -> None:
-        key = PrivateKey.generate()
-        async with self._gateway(order) as gateway:
-            async for mail in gateway.mail():
-                if mail.evidence:
-                    await gateway.reply(
-                        mail, MailReply(evidence=self._evidence(order, key, mail.evidence.nonce))
-                    )
-                elif mail.message:
-                    sealed = self._answer_query(order.spec, key, mail.message.sealed)
-                    await gateway.reply(
-                        mail, MailReply(message=SealedMessage(sealed=self.faults.answer(sealed)))
-                    )
+    async def _predictor(self, me: Launched) -> int:
+        order, gateway, key = me.order, me.gateway, PrivateKey.generate()
+        async for mail in gateway.mail():
+            if mail.evidence:
+                evidence = self._evidence(order, key, mail.evidence.nonce)
+                await gateway.reply(mail, MailReply(evidence=evidence))
+            elif mail.message:
+                sealed = self.faults.answer(self._answer_query(order.spec, key, mail.message.sealed))
+                await gateway.reply(mail, MailReply(message=SealedMessage(sealed=sealed)))
+        return 0
 
     def _answer_query(self, spec: JobSpec, key: PrivateKey, sealed: bytes) -> bytes:
         query = open_query(spec, sealed, key)

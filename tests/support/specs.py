@@ -1,0 +1,76 @@
+"""Specs, manifests and launches for tests: small and valid, with what a test is about changed by name.
+
+job_spec(exchange={"trainers": 1})
+dataset_manifest(classes=2, input_shape=(2,))
+"""
+
+from typing import Any
+
+from chiron.api.launchers.launcher import LaunchOrder
+from chiron.wire.contract import BuilderManifest, InputType, Task
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.jobs import JobSpec
+from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+
+JOB = "a" * 32
+OTHER_JOB = "f" * 32
+DIGITS = {"input_shape": (8, 8), "input_dtype": InputType.UINT8, "classes": 10}
+"""What a manifest says of scikit-learn's handwritten digits."""
+
+
+def dataset_manifest(**changes: Any) -> DatasetManifest:
+    """A classification of 2 × 3 numbers, all examples in one chunk."""
+    usual = {
+        "dataset_id": "d" * 32,
+        "task": Task.CLASSIFICATION,
+        "input_shape": (2, 3),
+        "input_dtype": InputType.FLOAT32,
+        "classes": 5,
+        "examples": 10,
+        "chunk_examples": 10,
+        "chunk_ciphertext_bytes": 1000,
+        "chunk_sha256": ("0" * 64,),
+    }
+    return DatasetManifest.model_validate(usual | changes)
+
+
+def job_spec(
+    *,
+    parameters: int = 10,
+    dataset: DatasetManifest | None = None,
+    exchange: dict[str, Any] | None = None,
+    **changes: Any,
+) -> JobSpec:
+    """A job of two trainers and three exchanges; `exchange` changes its terms."""
+    usual = {
+        "job": JOB,
+        "dataset": dataset or dataset_manifest(),
+        "builder_sha256": "b" * 64,
+        "envelope": {"max_parameters": parameters},
+        "exchange": {"parameters": parameters, "trainers": 2, "exchanges": 3} | (exchange or {}),
+        "seed": 1,
+    }
+    return JobSpec.model_validate(usual | changes)
+
+
+def builder_manifest(**changes: Any) -> BuilderManifest:
+    """Of a builder for the digits."""
+    usual = {
+        "name": "tiny",
+        "version": "1.0",
+        "tasks": ["classification"],
+        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536},
+    }
+    return BuilderManifest.model_validate(usual | changes)
+
+
+def launch_spec(order: LaunchOrder, gateway_socket: str, quoting_socket: str = "unused") -> LaunchSpec:
+    """What a launcher gives to the enclave that it starts for `order`."""
+    return LaunchSpec(
+        role=order.role,
+        job=order.job,
+        index=order.index,
+        gateway=GatewayChannel(socket=gateway_socket, token=order.token),
+        platform=SoftwarePlatformSpec(socket=quoting_socket),
+        spec=order.spec,
+    )
