@@ -2,8 +2,8 @@
 
     python scripts/bench_start.py [--runs 7] [--json]
 
-Measured in turns, medians of all runs: the machine's other work then falls on all alike. Linux only, as the time
-until a connection is read out of /proc.
+Measured in turns, medians of all runs: the machine's other work then falls on all alike. Linux only: the
+time until a connection is read out of /proc.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def until_connected(command: list[str], environment: Mapping[str, str]) -> float
 
 
 def _taken(pid: int) -> float:
-    """Processor seconds of all of a process's threads so far (proc(5), schedstat: nanoseconds on a processor)."""
+    """Processor seconds of a process's threads so far (schedstat: nanoseconds on a processor)."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 

@@ -36,6 +36,10 @@ _PARTS = {
 """Where each part is, and its line in the list of commands; a test holds that line to the part's own help."""
 
 
+_EXTRAS = dict.fromkeys(("serve", "keys", "image", "log"), "operator") | {"builder": "builder"}
+"""What brings the packages that a part's commands need, where the data owner's do not."""
+
+
 class _Part(TyperCommand):
     """A command or group that is not loaded yet."""
 
@@ -56,6 +60,19 @@ class Parts(Group):
     def __init__(self, **options: Any) -> None:
         options["commands"] = {name: _Part(name, *part) for name, part in _PARTS.items()}
         super().__init__(**options)
+
+    def invoke(self, ctx: "Context") -> Any:
+        """Run the part that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError:
+            name = ctx.invoked_subcommand or ""
+            if name not in _EXTRAS:
+                raise
+            from chiron.client.errors import needing
+
+            with needing(_EXTRAS[name], f"`chiron {name}` needs more than a data owner does"):
+                raise
 
     def resolve_command(
         self, ctx: "Context", args: list[str]

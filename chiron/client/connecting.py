@@ -53,8 +53,8 @@ class Connecting:
         return aiohttp.TCPConnector(socket_factory=self._socket)
 
     def _connect(self) -> None:
-        parts = urlsplit(self._url)
         try:
+            parts = urlsplit(self._url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
             opened = socket.create_connection((parts.hostname or "", port), CONNECT_S)
         except (OSError, ValueError):
