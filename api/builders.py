@@ -13,9 +13,9 @@ from chiron.api.storage.database import Database
 from chiron.api.storage.tables import BuilderRow
 from chiron.wasm_sandbox.compilation import ComponentInfo, inspect_component
 from chiron.wasm_sandbox.errors import SandboxError
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import BuilderManifest, Capability
 from chiron.wire.encoding import canonical_json
+from chiron.wire.public_api import BuilderInfo
 
 _INSPECTIONS_AT_ONCE = 2
 """Each holds a component and its compilation in memory."""

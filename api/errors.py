@@ -44,6 +44,7 @@ GatewayError                        internal                500
     └── StorageVersion              storage-version
 """
 
+from chiron.wire import codes
 from chiron.wire.errors import ChironError
 
 
@@ -133,7 +134,7 @@ class JobUnknown(NotFound):
 class ObjectUnknown(NotFound):
     """The job has no such object."""
 
-    code = "object-unknown"
+    code = codes.OBJECT_UNKNOWN
 
 
 class ImageUnknown(NotFound):
@@ -198,7 +199,7 @@ class JobNotSucceeded(Conflict):
 class EnclaveNotRunning(Conflict):
     """The job has no such enclave now."""
 
-    code = "enclave-not-running"
+    code = codes.ENCLAVE_NOT_RUNNING
 
 
 class UpgradeRunning(Conflict):
@@ -210,7 +211,7 @@ class UpgradeRunning(Conflict):
 class ProgressRefused(Conflict):
     """States only go forward."""
 
-    code = "progress-refused"
+    code = codes.PROGRESS_REFUSED
 
 
 class ContentRefused(GatewayError):
@@ -282,14 +283,14 @@ class ShuttingDown(GatewayError):
 class EnclaveTimeout(GatewayError):
     """The enclave did not answer in time."""
 
-    code = "enclave-timeout"
+    code = codes.ENCLAVE_TIMEOUT
     status = 504
 
 
 class EnclaveGone(GatewayError):
     """The enclave ended before it answered."""
 
-    code = "enclave-gone"
+    code = codes.ENCLAVE_GONE
     status = 504
 
 

@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, from the route table and the pydantic models that validate the requests."""
 
 import json
-import re
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +9,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from chiron.api.operations import Operation
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 
-_VARIABLE = re.compile(r"\{(\w+):((?:[^{}]|\{[^{}]*\})*)\}")
 _SCHEMAS = "#/components/schemas/"
 
 
@@ -21,8 +19,9 @@ def document(operations: Sequence[Operation]) -> bytes:
     references, definitions = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        path = _VARIABLE.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, references)
+        paths.setdefault(operation.path.template, {})[operation.method.lower()] = _operation(
+            operation, references
+        )
     return json.dumps(
         {
             "openapi": "3.1.0",
@@ -54,7 +53,7 @@ def _operation(operation: Operation, references: dict[Any, Any]) -> dict[str, An
                 "required": True,
                 "schema": {"type": "string", "pattern": f"^(?:{pattern})$"},
             }
-            for name, pattern in _VARIABLE.findall(operation.path)
+            for name, pattern in operation.path.variables
         ],
         "responses": answers,
         "security": [{"key": []}] if operation.roles else [],

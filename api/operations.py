@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
 from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.settings import Limits
+from chiron.wire.paths import Path
 
 if TYPE_CHECKING:
     from chiron.api.gateway import Gateway
@@ -42,7 +43,7 @@ class Operation:
     """A row of the route table."""
 
     method: str
-    path: str
+    path: Path
     handler: Callable[[Call[Any, Any]], Awaitable[Answer]]
     summary: str
     roles: frozenset[str]
@@ -66,7 +67,7 @@ class Routes:
     def add(
         self,
         method: str,
-        path: str,
+        path: Path,
         *,
         roles: frozenset[Any] = frozenset(),
         body: type[BaseModel] | None = None,

@@ -16,7 +16,7 @@ from chiron.api.errors import (
     Unauthenticated,
 )
 from chiron.wire.answers import problem_response
-from chiron.wire.problems import Problem
+from chiron.wire.codes import Problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STARTED = web.RequestKey("answer_started", bool)

@@ -9,10 +9,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from chiron.builder_kit.c_component import c_component, c_ingredients
+from chiron.builder_kit.compilers import c_component, c_ingredients, python_component, python_ingredients
 from chiron.builder_kit.errors import CompilationFailed
 from chiron.builder_kit.project import Language, Project, read_project
-from chiron.builder_kit.python_component import python_component, python_ingredients
 from chiron.wasm_sandbox.assets import attach_asset
 from chiron.wire.contract import MAX_COMPONENT_BYTES
 
@@ -60,7 +59,7 @@ def _keep(path: Path, component: bytes) -> None:
 
 
 def _digest(project: Project) -> str:
-    """Of everything that the component is made of."""
+    """Digest of everything that the component is made of."""
     files = [*project.sources(), *project.assets().values()]
     parts = {
         **_INGREDIENTS[project.language](project),

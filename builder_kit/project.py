@@ -1,4 +1,7 @@
-"""A builder project: a folder with `builder.py` (or `builder.c`), `builder.toml` and `manifest.json`."""
+"""A builder project: a folder with `builder.py` (or `builder.c`), `builder.toml` and `manifest.json`.
+
+It is read here, and made anew from the template (`chiron builder new`).
+"""
 
 import tomllib
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from chiron.builder_kit.errors import ProjectInvalid
 from chiron.wire.contract import BuilderManifest, Capability, ContractModel
@@ -15,6 +18,10 @@ SETTINGS, MANIFEST = "builder.toml", "manifest.json"
 MODULE, C_MODULE = "builder.py", "builder.c"
 _MAX_TEXT_BYTES = 2**20
 _LEFT_OUT = frozenset({"__pycache__", "assets", "run"})
+
+_TEMPLATE = Path(__file__).parent / "templates" / "python"
+_NAME = TypeAdapter(BuilderManifest.model_fields["name"].rebuild_annotation())
+_RENAMED = {"gitignore": ".gitignore"}
 
 AssetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 RelativePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}$")]
@@ -90,3 +97,29 @@ def _text(path: Path) -> str:
         raise ProjectInvalid(f"{path} cannot be read") from error
     except UnicodeDecodeError as error:
         raise ProjectInvalid(f"{path} is not UTF-8 text") from error
+
+
+def new_project(directory: Path) -> list[Path]:
+    """Make a project that works, to be changed into the operator's own; returns the files made.
+
+    It is named after its directory, which must not exist.
+
+    Raises:
+        ProjectInvalid: the directory exists, or its name is no builder's name.
+    """
+    try:
+        name = _NAME.validate_python(directory.name)
+    except ValidationError as error:
+        raise ProjectInvalid(
+            f"{directory.name!r} is no name for a builder: lower-case letters, digits and -, at most 63"
+        ) from error
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ProjectInvalid(f"{directory} exists already") from error
+    made = []
+    for source in sorted(_TEMPLATE.iterdir()):
+        target = directory / _RENAMED.get(source.name, source.name)
+        target.write_text(source.read_text().replace("{{name}}", name))
+        made.append(target)
+    return made

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from chiron.runtime.attestation.verify import VerifiedEvidence
     from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, RowsInvalid
     from chiron.wire.attestation import AttestationPolicy, Role
-    from chiron.wire.builders import BuilderInfo
     from chiron.wire.contract import Capability, CapabilityGrants, InputType, Task
     from chiron.wire.enclave_api import Observation
     from chiron.wire.errors import ChironError
     from chiron.wire.exchange import ExchangeMode, ExchangeTerms
     from chiron.wire.grants import Grant, PredictionPolicy
     from chiron.wire.jobs import Job, JobRequest, JobState
+    from chiron.wire.public_api import BuilderInfo
     from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 
 __all__ = [
@@ -218,7 +218,7 @@ _MODULES = {
         "AttestationPolicy",
         "Role",
     ),
-    "chiron.wire.builders": ("BuilderInfo",),
+    "chiron.wire.public_api": ("BuilderInfo",),
     "chiron.wire.contract": (
         "Capability",
         "CapabilityGrants",

@@ -2,10 +2,15 @@
 
 The inputs are the interpreter, the C library and the locked packages of this machine, and our source. Modes
 and times are fixed, byte code is compiled reproducibly, and nothing names the folder or user that built it.
+
+CPython's `py_compile` is not reproducible: whether `marshal` writes a back reference depends on how often an
+object happens to be referenced in the compiling process. Format version 2 has no back references.
 """
 
 import fcntl
 import hashlib
+import importlib.util
+import marshal
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +18,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from chiron.enclave_image.bytecode import bytecode_path, compile_source
 from chiron.enclave_image.contents import (
     ENTRY_POINT,
     ENVIRONMENT,
@@ -23,10 +27,10 @@ from chiron.enclave_image.contents import (
     runtime_distributions,
     sources,
 )
+from chiron.enclave_image.elf import is_elf, shared_libraries
 from chiron.enclave_image.errors import ImageInvalid
-from chiron.enclave_image.libraries import is_elf, shared_libraries
-from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest
-from chiron.enclave_image.measurement import examine, list_entries, read_manifest
+from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest, read_manifest
+from chiron.enclave_image.measurement import examine, list_entries
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.sbom import bill_of_materials
 
@@ -34,6 +38,9 @@ INPUTS = ".inputs"
 """Digest of what the image was built from, so that building it again is quick if nothing changed."""
 _MTIME = 315_532_800
 """1980-01-01T00:00:00Z, of everything: the first that zip files can hold too."""
+_UNCHECKED_HASH_BASED = 0b01
+"""Flag of a .pyc that the interpreter loads without a look at the source (PEP 552)."""
+_MARSHAL_WITHOUT_REFERENCES = 2
 
 Report = Callable[[str], None]
 
@@ -65,6 +72,24 @@ def build_image(
             report("recording")
             recorder.record(manifest.measurement, directory, datetime.now(UTC))
     return manifest
+
+
+def bytecode_path(source: PurePosixPath) -> PurePosixPath:
+    """Where the interpreter looks for the byte code of `source`."""
+    return PurePosixPath(importlib.util.cache_from_source(str(source)))
+
+
+def compile_source(source: bytes, path: PurePosixPath) -> bytes:
+    """The .pyc of `source`, whose place in the image is `path`.
+
+    Raises:
+        SyntaxError, ValueError: it is not Python of this version (template files are such).
+    """
+    code = compile(source, str(path), "exec", dont_inherit=True, optimize=0)
+    flags = _UNCHECKED_HASH_BASED.to_bytes(4, "little")
+    source_hash = importlib.util.source_hash(source)
+    body = marshal.dumps(code, _MARSHAL_WITHOUT_REFERENCES)
+    return importlib.util.MAGIC_NUMBER + flags + source_hash + body
 
 
 def _built(directory: Path, files: list[Source], inputs: str, report: Report) -> ImageManifest:

@@ -1,23 +1,32 @@
-"""What an image is: every file in it, what is started and with which environment; and its measurement.
+"""What an image is: every file in it, what is started and with which environment; and what lies beside it.
 
-An image directory holds
+    root/                  the enclave's whole file system
+    manifest.json          an `ImageManifest`
+    sbom.cdx.json          CycloneDX bill of materials: it describes, it is not run
+    inclusion-proof.json   that its build is in a transparency log; an Occlum instance has it too
 
-    root/            the enclave's whole file system
-    manifest.json    an `ImageManifest`
-    sbom.cdx.json    CycloneDX bill of materials (not measured: it describes, it is not run)
+Only the manifest is measured. A gateway hands the proof to owners whose policy demands it, and they check it
+under the log's key, which they have from elsewhere.
 """
 
 import hashlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from chiron.enclave_image.errors import ImageInvalid, LogCorrupted
+from chiron.wire.bounded import read_file
 from chiron.wire.encoding import Digest, WireModel, canonical_json
+from chiron.wire.errors import LimitExceeded
+from chiron.wire.transparency import InclusionProof
 
 ROOT = "root"
 MANIFEST = "manifest.json"
 SBOM = "sbom.cdx.json"
+INCLUSION_PROOF = "inclusion-proof.json"
+MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_PROOF_BYTES = 64 * 1024
 
 _MEASUREMENT_LABEL = b"chiron/v1/image-measurement\0"
 
@@ -86,3 +95,42 @@ class ImageManifest(WireModel):
     def files(self) -> int:
         """How many there are."""
         return sum(isinstance(entry, File) for entry in self.entries)
+
+
+def read_manifest(directory: Path) -> ImageManifest:
+    """The manifest as it was written at build.
+
+    Raises:
+        ImageInvalid: there is none, or it is malformed.
+    """
+    try:
+        return ImageManifest.model_validate_json(read_file(directory / MANIFEST, MAX_MANIFEST_BYTES))
+    except OSError as error:
+        raise ImageInvalid(f"{directory} holds no image; `chiron image build` makes one") from error
+    except LimitExceeded as error:
+        raise ImageInvalid(f"{MANIFEST} is larger than any image's") from error
+    except ValidationError as error:
+        raise ImageInvalid(f"{MANIFEST} is not an image's manifest") from error
+
+
+def write_proof(directory: Path, proof: InclusionProof) -> None:
+    """Put it there, in place of an earlier one, whole or not at all."""
+    written = directory / f".{INCLUSION_PROOF}.new"
+    written.write_text(proof.model_dump_json() + "\n")
+    written.replace(directory / INCLUSION_PROOF)
+
+
+def read_proof(directory: Path) -> InclusionProof | None:
+    """The proof beside an image or an Occlum instance; None where it was built without a log.
+
+    It says nothing by itself: `chiron.runtime.transparency.proofs.check_inclusion` does.
+
+    Raises:
+        LogCorrupted: the file is there and is no proof.
+    """
+    try:
+        return InclusionProof.model_validate_json(read_file(directory / INCLUSION_PROOF, MAX_PROOF_BYTES))
+    except FileNotFoundError:
+        return None
+    except (LimitExceeded, ValidationError) as error:
+        raise LogCorrupted(f"{directory / INCLUSION_PROOF} is no inclusion proof") from error

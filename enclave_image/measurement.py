@@ -7,16 +7,16 @@ measured with the files: whoever changes a byte, a mode, a name or a variable ha
 import hashlib
 import os
 import stat
+import subprocess
+import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from chiron.enclave_image.errors import ImageInvalid
-from chiron.enclave_image.manifest import MANIFEST, ROOT, Entry, File, Folder, ImageManifest, Link
-from chiron.wire.bounded import read_file
-from chiron.wire.errors import LimitExceeded
+from chiron.enclave_image.errors import ImageInvalid, ImageUnbuildable
+from chiron.enclave_image.manifest import ROOT, Entry, File, Folder, ImageManifest, Link, read_manifest
 
-MAX_MANIFEST_BYTES = 16 * 2**20
+_BUILD = "import sys, pathlib, chiron.enclave_image.build as b; b.build_image(pathlib.Path(sys.argv[1]))"
 
 
 def measure(directory: Path) -> str:
@@ -28,33 +28,45 @@ def measure(directory: Path) -> str:
     return examine(directory).measurement
 
 
+def measure_source(directory: Path) -> str:
+    """Measurement of the image in `directory`, or of the one that the checkout there makes.
+
+    Raises:
+        ImageInvalid: there is neither.
+        ImageUnbuildable: a checkout whose packages are not installed, or whose image cannot be built.
+    """
+    if not (directory / "enclave_image" / "build.py").is_file():
+        return measure(directory)
+    python = directory / ".venv" / "bin" / "python"
+    if not python.exists():
+        raise ImageUnbuildable(f"{directory} is a checkout without its packages: run scripts/setup in it")
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder, "image")
+        # The checkout that was named is what is to be measured: its own code builds its image.
+        built = subprocess.run(  # noqa: S603
+            [python.absolute(), "-c", _BUILD, image],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if built.returncode != 0:
+            last = built.stderr.strip().splitlines()[-1:] or ["it told nothing"]
+            raise ImageUnbuildable(f"the image of {directory} cannot be built: {last[0]}")
+        return measure(image)
+
+
 def examine(directory: Path) -> ImageManifest:
     """The manifest that the image's content has now, whatever its manifest file says of files.
 
     Raises:
-        ImageInvalid: as `measure`.
+        ImageInvalid: there is no image, or it holds what no image may hold.
     """
     recorded = read_manifest(directory)
     try:
         return recorded.model_copy(update={"entries": list_entries(directory / ROOT)})
     except (OSError, ValidationError) as error:
         raise ImageInvalid(f"{directory} holds what cannot be read or named") from error
-
-
-def read_manifest(directory: Path) -> ImageManifest:
-    """The manifest as it was written at build.
-
-    Raises:
-        ImageInvalid: there is none, or it is malformed.
-    """
-    try:
-        return ImageManifest.model_validate_json(read_file(directory / MANIFEST, MAX_MANIFEST_BYTES))
-    except OSError as error:
-        raise ImageInvalid(f"{directory} holds no image; `chiron image build` makes one") from error
-    except LimitExceeded as error:
-        raise ImageInvalid(f"{MANIFEST} is larger than any image's") from error
-    except ValidationError as error:
-        raise ImageInvalid(f"{MANIFEST} is not an image's manifest") from error
 
 
 def list_entries(root: Path) -> tuple[Entry, ...]:

@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 
 from chiron.enclave_image.contents import ENTRY_POINT, ENVIRONMENT, INTERPRETER
-from chiron.enclave_image.elf import ElfFacts, Version, read_elf
+from chiron.enclave_image.elf import ElfFacts, Version, is_elf, read_elf
 from chiron.enclave_image.errors import OcclumRefuses
-from chiron.enclave_image.libraries import is_elf
 from chiron.enclave_image.manifest import ROOT, File, ImageManifest
 from chiron.enclave_image.measurement import examine
 from chiron.enclave_image.occlum_configuration import read_configuration

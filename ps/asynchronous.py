@@ -18,11 +18,12 @@ from chiron.ps.errors import ExchangeRefused
 from chiron.ps.exchange import Change, Entry, Persist, Result, Uploads, finite_sums
 from chiron.ps.merging import Contribution, SharedVector, clip_scale
 from chiron.ps.streams import Body
+from chiron.wire import codes
 from chiron.wire.exchange import ExchangeSpec
 
 
 class Asynchronous:
-    """Implements `chiron.ps.exchange.Exchange`."""
+    """An `Exchange` without a barrier: each change is merged as it comes, and answered at once."""
 
     def __init__(
         self,
@@ -55,11 +56,11 @@ class Asynchronous:
 
     @property
     def state(self) -> Mapping[str, NDArray[Any]]:
-        """See `Exchange.state`."""
+        """The arrays that a checkpoint holds: the live memory itself."""
         return {"due": self._due, "seen": self._seen, "sums": self._sums}
 
     def restored(self) -> None:
-        """See `Exchange.restored`. Answers are not kept: who asks again for one starts over."""
+        """Go on from the content that `state` was given; answers are not kept, so retries start over."""
         self._merges = int(self._seen.max())
 
     async def enter(self, trainer: int) -> Entry:
@@ -85,7 +86,7 @@ class Asynchronous:
                 self._due[:] = self._due.max()
 
     def knows(self, trainer: int, merged: int) -> bool:
-        """See `Exchange.knows`."""
+        """Whether that many of the trainer's exchanges are merged here."""
         return merged <= int(self._due[trainer])
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
@@ -98,7 +99,7 @@ class Asynchronous:
         """
         number = header.exchange
         if number < self._due[trainer] and trainer not in self._answers:
-            raise ExchangeRefused("answer-lost", "the server was restarted since; start from where it is")
+            raise ExchangeRefused(codes.ANSWER_LOST, "the server was restarted since; start from where it is")
         if number > self._due[trainer]:
             raise ExchangeRefused("exchange-ahead", "the exchanges before this one are not merged yet")
         if number == self._due[trainer]:

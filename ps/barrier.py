@@ -21,7 +21,7 @@ from chiron.wire.exchange import ExchangeSpec
 
 
 class Barrier:
-    """Implements `chiron.ps.exchange.Exchange`."""
+    """An `Exchange` with a barrier: all trainers push, one merge, all get its result."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class Barrier:
 
     @property
     def state(self) -> Mapping[str, NDArray[Any]]:
-        """See `Exchange.state`."""
+        """The arrays that a checkpoint holds: the live memory itself."""
         return {"counters.barrier": self._counters, "sums": self._merged_sums, "set_aside": self._set_aside}
 
     def restored(self) -> None:
-        """See `Exchange.restored`: nothing is derived from the arrays."""
+        """Nothing to do: nothing is derived from the arrays in `state`."""
 
     @property
     def present(self) -> frozenset[int]:
@@ -87,7 +87,7 @@ class Barrier:
             raise ExchangeRefused("exchange-open", "an exchange of the present trial is under way")
 
     def knows(self, _trainer: int, merged: int) -> bool:
-        """See `Exchange.knows`."""
+        """Whether that many exchanges are merged here."""
         return merged <= self.next
 
     async def _quiet(self) -> None:
@@ -156,7 +156,7 @@ class Barrier:
         done.set_result(None)
 
     def _note(self, present: list[int], merged: frozenset[int]) -> None:
-        """Write down how the merge went; it counts, but nobody is told before `_done`."""
+        """Record the outcome of a merge. It counts from now on, but nobody is answered before `_done`."""
         self._set_aside[:] = False
         self._set_aside[[k for k in present if k not in merged]] = True
         np.sum(self._sums[present], axis=0, out=self._merged_sums)

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from chiron.ps.codec import (
     HEADER_BYTES,
     LOWEST_VERSION,
-    PUBLISH_PATH,
-    PUSH_PATH,
-    START_PATH,
     VERSION,
     Flag,
     Hello,
@@ -38,6 +35,7 @@ from chiron.ps.vectors import (
     read_only,
     widen,
 )
+from chiron.wire import codes, paths
 from chiron.wire.exchange import ExchangeSpec, spec_digest
 
 PATIENCE_S = 120.0
@@ -68,7 +66,7 @@ class Merged:
     excluded: int
     """How many trainers' changes were set aside because they were not finite (or, `async`, too old)."""
     set_aside: bool
-    """Whether ours was."""
+    """Whether this trainer's change was set aside."""
 
 
 class ParameterClient:
@@ -108,7 +106,7 @@ class ParameterClient:
 
     @property
     def kept(self) -> dict[str, NDArray[np.float32]]:
-        """What a checkpoint of this client must hold, of one size a spec: the live memory itself.
+        """What a checkpoint of this client must hold: the live memory itself, of one size a spec.
 
         Where every change stands for itself nothing: the server gives the vector again. Rounding errors
         that are owed, and the norm of a change over shards of which some have merged it, need more.
@@ -116,7 +114,7 @@ class ParameterClient:
         return {"base": self._base, "owed": self._owed} if self._keeps else {}
 
     def resume(self, trial: int, merged: int) -> NDArray[np.float32]:
-        """Stand where a client stood that was told the result of `merged` exchanges, in `trial`.
+        """Go on as a client that has the result of `merged` exchanges and is in `trial`.
 
         Called before `start`, it makes the greeting say so, and a server that was rolled back is found out;
         after it, with `kept` filled, the next exchange is what it would have been. Returns the vector
@@ -144,7 +142,7 @@ class ParameterClient:
 
         async def attempt() -> None:
             payload = as_bytes(self._base)
-            async with self._transport.post(PUBLISH_PATH, head, payload, HEADER_BYTES) as answer:
+            async with self._transport.post(paths.EXCHANGE_PUBLISH, head, payload, HEADER_BYTES) as answer:
                 self._layout.expect(await answer.read(HEADER_BYTES), Kind.PUBLISHED)
 
         await self._transport.persist(attempt)
@@ -161,7 +159,7 @@ class ParameterClient:
 
         async def attempt() -> Start:
             size = self._layout.publish_bytes
-            async with self._transport.post(START_PATH, head, memoryview(b""), size) as answer:
+            async with self._transport.post(paths.EXCHANGE_START, head, memoryview(b""), size) as answer:
                 header, plan = self._layout.parse_plan(
                     await answer.read(self._layout.plan_head_bytes), Kind.STARTED
                 )
@@ -190,11 +188,11 @@ class ParameterClient:
         return await self.push(number, norm, sums)
 
     async def prepare(self, vector: NDArray[np.float32]) -> float | None:
-        """The first half of an exchange: lay the change into the frame. Its norm; None: not finite."""
+        """Lay the change into the frame: the first half of `exchange`. Its norm; None: it is not finite."""
         return await asyncio.to_thread(self._prepare, vector)
 
     async def push(self, number: int, norm: float | None, sums: NDArray[np.float64]) -> Merged:
-        """The second half: send what was prepared, now, whatever the pace.
+        """Send what was prepared, now, whatever the pace: the second half of `exchange`.
 
         `norm` is over all shards; None sets the change aside.
         """
@@ -212,13 +210,15 @@ class ParameterClient:
 
         async def attempt() -> Merged:
             payload = as_bytes(self._frame)
-            async with self._transport.post(PUSH_PATH, head, payload, self._layout.push_bytes) as answer:
+            async with self._transport.post(
+                paths.EXCHANGE_PUSH, head, payload, self._layout.push_bytes
+            ) as answer:
                 return await self._receive(answer)
 
         try:
             return await self._transport.persist(attempt)
         except ExchangeRefused as error:
-            if error.code != "answer-lost":
+            if error.code != codes.ANSWER_LOST:
                 raise
             # Merged, but `async` servers do not keep answers over a restart.
             start = await self.start(self._trial)

@@ -38,10 +38,6 @@ HEADER_BYTES = _HEADER.size
 _HELLO = struct.Struct("<BB6s32s")
 HELLO_BYTES = HEADER_BYTES + _HELLO.size
 
-HELLO_PATH = "/v1/exchange/hello"
-PUBLISH_PATH = "/v1/exchange/publish"
-START_PATH = "/v1/exchange/start"
-PUSH_PATH = "/v1/exchange/push"
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -68,7 +64,7 @@ class ElementType(IntEnum):
 
 
 class Flag(IntFlag):
-    """PUSH: the sender set its own change aside and sends zeros. MERGED: the receiver's was set aside."""
+    """Whether a change is set aside. PUSH: by its sender, who sends zeros. MERGED: the receiver's was."""
 
     NONE = 0
     SET_ASIDE = 1
@@ -121,7 +117,7 @@ class Header:
 
 
 def parse_header(data: Buffer) -> Header:
-    """The header in exactly 32 bytes.
+    """Parse a header, which is exactly 32 bytes.
 
     Raises:
         FrameInvalid: a field is not one that any version or kind allows.
@@ -226,7 +222,7 @@ class Layout:
         return header.pack() + sums.astype("<f8", copy=False).tobytes()
 
     def parse_head(self, data: Buffer, kind: Kind) -> tuple[Header, NDArray[np.float64]]:
-        """Take apart what `pack_head` made."""
+        """The header, of `kind`, and the sums that `pack_head` packed."""
         if len(data) != self.head_bytes:
             raise FrameInvalid("frame-truncated", "the frame's head has another length")
         view = memoryview(data)
@@ -241,7 +237,7 @@ class Layout:
         return header.pack() + plan.ljust(self.plan_bytes, b"\0")
 
     def parse_plan(self, data: Buffer, kind: Kind) -> tuple[Header, bytes]:
-        """Take apart what `pack_plan` made: the header and the plan without its padding."""
+        """The header, of `kind`, and the plan without its padding that `pack_plan` packed."""
         if len(data) != self.plan_head_bytes:
             raise FrameInvalid("frame-truncated", "the frame's head has another length")
         view = memoryview(data)
@@ -266,14 +262,18 @@ class Hello:
     """How many exchanges the client has seen the result of."""
 
     def pack(self) -> bytes:
-        """The whole frame."""
+        """The whole HELLO frame."""
         body = _HELLO.pack(self.lowest, self.highest, bytes(6), self.spec_digest)
         header = Header(Kind.HELLO, version=LOWEST_VERSION, trial=self.trial + 1, exchange=self.merged)
         return header.pack() + body
 
     @classmethod
     def parse(cls, data: Buffer) -> "Hello":
-        """Raises FrameInvalid where `data` is not a HELLO."""
+        """Parse a HELLO.
+
+        Raises:
+            FrameInvalid: `data` is not one.
+        """
         if len(data) != HELLO_BYTES:
             raise FrameInvalid("frame-truncated", "a HELLO has another length")
         header = parse_header(memoryview(data)[:HEADER_BYTES])

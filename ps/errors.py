@@ -14,14 +14,14 @@ from chiron.wire.errors import ChironError
 
 
 class ExchangeError(ChironError):
-    """Base of all: `code` is stable."""
+    """Base of the exchange's errors; `code` is stable."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
 
 
 class FrameInvalid(ExchangeError):
-    """Not a frame of this spec: wrong size, magic, version, kind, type or field."""
+    """The bytes are no frame of this spec: wrong size, magic, version, kind, type or field."""
 
 
 class ExchangeRefused(ExchangeError):
@@ -37,7 +37,7 @@ class ServerFailed(ExchangeError):
 
 
 class CheckpointInvalid(ExchangeError):
-    """Not a checkpoint of this spec."""
+    """The bytes are no checkpoint of this spec."""
 
 
 class RolledBack(ExchangeError):

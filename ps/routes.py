@@ -8,10 +8,6 @@ from aiohttp import web
 from chiron.ps.codec import (
     HEADER_BYTES,
     HELLO_BYTES,
-    HELLO_PATH,
-    PUBLISH_PATH,
-    PUSH_PATH,
-    START_PATH,
     Hello,
     Kind,
 )
@@ -19,6 +15,7 @@ from chiron.ps.errors import ExchangeError, ExchangeRefused, FrameInvalid, Rolle
 from chiron.ps.server import ParameterServer
 from chiron.ps.streams import Body, pieces
 from chiron.ps.vectors import Frame, as_bytes
+from chiron.wire import paths
 from chiron.wire.answers import refusal
 
 Identify: TypeAlias = Callable[[web.Request], int]
@@ -59,10 +56,10 @@ def exchange_routes(server: ParameterServer, identify: Identify) -> list[web.Rou
         )
 
     return [
-        web.post(HELLO_PATH, _refusing(hello)),
-        web.post(PUBLISH_PATH, _refusing(publish)),
-        web.post(START_PATH, _refusing(start)),
-        web.post(PUSH_PATH, _refusing(push)),
+        web.post(paths.EXCHANGE_HELLO, _refusing(hello)),
+        web.post(paths.EXCHANGE_PUBLISH, _refusing(publish)),
+        web.post(paths.EXCHANGE_START, _refusing(start)),
+        web.post(paths.EXCHANGE_PUSH, _refusing(push)),
     ]
 
 

@@ -19,6 +19,7 @@ from chiron.ps.exchange import Entry, Exchange, Persist, Result
 from chiron.ps.merging import SharedVector
 from chiron.ps.streams import Body
 from chiron.ps.vectors import as_bytes
+from chiron.wire import codes
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, spec_digest
 
 PUBLISHER = 0
@@ -77,7 +78,9 @@ class ParameterServer:
             raise ExchangeRefused("spec-mismatch", "the trainer was told another exchange spec")
         if hello.trial > self.trial or not self.exchange.knows(trainer, hello.merged):
             self.rolled_back.set()
-            raise RolledBack("checkpoint-rolled-back", "the trainers know of later exchanges than the server")
+            raise RolledBack(
+                codes.CHECKPOINT_ROLLED_BACK, "the trainers know of later exchanges than the server"
+            )
         return Header(Kind.WELCOME, version=version)
 
     async def completed(self, exchanges: int) -> None:
@@ -119,7 +122,7 @@ class ParameterServer:
         async with self._published:
             await self._published.wait_for(lambda: self.trial >= trial)
         if self.trial > trial:
-            raise TrialOver("trial-over", "a later trial is under way")
+            raise TrialOver(codes.TRIAL_OVER, "a later trial is under way")
         entry = await self.exchange.enter(trainer)
         header = self.layout.header(
             Kind.STARTED, trial=trial, exchange=entry.exchange, plan_length=len(self.plan)
@@ -127,7 +130,7 @@ class ParameterServer:
         return header, entry
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
-        """One exchange of one trainer; see `Barrier.push` and `Asynchronous.push`.
+        """Take a trainer's change and answer the vector that it goes on with.
 
         Raises:
             ExchangeRefused: the exchange or trial lies in the future.
@@ -136,10 +139,10 @@ class ParameterServer:
         if header.trial > self.trial:
             raise ExchangeRefused("exchange-ahead", "the trial is not published")
         if header.trial < self.trial and header.exchange >= self.exchange.next:
-            raise TrialOver("trial-over", "a later trial is under way")
+            raise TrialOver(codes.TRIAL_OVER, "a later trial is under way")
         result = await self.exchange.push(trainer, header, sums, body)
         if result.header.trial != header.trial:
-            raise TrialOver("trial-over", "a later trial is under way")
+            raise TrialOver(codes.TRIAL_OVER, "a later trial is under way")
         return result
 
 

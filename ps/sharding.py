@@ -38,7 +38,7 @@ def shard_server(
     weights: Sequence[float] | None = None,
     persist: Persist | None = None,
 ) -> ParameterServer:
-    """The server of shard `index`; see `ParameterServer`."""
+    """A `ParameterServer` for shard `index`: plan and sums are the first one's only."""
     first = index == 0
     return ParameterServer(
         shard_spec(spec, index, shards),
@@ -84,30 +84,30 @@ class ShardedClient:
 
     @property
     def kept(self) -> dict[str, NDArray[np.float32]]:
-        """See `ParameterClient.kept`."""
+        """What a checkpoint of this client must hold, of all shards."""
         kept = (client.kept.items() for client in self._clients)
         return {f"{name}{index}": array for index, items in enumerate(kept) for name, array in items}
 
     def resume(self, trial: int, merged: int) -> NDArray[np.float32]:
-        """See `ParameterClient.resume`."""
+        """Go on as a client that has the result of `merged` exchanges and is in `trial`."""
         for client in self._clients:
             client.resume(trial, merged)
         return read_only(self._vector)
 
     async def publish(self, trial: int, plan: bytes, vector: NDArray[np.float32]) -> None:
-        """See `ParameterClient.publish`. The first shard comes first: no other is ever in a later trial."""
+        """Publish the plan and initial vector of `trial`, at the first shard first: none is ahead of it."""
         await self._clients[0].publish(trial, plan, vector[self._slices[0]])
         rest = zip(self._clients[1:], self._slices[1:], strict=True)
         await _together(client.publish(trial, b"", vector[part]) for client, part in rest)
 
     async def start(self, trial: int) -> Start:
-        """See `ParameterClient.start`; the exchange is the earliest that any shard still has to merge."""
+        """Begin or take up `trial`, at the earliest exchange that any shard still has to merge."""
         starts = await _together(client.start(trial) for client in self._clients)
         self._pace.begin()
         return Start(starts[0].plan, read_only(self._vector), min(start.exchange for start in starts))
 
     async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
-        """See `ParameterClient.exchange`."""
+        """Push the change to all shards and wait for the others: as `ParameterClient.exchange`."""
         parts = zip(self._clients, self._slices, strict=True)
         norms = await _together(client.prepare(vector[part]) for client, part in parts)
         known = [norm for norm in norms if norm is not None]

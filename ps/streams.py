@@ -27,7 +27,7 @@ class Body:
         self._aborted = False
 
     async def read(self, size: int) -> bytes:
-        """Exactly `size` bytes.
+        """Read exactly `size` bytes.
 
         Raises:
             FrameInvalid: the body ended before.
@@ -38,9 +38,9 @@ class Body:
             raise FrameInvalid("frame-truncated", "the body ended early") from None
 
     async def into(self, view: memoryview, filled: Callable[[int], None] = lambda _: None) -> None:
-        """Fill `view`, bytes, with what follows; the one copy on the way is out of the TLS record's piece.
+        """Fill `view`, bytes, with what follows. The only copy on the way is out of the TLS record's piece.
 
-        `filled` is told after each piece how many bytes are there: what is to be done with them is cheapest
+        `filled` is called after each piece with the count of bytes that are there: work on them is cheapest
         while they are in the CPU's cache.
         """
         position = 0
@@ -54,19 +54,19 @@ class Body:
             filled(position)
 
     async def drain(self) -> None:
-        """Read to the end and keep nothing: a refusal is only read by a peer that could finish sending."""
+        """Read to the end and keep nothing: a peer reads a refusal only once it has sent everything."""
         while await self._stream.readany():
             pass
 
     def abort(self) -> None:
-        """Break the connection: its peer has gone, or came back on another one. `into` writes no more."""
+        """Break the connection, whose peer has gone or came back on another one. `into` writes no more."""
         self._aborted = True
         if isinstance(self._transport, asyncio.WriteTransport):
             self._transport.abort()
 
 
 async def pieces(view: memoryview) -> AsyncIterator[memoryview]:
-    """`view` in slices of `PIECE_BYTES`, with a turn of the event loop for others in between.
+    """Yield slices of `PIECE_BYTES`, with a turn of the event loop for others in between.
 
     Writing does not give them one by itself: it never waits while the peer reads as fast as we write.
     """

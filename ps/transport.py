@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 import aiohttp
 from pydantic import ValidationError
 
-from chiron.ps.codec import HEADER_BYTES, HELLO_PATH, Hello, Kind, parse_header
+from chiron.ps.codec import HEADER_BYTES, Hello, Kind, parse_header
 from chiron.ps.errors import (
     ExchangeError,
     ExchangeRefused,
@@ -20,9 +20,10 @@ from chiron.ps.errors import (
     TrialOver,
 )
 from chiron.ps.streams import Body, pieces
+from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
+from chiron.wire.codes import Problem
 from chiron.wire.errors import LimitExceeded
-from chiron.wire.problems import Problem
 from chiron.wire.retrying import Backoff, retry
 
 _T = TypeVar("_T")
@@ -34,8 +35,8 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
 Reconnect: TypeAlias = Callable[[], Awaitable[tuple[aiohttp.ClientSession, str]]]
-"""Finds the server again after a connection broke: it may have been restarted elsewhere. What it raises
-beyond aiohttp's errors ends the exchange."""
+"""Finds the server after a connection broke: it may have been restarted elsewhere. An error that is no
+`connection_lost` ends the exchange."""
 
 
 def connection_lost(error: Exception) -> bool:
@@ -57,7 +58,7 @@ class Pace:
         self._ticks = 0
 
     def begin(self) -> None:
-        """A trial starts now."""
+        """Count the ticks from now: a trial starts."""
         self._began = asyncio.get_running_loop().time()
         self._ticks = 0
 
@@ -91,7 +92,7 @@ class Transport:
         self._lost = False
 
     async def persist(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """The result of `attempt`, which is made again while the server is away.
+        """The result of `attempt`, which is repeated while the server is away.
 
         Raises:
             ServerUnreachable: it stayed away for `patience_s`.
@@ -144,7 +145,9 @@ class Transport:
             yield Body(response.content)
 
     async def _greet(self) -> None:
-        async with self.post(HELLO_PATH, self._hello().pack(), memoryview(b""), HEADER_BYTES) as answer:
+        async with self.post(
+            paths.EXCHANGE_HELLO, self._hello().pack(), memoryview(b""), HEADER_BYTES
+        ) as answer:
             if parse_header(await answer.read(HEADER_BYTES)).kind is not Kind.WELCOME:
                 raise FrameInvalid("frame-unexpected", "the server did not return the greeting")
         self._greeted = True
@@ -156,7 +159,10 @@ async def _upload(head: bytes, payload: memoryview) -> AsyncIterator[bytes | mem
         yield piece
 
 
-_KINDS: dict[str, type[ExchangeError]] = {"trial-over": TrialOver, "checkpoint-rolled-back": RolledBack}
+_KINDS: dict[str, type[ExchangeError]] = {
+    codes.TRIAL_OVER: TrialOver,
+    codes.CHECKPOINT_ROLLED_BACK: RolledBack,
+}
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Exception:

@@ -40,7 +40,7 @@ def narrow(values: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
 
 
 def widen(patterns: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
-    """The exact float32 values of bfloat16 bit patterns."""
+    """Write the exact float32 values of bfloat16 bit patterns into `out`."""
     bits = out.view(np.uint32)
     np.copyto(bits, patterns)
     bits <<= np.uint32(16)
@@ -76,7 +76,7 @@ class RunningNorm:
 
     @property
     def value(self) -> float:
-        """Of all that was taken in; not finite where any element is not, or is beyond 1e19 in magnitude.
+        """The norm of all that was taken in; not finite where any element is not, or is beyond 1e19.
 
         A finite norm therefore bounds every element far enough below float32's largest that no sum of changes
         over a whole job can overflow.
@@ -85,7 +85,7 @@ class RunningNorm:
 
 
 def euclidean_norm(frame: Frame) -> float:
-    """Norm of a change that is there; see `RunningNorm.value`."""
+    """The norm of a change that is there as a whole; not finite as `RunningNorm.value`."""
     norm = RunningNorm(frame)
     norm.advance(frame.nbytes)
     return norm.value
@@ -97,7 +97,7 @@ def as_bytes(array: NDArray[Any]) -> memoryview:
 
 
 def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same memory, for reading."""
+    """A view of `array` that cannot be written to."""
     view = array.view()
     view.flags.writeable = False
     return view

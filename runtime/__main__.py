@@ -21,6 +21,7 @@ from chiron.runtime.attestation.platform import Platform, RefusingPlatform
 from chiron.runtime.attestation.sgx import Pccs, SgxPlatform
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.errors import EnclaveError, LaunchInvalid, PlatformUnavailable
+from chiron.runtime.logs import open_log
 from chiron.runtime.roles import role_of
 from chiron.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
 
@@ -37,7 +38,7 @@ _PR_SET_DUMPABLE = 4
 
 def main() -> int:
     """Run one role to its end; the exit code tells the launcher whether it ended well."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    open_log()
     forbid_core_dumps()
     code = 0
     try:

@@ -27,11 +27,11 @@ from chiron.client.datasets import EncryptOptions
 from chiron.client.jobs import raise_if_ended_badly
 from chiron.client.training import grant_in_words
 from chiron.runtime.attestation.verify import VerifiedEvidence
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.errors import ChironError
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobState
+from chiron.wire.public_api import BuilderInfo
 from chiron.wire.reports import OutcomeStatus
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -38,7 +38,7 @@ import dcap_qvl
 from pydantic import ValidationError
 
 from chiron.enclave_image.errors import ImageError
-from chiron.enclave_image.rebuilding import measure_source
+from chiron.enclave_image.measurement import measure_source
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.ra_tls import verify_certificate
 from chiron.runtime.attestation.steps import Step, StepResult

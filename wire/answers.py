@@ -3,7 +3,7 @@
 from aiohttp import web
 from pydantic import BaseModel
 
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 
 
 def json_response(message: BaseModel, status: int = 200) -> web.Response:

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from chiron.wire.attestation import Evidence, Nonce
 from chiron.wire.encoding import Base64, Identifier, WireModel
+from chiron.wire.grants import UpgradeMail
 from chiron.wire.jobs import JobState, PublicFailure
-from chiron.wire.upgrade import UpgradeMail
 
 MAX_SEALED_MESSAGE_BYTES = 64 * 2**20
 

@@ -10,8 +10,7 @@ from itertools import chain
 
 from chiron.wire.attestation import Role
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, shard_spec
-from chiron.wire.jobs import JobSpec
-from chiron.wire.schedule import SUMS, plan_bytes
+from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 
 _LENGTH_BYTES = 8
 """Padding begins with the content's length (`chiron.runtime.sealing.padding`)."""
@@ -22,11 +21,13 @@ SEALED_TO_ENCLAVE_BYTES = 1 + 64 + 8 + 12 + 48 + 16 + _LENGTH_BYTES
 
 REPORT_BYTES = 1024
 OUTCOME_BYTES = 8192
-MODEL_HEADER_BYTES = 64 * 1024
-"""Room for the model's header, beside the graph and the weights."""
+MODEL_HEADER_BYTES = 16 * 1024
+"""Room for what is said of the model in words."""
+MODEL_NODES_BYTES = 48 * 1024
+"""Room beside the graph and the weights: for names, preprocessing and activation."""
 GRANT_BYTES = 96 * 1024
 """Room for the grant in the parameter server's checkpoint."""
-LEAD_HEAD_BYTES = 32 * 1024
+LEADER_HEAD_BYTES = 32 * 1024
 TRIAL_BYTES = 320 * 1024
 """Room for one trial of the leading trainer's history. A recipe has at most 64 KiB, and its numbers written
 out in full are not five times as long (1e15 becomes 1000000000000000.0)."""
@@ -38,7 +39,8 @@ MAX_TRAINER_CHECKPOINT_BYTES = 2**30
 """Jobs whose trainers' checkpoints would be larger keep none: each exchange would carry them all."""
 _STATE_HEADER_BYTES = 768
 """Room for the names and shapes before the tensors of a server's state."""
-_COUNT_BYTES = 8
+_SHORT_HEAD_BYTES = 64
+"""Room for a head that says next to nothing, with the lengths before it."""
 MAX_MOVES = 64
 """How often a model with a query budget may be taken over by newer code."""
 
@@ -82,7 +84,7 @@ def outcome() -> StoredObject:
 
 def model(spec: JobSpec) -> StoredObject:
     """What the job made, sealed to the measurement. Newer code that takes it over writes it too."""
-    onnx = spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
+    onnx = MODEL_NODES_BYTES + spec.envelope.max_graph_bytes + 4 * spec.envelope.max_parameters
     return StoredObject("model", Role.TRAINER, 0, MODEL_HEADER_BYTES, (onnx,))
 
 
@@ -97,10 +99,10 @@ def transfer(spec: JobSpec) -> StoredObject:
 def query_budget(moves: int) -> StoredObject:
     """How many rows the model has answered. Code that took it over keeps a count of its own."""
     name = f"state-query-budget-{moves}" if moves else "state-query-budget"
-    return StoredObject(name, Role.PREDICTOR, None, _COUNT_BYTES)
+    return StoredObject(name, Role.PREDICTOR, None, _SHORT_HEAD_BYTES)
 
 
-def lead_checkpoint(spec: JobSpec) -> StoredObject:
+def leader_checkpoint(spec: JobSpec) -> StoredObject:
     """What the leading trainer knows besides its training, as each trial begins.
 
     The parts are the plan of this trial; and, where there are others to compare it with, the plan and the
@@ -109,8 +111,8 @@ def lead_checkpoint(spec: JobSpec) -> StoredObject:
     parts = (plan_bytes(spec), 0, 0)
     if spec.trials > 1:
         parts = (plan_bytes(spec), plan_bytes(spec), model(spec).content_bytes + 1)
-    head = LEAD_HEAD_BYTES + (spec.trials - 1) * TRIAL_BYTES
-    return StoredObject("checkpoint-lead", Role.TRAINER, 0, head, parts)
+    head = LEADER_HEAD_BYTES + (spec.trials - 1) * TRIAL_BYTES
+    return StoredObject("checkpoint-leader", Role.TRAINER, 0, head, parts)
 
 
 def trainer_checkpoint(spec: JobSpec, index: int) -> StoredObject:
@@ -137,13 +139,13 @@ def shard_checkpoint(spec: JobSpec, index: int) -> StoredObject:
     """The state of another shard, from 1, after every merge. It carries neither plan nor sums."""
     exchange = shard_spec(spec.exchange, index, spec.exchange.shards)
     name = f"checkpoint-parameter-server-{index}"
-    return StoredObject(name, Role.SHARD, index, 4, (_server_bytes(exchange, 0, 0),))
+    return StoredObject(name, Role.SHARD, index, _SHORT_HEAD_BYTES, (_server_bytes(exchange, 0, 0),))
 
 
 def all_objects(spec: JobSpec) -> Iterator[StoredObject]:
     """Every object that a job of this spec can ever have."""
     exchange = spec.exchange
-    yield from (outcome(), model(spec), transfer(spec), lead_checkpoint(spec), server_checkpoint(spec))
+    yield from (outcome(), model(spec), transfer(spec), leader_checkpoint(spec), server_checkpoint(spec))
     yield from map(report, range(exchange.exchanges))
     yield from (shard_checkpoint(spec, index) for index in range(1, exchange.shards))
     yield from map(query_budget, range(MAX_MOVES + 1))
@@ -155,7 +157,7 @@ def find_object(spec: JobSpec, name: str) -> StoredObject | None:
     """The object of this name; None where no job of this spec has one. Does not make all to find one."""
     number = name.rpartition("-")[2]
     index = int(number) if number.isascii() and number.isdigit() and len(number) <= 6 else -1
-    fixed = (outcome(), model(spec), transfer(spec), lead_checkpoint(spec), server_checkpoint(spec))
+    fixed = (outcome(), model(spec), transfer(spec), leader_checkpoint(spec), server_checkpoint(spec))
     numbered = _numbered(spec, index)
     return next((one for one in chain(fixed, [query_budget(0)], numbered) if one.name == name), None)
 

@@ -1,4 +1,4 @@
-"""Bodies of the gateway's public HTTP API (`/v1/…`) that are not a job's, a builder's or a dataset's own."""
+"""Bodies of the gateway's public HTTP API (`/v1/…`) that are not a job's or a dataset's own."""
 
 from enum import StrEnum
 from typing import Literal
@@ -6,10 +6,25 @@ from typing import Literal
 from pydantic import Field
 
 from chiron.wire.attestation import Evidence, Nonce, Role
+from chiron.wire.contract import BuilderManifest, Capability
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel
+from chiron.wire.grants import SignedUpgradeOrder
 from chiron.wire.transparency import InclusionProof
-from chiron.wire.upgrade import SignedUpgradeOrder
+
+
+class BuilderInfo(WireModel):
+    """GET /v1/builders/{sha256}, and the answer to an upload."""
+
+    sha256: Digest
+    """Of the component's bytes: the builder's identity."""
+    size: int = Field(ge=1)
+    """Bytes of the component."""
+    capabilities: tuple[Capability, ...]
+    """What the component imports, sorted; a job runs it only if its owner grants all of these."""
+    manifest: BuilderManifest
+    created_at: str
+    """RFC 3339, UTC."""
 
 
 class DatasetUpload(WireModel):

@@ -8,8 +8,8 @@ from chiron.api.errors import BuilderUnknown, DatasetUnknown, JobEnded, RequestI
 from chiron.api.jobs.enclave import LaunchedEnclave
 from chiron.api.jobs.quota import object_limit
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import CHUNK, DIGEST, IDENTIFIER, OBJECT
 from chiron.api.streams import send_blob
+from chiron.wire import paths
 from chiron.wire.attestation import Role
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import Progress
@@ -21,7 +21,7 @@ _MAX_OBJECT_BYTES = 2**33
 _REPORTABLE = frozenset(JobState) - {JobState.CREATED, JobState.LAUNCHING, JobState.CANCELLED}
 
 
-@routes.add("GET", f"/enclave/v1/builders/{DIGEST}", roles=TRAINERS, answer="application/wasm")
+@routes.add("GET", paths.ENCLAVE_BUILDER, roles=TRAINERS, answer="application/wasm")
 async def builder(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     """Fetch the job's builder."""
     sha256 = call.path("sha256")
@@ -31,13 +31,13 @@ async def builder(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     return await send_blob(call.request, info.size, call.gateway.builders.component(info))
 
 
-@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}", roles=TRAINERS, answer=DatasetManifest)
+@routes.add("GET", paths.ENCLAVE_DATASET, roles=TRAINERS, answer=DatasetManifest)
 async def dataset(call: Call[LaunchedEnclave, None]) -> DatasetManifest:
     """Fetch the manifest of the job's dataset."""
     return await call.gateway.datasets.manifest(call.caller.tenant, _dataset(call))
 
 
-@routes.add("GET", f"/enclave/v1/datasets/{IDENTIFIER}/chunks/{CHUNK}", roles=TRAINERS, answer=OCTETS)
+@routes.add("GET", paths.ENCLAVE_DATASET_CHUNK, roles=TRAINERS, answer=OCTETS)
 async def chunk(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     """Fetch a chunk of the job's dataset."""
     number = int(call.path("number"))
@@ -47,7 +47,7 @@ async def chunk(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
 
 @routes.add(
     "PUT",
-    f"/enclave/v1/objects/{OBJECT}",
+    paths.ENCLAVE_OBJECT,
     roles=ALL,
     streams=OCTETS,
     limit=lambda _limits: _MAX_OBJECT_BYTES,
@@ -64,14 +64,14 @@ async def put_object(call: Call[LaunchedEnclave, None]) -> None:
     call.gateway.metrics.stored_bytes.labels("object").inc(size)
 
 
-@routes.add("GET", f"/enclave/v1/objects/{OBJECT}", roles=ALL, answer=OCTETS)
+@routes.add("GET", paths.ENCLAVE_OBJECT, roles=ALL, answer=OCTETS)
 async def get_object(call: Call[LaunchedEnclave, None]) -> web.StreamResponse:
     """Fetch a sealed object of the job."""
     size, content = await call.gateway.objects.get(call.caller.spec.job, call.path("name"))
     return await send_blob(call.request, size, content)
 
 
-@routes.add("POST", "/enclave/v1/progress", roles=TRAINING, body=Progress)
+@routes.add("POST", paths.ENCLAVE_PROGRESS, roles=TRAINING, body=Progress)
 async def progress(call: Call[LaunchedEnclave, Progress]) -> None:
     """Report the public schedule's progress; states only go forward."""
     enclave, body = call.caller, call.body

@@ -9,9 +9,9 @@ from chiron.api.enclaves.callers import ALL, MAIL, TRAINERS, TRAINING
 from chiron.api.errors import EnclaveNotRunning, RequestInvalid
 from chiron.api.jobs.enclave import LaunchedEnclave
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import SHARD
 from chiron.api.problems import STARTED
 from chiron.api.settings import Limits
+from chiron.wire import paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import Mail, MailReply, Ready
 
@@ -26,19 +26,19 @@ def _reply_limit(limits: Limits) -> int:
     return limits.message_bytes * 4 // 3 + limits.evidence_bytes
 
 
-@routes.add("POST", "/enclave/v1/ready", roles=ALL, body=Ready, limit=_evidence_limit)
+@routes.add("POST", paths.ENCLAVE_READY, roles=ALL, body=Ready, limit=_evidence_limit)
 async def ready(call: Call[LaunchedEnclave, Ready]) -> None:
     """Say that this enclave is up, and where it listens."""
     call.caller.announce(call.body)
 
 
-@routes.add("GET", "/enclave/v1/peers/parameter-server", roles=TRAINING, answer=Ready)
+@routes.add("GET", paths.ENCLAVE_PARAMETER_SERVER, roles=TRAINING, answer=Ready)
 async def parameter_server(call: Call[LaunchedEnclave, None]) -> Ready | None:
     """Wait for the job's parameter server; no content if it is not up in `wait` seconds."""
     return await _peer(call, Role.PARAMETER_SERVER, 0)
 
 
-@routes.add("GET", f"/enclave/v1/peers/shards/{SHARD}", roles=TRAINERS, answer=Ready)
+@routes.add("GET", paths.ENCLAVE_SHARD, roles=TRAINERS, answer=Ready)
 async def shard(call: Call[LaunchedEnclave, None]) -> Ready | None:
     """Wait for a shard of it, from 1; no content if it is not up in `wait` seconds."""
     return await _peer(call, Role.SHARD, int(call.path("index")))
@@ -51,7 +51,7 @@ async def _peer(call: Call[LaunchedEnclave, None], role: Role, index: int) -> Re
     return await peer.address(_wait(call))
 
 
-@routes.add("GET", "/enclave/v1/mailbox", roles=MAIL, answer=Mail)
+@routes.add("GET", paths.ENCLAVE_MAILBOX, roles=MAIL, answer=Mail)
 async def take_mail(call: Call[LaunchedEnclave, None]) -> web.StreamResponse | None:
     """Wait for the next message; no content if none comes in `wait` seconds."""
     mail = await call.caller.mailbox.take(_wait(call))
@@ -74,7 +74,7 @@ async def take_mail(call: Call[LaunchedEnclave, None]) -> web.StreamResponse | N
     return response
 
 
-@routes.add("POST", "/enclave/v1/mailbox/{id:[0-9a-f]{32}}", roles=MAIL, body=MailReply, limit=_reply_limit)
+@routes.add("POST", paths.ENCLAVE_MAIL, roles=MAIL, body=MailReply, limit=_reply_limit)
 async def reply(call: Call[LaunchedEnclave, MailReply]) -> None:
     """Answer a message."""
     call.caller.mailbox.answer(call.path("id"), call.body)

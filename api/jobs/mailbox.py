@@ -6,7 +6,7 @@ from collections import deque
 
 from chiron.api.errors import EnclaveGone, EnclaveTimeout, MailboxFull, MessageUnknown
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
-from chiron.wire.upgrade import UpgradeMail
+from chiron.wire.grants import UpgradeMail
 
 _REMEMBERED = 256
 """Messages over and done with whose late or repeated answers are taken in silence."""

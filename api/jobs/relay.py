@@ -18,8 +18,8 @@ from chiron.api.metrics import Metrics
 from chiron.api.settings import Settings
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage
+from chiron.wire.grants import UpgradeMail
 from chiron.wire.jobs import TERMINAL_STATES, Job
-from chiron.wire.upgrade import UpgradeMail
 
 _LOG = logging.getLogger(__name__)
 

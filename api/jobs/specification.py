@@ -4,10 +4,10 @@ from math import prod
 
 from chiron.api.errors import DatasetIncomplete, JobDoesNotFit
 from chiron.api.settings import Limits
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.jobs import JobRequest, JobSpec
+from chiron.wire.public_api import BuilderInfo
 
 
 def make_spec(

@@ -9,9 +9,9 @@ from chiron.api.jobs.fleet import Fleet
 from chiron.api.jobs.predictors import Predictors
 from chiron.api.jobs.relay import Relay
 from chiron.wire.attestation import Role
+from chiron.wire.grants import UpgradeMail
 from chiron.wire.jobs import Job
 from chiron.wire.public_api import PredictorState, UpgradeDemand
-from chiron.wire.upgrade import UpgradeMail
 
 _GIVER = 1
 """Index of the older enclave; the newer is the job's predictor, which has 0."""

@@ -35,9 +35,8 @@ from chiron.api.settings import MAX_UNIX_SOCKET_PATH, Settings
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.service import serve
 from chiron.api.software_tee.tee import SoftwareTee
-from chiron.enclave_image.inclusion_proof import read_proof
-from chiron.enclave_image.manifest import ROOT, ImageManifest
-from chiron.enclave_image.measurement import examine, read_manifest
+from chiron.enclave_image.manifest import ROOT, ImageManifest, read_manifest, read_proof
+from chiron.enclave_image.measurement import examine
 from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from chiron.wire.public_api import ImageInfo
 

@@ -22,7 +22,7 @@ from chiron.api.launchers.occlum_enclave import OcclumEnclave
 from chiron.api.launchers.output import prune_logs
 from chiron.api.settings import Settings
 from chiron.enclave_image.contents import ENTRY_POINT
-from chiron.enclave_image.inclusion_proof import read_proof
+from chiron.enclave_image.manifest import read_proof
 from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
 from chiron.wire.public_api import ImageInfo
 

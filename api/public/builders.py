@@ -9,10 +9,10 @@ from chiron.api.bodies import parse_json
 from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
 from chiron.api.keys import Principal
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import DIGEST
 from chiron.api.public.callers import BOTH, OPERATOR
-from chiron.wire.builders import BuilderInfo
+from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
+from chiron.wire.public_api import BuilderInfo
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024
@@ -20,7 +20,7 @@ _MULTIPART_OVERHEAD = 16 * 1024
 
 @routes.add(
     "POST",
-    "/v1/builders",
+    paths.BUILDERS,
     roles=OPERATOR,
     streams="multipart/form-data",
     answer=BuilderInfo,
@@ -42,13 +42,13 @@ async def publish(call: Call[Principal, None]) -> BuilderInfo:
     return info
 
 
-@routes.add("GET", "/v1/builders", roles=BOTH, answer=list[BuilderInfo])
+@routes.add("GET", paths.BUILDERS, roles=BOTH, answer=list[BuilderInfo])
 async def list_builders(call: Call[Principal, None]) -> Sequence[BuilderInfo]:
     """List the builders, newest first."""
     return await call.gateway.builders.listed()
 
 
-@routes.add("GET", f"/v1/builders/{DIGEST}", roles=BOTH, answer=BuilderInfo)
+@routes.add("GET", paths.BUILDER, roles=BOTH, answer=BuilderInfo)
 async def show_builder(call: Call[Principal, None]) -> BuilderInfo:
     """Show a builder and the capabilities that it asks for."""
     return await call.gateway.builders.info(call.path("sha256"))

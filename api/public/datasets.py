@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from chiron.api.bodies import pieces
 from chiron.api.keys import Principal
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import CHUNK, IDENTIFIER
 from chiron.api.public.callers import OWNER
+from chiron.wire import paths
 from chiron.wire.datasets import MAX_CHUNK_BYTES
 from chiron.wire.public_api import DatasetStatus, DatasetUpload
 
@@ -15,7 +15,7 @@ routes = Routes()
 
 @routes.add(
     "POST",
-    "/v1/datasets",
+    paths.DATASETS,
     roles=OWNER,
     body=DatasetUpload,
     answer=DatasetStatus,
@@ -27,13 +27,13 @@ async def announce(call: Call[Principal, DatasetUpload]) -> DatasetStatus:
     return await call.gateway.datasets.announce(call.caller.tenant, call.body.manifest)
 
 
-@routes.add("GET", "/v1/datasets", roles=OWNER, answer=list[DatasetStatus])
+@routes.add("GET", paths.DATASETS, roles=OWNER, answer=list[DatasetStatus])
 async def list_datasets(call: Call[Principal, None]) -> Sequence[DatasetStatus]:
     """List your datasets, newest first."""
     return await call.gateway.datasets.listed(call.caller.tenant)
 
 
-@routes.add("GET", f"/v1/datasets/{IDENTIFIER}", roles=OWNER, answer=DatasetStatus)
+@routes.add("GET", paths.DATASET, roles=OWNER, answer=DatasetStatus)
 async def show_dataset(call: Call[Principal, None]) -> DatasetStatus:
     """Show which chunks were received."""
     return await call.gateway.datasets.status(call.caller.tenant, call.path("id"))
@@ -41,7 +41,7 @@ async def show_dataset(call: Call[Principal, None]) -> DatasetStatus:
 
 @routes.add(
     "PUT",
-    f"/v1/datasets/{IDENTIFIER}/chunks/{CHUNK}",
+    paths.DATASET_CHUNK,
     roles=OWNER,
     streams="application/octet-stream",
     limit=lambda limits: MAX_CHUNK_BYTES,
@@ -54,7 +54,7 @@ async def put_chunk(call: Call[Principal, None]) -> None:
     call.gateway.metrics.stored_bytes.labels("dataset-chunk").inc(size)
 
 
-@routes.add("POST", f"/v1/datasets/{IDENTIFIER}/complete", roles=OWNER, answer=DatasetStatus)
+@routes.add("POST", paths.DATASET_COMPLETE, roles=OWNER, answer=DatasetStatus)
 async def complete(call: Call[Principal, None]) -> DatasetStatus:
     """Close the upload; refused with the numbers of the chunks that are missing."""
     return await call.gateway.datasets.complete(call.caller.tenant, call.path("id"))

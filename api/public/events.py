@@ -7,17 +7,17 @@ from aiohttp import web
 from chiron.api.errors import Overloaded, RequestInvalid
 from chiron.api.keys import Principal
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import IDENTIFIER
 from chiron.api.problems import STARTED
 from chiron.api.public.callers import BOTH, sees_jobs_of
 from chiron.api.storage.tables import EventRow
+from chiron.wire import paths
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobState, PublicFailure
 
 routes = Routes()
 EVENT_STREAM = "text/event-stream"
 
 
-@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/events", roles=BOTH, answer=EVENT_STREAM)
+@routes.add("GET", paths.JOB_EVENTS, roles=BOTH, answer=EVENT_STREAM)
 async def follow(call: Call[Principal, None]) -> web.StreamResponse:
     """Follow a job to its end: each event's data is the job as `GET /v1/jobs/{id}` showed it then."""
     gateway = call.gateway

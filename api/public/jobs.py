@@ -8,9 +8,9 @@ from aiohttp import web
 from chiron.api.jobs.specification import make_spec
 from chiron.api.keys import Principal
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import DIGEST, IDENTIFIER, OBJECT
 from chiron.api.public.callers import BOTH, OWNER, sees_jobs_of
 from chiron.api.streams import send_blob
+from chiron.wire import paths
 from chiron.wire.enclave_api import ObjectInfo, Observation
 from chiron.wire.jobs import Job, JobRequest
 from chiron.wire.public_api import PredictorState, PredictorStatus
@@ -18,7 +18,7 @@ from chiron.wire.public_api import PredictorState, PredictorStatus
 routes = Routes()
 
 
-@routes.add("POST", "/v1/jobs", roles=OWNER, body=JobRequest, answer=Job, status=201)
+@routes.add("POST", paths.JOBS, roles=OWNER, body=JobRequest, answer=Job, status=201)
 async def create(call: Call[Principal, JobRequest]) -> Job:
     """Create a job and launch its enclaves; the answer holds the public spec that your grant must name."""
     gateway, request, tenant = call.gateway, call.body, call.caller.tenant
@@ -29,19 +29,19 @@ async def create(call: Call[Principal, JobRequest]) -> Job:
     return await gateway.supervisor.create(tenant, spec)
 
 
-@routes.add("GET", "/v1/jobs", roles=BOTH, answer=list[Job])
+@routes.add("GET", paths.JOBS, roles=BOTH, answer=list[Job])
 async def list_jobs(call: Call[Principal, None]) -> Sequence[Job]:
     """List jobs, newest first: an owner's own, or everybody's for an operator."""
     return await call.gateway.records.listed(sees_jobs_of(call.caller))
 
 
-@routes.add("GET", f"/v1/jobs/{IDENTIFIER}", roles=BOTH, answer=Job)
+@routes.add("GET", paths.JOB, roles=BOTH, answer=Job)
 async def show_job(call: Call[Principal, None]) -> Job:
     """Show a job's public state."""
     return await _job(call)
 
 
-@routes.add("POST", f"/v1/jobs/{IDENTIFIER}/cancel", roles=BOTH, answer=Job)
+@routes.add("POST", paths.JOB_CANCEL, roles=BOTH, answer=Job)
 async def cancel(call: Call[Principal, None]) -> Job:
     """End a job and its enclaves."""
     job = await _job(call)
@@ -49,26 +49,26 @@ async def cancel(call: Call[Principal, None]) -> Job:
     return await _job(call)
 
 
-@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/objects", roles=BOTH, answer=list[ObjectInfo])
+@routes.add("GET", paths.JOB_OBJECTS, roles=BOTH, answer=list[ObjectInfo])
 async def list_objects(call: Call[Principal, None]) -> Sequence[ObjectInfo]:
     """List a job's sealed objects: names and sizes."""
     return await call.gateway.objects.listed((await _job(call)).spec.job)
 
 
-@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/objects/{OBJECT}", roles=OWNER, answer="application/octet-stream")
+@routes.add("GET", paths.JOB_OBJECT, roles=OWNER, answer="application/octet-stream")
 async def fetch_object(call: Call[Principal, None]) -> web.StreamResponse:
     """Fetch a sealed object of your job."""
     size, content = await call.gateway.objects.get((await _job(call)).spec.job, call.path("name"))
     return await send_blob(call.request, size, content)
 
 
-@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/observations", roles=BOTH, answer=list[Observation])
+@routes.add("GET", paths.JOB_OBSERVATIONS, roles=BOTH, answer=list[Observation])
 async def list_observations(call: Call[Principal, None]) -> Sequence[Observation]:
     """List all that the operator's side stored and relayed for a job: kind, name, bytes."""
     return await call.gateway.observations.of((await _job(call)).spec.job)
 
 
-@routes.add("POST", f"/v1/jobs/{IDENTIFIER}/predictor", roles=OWNER, answer=PredictorStatus, status=202)
+@routes.add("POST", paths.JOB_PREDICTOR, roles=OWNER, answer=PredictorStatus, status=202)
 async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Start the predictor of a job that succeeded; if it runs already, nothing happens."""
     job = await _job(call)
@@ -76,9 +76,7 @@ async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
     return call.gateway.predictors.status(job.spec.job)
 
 
-@routes.add(
-    "POST", f"/v1/jobs/{IDENTIFIER}/predictor/{DIGEST}", roles=OWNER, answer=PredictorStatus, status=202
-)
+@routes.add("POST", paths.JOB_PREDICTOR_OF_IMAGE, roles=OWNER, answer=PredictorStatus, status=202)
 async def start_predictor_of(call: Call[Principal, None]) -> PredictorStatus:
     """Start the predictor from the image of this measurement: one that the gateway keeps for older models."""
     job = await _job(call)
@@ -86,13 +84,13 @@ async def start_predictor_of(call: Call[Principal, None]) -> PredictorStatus:
     return call.gateway.predictors.status(job.spec.job)
 
 
-@routes.add("GET", f"/v1/jobs/{IDENTIFIER}/predictor", roles=BOTH, answer=PredictorStatus)
+@routes.add("GET", paths.JOB_PREDICTOR, roles=BOTH, answer=PredictorStatus)
 async def show_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Show whether a job's predictor runs, and where it is reached directly."""
     return call.gateway.predictors.status((await _job(call)).spec.job)
 
 
-@routes.add("DELETE", f"/v1/jobs/{IDENTIFIER}/predictor", roles=BOTH, answer=PredictorStatus)
+@routes.add("DELETE", paths.JOB_PREDICTOR, roles=BOTH, answer=PredictorStatus)
 async def stop_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Stop a job's predictor."""
     await call.gateway.predictors.stop((await _job(call)).spec.job)

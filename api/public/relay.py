@@ -2,9 +2,9 @@
 
 from chiron.api.keys import Principal
 from chiron.api.operations import Call, Routes
-from chiron.api.patterns import IDENTIFIER
 from chiron.api.public.callers import BOTH, OWNER, sees_jobs_of
 from chiron.api.settings import Limits
+from chiron.wire import paths
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import EvidenceRequest, SealedMessage
 from chiron.wire.public_api import EvidenceDemand
@@ -25,14 +25,14 @@ def _query_limit(limits: Limits) -> int:
     return _in_base64(limits.message_bytes)
 
 
-@routes.add("POST", f"/v1/jobs/{IDENTIFIER}/evidence", roles=BOTH, body=EvidenceDemand, answer=Evidence)
+@routes.add("POST", paths.JOB_EVIDENCE, roles=BOTH, body=EvidenceDemand, answer=Evidence)
 async def evidence(call: Call[Principal, EvidenceDemand]) -> Evidence:
     """Have an enclave of the job quote fresh evidence over your nonce; verify it before you trust it."""
     job = await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     return await call.gateway.relay.evidence(job, call.body.role, EvidenceRequest(nonce=call.body.nonce))
 
 
-@routes.add("POST", f"/v1/jobs/{IDENTIFIER}/grant", roles=OWNER, body=SealedMessage, limit=_grant_limit)
+@routes.add("POST", paths.JOB_GRANT, roles=OWNER, body=SealedMessage, limit=_grant_limit)
 async def grant(call: Call[Principal, SealedMessage]) -> None:
     """Hand the parameter server a grant, sealed to the key in its evidence."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
@@ -41,7 +41,7 @@ async def grant(call: Call[Principal, SealedMessage]) -> None:
 
 @routes.add(
     "POST",
-    f"/v1/jobs/{IDENTIFIER}/queries",
+    paths.JOB_QUERIES,
     roles=OWNER,
     body=SealedMessage,
     answer=SealedMessage,

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, version_converter
 
 from chiron.builder_kit.errors import ModelUnsuitable
-from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT
+from chiron.wasm_sandbox.admission import INPUT, OUTPUT
 from chiron.wasm_sandbox.limits import HIGHEST_IR, HIGHEST_OPSET, LOWEST_OPSET
 from chiron.wire.contract import MAX_COMPONENT_BYTES, Task
 

@@ -39,7 +39,7 @@ def new_command(
 
     **Example**: `chiron builder new my-model`
     """
-    from chiron.builder_kit.scaffold import new_project
+    from chiron.builder_kit.project import new_project
 
     for path in new_project(directory):
         note(f"  {path}")

@@ -16,6 +16,7 @@ import typer
 
 from chiron.cli.options import Json, single
 from chiron.cli.output import console, print_json
+from chiron.wire import paths
 
 app = single()
 _LANDLOCK_CREATE_RULESET = 444
@@ -105,8 +106,8 @@ async def _ask(url: str, api_key: str) -> str:
     from chiron.wire.public_api import Health
 
     async with GatewaySession(url, api_key) as session:
-        await session.get("/healthz", Health)
-        await session.get("/v1/jobs", list[Job])
+        await session.get(paths.HEALTH, Health)
+        await session.get(paths.JOBS, list[Job])
     return f"{url} answers and takes our key"
 
 

@@ -47,7 +47,7 @@ def build_command(
     **Example**: `chiron image build --log log/ --log-key ~/log-key.pem`
     """
     from chiron.enclave_image.build import build_image
-    from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
+    from chiron.enclave_image.manifest import INCLUSION_PROOF
 
     recording = _recorder(log, log_key, revision)
     manifest = build_image(directory, report=lambda stage: note(f"image: {stage}"), recorder=recording)
@@ -147,8 +147,7 @@ def recorder(log: Path, key: Path, *, revision: str | None, lock: Path | None) -
         SourceUnknown: no revision is given, and none names the source that is here.
     """
     from chiron import ConfigurationInvalid
-    from chiron.enclave_image.recording import Recorder
-    from chiron.enclave_image.source_revision import LOCK, clean_revision
+    from chiron.enclave_image.recording import LOCK, Recorder, clean_revision
     from chiron.wire.transparency import REVISION
 
     private = log_key(key)

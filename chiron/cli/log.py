@@ -13,7 +13,7 @@ from chiron.cli.image import recorder
 from chiron.cli.options import Json, group
 from chiron.cli.output import done, note, print_json, warn
 from chiron.client.errors import ConfigurationInvalid, LogRejected
-from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF
+from chiron.enclave_image.manifest import INCLUSION_PROOF
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.sigstruct import read_instance
 from chiron.enclave_image.transparency_log import TransparencyLog

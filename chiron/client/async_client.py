@@ -25,12 +25,13 @@ from chiron.client.upgrading import move_model
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire import paths
 from chiron.wire.attestation import AttestationPolicy, Role
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.public_api import BuilderInfo
 from chiron.wire.reports import Outcome, TrainingReport
 
 Clock = Callable[[], datetime]
@@ -102,11 +103,11 @@ class AsyncClient:
 
     async def builders(self) -> list[BuilderInfo]:
         """The builders that this gateway offers."""
-        return await self.gateway.get("/v1/builders", list[BuilderInfo])
+        return await self.gateway.get(paths.BUILDERS, list[BuilderInfo])
 
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
-        return await self.gateway.get(f"/v1/builders/{sha256}", BuilderInfo)
+        return await self.gateway.get(paths.BUILDER.of(sha256), BuilderInfo)
 
     async def encrypt(
         self,
@@ -158,7 +159,7 @@ class AsyncClient:
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
-        return await self.gateway.get("/v1/jobs", list[Job])
+        return await self.gateway.get(paths.JOBS, list[Job])
 
     async def verify_job(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> VerifiedEvidence:
         """Fetch evidence over a fresh random nonce and verify it; its `steps` say what was checked.
@@ -198,7 +199,7 @@ class AsyncClient:
             owner_signing_key=record.signing_public_key,
             issued_at=int(self._clock().timestamp()),
         )
-        await self.gateway.relay(f"/v1/jobs/{grant.job}/grant", seal_grant(verified, grant))
+        await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))
         return grant
 
@@ -333,7 +334,7 @@ class AsyncClient:
     async def predict(
         self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
     ) -> Predictions:
-        """Predict rows `x` [n, *input_shape]: verify the predictor, ask sealed, open its answers.
+        """Predict rows `x`, `[n, *input_shape]`: verify the predictor, ask sealed, open its answers.
 
         With `direct`, at the predictor's own address.
 
@@ -358,7 +359,7 @@ class AsyncClient:
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
-        await self.gateway.post(f"/v1/jobs/{_id(job)}/cancel")
+        await self.gateway.post(paths.JOB_CANCEL.of(_id(job)))
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""

@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from chiron.wire import codes
 from chiron.wire.errors import ChironError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class GatewayUnreachable(GatewayError):
     """Nobody answered at the gateway's address."""
 
     def __init__(self, url: str) -> None:
-        super().__init__("gateway-unreachable", 0, f"no answer from {url}")
+        super().__init__(codes.GATEWAY_UNREACHABLE, 0, f"no answer from {url}")
         self.args = (f"no answer from the gateway at {url}",)
 
 

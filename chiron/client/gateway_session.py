@@ -8,15 +8,16 @@ import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
+from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.bounded import read_stream
-from chiron.wire.builders import BuilderInfo
+from chiron.wire.codes import Problem
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import ObjectInfo, Observation, SealedMessage
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.jobs import Job, JobRequest
-from chiron.wire.problems import Problem
 from chiron.wire.public_api import (
+    BuilderInfo,
     DatasetStatus,
     DatasetUpload,
     EvidenceDemand,
@@ -102,53 +103,55 @@ class GatewaySession:
         form = aiohttp.FormData()
         form.add_field("manifest", manifest, content_type="application/json", filename="manifest.json")
         form.add_field("component", component, content_type="application/wasm", filename="builder.wasm")
-        return _parse(await self._request("POST", "/v1/builders", data=form), BuilderInfo)
+        return _parse(await self._request("POST", paths.BUILDERS, data=form), BuilderInfo)
 
     async def create_dataset(self, manifest: DatasetManifest) -> None:
         """POST /v1/datasets."""
-        await self.post("/v1/datasets", DatasetUpload(manifest=manifest))
+        await self.post(paths.DATASETS, DatasetUpload(manifest=manifest))
 
     async def dataset(self, dataset_id: str) -> DatasetStatus:
         """GET /v1/datasets/{id}."""
-        return await self.get(f"/v1/datasets/{dataset_id}", DatasetStatus)
+        return await self.get(paths.DATASET.of(dataset_id), DatasetStatus)
 
     async def create_job(self, request: JobRequest) -> Job:
         """POST /v1/jobs."""
-        return _parse(await self.post("/v1/jobs", request), Job)
+        return _parse(await self.post(paths.JOBS, request), Job)
 
     async def job(self, job_id: str) -> Job:
         """GET /v1/jobs/{id}."""
-        return await self.get(f"/v1/jobs/{job_id}", Job)
+        return await self.get(paths.JOB.of(job_id), Job)
 
     async def evidence(self, job_id: str, role: Role, nonce: bytes) -> Evidence:
         """POST /v1/jobs/{id}/evidence: evidence over our nonce; not verified here."""
         demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce})
-        return _parse(await self.post(f"/v1/jobs/{job_id}/evidence", demand), Evidence)
+        return _parse(await self.post(paths.JOB_EVIDENCE.of(job_id), demand), Evidence)
 
     async def images(self) -> list[ImageInfo]:
         """GET /v1/images: enclave code that it can launch, the current one first."""
-        return _parse(await self.fetch("/v1/images", limit=MAX_IMAGES_BYTES), list[ImageInfo])
+        return _parse(await self.fetch(paths.IMAGES, limit=MAX_IMAGES_BYTES), list[ImageInfo])
 
     async def start_predictor(self, job_id: str, measurement: str | None = None) -> PredictorStatus:
         """POST /v1/jobs/{id}/predictor: nothing happens if it runs; `measurement` is of older code."""
-        path = f"/v1/jobs/{job_id}/predictor" + (f"/{measurement}" if measurement else "")
+        path = paths.JOB_PREDICTOR.of(job_id)
+        if measurement:
+            path = paths.JOB_PREDICTOR_OF_IMAGE.of(job_id, measurement)
         return _parse(await self.post(path), PredictorStatus)
 
     async def predictor(self, job_id: str) -> PredictorStatus:
         """GET /v1/jobs/{id}/predictor."""
-        return await self.get(f"/v1/jobs/{job_id}/predictor", PredictorStatus)
+        return await self.get(paths.JOB_PREDICTOR.of(job_id), PredictorStatus)
 
     async def stop_predictor(self, job_id: str) -> None:
         """DELETE /v1/jobs/{id}/predictor."""
-        await self._request("DELETE", f"/v1/jobs/{job_id}/predictor")
+        await self._request("DELETE", paths.JOB_PREDICTOR.of(job_id))
 
     async def begin_upgrade(self, job_id: str) -> None:
         """POST /v1/jobs/{id}/upgrade."""
-        await self.post(f"/v1/jobs/{job_id}/upgrade")
+        await self.post(paths.JOB_UPGRADE.of(job_id))
 
     async def order_upgrade(self, job_id: str, demand: UpgradeDemand) -> None:
         """POST /v1/jobs/{id}/upgrade/order."""
-        await self.post(f"/v1/jobs/{job_id}/upgrade/order", demand)
+        await self.post(paths.JOB_UPGRADE_ORDER.of(job_id), demand)
 
     async def relay(self, path: str, sealed: bytes) -> bytes:
         """POST ciphertext for an enclave; returns the body of its answer."""
@@ -156,11 +159,11 @@ class GatewaySession:
 
     async def objects(self, job_id: str) -> list[ObjectInfo]:
         """GET /v1/jobs/{id}/objects."""
-        return await self.get(f"/v1/jobs/{job_id}/objects", list[ObjectInfo])
+        return await self.get(paths.JOB_OBJECTS.of(job_id), list[ObjectInfo])
 
     async def observations(self, job_id: str) -> list[Observation]:
         """GET /v1/jobs/{id}/observations."""
-        return await self.get(f"/v1/jobs/{job_id}/observations", list[Observation])
+        return await self.get(paths.JOB_OBSERVATIONS.of(job_id), list[Observation])
 
     async def events(self, path: str, after: str | None = None) -> AsyncIterator[Event]:
         """Server-sent events at `path` after the one with that id, until the gateway ends the stream."""

@@ -15,7 +15,7 @@ from chiron.client.gateway_session import GatewaySession, is_away
 from chiron.client.store import JobRecord
 from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report
-from chiron.wire import objects
+from chiron.wire import objects, paths
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import terms_of
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobSpec, JobState
@@ -63,7 +63,7 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
     backoff = Backoff(AWAY_S, first_pause_s=0.1)
     while True:
         try:
-            async for event in gateway.events(f"/v1/jobs/{job_id}/events", after=seen):
+            async for event in gateway.events(paths.JOB_EVENTS.of(job_id), after=seen):
                 backoff.reset()
                 seen = event.id
                 job = _parse(event.data)
@@ -124,7 +124,7 @@ async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
 
 
 async def _fetch(gateway: GatewaySession, job: str, stored: StoredObject) -> bytes:
-    return await gateway.fetch(f"/v1/jobs/{job}/objects/{stored.name}", limit=stored.stored_bytes)
+    return await gateway.fetch(paths.JOB_OBJECT.of(job, stored.name), limit=stored.stored_bytes)
 
 
 def _parse(event: str) -> Job:

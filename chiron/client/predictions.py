@@ -13,6 +13,7 @@ from chiron.client.store import JobRecord
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import RowsInvalid
 from chiron.runtime.queries import Answer, AnswerOutcome, open_answer, seal_query
+from chiron.wire import paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 
@@ -33,7 +34,7 @@ class Predictions:
     """What the owner's policy let through for each row that was asked about."""
 
     scores: NDArray[np.float32]
-    """Classification: [rows, told], best first. Regression: [rows, *target_shape]."""
+    """Classification: [rows, told], best first. Regression: `[rows, *target_shape]`."""
     classes: NDArray[np.int32] | None = None
     """Classification: [rows, told] class indices that the scores belong to."""
     class_names: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class PredictorSession:
     async def predict(
         self, x: NDArray[Any], advance: Callable[[int, int], None] | None = None
     ) -> Predictions:
-        """Predict rows `x` [n, *input_shape] of the dataset's input type.
+        """Predict rows `x`, `[n, *input_shape]` of the dataset's input type.
 
         Raises:
             RowsInvalid: no rows, or not of the job's inputs.
@@ -114,7 +115,7 @@ class PredictorSession:
     async def _ask(self, rows: NDArray[Any]) -> Answer:
         spec = self._record.spec
         pending = seal_query(spec, rows, self._key)
-        body = await self._gateway.relay(f"/v1/jobs/{spec.job}/queries", pending.sealed)
+        body = await self._gateway.relay(paths.JOB_QUERIES.of(spec.job), pending.sealed)
         try:
             sealed = SealedMessage.model_validate_json(body).sealed
         except ValueError as error:

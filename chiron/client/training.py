@@ -20,6 +20,7 @@ from chiron.client.errors import GatewayError, SpecMismatch
 from chiron.client.jobs import raise_if_ended_badly
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing import hpke
+from chiron.wire import codes
 from chiron.wire.attestation import Role
 from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.grants import Grant, PredictionPolicy
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 
 GRANT_ATTEMPTS = 5
 _RESTARTED = frozenset(
-    {"gateway-unreachable", "enclave-gone", "enclave-not-running", "enclave-timeout", "grant-unreadable"}
+    {
+        codes.GATEWAY_UNREACHABLE,
+        codes.ENCLAVE_GONE,
+        codes.ENCLAVE_NOT_RUNNING,
+        codes.ENCLAVE_TIMEOUT,
+        codes.GRANT_UNREADABLE,
+    }
 )
 """Codes after which the parameter server may be another process than the one that was verified."""
 _CAPABILITY_WORDS = {
@@ -129,7 +136,7 @@ async def grant_stages(
             await client.send_grant(evidence, capabilities=capabilities, prediction=prediction)
             break
         except GatewayError as error:
-            if attempt and error.code == "grant-already-given":
+            if attempt and error.code == codes.GRANT_ALREADY_GIVEN:
                 # An earlier attempt arrived, and only its answer was lost.
                 break
             if error.code not in _RESTARTED or attempt == GRANT_ATTEMPTS - 1:

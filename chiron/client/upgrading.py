@@ -16,8 +16,8 @@ from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
 from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import ChironError
+from chiron.wire.grants import SignedUpgradeOrder, UpgradeOrder
 from chiron.wire.public_api import ImageInfo, UpgradeDemand
-from chiron.wire.upgrade import SignedUpgradeOrder, UpgradeOrder
 
 
 async def move_model(

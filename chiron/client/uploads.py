@@ -6,8 +6,9 @@ from collections.abc import Callable
 from chiron.client.datasets.bundle import Bundle
 from chiron.client.errors import GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession, each
-from chiron.wire.builders import BuilderInfo
+from chiron.wire import paths
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.public_api import BuilderInfo
 
 PARALLEL_CHUNKS = 4
 """Chunks in flight, which is also how many are in memory."""
@@ -36,7 +37,6 @@ async def upload_dataset(
     """
     manifest = bundle.manifest
     await gateway.create_dataset(manifest)
-    path = f"/v1/datasets/{manifest.dataset_id}"
     received = set((await gateway.dataset(manifest.dataset_id)).received)
     done = len(received)
     if advance:
@@ -44,11 +44,12 @@ async def upload_dataset(
 
     async def send(number: int) -> None:
         nonlocal done
-        await gateway.put(f"{path}/chunks/{number}", await asyncio.to_thread(bundle.chunk, number))
+        path = paths.DATASET_CHUNK.of(manifest.dataset_id, number)
+        await gateway.put(path, await asyncio.to_thread(bundle.chunk, number))
         done += 1
         if advance:
             advance(done, manifest.chunks)
 
     missing = (number for number in range(manifest.chunks) if number not in received)
     await each(missing, send, at_once=PARALLEL_CHUNKS)
-    await gateway.post(f"{path}/complete")
+    await gateway.post(paths.DATASET_COMPLETE.of(manifest.dataset_id))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.runtime.channels.job_ca import LIFETIME
 from chiron.runtime.channels.tls import load_key
+from chiron.wire import paths
 from chiron.wire.answers import json_response, refusal
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
@@ -90,8 +91,8 @@ def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.QUERY, message=message)))
 
     return [
-        web.post(f"/v1/jobs/{job}/evidence", evidence),
-        web.post(f"/v1/jobs/{job}/queries", query),
+        web.post(paths.JOB_EVIDENCE.of(job), evidence),
+        web.post(paths.JOB_QUERIES.of(job), query),
     ]
 
 

@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
 from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
+from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
@@ -34,11 +35,6 @@ from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sh
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
-CHALLENGE_PATH = "/v1/enrol/challenge"
-ENROL_PATH = "/v1/enrol"
-ENROL_SHARD_PATH = "/v1/enrol/shard"
-TICKET_PATH = "/v1/ticket"
-ENDED_PATH = "/v1/ended"
 MAX_ENROLMENT_BYTES = 512 * 1024
 MAX_PENDING_NONCES = 4096
 
@@ -50,7 +46,7 @@ class Challenge(WireModel):
 
 
 class EnrolmentRequest(WireModel):
-    """POST /v1/enrol and /v1/enrol/shard."""
+    """POST /v1/enrol and /v1/enrol/shard: who asks, and the evidence for it."""
 
     index: int = Field(ge=0, le=1023)
     evidence: Evidence
@@ -59,7 +55,7 @@ class EnrolmentRequest(WireModel):
 
 
 class EnrolmentResponse(WireModel):
-    """The client certificate, DER."""
+    """What a trainer is answered: its client certificate, DER."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
 
@@ -68,11 +64,11 @@ class ShardAdmission(WireModel):
     """What a shard is told: how to serve, and for whom."""
 
     certificate: Annotated[Base64, Field(min_length=1, max_length=4096)]
-    """For serving as its index's name, DER."""
+    """DER of the certificate that it serves with, under its index's name."""
     spec_digest: Digest
-    """Of the spec that the owner granted for."""
+    """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
-    """Names the owner's grant (`chiron.runtime.roles.grant.name_of`): a shard serves no other."""
+    """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
 
 
 class Ticket(WireModel):
@@ -192,7 +188,7 @@ def _parse_key(der: bytes) -> ec.EllipticCurvePublicKey:
 def enrolment_routes(
     registrar: Registrar, ticket: Ticket, ended: asyncio.Event | None = None
 ) -> list[web.RouteDef]:
-    """The parameter server's routes for steps 2 to 4; `EnrolmentRefused` is turned into a problem above.
+    """The parameter server's routes for steps 2 to 4; a middleware makes problems of `EnrolmentRefused`.
 
     `ended` is set when the job's schedule is over, which is public: shards wait for it.
     """
@@ -216,11 +212,11 @@ def enrolment_routes(
         return web.Response(status=204)
 
     return [
-        web.post(CHALLENGE_PATH, challenge),
-        web.post(ENROL_PATH, enrol),
-        web.post(ENROL_SHARD_PATH, enrol_shard),
-        web.get(TICKET_PATH, fetch_ticket),
-        web.get(ENDED_PATH, wait_for_end),
+        web.post(paths.ENROL_CHALLENGE, challenge),
+        web.post(paths.ENROL, enrol),
+        web.post(paths.ENROL_SHARD, enrol_shard),
+        web.get(paths.TICKET, fetch_ticket),
+        web.get(paths.ENDED, wait_for_end),
     ]
 
 

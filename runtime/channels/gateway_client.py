@@ -1,11 +1,11 @@
-"""The enclave's only way out: the gateway's enclave-facing API. Everything it returns is hostile input.
+"""The enclave's client of the gateway, its only way out. Everything the gateway answers is hostile input.
 
 Requests are retried while the gateway is away (it may restart under us) until a deadline; every body is
 read with a bound; every byte string that has a known digest is checked against it.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self, TypeVar
 
 import aiohttp
@@ -13,13 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from chiron.ps.streams import pieces
 from chiron.runtime.errors import GatewayRefused, GatewayUnreachable, InputCorrupted
+from chiron.wire import codes, paths
 from chiron.wire.bounded import read_stream
+from chiron.wire.codes import Problem
 from chiron.wire.contract import MAX_COMPONENT_BYTES
 from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import GatewayChannel
-from chiron.wire.problems import Problem
 from chiron.wire.retrying import Backoff, retry
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -35,14 +36,16 @@ MAX_JSON_BYTES = 96 * 2**20
 MAX_PROBLEM_BYTES = 64 * 1024
 """A problem's body; objects can be smaller than one."""
 
-_RESTARTING = frozenset({"enclave-not-running", "enclave-gone"})
-_NO_ANSWER = ("gateway-unreachable", "the gateway did not answer in time")
+_RESTARTING = frozenset({codes.ENCLAVE_NOT_RUNNING, codes.ENCLAVE_GONE})
+_NO_ANSWER = (codes.GATEWAY_UNREACHABLE, "the gateway did not answer in time")
 
 
 class GatewayClient:
     """Speaks `/enclave/v1` with this launch's token. Use as an async context manager."""
 
-    def __init__(self, channel: GatewayChannel) -> None:
+    def __init__(self, channel: GatewayChannel, patience: Callable[[], Backoff] | None = None) -> None:
+        """`patience` makes each request's: by default `RECONNECT_DEADLINE_S` of real time."""
+        self._patience = patience or (lambda: Backoff(RECONNECT_DEADLINE_S))
         connector = aiohttp.UnixConnector(channel.socket) if channel.socket else aiohttp.TCPConnector()
         self._session = aiohttp.ClientSession(
             channel.url,
@@ -59,7 +62,7 @@ class GatewayClient:
 
     async def ready(self, ready: Ready) -> None:
         """Tell the gateway that this enclave is up, and where its peers find it."""
-        await self._send("POST", "/enclave/v1/ready", ready)
+        await self._send("POST", paths.ENCLAVE_READY, ready)
 
     async def parameter_server(self) -> Ready:
         """Wait until the job's parameter server is up; what is returned must still be verified.
@@ -67,7 +70,7 @@ class GatewayClient:
         Raises:
             GatewayRefused: there has been none for `RECONNECT_DEADLINE_S`; one that crashed is back by then.
         """
-        return await self._peer("parameter-server")
+        return await self._peer(paths.ENCLAVE_PARAMETER_SERVER)
 
     async def shard(self, index: int) -> Ready:
         """Wait until a shard of the parameter server is up; its certificate will have to name it.
@@ -75,32 +78,33 @@ class GatewayClient:
         Raises:
             GatewayRefused: there has been none for `RECONNECT_DEADLINE_S`; one that crashed is back by then.
         """
-        return await self._peer(f"shards/{index}")
+        return await self._peer(paths.ENCLAVE_SHARD.of(index))
 
-    async def _peer(self, name: str) -> Ready:
-        path = f"/enclave/v1/peers/{name}?wait={LONG_POLL_S}"
+    async def _peer(self, path: str) -> Ready:
+        waiting = f"{path}?wait={LONG_POLL_S}"
 
         async def ask() -> Ready:
-            while not (body := await self._request("GET", path, limit=MAX_JSON_BYTES)):
+            while not (body := await self._request("GET", waiting, limit=MAX_JSON_BYTES)):
                 pass
             return _parse(Ready, body)
 
-        return await retry(ask, _is_restarting, Backoff(RECONNECT_DEADLINE_S))
+        return await retry(ask, _is_restarting, self._patience())
 
     async def mail(self) -> AsyncIterator[Mail]:
-        """Messages that the gateway relays to this enclave, for ever."""
+        """Yield the messages that the gateway relays to this enclave, for ever."""
+        path = f"{paths.ENCLAVE_MAILBOX}?wait={LONG_POLL_S}"
         while True:
-            body = await self._request("GET", f"/enclave/v1/mailbox?wait={LONG_POLL_S}", limit=MAX_JSON_BYTES)
+            body = await self._request("GET", path, limit=MAX_JSON_BYTES)
             if body:
                 yield _parse(Mail, body)
 
     async def reply(self, mail: Mail, reply: MailReply) -> None:
         """Answer one message."""
-        await self._send("POST", f"/enclave/v1/mailbox/{mail.id}", reply)
+        await self._send("POST", paths.ENCLAVE_MAIL.of(mail.id), reply)
 
     async def builder(self, sha256: str) -> bytes:
         """The builder component with this digest."""
-        body = await self._request("GET", f"/enclave/v1/builders/{sha256}", limit=MAX_COMPONENT_BYTES)
+        body = await self._request("GET", paths.ENCLAVE_BUILDER.of(sha256), limit=MAX_COMPONENT_BYTES)
         if sha256_hex(body) != sha256:
             raise InputCorrupted(
                 "builder-digest-mismatch", "the stored builder is not the one in the job spec"
@@ -109,28 +113,28 @@ class GatewayClient:
 
     async def chunk(self, dataset_id: str, number: int, size: int) -> bytes:
         """Ciphertext of one chunk; the reader checks its digest and opens it."""
-        return await self._request("GET", f"/enclave/v1/datasets/{dataset_id}/chunks/{number}", limit=size)
+        return await self._request("GET", paths.ENCLAVE_DATASET_CHUNK.of(dataset_id, number), limit=size)
 
     async def put_object(self, name: str, sealed: bytes) -> None:
         """Store a sealed object of this job. It can be large, so it goes a piece at a time."""
-        await self._request("PUT", f"/enclave/v1/objects/{name}", payload=sealed, limit=MAX_JSON_BYTES)
+        await self._request("PUT", paths.ENCLAVE_OBJECT.of(name), payload=sealed, limit=MAX_JSON_BYTES)
 
     async def get_object(self, name: str, limit: int) -> bytes:
         """Fetch a sealed object of this job of at most `limit` bytes."""
-        return await self._request("GET", f"/enclave/v1/objects/{name}", limit=limit)
+        return await self._request("GET", paths.ENCLAVE_OBJECT.of(name), limit=limit)
 
     async def find_object(self, name: str, limit: int) -> bytes | None:
         """Fetch a sealed object of at most `limit` bytes; None where the job has none of this name."""
         try:
             return await self.get_object(name, limit)
         except GatewayRefused as error:
-            if error.code != "object-unknown":
+            if error.code != codes.OBJECT_UNKNOWN:
                 raise
             return None
 
     async def progress(self, progress: Progress) -> None:
         """Report the public schedule's progress."""
-        await self._send("POST", "/enclave/v1/progress", progress)
+        await self._send("POST", paths.ENCLAVE_PROGRESS, progress)
 
     async def _send(self, method: str, path: str, body: BaseModel) -> None:
         headers = {"Content-Type": "application/json"}
@@ -158,7 +162,7 @@ class GatewayClient:
                 _LOG.info("gateway away (%s), will retry", type(error).__name__)
                 raise GatewayUnreachable(*_NO_ANSWER) from error
 
-        return await retry(attempt, _is_away, Backoff(RECONNECT_DEADLINE_S))
+        return await retry(attempt, _is_away, self._patience())
 
     async def _once(self, method: str, path: str, limit: int, options: dict[str, Any]) -> bytes:
         async with self._session.request(method, path, **options) as response:

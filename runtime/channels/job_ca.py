@@ -20,11 +20,11 @@ LIFETIME = datetime.timedelta(days=30)
 """Longer than any job; the key does not outlive its process anyway."""
 
 SERVER_NAME = "parameter-server"
-"""What the parameter server's certificate names, and its peers ask for: an address is the host's word."""
+"""The name in the parameter server's certificate. Peers ask for it: an address is the host's word."""
 
 
 def shard_name(index: int) -> str:
-    """The same of shard `index` of the parameter server, from 1."""
+    """The name in the certificate of shard `index` of the parameter server, from 1."""
     return f"shard-{index}"
 
 

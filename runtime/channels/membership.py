@@ -12,8 +12,6 @@ from chiron.ps.client import PATIENCE_S
 from chiron.ps.transport import connection_lost
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.enrolment import (
-    ENROL_PATH,
-    TICKET_PATH,
     EnrolmentResponse,
     Ticket,
     load_certificate,
@@ -22,6 +20,7 @@ from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.peers import anonymous_session, read_message, request_enrolment, verify_server
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import PeerRefused
+from chiron.wire import paths
 from chiron.wire.enclave_api import Progress, Ready
 from chiron.wire.jobs import JobState
 from chiron.wire.launch import LaunchSpec
@@ -51,7 +50,7 @@ class Membership:
         self.url = ""
         self.ticket: Ticket
         self.context: ssl.SSLContext
-        """What we speak to the job's servers with: our certificate, and the CA that theirs are of."""
+        """For speaking to the job's servers: it holds our certificate and trusts the CA of theirs."""
 
     async def join(self, peer: Ready) -> None:
         """Verify the parameter server (or, if it crashes, its successor), enrol with it, fetch the ticket.
@@ -120,7 +119,7 @@ class Membership:
             if not connected:
                 await self.reconnect()
             connected = False
-            async with self.session.post(f"{self.url}/v1/state", data=body) as response:
+            async with self.session.post(f"{self.url}{paths.STATE}", data=body) as response:
                 if response.status != 204:
                     raise PeerRefused("state-refused", f"the parameter server answered {response.status}")
 
@@ -137,7 +136,7 @@ class Membership:
         authority, address = verify_server(peer, self._launch, self._platform, public_key)
         async with anonymous_session(authority, address) as session:
             enrolled = await request_enrolment(
-                session, ENROL_PATH, EnrolmentResponse, self._launch, self._platform, public_key
+                session, paths.ENROL, EnrolmentResponse, self._launch, self._platform, public_key
             )
         return client_context(authority, key, load_certificate(enrolled.certificate)), address
 
@@ -158,5 +157,5 @@ async def join(
 
 
 async def _fetch_ticket(session: aiohttp.ClientSession, url: str) -> Ticket:
-    async with session.get(f"{url}{TICKET_PATH}") as response:
+    async with session.get(f"{url}{paths.TICKET}") as response:
         return await read_message(response, Ticket, MAX_TICKET_BYTES)

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.enrolment import (
-    CHALLENGE_PATH,
     MAX_ENROLMENT_BYTES,
     Challenge,
     EnrolmentRequest,
@@ -25,6 +24,7 @@ from chiron.runtime.channels.enrolment import (
 from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import EvidenceRefused, PeerRefused
+from chiron.wire import paths
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
 from chiron.wire.bounded import read_stream
 from chiron.wire.enclave_api import Ready
@@ -108,7 +108,7 @@ async def request_enrolment(
         PeerRefused: it refused us.
         aiohttp.ClientError, OSError: it is not there.
     """
-    async with session.post(CHALLENGE_PATH) as response:
+    async with session.post(paths.ENROL_CHALLENGE) as response:
         challenge = await read_message(response, Challenge, MAX_ENROLMENT_BYTES)
     evidence = attest(platform, _claims(launch, public_key, challenge.nonce))
     request = EnrolmentRequest(index=launch.index, evidence=evidence, public_key=public_key)

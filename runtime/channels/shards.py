@@ -15,8 +15,6 @@ from chiron.ps.client import PATIENCE_S
 from chiron.ps.transport import connection_lost
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.enrolment import (
-    ENDED_PATH,
-    ENROL_SHARD_PATH,
     ShardAdmission,
     load_certificate,
     trainer_name,
@@ -25,6 +23,7 @@ from chiron.runtime.channels.job_ca import shard_name
 from chiron.runtime.channels.membership import Find, Membership
 from chiron.runtime.channels.peers import anonymous_session, request_enrolment, verify_server
 from chiron.runtime.errors import EnrolmentRefused, PeerLost, PeerRefused
+from chiron.wire import paths
 from chiron.wire.enclave_api import Ready
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.p256 import public_key_der
@@ -51,9 +50,9 @@ class ShardMembership:
         self._session: aiohttp.ClientSession | None = None
         self.grant_name = b""
         self.authority: x509.Certificate
-        """The job CA of the parameter server as it is now."""
+        """The job CA of the parameter server that admitted us last."""
         self.certificate: x509.Certificate
-        """Ours, of that CA."""
+        """Our certificate, which that CA issued."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,7 +109,7 @@ class ShardMembership:
     async def _wait_for_end(self) -> bool:
         if self._session is None:
             return False
-        async with self._session.get(ENDED_PATH) as response:
+        async with self._session.get(paths.ENDED) as response:
             if response.status != 204:
                 raise PeerRefused("peer-message-invalid", f"the server answered {response.status}")
         return True
@@ -125,7 +124,7 @@ class ShardMembership:
         session = anonymous_session(authority, address)
         try:
             admitted = await request_enrolment(
-                session, ENROL_SHARD_PATH, ShardAdmission, self._launch, self._platform, self._public_key
+                session, paths.ENROL_SHARD, ShardAdmission, self._launch, self._platform, self._public_key
             )
             self._check(admitted)
         except BaseException:
@@ -144,7 +143,7 @@ class ShardMembership:
         self.grant_name = admitted.grant_name
 
 
-class Trainers:
+class TrainerCertificates:
     """Tells a shard which trainer it speaks to, by the certificates that TLS has verified.
 
     A shard does not hear of enrolments. So the newest certificate of an index that comes is its trainer's,
@@ -213,7 +212,7 @@ class ShardLink:
         return self.session, self.url
 
 
-async def links(membership: Membership, find: FindShard) -> list[ShardLink]:
+async def connect_to_shards(membership: Membership, find: FindShard) -> list[ShardLink]:
     """A connected link to every shard but the first, which is the parameter server itself."""
     made = []
     for index in range(1, membership.ticket.spec.exchange.shards):

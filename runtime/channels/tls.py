@@ -81,7 +81,10 @@ def _harden(context: ssl.SSLContext, ca: x509.Certificate) -> None:
 
 
 def load_key(context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-    """Python's ssl reads keys from files only: one lives for this call in the enclave's in-memory /tmp."""
+    """Let `context` show `certificate` and use its `key`.
+
+    Python's ssl reads keys from files only: one lives for this call in the enclave's in-memory /tmp.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "key.pem")
         path.touch(mode=0o600)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.errors import GrantRefused, SealingError
 from chiron.runtime.sealing import hpke
+from chiron.wire import codes
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import GRANT, GRANT_NAME, bind
@@ -23,7 +24,9 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
     try:
         plaintext = hpke.open(key, sealed, label=GRANT, context=bytes.fromhex(spec.job))
     except SealingError as error:
-        raise GrantRefused("grant-unreadable", "the grant is not sealed to this enclave and job") from error
+        raise GrantRefused(
+            codes.GRANT_UNREADABLE, "the grant is not sealed to this enclave and job"
+        ) from error
     try:
         grant = Grant.model_validate_json(plaintext)
     except ValidationError:
@@ -38,7 +41,7 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
     return grant
 
 
-def name_of(grant: Grant | Ticket, spec: JobSpec) -> bytes:
+def grant_name(grant: Grant | Ticket, spec: JobSpec) -> bytes:
     """32 bytes that are the same for every holder of this grant, and tell nothing of it.
 
     What a job's enclaves keep and exchange is bound to it: a host can start the same job again with a grant

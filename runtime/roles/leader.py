@@ -12,10 +12,9 @@ from chiron.runtime.channels.shards import ShardLink
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
-from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
 from chiron.runtime.roles.plan import NO_PLAN, AdmittedPlan
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
-from chiron.runtime.roles.selection import Candidate, Selection
+from chiron.runtime.roles.selection import Candidate, LeaderCheckpoint, Selection
 from chiron.runtime.roles.trainer import Trainer, take_part
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
@@ -25,7 +24,7 @@ from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire import objects
 from chiron.wire.jobs import JobState
-from chiron.wire.labels import LEAD_CHECKPOINT, MODEL
+from chiron.wire.labels import LEADER_CHECKPOINT, MODEL
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.reports import Outcome
 
@@ -55,7 +54,7 @@ class Leader(Trainer):
         self._platform = platform
         # Occlum gives an enclave few threads; the development TEE has all of the machine's.
         self._limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
-        self._trials = LeadCheckpoint(self._ticket, Sealer(platform, LEAD_CHECKPOINT), gateway)
+        self._trials = LeaderCheckpoint(self._ticket, Sealer(platform, LEADER_CHECKPOINT), gateway)
         self._builder: Builder | None = None
         self._selection = Selection()
         self._plan: AdmittedPlan | None = None
@@ -94,16 +93,14 @@ class Leader(Trainer):
         kept = await self._trials.load()
         if kept is None:
             return
-        state, (proposed, published, onnx) = kept
-        self._planned = state.trial
-        self._selection = Selection(history=list(state.history), why_none=state.why_none)
+        self._planned, self._selection = kept.trial, kept.selection
         if self._builder is None:
             return
-        if proposed:
-            self._plan = await self._builder.admit(state.trial, proposed)
-        if state.best_report is not None:
-            plan = await self._builder.admit(state.trial, published)
-            self._selection.best = Candidate(plan, state.best_report, onnx)
+        if kept.proposed:
+            self._plan = await self._builder.admit(kept.trial, kept.proposed)
+        if kept.best_report is not None:
+            plan = await self._builder.admit(kept.trial, kept.best_plan)
+            self._selection.best = Candidate(plan, kept.best_report, kept.best_onnx)
 
     async def _run_trial(self, trial: int, saved: SavedTrainer | None) -> TrialRun:
         try:

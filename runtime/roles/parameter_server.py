@@ -19,11 +19,12 @@ from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
-from chiron.runtime.roles.grant import name_of, open_grant
-from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.grant import grant_name, open_grant
+from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint
 from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire import codes, paths
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
 from chiron.wire.encoding import sha256_hex
@@ -77,7 +78,7 @@ class _Job:
         try:
             await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT))
         except GatewayRefused as error:
-            if error.code != "progress-refused":
+            if error.code != codes.PROGRESS_REFUSED:
                 raise
             raise InputCorrupted("checkpoint-withheld", "the host withheld the checkpoint") from error
 
@@ -110,7 +111,7 @@ class _Job:
 
     async def _accept(self, grant: Grant) -> None:
         if self._grant.done():
-            raise GrantRefused("grant-already-given", "this job has its grant")
+            raise GrantRefused(codes.GRANT_ALREADY_GIVEN, "this job has its grant")
         try:
             # Before the owner is told: a crash after that must not lose the grant.
             await self._checkpoint.save(grant, self._exchange.server)
@@ -125,7 +126,9 @@ class _Job:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
-        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own), clock, name_of(grant, spec))
+        registrar = Registrar(
+            spec, self._ca, narrowed(grant.attestation, own), clock, grant_name(grant, spec)
+        )
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,
@@ -157,7 +160,7 @@ class _Job:
         return [
             *enrolment_routes(registrar, ticket, self._finished),
             *exchange_routes(self._exchange.server, registrar.identify),
-            web.post("/v1/state", self._state_handler(registrar)),
+            web.post(paths.STATE, self._state_handler(registrar)),
         ]
 
     def _state_handler(self, registrar: Registrar) -> Callable[[web.Request], Awaitable[web.Response]]:

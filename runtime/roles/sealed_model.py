@@ -1,11 +1,11 @@
 """The product of a job as it lies in the operator's storage: always of the size that the job spec implies."""
 
-import struct
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from chiron.runtime.errors import ModelUnusable, SealingError
+from chiron.runtime.roles.sealed_record import Record, SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
@@ -36,8 +36,7 @@ def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealer: Sealer) 
     Raises:
         TooLarge: the model exceeds what the job's envelope allows.
     """
-    content = encode_model(header, onnx)
-    return sealer.seal(content, size=objects.model(spec).content_bytes, context=bytes.fromhex(spec.job))
+    return _sealed(spec, sealer).seal(encode_model(spec, header, onnx))
 
 
 def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeader, bytes]:
@@ -47,31 +46,39 @@ def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeade
         ModelUnusable: it was sealed for another measurement, job or purpose, or was altered.
     """
     try:
-        content = sealer.open(sealed, context=bytes.fromhex(spec.job))
+        header, (onnx,) = _sealed(spec, sealer).open(sealed)
     except SealingError as error:
         raise ModelUnusable("model-unreadable", "the model was not sealed to this enclave and job") from error
-    return decode_model(content, spec)
+    return _of_this_job(spec, header), bytes(onnx)
 
 
-def encode_model(header: ModelHeader, onnx: bytes) -> bytes:
-    """Header length (4 bytes, little-endian), header JSON, ONNX bytes."""
-    head = header.model_dump_json().encode()
-    return struct.pack("<I", len(head)) + head + onnx
-
-
-def decode_model(plaintext: bytes, spec: JobSpec) -> tuple[ModelHeader, bytes]:
-    """Take apart what `encode_model` made, and check that it belongs to the job of `spec`.
+def encode_model(spec: JobSpec, header: ModelHeader, onnx: bytes) -> bytearray:
+    """The model before sealing, whoever it is sealed to; of one size a job.
 
     Raises:
-        ModelUnusable: it is malformed, or does not.
+        TooLarge: the model exceeds what the job's envelope allows.
     """
-    if len(plaintext) < 4:
-        raise ModelUnusable("model-malformed", "the sealed model is empty")
-    (length,) = struct.unpack_from("<I", plaintext)
+    return Record(objects.model(spec), ModelHeader).encode(header, onnx)
+
+
+def decode_model(spec: JobSpec, content: bytes) -> tuple[ModelHeader, bytes]:
+    """Header and ONNX bytes of what `encode_model` made for this job.
+
+    Raises:
+        ModelUnusable: it is malformed, or belongs to another job.
+    """
     try:
-        header = ModelHeader.model_validate_json(plaintext[4 : 4 + length])
-    except ValidationError:
-        raise ModelUnusable("model-malformed", "the sealed model's header is malformed") from None
+        header, (onnx,) = Record(objects.model(spec), ModelHeader).decode(content)
+    except SealingError as error:
+        raise ModelUnusable("model-malformed", "the sealed model is malformed") from error
+    return _of_this_job(spec, header), bytes(onnx)
+
+
+def _sealed(spec: JobSpec, sealer: Sealer) -> SealedRecord[ModelHeader]:
+    return SealedRecord(objects.model(spec), ModelHeader, sealer, bytes.fromhex(spec.job))
+
+
+def _of_this_job(spec: JobSpec, header: ModelHeader) -> ModelHeader:
     if header.job != spec.job or header.spec_digest != spec.digest():
         raise ModelUnusable("model-of-another-job", "the sealed model was made for another job")
-    return header, plaintext[4 + length :]
+    return header

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from chiron.ps.sharding import shard_server
 from chiron.runtime.errors import EnclaveError, InputCorrupted
+from chiron.wire import codes
 from chiron.wire.answers import refusal
+from chiron.wire.jobs import SUMS, plan_bytes, shares
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.schedule import SUMS, plan_bytes, shares
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class ServedExchange:
             if coming in done:
                 coming.result()
             if rolled_back in done:
-                raise InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint")
+                raise InputCorrupted(codes.CHECKPOINT_ROLLED_BACK, "the host served an old checkpoint")
         finally:
             coming.cancel()
             rolled_back.cancel()

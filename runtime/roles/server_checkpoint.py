@@ -9,67 +9,64 @@ trainer says what it has seen (`chiron.ps.server.ParameterServer.hello`).
 """
 
 import asyncio
-import struct
-
-from pydantic import ValidationError
+from typing import Generic
 
 from chiron.ps import checkpoint
 from chiron.ps.errors import CheckpointInvalid
 from chiron.ps.server import ParameterServer
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
-from chiron.runtime.errors import InputCorrupted, SealingError, TooLarge
+from chiron.runtime.errors import InputCorrupted, SealingError
+from chiron.runtime.roles.sealed_record import Head, SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire.encoding import WireModel
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import CHECKPOINT
 from chiron.wire.objects import StoredObject, server_checkpoint, shard_checkpoint
 
-_LENGTH = struct.Struct("<I")
+
+class _Nothing(WireModel):
+    """A shard has nothing to say besides its state."""
 
 
-class _Checkpoint:
-    """The state of one server behind a head of fixed room, sealed as one object."""
+class _Checkpoint(Generic[Head]):
+    """The state of one server behind a head, sealed as one object."""
 
     def __init__(
-        self, stored: StoredObject, context: bytes, platform: Platform, gateway: GatewayClient
+        self,
+        stored: StoredObject,
+        head: type[Head],
+        context: bytes,
+        platform: Platform,
+        gateway: GatewayClient,
     ) -> None:
-        self._stored = stored
-        self._context = context
-        self._sealer = Sealer(platform, CHECKPOINT)
+        self._record = SealedRecord(stored, head, Sealer(platform, CHECKPOINT), context)
         self._gateway = gateway
 
-    async def _save(self, told: bytes, server: ParameterServer) -> None:
-        sealed = await asyncio.to_thread(self._seal, told, server)
-        await self._gateway.put_object(self._stored.name, sealed)
+    async def _save(self, head: Head, server: ParameterServer) -> None:
+        content = await asyncio.to_thread(lambda: self._record.encode(head, checkpoint.dump(server)))
+        await self._record.store(self._gateway, content)
 
-    def _seal(self, told: bytes, server: ParameterServer) -> bytes:
-        state = checkpoint.dump(server)
-        room = self._stored.head_bytes
-        head = (_LENGTH.pack(len(told)) + told).ljust(room, b"\0")
-        if len(head) > room:
-            raise TooLarge("the grant does not fit its room")
-        return self._sealer.seal(head + state, size=self._stored.content_bytes, context=self._context)
-
-    async def _load(self, server: ParameterServer) -> bytes | None:
-        sealed = await self._gateway.find_object(self._stored.name, self._stored.stored_bytes)
-        if sealed is None:
-            return None
+    async def _load(self, server: ParameterServer) -> Head | None:
         try:
-            content = await asyncio.to_thread(self._sealer.open, sealed, context=self._context)
-            (length,) = _LENGTH.unpack_from(content)
-            checkpoint.load(server, content[self._stored.head_bytes :])
-        except (SealingError, CheckpointInvalid, struct.error) as error:
-            raise _not_ours(error) from None
-        return content[_LENGTH.size : _LENGTH.size + length]
+            found = await self._record.load(self._gateway)
+            if found is None:
+                return None
+            head, (state,) = found
+            checkpoint.load(server, bytes(state))
+        except (SealingError, CheckpointInvalid) as error:
+            code = getattr(error, "code", "checkpoint-invalid")
+            raise InputCorrupted(code, "the stored checkpoint is not one that we sealed") from None
+        return head
 
 
-class ServerCheckpoint(_Checkpoint):
+class ServerCheckpoint(_Checkpoint[Grant]):
     """Saves and loads the state of one job's parameter server."""
 
     def __init__(self, spec: JobSpec, platform: Platform, gateway: GatewayClient) -> None:
         context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest())
-        super().__init__(server_checkpoint(spec), context, platform, gateway)
+        super().__init__(server_checkpoint(spec), Grant, context, platform, gateway)
 
     async def save(self, grant: Grant, server: ParameterServer) -> None:
         """Seal and store the state as it is.
@@ -78,7 +75,7 @@ class ServerCheckpoint(_Checkpoint):
             TooLarge: the grant does not fit its room.
             GatewayRefused, GatewayUnreachable: it could not be stored.
         """
-        await self._save(grant.model_dump_json().encode(), server)
+        await self._save(grant, server)
 
     async def load(self, server: ParameterServer) -> Grant | None:
         """Put `server` into the stored state; the grant in it. None where there is no checkpoint.
@@ -86,22 +83,17 @@ class ServerCheckpoint(_Checkpoint):
         Raises:
             InputCorrupted: what is stored is not a checkpoint of this job that we sealed.
         """
-        told = await self._load(server)
-        try:
-            return None if told is None else Grant.model_validate_json(told)
-        except ValidationError as error:
-            # From None: a validation error would quote the grant, which holds the dataset key.
-            raise _not_ours(error) from None
+        return await self._load(server)
 
 
-class ShardCheckpoint(_Checkpoint):
+class ShardCheckpoint(_Checkpoint[_Nothing]):
     """Saves and loads the state of one other shard. It opens under the grant that it was saved under only."""
 
     def __init__(
         self, spec: JobSpec, index: int, grant_name: bytes, platform: Platform, gateway: GatewayClient
     ) -> None:
         context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name + bytes([index])
-        super().__init__(shard_checkpoint(spec, index), context, platform, gateway)
+        super().__init__(shard_checkpoint(spec, index), _Nothing, context, platform, gateway)
 
     async def save(self, server: ParameterServer) -> None:
         """Seal and store the state as it is.
@@ -109,7 +101,7 @@ class ShardCheckpoint(_Checkpoint):
         Raises:
             GatewayRefused, GatewayUnreachable: it could not be stored.
         """
-        await self._save(b"", server)
+        await self._save(_Nothing(), server)
 
     async def load(self, server: ParameterServer) -> None:
         """Put `server` into the stored state, if there is one.
@@ -118,8 +110,3 @@ class ShardCheckpoint(_Checkpoint):
             InputCorrupted: what is stored is not a checkpoint of this shard and grant that we sealed.
         """
         await self._load(server)
-
-
-def _not_ours(error: Exception) -> InputCorrupted:
-    code = getattr(error, "code", "checkpoint-invalid")
-    return InputCorrupted(code, "the stored checkpoint is not one that we sealed")

@@ -10,10 +10,10 @@ from chiron.ps.routes import exchange_routes
 from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
-from chiron.runtime.channels.shards import ShardMembership, Trainers
+from chiron.runtime.channels.shards import ShardMembership, TrainerCertificates
 from chiron.runtime.channels.tls import renew, server_context
 from chiron.runtime.errors import LaunchInvalid
-from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ShardCheckpoint
 from chiron.wire.enclave_api import Ready
@@ -47,7 +47,7 @@ async def _serve(
     exchange = ServedExchange(launch, lambda: checkpoint.save(exchange.server))
     await checkpoint.load(exchange.server)
     context = server_context(key, membership.certificate, membership.authority, only_members=True)
-    identify = Trainers(launch.spec.exchange.trainers).identify
+    identify = TrainerCertificates(launch.spec.exchange.trainers).identify
 
     async def until_ended() -> None:
         # A successor of the parameter server has another CA, and trainers that it lets in are of that one.

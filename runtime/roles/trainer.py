@@ -14,17 +14,17 @@ from chiron.ps.sharding import ShardedClient
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership, join
-from chiron.runtime.channels.shards import ShardLink, links
+from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
-from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.runtime.training.partition import is_streamed
+from chiron.wire.jobs import SUMS, exchanges_of, plan_bytes
 from chiron.wire.labels import TRAINER_CHECKPOINT
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.schedule import SUMS, exchanges_of, plan_bytes
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
@@ -37,7 +37,7 @@ async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platfor
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform, gateway.parameter_server) as membership:
-            shards = await links(membership, gateway.shard)
+            shards = await connect_to_shards(membership, gateway.shard)
             await kind(launch, membership, shards, gateway, platform).run()
 
 

@@ -11,29 +11,23 @@ refused. All is of one size a job, whatever graph and recipe are, and whether th
 """
 
 import asyncio
-import struct
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import InputCorrupted, SealingError
-from chiron.runtime.roles.grant import name_of
+from chiron.runtime.roles.grant import grant_name
+from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import codes
 from chiron.wire.encoding import WireModel
-from chiron.wire.jobs import JobSpec
-from chiron.wire.objects import (
-    MAX_TRAINER_CHECKPOINT_BYTES,
-    keeps_trainer_checkpoints,
-    trainer_checkpoint,
-)
-
-_LENGTH = struct.Struct("<I")
+from chiron.wire.objects import keeps_trainer_checkpoints, trainer_checkpoint
 
 
 class Kept(Protocol):
@@ -63,7 +57,6 @@ class _Head(WireModel):
     trial: int = Field(ge=0, le=63)
     exchange: int = Field(ge=0, le=100_000)
     failure: str | None = Field(max_length=64)
-    learner_bytes: int = Field(ge=0, le=MAX_TRAINER_CHECKPOINT_BYTES)
 
 
 class TrainerCheckpoint:
@@ -72,14 +65,12 @@ class TrainerCheckpoint:
     def __init__(
         self, ticket: Ticket, index: int, client: Kept, sealer: Sealer, gateway: GatewayClient
     ) -> None:
-        spec = ticket.spec
-        self._stored = trainer_checkpoint(spec, index)
-        self._context = checkpoint_context(ticket) + _LENGTH.pack(index)
+        stored = trainer_checkpoint(ticket.spec, index)
+        context = checkpoint_context(ticket) + index.to_bytes(4, "little")
+        self._record = SealedRecord(stored, _Head, sealer, context)
         self._client = client
-        self._sealer = sealer
         self._gateway = gateway
-        self._client_at = self._stored.head_bytes + self._stored.part_bytes[0]
-        self.kept = keeps_trainer_checkpoints(spec)
+        self.kept = keeps_trainer_checkpoints(ticket.spec)
         """Whether there are any; public."""
 
     async def snapshot(self, exchange: int, run: TrialRun) -> bytearray:
@@ -92,9 +83,7 @@ class TrainerCheckpoint:
         Raises:
             GatewayRefused, GatewayUnreachable: it could not be stored.
         """
-        size = self._stored.content_bytes
-        sealed = await asyncio.to_thread(self._sealer.seal, content, size=size, context=self._context)
-        await self._gateway.put_object(self._stored.name, sealed)
+        await self._record.store(self._gateway, content)
 
     async def load(self) -> SavedTrainer | None:
         """The stored checkpoint; None where there is none, or the job keeps none.
@@ -104,18 +93,14 @@ class TrainerCheckpoint:
         """
         if not self.kept:
             return None
-        sealed = await self._gateway.find_object(self._stored.name, self._stored.stored_bytes)
-        if sealed is None:
-            return None
         try:
-            content = await asyncio.to_thread(self._sealer.open, sealed, context=self._context)
-            (length,) = _LENGTH.unpack_from(content)
-            head = _Head.model_validate_json(content[_LENGTH.size : _LENGTH.size + length])
-        except (SealingError, ValidationError, struct.error):
+            found = await self._record.load(self._gateway)
+        except SealingError:
             raise checkpoint_invalid() from None
-        learner = content[self._stored.head_bytes :][: head.learner_bytes]
-        client = memoryview(content)[self._client_at :]
-        return SavedTrainer(head.trial, head.exchange, head.failure, learner, client)
+        if found is None:
+            return None
+        head, (learner, client) = found
+        return SavedTrainer(head.trial, head.exchange, head.failure, bytes(learner), client)
 
     def fill_client(self, saved: SavedTrainer) -> None:
         """Give the exchange's client its arrays back.
@@ -132,25 +117,21 @@ class TrainerCheckpoint:
             at += array.nbytes
 
     def _snapshot(self, exchange: int, run: TrialRun) -> bytearray:
-        content = bytearray(self._stored.content_bytes)
-        with memoryview(content)[self._stored.head_bytes : self._client_at] as room:
-            learner_bytes = run.state_into(room)
-        head = _Head(
-            trial=run.trial, exchange=exchange, failure=run.failure, learner_bytes=learner_bytes
-        ).model_dump_json()
-        content[: _LENGTH.size] = _LENGTH.pack(len(head))
-        content[_LENGTH.size : _LENGTH.size + len(head)] = head.encode()
-        at = self._client_at
+        head = _Head(trial=run.trial, exchange=exchange, failure=run.failure)
+        return self._record.encode(head, run.state_into, self._client_into)
+
+    def _client_into(self, room: memoryview) -> int:
+        at = 0
         for array in self._client.kept.values():
-            content[at : at + array.nbytes] = array.view(np.uint8).data
+            room[at : at + array.nbytes] = array.view(np.uint8).data
             at += array.nbytes
-        return content
+        return at
 
 
 def checkpoint_context(ticket: Ticket) -> bytes:
     """What every checkpoint of a job's trainers is bound to: the job, its spec, and the owner's grant."""
-    spec: JobSpec = ticket.spec
-    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + name_of(ticket, spec)
+    spec = ticket.spec
+    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name(ticket, spec)
 
 
 def checkpoint_invalid() -> InputCorrupted:
@@ -160,4 +141,4 @@ def checkpoint_invalid() -> InputCorrupted:
 
 def rolled_back() -> InputCorrupted:
     """The refusal of a checkpoint that is not the one that was stored last."""
-    return InputCorrupted("checkpoint-rolled-back", "the host served an old checkpoint, or withheld it")
+    return InputCorrupted(codes.CHECKPOINT_ROLLED_BACK, "the host served an old checkpoint, or withheld it")

@@ -17,9 +17,8 @@ from chiron.runtime.roles.plan import AdmittedPlan
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.learner import Learner
 from chiron.runtime.training.partition import read_unused
-from chiron.wire.jobs import JobSpec
+from chiron.wire.jobs import IDLE, SUMS, JobSpec
 from chiron.wire.reports import TrainingReport
-from chiron.wire.schedule import IDLE, SUMS
 
 
 class TrialRun:

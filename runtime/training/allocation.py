@@ -13,8 +13,7 @@ from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.runtime.training.partition import Partition, is_streamed, validation_percent
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe
-from chiron.wire.jobs import JobSpec
-from chiron.wire.schedule import exchanges_of
+from chiron.wire.jobs import JobSpec, exchanges_of
 
 DEFAULT_EPOCHS = 10
 ACTIVATION_BYTES = 4 * 2**30

@@ -13,6 +13,9 @@ from chiron.runtime.errors import DatasetError, EnclaveError
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.errors import ChironError
 
+ENGINE_SILENT = 4
+"""onnxruntime's severity for fatal ends only: its messages tell what a graph computed from the data."""
+
 
 class Reason(StrEnum):
     """Why a graph was not trained."""

@@ -21,7 +21,7 @@ from chiron.runtime.training.layout import (
     dump_tensors_into,
     load_tensors,
 )
-from chiron.runtime.training.metrics import Place, Validator, told
+from chiron.runtime.training.metrics import Place, Validator, with_means
 from chiron.runtime.training.partition import Partition
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
@@ -30,9 +30,8 @@ from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import EarlyStop, Recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
-from chiron.wire.jobs import JobSpec
+from chiron.wire.jobs import SUMS, JobSpec
 from chiron.wire.reports import TrainingReport
-from chiron.wire.schedule import SUMS
 
 
 class Learner:
@@ -158,7 +157,7 @@ class Learner:
             steps=self._stepper.steps,
             learning_rate=self._stepper.learning_rate,
         )
-        report = told(merged_sums, report, frozenset(self._recipe.metrics))
+        report = with_means(merged_sums, report, frozenset(self._recipe.metrics))
         if self._stopping.judge(report.validation_loss):
             self._stepper.adopt(self._stopping.best)
         return report

@@ -21,7 +21,7 @@ from chiron.wire.reports import TrainingReport
 
 
 class Place:
-    """Where each sum stands among the SUMS; the last is the role's (`chiron.wire.schedule.IDLE`)."""
+    """Where each sum stands among the SUMS; the last is the role's (`chiron.wire.jobs.IDLE`)."""
 
     TRAIN_LOSS, TRAIN_CORRECT, TRAIN_COUNT = 0, 1, 2
     LOSS, COUNT, CORRECT, TOP5 = 3, 4, 5, 6
@@ -84,7 +84,7 @@ def f1(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> floa
     return float(each[1]) if classes == 2 else float(each[total > 0].mean())
 
 
-def told(sums: NDArray[np.float64], report: TrainingReport, wanted: frozenset[str]) -> TrainingReport:
+def with_means(sums: NDArray[np.float64], report: TrainingReport, wanted: frozenset[str]) -> TrainingReport:
     """`report` with the means of these sums over all trainers."""
     s, p = sums.tolist(), Place
     classification = s[p.ELEMENTS] == 0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 from onnxruntime import InferenceSession, IOBinding, SessionOptions
 
-from chiron.runtime.training.errors import Reason, TrainingFailed, failing_as
+from chiron.runtime.training.errors import ENGINE_SILENT, Reason, TrainingFailed, failing_as
 from chiron.runtime.training.graphs import INPUT, OUTPUT
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import LOSS, SCALE, TARGET, Targets
@@ -17,22 +17,21 @@ from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.training_model import TrainingModel
 from chiron.wasm_sandbox.graph import AdmittedGraph
 
-_ERRORS_ONLY = 3
 _CPU = ["CPUExecutionProvider"]
 _RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 _SEED_BITS = 24
 """The operators' `seed` is a float32: whole numbers up to here are exact."""
 _IR_VERSION = 9
 
-onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+onnxruntime.set_default_logger_severity(ENGINE_SILENT)
 
 
 def session_options(threads: int) -> SessionOptions:
-    """One graph at a time on `threads` threads that do not spin, and nothing below errors logged."""
+    """One graph at a time on `threads` threads that do not spin, and nothing logged."""
     options = SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = ENGINE_SILENT
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

@@ -12,7 +12,7 @@ from onnxruntime import SessionOptions
 from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
 from chiron.runtime.training.dropout import Mask, replace_dropouts
-from chiron.runtime.training.errors import Reason, TrainingFailed, failing_as
+from chiron.runtime.training.errors import ENGINE_SILENT, Reason, TrainingFailed, failing_as
 from chiron.runtime.training.graphs import OWN, forward_model, preprocess
 from chiron.runtime.training.losses import LOSS, append_loss
 from chiron.runtime.training.rewrites import rewrite, rewrite_forward
@@ -74,8 +74,7 @@ def training_model(
 
 def _differentiate(model: ModelProto, trained: set[str]) -> ModelProto:
     options = SessionOptions()
-    # The gradient builder tells at INFO what it finds in a graph; the host reads the log.
-    options.log_severity_level = 3
+    options.log_severity_level = ENGINE_SILENT
     optimized = get_optimized_model(model.SerializeToString(), trained, options)
     builder = GradientGraphBuilder(optimized, {LOSS}, trained, LOSS, options)
     builder.build()

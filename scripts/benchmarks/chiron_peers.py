@@ -37,7 +37,7 @@ from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import CapabilityGrants
-from chiron.wire.schedule import SUMS, plan_bytes
+from chiron.wire.jobs import SUMS, plan_bytes
 from scripts.benchmarks import models
 from scripts.benchmarks.job import make_job, open_dataset, read_spec, write_for_torch
 

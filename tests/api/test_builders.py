@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import Capability
+from chiron.wire.public_api import BuilderInfo
 from tests.api.conftest import Party
 from tests.support.caller import BUILDER_MANIFEST, Answer
 

@@ -9,7 +9,7 @@ import pytest
 
 from chiron.api.keys import TenantRole, create_key
 from chiron.api.settings import Settings
-from chiron.wire.problems import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from tests.api.conftest import Party
 from tests.support.caller import Caller
 

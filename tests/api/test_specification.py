@@ -12,11 +12,11 @@ from chiron.runtime.queries.answer import answer_bytes
 from chiron.runtime.queries.query import query_bytes
 from chiron.runtime.sealing import hpke
 from chiron.wire.attestation import Role
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobRequest, JobSpec
 from chiron.wire.labels import QUERY
+from chiron.wire.public_api import BuilderInfo
 from tests.support.caller import BUILDER_MANIFEST, manifest
 
 
@@ -46,7 +46,7 @@ def test_all_that_enclaves_make_fits_its_bound(trainers: int, exchanges: int, qu
     assert answer_limit(job) >= answer_bytes(job) + overhead
 
 
-@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "checkpoint-lead"])
+@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "checkpoint-leader"])
 def test_what_a_predictor_may_write_is_its_state(name: str) -> None:
     assert object_limit(spec(), name, Role.TRAINER) > 0
     assert object_limit(spec(), "state-query-budget", Role.PREDICTOR) > 0

@@ -7,8 +7,7 @@ from shutil import copyfile
 import pytest
 
 from chiron.builder_kit.build import build_project
-from chiron.builder_kit.project import Project, read_project
-from chiron.builder_kit.scaffold import new_project
+from chiron.builder_kit.project import Project, new_project, read_project
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox

@@ -40,14 +40,16 @@ from chiron.runtime.errors import EvidenceMissing
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
-from chiron.wire.p256 import public_key_der
-from tests.channels.conftest import JOB, OTHER_IMAGE, OTHER_JOB, QuotingServices, policy
+from chiron.wire.p256 import generate_key, public_key_der
+from tests.channels.conftest import policy
+from tests.support.specs import JOB, OTHER_JOB
+from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 NOW = datetime.now(UTC)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
+    return generate_key()
 
 
 def evidence_for(quoting: QuotingServices, key: ec.EllipticCurvePrivateKey, **changes: Any) -> Evidence:

@@ -4,24 +4,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chiron.runtime.channels.enrolment import ENROL_PATH, ENROL_SHARD_PATH, EnrolmentResponse, ShardAdmission
+from chiron.runtime.channels.enrolment import EnrolmentResponse, ShardAdmission
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa, shard_name
 from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.peers import anonymous_session, request_enrolment
-from chiron.runtime.channels.shards import ShardLink, ShardMembership, Trainers, links
+from chiron.runtime.channels.shards import ShardLink, ShardMembership, TrainerCertificates, connect_to_shards
 from chiron.runtime.channels.tls import client_context, named_connector, named_url, renew, server_context
 from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.served_exchange import listening
+from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
-from chiron.wire.p256 import public_key_der
-from tests.channels.conftest import GRANT_NAME, JOB, OTHER_IMAGE, SHARDS, Door, QuotingServices, open_door
+from chiron.wire.p256 import generate_key, public_key_der
+from tests.channels.conftest import GRANT_NAME, SHARDS, Door, open_door
+from tests.support.specs import JOB
+from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Shard:
 async def serving(door: Door, index: int) -> AsyncIterator[Shard]:
     """Shard `index`, as the role runs it but for what it serves."""
     launch = door.launch(role=Role.SHARD, index=index)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = generate_key()
 
     async def find() -> Ready:
         return door.ready
@@ -45,7 +49,7 @@ async def serving(door: Door, index: int) -> AsyncIterator[Shard]:
     async with ShardMembership(launch, door.platform, key, find) as membership:
         await membership.join()
         context = server_context(key, membership.certificate, membership.authority, only_members=True)
-        trainers = Trainers(2)
+        trainers = TrainerCertificates(2)
 
         async def who(request: web.Request) -> web.Response:
             return web.Response(text=str(trainers.identify(request)))
@@ -58,7 +62,7 @@ async def linked(membership: Membership, addresses: dict[int, str]) -> list[Shar
     async def find(index: int) -> Ready:
         return Ready(address=addresses[index])
 
-    return await links(membership, find)
+    return await connect_to_shards(membership, find)
 
 
 async def who(link: ShardLink) -> str:
@@ -120,9 +124,9 @@ async def test_a_shard_and_the_parameter_server_do_not_pass_for_each_other(
 @pytest.mark.parametrize("stranger", ["nobody", "another job's trainer", "a shard"])
 async def test_a_shard_lets_in_nobody_but_trainers_of_its_job(door: Door, stranger: str) -> None:
     async with serving(door, 1) as one, serving(door, 2) as two:
-        key, certificate = ec.generate_private_key(ec.SECP256R1()), None
+        key, certificate = generate_key(), None
         if stranger == "another job's trainer":
-            certificate = JobCa(JOB, door.ca._now).issue_client("trainer-0", key.public_key())
+            certificate = JobCa(JOB, datetime.now(UTC)).issue_client("trainer-0", key.public_key())
         elif stranger == "a shard":
             key, certificate = two.key, two.membership.certificate
         context = client_context(door.ca.certificate, key, certificate)
@@ -157,8 +161,8 @@ class Applicant:
         """It is not admitted."""
         launch = self.door.launch(role=role, index=index)
         platform = self.quoting.platform(OTHER_IMAGE) if of_another_image else self.door.platform
-        public_key = public_key_der(ec.generate_private_key(ec.SECP256R1()).public_key())
-        answer = ShardAdmission if path == ENROL_SHARD_PATH else EnrolmentResponse
+        public_key = public_key_der(generate_key().public_key())
+        answer = ShardAdmission if path == paths.ENROL_SHARD else EnrolmentResponse
         async with anonymous_session(self.door.ca.certificate, self.door.address) as session:
             with pytest.raises(PeerRefused):
                 await request_enrolment(session, path, answer, launch, platform, public_key)
@@ -171,14 +175,14 @@ class Applicant:
         {"index": SHARDS},
         {"role": Role.TRAINER},
         {"of_another_image": True},
-        {"path": ENROL_PATH},
+        {"path": paths.ENROL},
     ],
     ids=["the first's index", "no index", "a trainer", "another measurement", "as a trainer"],
 )
 async def test_the_parameter_server_admits_no_other_as_a_shard(
     door: Door, quoting: QuotingServices, changes: dict[str, object]
 ) -> None:
-    usual: dict[str, object] = {"role": Role.SHARD, "path": ENROL_SHARD_PATH, "index": 1}
+    usual: dict[str, object] = {"role": Role.SHARD, "path": paths.ENROL_SHARD, "index": 1}
     await Applicant(door, quoting).refusal(**usual | changes)  # type: ignore[arg-type]
 
 
@@ -200,7 +204,7 @@ async def test_a_shard_is_admitted_anew_by_a_successor_and_keeps_to_its_grant(
         async def find() -> Ready:
             return places[-1]
 
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = generate_key()
         launch = door.launch(role=Role.SHARD, index=1)
         async with ShardMembership(launch, door.platform, key, find) as membership:
             await membership.join()
@@ -243,7 +247,7 @@ async def test_a_shard_refuses_another_spec_than_the_owners(door: Door) -> None:
     async def find() -> Ready:
         return door.ready
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = generate_key()
     async with ShardMembership(other, door.platform, key, find) as membership:
         with pytest.raises(PeerRefused) as refused:
             await membership.join()

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from chiron.api.launchers.bubblewrap import find_bubblewrap
-from chiron.enclave_image.bytecode import bytecode_path
+from chiron.enclave_image.build import bytecode_path
 from chiron.enclave_image.contents import ENTRY_POINT
-from chiron.enclave_image.manifest import ROOT, File, Link
-from chiron.enclave_image.measurement import read_manifest
+from chiron.enclave_image.manifest import ROOT, File, Link, read_manifest
 
 IMPORT_ALL = """
 import importlib, importlib.util, json, pkgutil, sys

@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from chiron.enclave_image.build import build_image
 from chiron.enclave_image.contents import INTERPRETER, PACKAGES, Source
 from chiron.enclave_image.errors import ImageInvalid
-from chiron.enclave_image.manifest import MANIFEST, ROOT, File, Folder, ImageManifest, Link
-from chiron.enclave_image.measurement import MAX_MANIFEST_BYTES, examine, list_entries, measure
+from chiron.enclave_image.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    ROOT,
+    File,
+    Folder,
+    ImageManifest,
+    Link,
+)
+from chiron.enclave_image.measurement import examine, list_entries, measure
 
 KNOWN = ImageManifest(
     entry_point=("/bin/a", "-b"),

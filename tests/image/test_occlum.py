@@ -14,11 +14,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from chiron.enclave_image.contents import ENTRY_POINT, INTERPRETER, runtime_distributions
-from chiron.enclave_image.elf import read_elf
+from chiron.enclave_image.elf import is_elf, read_elf
 from chiron.enclave_image.errors import ImageInvalid, OcclumRefuses
-from chiron.enclave_image.libraries import is_elf
-from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, File
-from chiron.enclave_image.measurement import read_manifest
+from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, File, read_manifest
 from chiron.enclave_image.occlum_configuration import (
     check_configuration,
     in_bytes,

@@ -10,9 +10,9 @@ import pytest
 
 from chiron.cli.application import main
 from chiron.enclave_image.errors import LogCorrupted, SourceUnknown
-from chiron.enclave_image.inclusion_proof import INCLUSION_PROOF, read_proof
+from chiron.enclave_image.manifest import INCLUSION_PROOF, read_proof
 from chiron.enclave_image.measurement import measure
-from chiron.enclave_image.source_revision import clean_revision
+from chiron.enclave_image.recording import clean_revision
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.runtime.transparency.proofs import check_inclusion
 from tests.image.test_sigstruct import MRENCLAVE, sigstruct
@@ -104,6 +104,10 @@ def test_revision_is_told_only_of_a_source_that_is_committed(tmp_path: Path) -> 
     (tmp_path / "notes.md").write_text("not built\n")
     revision = clean_revision(tmp_path)
     assert len(revision) == 40
+    # Packages that are installed inside somebody's checkout are not made of that.
+    (tmp_path / "site-packages").mkdir()
+    with pytest.raises(SourceUnknown, match="of its own"):
+        clean_revision(tmp_path / "site-packages")
     (tmp_path / "runtime" / "extra.py").write_text("two = 2\n")
     with pytest.raises(SourceUnknown, match=r"extra\.py"):
         clean_revision(tmp_path)

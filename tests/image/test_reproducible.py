@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from chiron.enclave_image.bytecode import bytecode_path, compile_source
+from chiron.enclave_image.build import bytecode_path, compile_source
 from chiron.enclave_image.contents import OUR_ROOMS
 from chiron.enclave_image.manifest import MANIFEST, ROOT
 from chiron.enclave_image.measurement import list_entries, measure

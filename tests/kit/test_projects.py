@@ -10,8 +10,7 @@ from safetensors.numpy import save
 from chiron.builder_kit.build import build_project
 from chiron.builder_kit.component import static_component
 from chiron.builder_kit.errors import CompilationFailed, KitError, ProjectInvalid
-from chiron.builder_kit.project import Language, read_project
-from chiron.builder_kit.scaffold import new_project
+from chiron.builder_kit.project import Language, new_project, read_project
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.compilation import inspect_component
 

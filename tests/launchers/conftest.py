@@ -18,8 +18,7 @@ from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.launchers.local import LocalLauncher, LocalOptions
 from chiron.api.launchers.local_enclave import LocalEnclave
 from chiron.api.settings import Settings
-from chiron.enclave_image.manifest import MANIFEST, ROOT
-from chiron.enclave_image.measurement import read_manifest
+from chiron.enclave_image.manifest import MANIFEST, ROOT, read_manifest
 from chiron.wire.attestation import Role
 from chiron.wire.contract import Envelope
 from chiron.wire.datasets import DatasetManifest

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chiron.enclave_image.measurement import read_manifest
+from chiron.enclave_image.manifest import read_manifest
 from chiron.wire.launch import LAUNCH_VARIABLE
 from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, order, probing
 

@@ -12,9 +12,10 @@ import pytest
 from chiron.ps import transport
 from chiron.ps.barrier import Barrier
 from chiron.ps.client import ParameterClient
-from chiron.ps.codec import HELLO_PATH, PUSH_PATH, START_PATH, Header, Hello, Kind
+from chiron.ps.codec import Header, Hello, Kind
 from chiron.ps.errors import ExchangeRefused, ServerUnreachable
 from chiron.ps.server import ParameterServer
+from chiron.wire import paths
 from chiron.wire.exchange import ExchangeSpec
 from tests.ps.breaker import Breaker
 from tests.ps.loopback import PLAN_BYTES, clients_of, job, serve, session_of, until
@@ -134,19 +135,19 @@ async def test_without_a_client_certificate_there_is_no_connection() -> None:
         connector = aiohttp.TCPConnector(ssl=context)
         async with aiohttp.ClientSession(connector=connector) as session:
             with pytest.raises(aiohttp.ClientError):
-                await session.post(url + HELLO_PATH, data=b"")
+                await session.post(url + paths.EXCHANGE_HELLO, data=b"")
 
 
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [
-        (HELLO_PATH, b"", "frame-size"),
-        (HELLO_PATH, bytes(72), "frame-malformed"),
-        (HELLO_PATH, Hello(2, 3, bytes(32)).pack(), "version-unsupported"),
-        (START_PATH, Header(Kind.WELCOME).pack(), "frame-unexpected"),
-        (START_PATH, Header(Kind.START, version=9).pack(), "frame-version"),
-        (PUSH_PATH, bytes(100), "frame-size"),
-        (PUSH_PATH, bytes(32 + 64 * 8 + 4 * N), "frame-malformed"),
+        (paths.EXCHANGE_HELLO, b"", "frame-size"),
+        (paths.EXCHANGE_HELLO, bytes(72), "frame-malformed"),
+        (paths.EXCHANGE_HELLO, Hello(2, 3, bytes(32)).pack(), "version-unsupported"),
+        (paths.EXCHANGE_START, Header(Kind.WELCOME).pack(), "frame-unexpected"),
+        (paths.EXCHANGE_START, Header(Kind.START, version=9).pack(), "frame-version"),
+        (paths.EXCHANGE_PUSH, bytes(100), "frame-size"),
+        (paths.EXCHANGE_PUSH, bytes(32 + 64 * 8 + 4 * N), "frame-malformed"),
     ],
     ids=["empty", "garbage", "a later protocol", "wrong kind", "wrong version", "short", "zeros"],
 )
@@ -165,7 +166,7 @@ async def test_a_body_without_a_length_is_refused() -> None:
     async with serve(ParameterServer(SPEC, PLAN_BYTES)) as url, session_of(0) as session:
         # The server answers and hangs up: which of the two a sender notices first is a matter of timing.
         try:
-            response = await session.post(url + PUSH_PATH, data=endless())
+            response = await session.post(url + paths.EXCHANGE_PUSH, data=endless())
         except aiohttp.ClientError:
             return
         assert response.status == 400
@@ -178,9 +179,7 @@ async def test_a_failed_merge_fails_everyone_and_is_never_half_visible() -> None
         raise OSError("no space left")
 
     server = ParameterServer(SPEC, PLAN_BYTES, persist=full_disk)
-    async with serve(server) as url, clients_of(url, SPEC) as clients:
-        for client in clients:
-            client._transport._patience_s = 0.3
+    async with serve(server) as url, clients_of(url, SPEC, patience_s=0.3) as clients:
         await clients[0].publish(0, b"", np.zeros(N, np.float32))
         await asyncio.gather(*(client.start(0) for client in clients))
         results = await asyncio.gather(

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.plan import NO_PLAN, admit_plan, decode_plan
 from chiron.wasm_sandbox.errors import SandboxError
-from chiron.wire.jobs import JobSpec
-from chiron.wire.schedule import exchanges_of, plan_bytes, shares
+from chiron.wire.jobs import JobSpec, exchanges_of, plan_bytes, shares
 from tests.support import graphs
 from tests.training.jobs import make_job
 

@@ -16,10 +16,9 @@ from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.reports import seal_outcome, seal_report
-from chiron.runtime.roles.lead_checkpoint import LeadCheckpoint
-from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.roles.predictor_state import QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
-from chiron.runtime.roles.selection import Selection
+from chiron.runtime.roles.selection import LeaderCheckpoint, Selection
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint, ShardCheckpoint
 from chiron.runtime.roles.trainer_checkpoint import TrainerCheckpoint
 from chiron.runtime.roles.trial_run import TrialRun
@@ -30,10 +29,9 @@ from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec
 from chiron.wire.grants import Grant, PredictionPolicy
-from chiron.wire.jobs import JobSpec
+from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 from chiron.wire.labels import BUDGET, CHECKPOINT, MODEL
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
-from chiron.wire.schedule import SUMS, plan_bytes
 from tests.training.jobs import make_job
 
 OWNER = hpke.PrivateKey.generate().public_bytes
@@ -148,7 +146,7 @@ async def _store_trainers(spec: JobSpec, storage: Storage, gateway: GatewayClien
 async def _store_results(spec: JobSpec, storage: Storage, gateway: GatewayClient) -> None:
     storage.writer = Role.TRAINER, 0
     outcome = Outcome(status=OutcomeStatus.TRAINED)
-    checkpoint = LeadCheckpoint(_ticket(spec), Sealer(FixedKeys(), CHECKPOINT), gateway)
+    checkpoint = LeaderCheckpoint(_ticket(spec), Sealer(FixedKeys(), CHECKPOINT), gateway)
     await checkpoint.save(0, Selection(), None)
     for exchange in range(spec.exchange.exchanges):
         sealed = seal_report(TrainingReport(exchange=exchange), job=spec.job, owner_public_key=OWNER)

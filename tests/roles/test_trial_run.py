@@ -10,7 +10,7 @@ from chiron.runtime.errors import InputCorrupted
 from chiron.runtime.roles.plan import AdmittedPlan
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.wasm_sandbox.recipe import Recipe
-from chiron.wire.schedule import IDLE, SUMS
+from chiron.wire.jobs import IDLE, SUMS
 from tests.training.jobs import KEY, Job, make_job
 from tests.training.networks import Network
 

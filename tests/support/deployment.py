@@ -14,9 +14,9 @@ from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
-from chiron.wire.builders import BuilderInfo
 from chiron.wire.contract import CapabilityGrants, Task
 from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.public_api import BuilderInfo
 from tests.support.datasets import Arrays
 from tests.support.launcher import BackendT, SimulatedLauncher
 from tests.support.specs import builder_manifest

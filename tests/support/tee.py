@@ -14,6 +14,8 @@ from chiron.wire.attestation import AttestationPolicy, Collateral
 
 MEASUREMENT = bytes(range(32))
 """Of the image that simulated enclaves say they run."""
+IMAGE = EnclaveIdentity(MEASUREMENT)
+OTHER_IMAGE = EnclaveIdentity(b"\x43" * 32)
 
 
 def open_tee(directory: Path) -> SoftwareTee:
@@ -58,7 +60,7 @@ class QuotingServices:
         self._thread.start()
         self._sockets: dict[EnclaveIdentity, Path] = {}
 
-    def platform(self, identity: EnclaveIdentity) -> SoftwarePlatform:
+    def platform(self, identity: EnclaveIdentity = IMAGE) -> SoftwarePlatform:
         """An enclave of this identity, as it reaches its quoting service."""
         if identity not in self._sockets:
             path = self._directory / f"{len(self._sockets)}.sock"

@@ -10,7 +10,7 @@ The bytes come from hostile code. They are read in steps, each of which bounds w
     constants, finite, and of the size that they claim. (`tensors`)
  5. **Nodes**: sorted, one name a value, listed operators with listed attributes in range; what depends on
     a parameter has a gradient. (`nodes`, `operators`)
- 6. **Interface**: `input` and `output` as the job describes them. (`interface`)
+ 6. **Interface**: `input` and `output` as the job describes them.
  7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused. (`nodes`)
  8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
     within the memory bounds. (`shapes`)
@@ -22,11 +22,10 @@ anew of the parts that were checked: names of nodes, texts, metadata and declare
 """
 
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
-from chiron.wasm_sandbox.admission.interface import INPUT, OUTPUT, check_interface, input_type, output_shape
 from chiron.wasm_sandbox.admission.nodes import (
     buffers,
     check_nodes,
@@ -47,8 +46,10 @@ from chiron.wasm_sandbox.limits import (
     LOWEST_OPSET,
     GraphLimits,
 )
-from chiron.wire.contract import BuildRequest, Envelope
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 
+INPUT, OUTPUT = "input", "output"
+_ELEMENT = {InputType.UINT8: TensorProto.UINT8, InputType.FLOAT32: TensorProto.FLOAT}
 DEFAULT_LIMITS = GraphLimits()
 
 
@@ -86,7 +87,7 @@ def admit(
     names = [INPUT, *(tensor.name for tensor in model.graph.initializer)]
     check_nodes(model.graph.node, names, OPERATORS, limits)
     check_shape_operands(model.graph.node, tensors.constants, limits)
-    check_interface(model.graph, request)
+    _check_interface(model.graph, request)
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
     section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)
     memory = _check_shapes(section, request, limits)
@@ -125,13 +126,55 @@ def _check_versions(model: ModelProto) -> int:
     return version
 
 
+def _input_type(request: BuildRequest) -> int:
+    """ONNX element type of the graph's input."""
+    return int(_ELEMENT[request.input_dtype])
+
+
+def output_shape(request: BuildRequest) -> tuple[int, ...]:
+    """Shape of one example's output: class scores, or the values of a regression."""
+    return (request.classes,) if request.task is Task.CLASSIFICATION else tuple(request.target_shape)
+
+
+def _check_interface(graph: GraphProto, request: BuildRequest) -> None:
+    """Hold the declared input and output to the job; the output's shape is held to it by inference.
+
+    Raises:
+        GraphRefused: input-mismatch, output-mismatch.
+    """
+    initializers = {tensor.name for tensor in graph.initializer}
+    # Before IR version 4, and by habit since, initializers are listed among the inputs.
+    inputs = [value for value in graph.input if value.name not in initializers]
+    if [value.name for value in inputs] != [INPUT]:
+        raise refused(GraphCode.INPUT_MISMATCH, f"{len(inputs)} inputs")
+    tensor = inputs[0].type.tensor_type
+    if tensor.elem_type != _input_type(request):
+        raise refused(GraphCode.INPUT_MISMATCH, f"element type {tensor.elem_type}")
+    if _batch_is_fixed(inputs[0]) or _example(inputs[0]) != tuple(request.input_shape):
+        raise refused(GraphCode.INPUT_MISMATCH, "shape is not [N, …] of the job's input")
+    if [value.name for value in graph.output] != [OUTPUT]:
+        raise refused(GraphCode.OUTPUT_MISMATCH, f"{len(graph.output)} outputs")
+    if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise refused(GraphCode.OUTPUT_MISMATCH, "element type is not float32")
+
+
+def _batch_is_fixed(value: ValueInfoProto) -> bool:
+    dims = value.type.tensor_type.shape.dim
+    return not dims or dims[0].HasField("dim_value")
+
+
+def _example(value: ValueInfoProto) -> tuple[int | None, ...]:
+    dims = value.type.tensor_type.shape.dim[1:]
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+
+
 def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) -> Memory:
-    source = helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])
+    source = helper.make_tensor_value_info(INPUT, _input_type(request), ["N", *request.input_shape])
     values = forward_values(section, source, limits)
     for batch, found in zip(BATCHES, values, strict=True):
         if found[OUTPUT].dims != (batch, *output_shape(request)):
-            told = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
-            raise refused(GraphCode.OUTPUT_MISMATCH, told)
+            detail = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
+            raise refused(GraphCode.OUTPUT_MISMATCH, detail)
     types = {name: value.data_type for name, value in values[0].items()}
     trained = trained_values(section.nodes, (tensor.name for tensor in section.parameters))
     if any(types[name] != TensorProto.FLOAT for name in trained):
@@ -155,7 +198,7 @@ def _forward(section: Section, request: BuildRequest) -> ModelProto:
     graph = helper.make_graph(
         [_kept(number, node) for number, node in enumerate(section.nodes)],
         "graph",
-        [helper.make_tensor_value_info(INPUT, input_type(request), ["N", *request.input_shape])],
+        [helper.make_tensor_value_info(INPUT, _input_type(request), ["N", *request.input_shape])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", *output_shape(request)])],
         initializer=section.constants,
     )
@@ -174,4 +217,12 @@ def _kept(number: int, node: NodeProto) -> NodeProto:
     return kept
 
 
-__all__ = ["DEFAULT_LIMITS", "SENTENCES", "GraphCode", "GraphLimits", "admit"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "INPUT",
+    "OUTPUT",
+    "SENTENCES",
+    "GraphCode",
+    "GraphLimits",
+    "admit",
+]

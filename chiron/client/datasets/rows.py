@@ -14,7 +14,7 @@ from chiron.wire.datasets import DatasetManifest
 
 
 class Rows(NamedTuple):
-    """`x` [n, *input_shape] in the input type; `y` [n, …] where the file has the true targets too."""
+    """`x`, `[n, *input_shape]` in the input type; `y` [n, …] where the file has the true targets too."""
 
     x: NDArray[Any]
     y: NDArray[Any] | None

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 from onnxruntime import InferenceSession, SessionOptions
 
+from chiron.runtime.training.errors import ENGINE_SILENT
 from chiron.runtime.training.rewrites.editing import Rewriting
 
 _BLOCKED = "com.microsoft.nchwc"
 _CANDIDATES = (8, 16)
 _CHANNELS = 16
-_ERRORS_ONLY = 3
 
 
 def input_gradient_as_convolution(work: Rewriting) -> None:
@@ -246,7 +246,7 @@ def _centre(x: NDArray[np.float32], weights: NDArray[np.float32], size: int) -> 
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     options = SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = ENGINE_SILENT
     session = InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given = np.ascontiguousarray(blocked).reshape(weights.shape)
     output: NDArray[np.float32] = session.run(["y"], {"x": x, "w": given})[0]
