@@ -11,8 +11,8 @@ from chiron.runtime.roles.plan import AdmittedPlan
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.jobs import IDLE, SUMS
-from tests.training.jobs import KEY, Job, make_job
-from tests.training.networks import Network
+from tests.support.jobs import KEY, Job, make_job
+from tests.support.networks import Network
 
 EXCHANGES = 3
 

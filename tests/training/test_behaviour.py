@@ -19,8 +19,8 @@ from chiron.wasm_sandbox.recipe import (
     Recipe,
     Sgd,
 )
-from tests.training.jobs import make_job, train
-from tests.training.networks import Network, convolutional, mlp
+from tests.support.jobs import make_job, train
+from tests.support.networks import Network, convolutional, mlp
 from tests.training.samples import CLASSES, IMAGES, ROWS, VALUES, image_job, table_job
 
 

@@ -7,8 +7,8 @@ from sklearn.datasets import load_diabetes, load_digits
 
 from chiron.runtime.prediction import Model
 from chiron.wasm_sandbox.recipe import AdamW, MeanSquaredError, Recipe
-from tests.training.jobs import make_job, train
-from tests.training.networks import convolutional, mlp
+from tests.support.jobs import make_job, train
+from tests.support.networks import convolutional, mlp
 
 HELD_OUT = 300
 

@@ -17,7 +17,7 @@ from chiron.wasm_sandbox.recipe import Augmentations, Layout
 from chiron.wire import objects
 from chiron.wire.jobs import SUMS
 from chiron.wire.reports import TrainingReport
-from tests.training.networks import convolutional
+from tests.support.networks import convolutional
 
 REPORT = TrainingReport(exchange=0)
 

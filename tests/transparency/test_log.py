@@ -17,10 +17,10 @@ from chiron.runtime.attestation.policy_file import load_policy
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.errors import EvidenceRefused, LogRefused
-from chiron.runtime.transparency.proofs import check_consistency, check_head, check_inclusion
+from chiron.runtime.transparency import check_consistency, check_head, check_inclusion
 from chiron.wire.attestation import Role
 from chiron.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
-from tests.attestation.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
+from tests.support.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -150,6 +150,25 @@ def test_two_builds_at_once_both_get_in(tmp_path: Path) -> None:
         process.join(30)
     measurements = {each.measurement for each in TransparencyLog.open(tmp_path).entries}
     assert measurements == {entry(number).measurement for number in range(4)}
+
+
+def test_a_log_that_is_opened_while_another_appends_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path, 2)
+    read = Path.read_bytes
+    files: list[Path] = []
+
+    def read_and_append(path: Path) -> bytes:
+        content = read(path)
+        files.append(path)
+        if len(files) == 1:
+            log.append(entry(2), KEY, NOW)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_append)
+    assert TransparencyLog.open(tmp_path).head == log.head
+    assert TransparencyLog.open(tmp_path).head.head.tree_size == 3
 
 
 def test_only_the_logs_key_appends(tmp_path: Path) -> None:
