@@ -21,7 +21,7 @@ from chiron import (
     Role,
     Verified,
 )
-from tests.client.conftest import World
+from tests.support.owners_world import World
 
 
 async def request(world: World) -> JobRequest:
