@@ -32,7 +32,7 @@ _PRINT_TIMEOUT_S = 60
 MAX_VARIABLE_BYTES = 120 * 2**10
 """Linux takes 128 KiB a variable, with its name."""
 _PASSED = ("PATH", "SGX_AESM_ADDR")
-"""Variables of the gateway's environment that the host side of Occlum needs. None of them reaches the enclave,
+"""Environment variables that the host side of Occlum needs. None of them reaches the enclave,
 whose Occlum.json takes the launch variable and nothing else."""
 
 
