@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from chiron.enclave_image.measurement import measure
 from tests.genuine import IN_DATE, MEASUREMENT, evidence
-from tests.package.building import Archives, Environment
+from tests.package.building import PROJECT, Archives, Environment
 
 USE = "import chiron; from chiron import Client; print(chiron.__name__, Client.__module__)"
 OTHERS = ("api.py", "ps.py", "runtime.py", "wire.py", "wasm_sandbox.py", "enclave_image.py", "builder_kit.py")
@@ -35,6 +36,14 @@ from pathlib import Path
 from chiron.enclave_image.build import build_image
 print(build_image(Path(sys.argv[1])).measurement)
 """
+HEAVY = ("sqlalchemy", "onnx", "onnxruntime", "sklearn", "componentize_py", "wasmtime", "pyarrow", "PIL")
+IMPORT_CLIENT = f"""
+import importlib, importlib.util, pkgutil, sys
+import chiron.client, chiron.cli.application
+for found in pkgutil.walk_packages(chiron.client.__path__, "chiron.client."):
+    importlib.import_module(found.name)
+assert not [name for name in {HEAVY!r} if importlib.util.find_spec(name)], "the environment is not bare"
+"""
 
 
 @pytest.fixture(scope="module", params=["wheel", "sdist"])
@@ -43,6 +52,12 @@ def installed(
 ) -> Environment:
     """The data owner's: no extra, from the wheel or from what the sdist gives."""
     return environment(archives.wheel if request.param == "wheel" else archives.rebuilt)
+
+
+def test_the_command_tells_its_version(installed: Environment) -> None:
+    told = installed.run("chiron", "--version")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip() == f"chiron {metadata.version(PROJECT)}"
 
 
 def test_it_is_used_beside_files_that_are_named_as_its_rooms(installed: Environment, tmp_path: Path) -> None:
@@ -62,6 +77,19 @@ def test_the_checkout_is_used_beside_such_files_too(tmp_path: Path) -> None:
 def _beside(folder: Path) -> None:
     for name in OTHERS:
         (folder / name).write_text("raise SystemExit('her own file was imported')\n")
+
+
+def test_the_client_needs_no_extra(installed: Environment) -> None:
+    imported = installed.run("python", "-c", IMPORT_CLIENT)
+    assert imported.returncode == 0, imported.stderr
+
+
+@pytest.mark.parametrize(("command", "extra"), [(["image", "build", "image"], "operator")])
+def test_a_missing_extra_is_named(installed: Environment, command: list[str], extra: str) -> None:
+    refused = installed.run("chiron", *command)
+    assert refused.returncode == 1
+    assert f"chiron-ml[{extra}]" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_genuine_evidence_is_verified(installed: Environment) -> None:
