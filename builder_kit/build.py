@@ -59,7 +59,7 @@ def _keep(path: Path, component: bytes) -> None:
 
 
 def _digest(project: Project) -> str:
-    """Of everything that the component is made of."""
+    """Digest of everything that the component is made of."""
     files = [*project.sources(), *project.assets().values()]
     parts = {
         **_INGREDIENTS[project.language](project),

@@ -39,7 +39,7 @@ class Form(Protocol):
 
     @property
     def examples(self) -> int:
-        """Their number."""
+        """The number of examples."""
         ...
 
     def chunk_form(self, rows: int) -> ChunkForm:
@@ -81,7 +81,7 @@ class Rehearsal:
     plan: BuilderOutput
     graph: AdmittedGraph
     recipe: Recipe
-    """As it was trained with: its number of steps is the scale's."""
+    """The recipe as it was trained with: its number of steps is the scale's."""
     reports: tuple[TrainingReport, ...]
     model: bytes
     """The trained model, ONNX: `input` to class scores or values."""

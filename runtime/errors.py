@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 class EnclaveError(ChironError):
-    """Base of what ends a role; `public` is all that the operator's side is told."""
+    """Base of the errors that end a role; `public` is all that the operator's side is told."""
 
     public = PublicFailure.INTERNAL
 
@@ -131,7 +131,7 @@ class QueryRefused(EnclaveError):
 
 
 class AttestationError(ChironError):
-    """Base of what attestation raises."""
+    """Base of attestation's errors."""
 
     code = "attestation-failed"
 
@@ -178,7 +178,7 @@ class LogRefused(ChironError):
 
 
 class SealingError(ChironError):
-    """Base of what sealing raises."""
+    """Base of sealing's errors."""
 
     code = "sealing-failed"
 
@@ -208,7 +208,7 @@ class TensorsMalformed(ChironError):
 
 
 class DatasetError(ChironError):
-    """Base of what encrypted datasets raise. Messages name places and sizes, never values."""
+    """Base of the errors of encrypted datasets. Messages name places and sizes, never values."""
 
     code = "dataset-failed"
 
@@ -262,7 +262,7 @@ class ChunkMalformed(DatasetError):
 
 
 class QueryError(ChironError):
-    """Base of what queries and answers raise."""
+    """Base of the errors of queries and answers."""
 
     code = "query-failed"
 

@@ -62,7 +62,7 @@ class DatasetStatistics:
     input_quantiles: NDArray[np.float32]
     """[levels, columns]."""
     targets: Columns
-    """Of the flattened target of a regression; empty for a classification."""
+    """Columns of a regression's flattened target; empty for a classification."""
     class_counts: NDArray[np.uint64]
     """[classes]; empty for a regression."""
 

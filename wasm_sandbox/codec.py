@@ -52,7 +52,7 @@ class Frame:
 
 
 Bounds = Mapping[Kind, tuple[int, ...]]
-"""For each acceptable kind the most bytes of each of its parts; the number of parts is exact."""
+"""The most bytes of each part, for each acceptable kind; the number of parts is exact."""
 
 
 def encode_head(kind: Kind, lengths: Sequence[int]) -> bytes:

@@ -125,7 +125,7 @@ class StatisticsLists:
 
 
 def load_statistics(form: StatisticsForm, content: Buffer) -> StatisticsLists:
-    """Inverse of `dump_statistics`; raises `struct.error` if the form and the bytes disagree."""
+    """The statistics that `dump_statistics` wrote; raises `struct.error` if form and bytes disagree."""
     floats = 4 * form.columns + form.levels * (1 + form.columns) + 4 * form.targets
     numbers = list(struct.unpack(f"<{floats}f{form.classes}Q", content))
     taken = 0

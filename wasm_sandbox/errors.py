@@ -81,7 +81,7 @@ class SandboxError(ChironError):
 
 
 class ComponentRefused(SandboxError):
-    """Not a builder component. `code` tells what is wrong with it."""
+    """The bytes are no builder component; `code` says what is wrong with them."""
 
 
 class CapabilityNotGranted(SandboxError):

@@ -1,4 +1,4 @@
-"""Calls a builder's export and reads its answer out of the engine's values, bounded before it is copied.
+"""A builder's export is called, and its answer read out of the engine's values, bounded before it is copied.
 
 wasmtime's Python binding reads a `list<u8>` one ctypes object a byte: 2.5 MB take seven seconds. The type
 of the export was checked by `chiron.wasm_sandbox.world`, so this reader knows what lies where, and takes
@@ -20,7 +20,7 @@ _VALUE_BYTES = ctypes.sizeof(ffi.wasmtime_component_val_t)
 _BYTE_AT = ffi.wasmtime_component_val_t.of.offset
 _PART = 65_536
 _UTF8_BYTES = 4
-"""Of a character, at most."""
+"""The longest encoding of a character."""
 
 
 @dataclass(frozen=True)

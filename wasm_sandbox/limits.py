@@ -60,7 +60,7 @@ class GraphLimits(ContractModel):
     node_inputs: int = Field(default=64, ge=1, le=1024)
     node_outputs: int = Field(default=16, ge=1, le=1024)
     constant_elements: int = Field(default=262_144, ge=1, le=2**24)
-    """Over all constants."""
+    """Elements of all constants together."""
     rank: int = Field(default=6, ge=1, le=8)
     dimension: int = Field(default=2**24, ge=1, le=2**31)
     activation_bytes_per_example: int = Field(default=256 * 2**20, ge=1, le=2**36)

@@ -80,7 +80,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process's id."""
         return self._process.pid
 
     def ask(self, frame: Frame, bounds: Bounds) -> Frame:

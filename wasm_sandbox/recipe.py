@@ -15,7 +15,7 @@ from chiron.wasm_sandbox.errors import Code, failure
 from chiron.wire.contract import ContractModel
 
 MAX_RECIPE_BYTES = 65_536
-_REASONS_TOLD = 5
+_REASONS_SHOWN = 5
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
@@ -152,7 +152,7 @@ class Augmentations(ContractModel):
     """Random changes of training examples. All but `mixup_alpha` are for images."""
 
     layout: Layout = Layout.CHANNELS_FIRST
-    """Of three-dimensional inputs; two-dimensional ones have no channels."""
+    """The layout of three-dimensional inputs; two-dimensional ones have no channels."""
     horizontal_flip: bool = False
     vertical_flip: bool = False
     crop_padding: int = Field(default=0, ge=0, le=64)
@@ -269,8 +269,8 @@ def parse_recipe(data: bytes) -> Recipe:
         return Recipe.model_validate_json(data)
     except ValidationError as error:
         reasons = error.errors(include_url=False, include_context=False, include_input=False)
-        told = [f"{_field(reason['loc'])}: {reason['msg']}" for reason in reasons[:_REASONS_TOLD]]
-        raise failure(Code.RECIPE_INVALID, "; ".join(told)) from None
+        shown = [f"{_field(reason['loc'])}: {reason['msg']}" for reason in reasons[:_REASONS_SHOWN]]
+        raise failure(Code.RECIPE_INVALID, "; ".join(shown)) from None
 
 
 def _field(location: tuple[int | str, ...]) -> str:

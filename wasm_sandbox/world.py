@@ -107,7 +107,7 @@ def _capabilities(imports: Mapping[str, Any], engine: Any) -> tuple[str, ...]:
 
 
 def check_granted(capabilities: tuple[str, ...], granted: tuple[str, ...]) -> None:
-    """Raises `CapabilityNotGranted` for the first that was not."""
+    """Check that every capability was granted; raises `CapabilityNotGranted` for the first that was not."""
     for capability in capabilities:
         if capability not in granted:
             raise failure(Code.CAPABILITY_NOT_GRANTED, capability)

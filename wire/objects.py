@@ -27,7 +27,7 @@ MODEL_NODES_BYTES = 48 * 1024
 """Room beside the graph and the weights: for names, preprocessing and activation."""
 GRANT_BYTES = 96 * 1024
 """Room for the grant in the parameter server's checkpoint."""
-LEAD_HEAD_BYTES = 32 * 1024
+LEADER_HEAD_BYTES = 32 * 1024
 TRIAL_BYTES = 320 * 1024
 """Room for one trial of the leading trainer's history. A recipe has at most 64 KiB, and its numbers written
 out in full are not five times as long (1e15 becomes 1000000000000000.0)."""
@@ -102,7 +102,7 @@ def query_budget(moves: int) -> StoredObject:
     return StoredObject(name, Role.PREDICTOR, None, _SHORT_HEAD_BYTES)
 
 
-def lead_checkpoint(spec: JobSpec) -> StoredObject:
+def leader_checkpoint(spec: JobSpec) -> StoredObject:
     """What the leading trainer knows besides its training, as each trial begins.
 
     The parts are the plan of this trial; and, where there are others to compare it with, the plan and the
@@ -111,8 +111,8 @@ def lead_checkpoint(spec: JobSpec) -> StoredObject:
     parts = (plan_bytes(spec), 0, 0)
     if spec.trials > 1:
         parts = (plan_bytes(spec), plan_bytes(spec), model(spec).content_bytes + 1)
-    head = LEAD_HEAD_BYTES + (spec.trials - 1) * TRIAL_BYTES
-    return StoredObject("checkpoint-lead", Role.TRAINER, 0, head, parts)
+    head = LEADER_HEAD_BYTES + (spec.trials - 1) * TRIAL_BYTES
+    return StoredObject("checkpoint-leader", Role.TRAINER, 0, head, parts)
 
 
 def trainer_checkpoint(spec: JobSpec, index: int) -> StoredObject:
@@ -145,7 +145,7 @@ def shard_checkpoint(spec: JobSpec, index: int) -> StoredObject:
 def all_objects(spec: JobSpec) -> Iterator[StoredObject]:
     """Every object that a job of this spec can ever have."""
     exchange = spec.exchange
-    yield from (outcome(), model(spec), transfer(spec), lead_checkpoint(spec), server_checkpoint(spec))
+    yield from (outcome(), model(spec), transfer(spec), leader_checkpoint(spec), server_checkpoint(spec))
     yield from map(report, range(exchange.exchanges))
     yield from (shard_checkpoint(spec, index) for index in range(1, exchange.shards))
     yield from map(query_budget, range(MAX_MOVES + 1))
@@ -157,7 +157,7 @@ def find_object(spec: JobSpec, name: str) -> StoredObject | None:
     """The object of this name; None where no job of this spec has one. Does not make all to find one."""
     number = name.rpartition("-")[2]
     index = int(number) if number.isascii() and number.isdigit() and len(number) <= 6 else -1
-    fixed = (outcome(), model(spec), transfer(spec), lead_checkpoint(spec), server_checkpoint(spec))
+    fixed = (outcome(), model(spec), transfer(spec), leader_checkpoint(spec), server_checkpoint(spec))
     numbered = _numbered(spec, index)
     return next((one for one in chain(fixed, [query_budget(0)], numbered) if one.name == name), None)
 

@@ -131,19 +131,19 @@ __attribute__((export_name("build"))) uint32_t *chiron_export_build(
     chiron_request request = {task,        input_shape, input_rank,     input_type, target_shape,
                               target_rank, classes,     max_parameters, trial,      trials};
     chiron_answer answer = chiron_build(&request);
-    uint32_t *told = chiron_take(5 * sizeof(uint32_t)); /* result<plan, string> */
+    uint32_t *result = chiron_take(5 * sizeof(uint32_t)); /* result<plan, string> */
     if (answer.refusal) {
-        told[0] = 1;
-        told[1] = (uint32_t)(uintptr_t)answer.refusal;
-        told[2] = chiron_length(answer.refusal);
-        return told;
+        result[0] = 1;
+        result[1] = (uint32_t)(uintptr_t)answer.refusal;
+        result[2] = chiron_length(answer.refusal);
+        return result;
     }
-    told[0] = 0;
-    told[1] = (uint32_t)(uintptr_t)answer.graph.bytes;
-    told[2] = answer.graph.length;
-    told[3] = (uint32_t)(uintptr_t)answer.recipe;
-    told[4] = chiron_length(answer.recipe);
-    return told;
+    result[0] = 0;
+    result[1] = (uint32_t)(uintptr_t)answer.graph.bytes;
+    result[2] = answer.graph.length;
+    result[3] = (uint32_t)(uintptr_t)answer.recipe;
+    result[4] = chiron_length(answer.recipe);
+    return result;
 }
 
 #endif

@@ -74,7 +74,7 @@ class Statistics:
     input_quantiles: Sequence[Sequence[float]]
     """One list for each level, with one number for each column."""
     targets: Columns
-    """Of the flattened target of a regression; empty for a classification."""
+    """Columns of a regression's flattened target; empty for a classification."""
     class_counts: Sequence[int]
     """Empty for a regression."""
 
@@ -140,5 +140,5 @@ def random_u64() -> int:
 
 
 def random_bytes(count: int) -> bytes:
-    """At most 65536 bytes of that stream."""
+    """The next bytes of the random stream, at most 65536."""
     return bytes(_linked("random").bytes(count))

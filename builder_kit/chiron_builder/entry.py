@@ -1,4 +1,4 @@
-"""Between the component's exports and a project's `build` and `revise`. Imported by generated code only."""
+"""The component's exports, answered by a project's `build` and `revise`. Imported by generated code only."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from .request import Plan, Request, Trial
 
 def run_build(build: Callable[[Request], Plan], request: Any) -> Any:
     """The component's `build`."""
-    return _told(_answer(build, _request(request)))
+    return _exported(_answer(build, _request(request)))
 
 
 def run_revise(
@@ -21,7 +21,7 @@ def run_revise(
 ) -> Any:
     """The component's `revise`."""
     plan = _answer(revise, _request(request), [_trial(trial) for trial in history])
-    return None if plan is None else _told(plan)
+    return None if plan is None else _exported(plan)
 
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -31,7 +31,7 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
         raise Err(str(error)) from error
 
 
-def _told(plan: Plan) -> Any:
+def _exported(plan: Plan) -> Any:
     return types.Plan(graph=plan.graph, recipe=plan.recipe)
 
 

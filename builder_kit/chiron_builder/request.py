@@ -1,4 +1,4 @@
-"""What a builder is asked, what it is told of earlier trials, and what it answers."""
+"""What a builder is asked, what it learns of earlier trials, and what it answers."""
 
 import json
 import math

@@ -49,10 +49,10 @@ def _constant(model: ModelProto, name: str, value: NDArray[np.float32]) -> str:
 
 def _classifier(model: ModelProto, node: NodeProto) -> list[NodeProto]:
     """LinearClassifier: labels and scores. The scores become logits; nothing may use the labels."""
-    told = _attributes(node)
-    transform = told.get("post_transform", b"NONE")
-    bias = np.asarray(told["intercepts"], np.float32)
-    weight = np.asarray(told["coefficients"], np.float32).reshape(len(bias), -1)
+    attributes = _attributes(node)
+    transform = attributes.get("post_transform", b"NONE")
+    bias = np.asarray(attributes["intercepts"], np.float32)
+    weight = np.asarray(attributes["coefficients"], np.float32).reshape(len(bias), -1)
     if transform == b"LOGISTIC" and len(bias) == 2:
         # Two rows of opposite sign, each through the logistic function: the softmax of half of them.
         weight, bias = weight * np.float32(0.5), bias * np.float32(0.5)
@@ -64,10 +64,10 @@ def _classifier(model: ModelProto, node: NodeProto) -> list[NodeProto]:
 
 def _regressor(model: ModelProto, node: NodeProto) -> list[NodeProto]:
     """LinearRegressor."""
-    told = _attributes(node)
-    targets = int(told.get("targets", 1))
-    weight = np.asarray(told["coefficients"], np.float32).reshape(targets, -1)
-    bias = np.asarray(told.get("intercepts", [0.0] * targets), np.float32)
+    attributes = _attributes(node)
+    targets = int(attributes.get("targets", 1))
+    weight = np.asarray(attributes["coefficients"], np.float32).reshape(targets, -1)
+    bias = np.asarray(attributes.get("intercepts", [0.0] * targets), np.float32)
     return [_product(model, node.input[0], weight, bias, node.output[0])]
 
 
@@ -84,9 +84,9 @@ def _product(
 
 def _scaler(model: ModelProto, node: NodeProto) -> list[NodeProto]:
     """Scaler: (x - offset) · scale. It is preprocessing, and stays as it is."""
-    told, output = _attributes(node), node.output[0]
-    offset = _constant(model, f"{output}.offset", np.asarray(told["offset"], np.float32))
-    scale = _constant(model, f"{output}.scale", np.asarray(told["scale"], np.float32))
+    attributes, output = _attributes(node), node.output[0]
+    offset = _constant(model, f"{output}.offset", np.asarray(attributes["offset"], np.float32))
+    scale = _constant(model, f"{output}.scale", np.asarray(attributes["scale"], np.float32))
     return [
         helper.make_node("Sub", [node.input[0], offset], [f"{output}.centred"]),
         helper.make_node("Mul", [f"{output}.centred", scale], [output]),

@@ -17,7 +17,7 @@ def rewritten(model: ModelProto, task: Task, output: str | None) -> ModelProto:
     """The model with one output, of which everything in it is a part, in the forms that are admitted.
 
     Raises:
-        ModelUnsuitable: the output cannot be told, or an operator has no form with a gradient.
+        ModelUnsuitable: the output cannot be determined, or an operator has no form with a gradient.
     """
     chosen = _chosen_output(model, output)
     if task is Task.CLASSIFICATION:
@@ -99,22 +99,22 @@ def _dropout(_model: ModelProto, node: NodeProto, _shapes: Mapping[str, list[int
 
 
 def _reshape(_model: ModelProto, node: NodeProto, _shapes: Mapping[str, list[int]]) -> list[NodeProto]:
-    """Without `allowzero`: no value is empty."""
+    """A Reshape without `allowzero`: no value is empty."""
     return [helper.make_node("Reshape", node.input, node.output)]
 
 
 def _batch_norm(_model: ModelProto, node: NodeProto, _shapes: Mapping[str, list[int]]) -> list[NodeProto]:
-    """In its form for inference."""
+    """A batch normalisation in its form for inference."""
     kept = [attribute for attribute in node.attribute if attribute.name in ("epsilon", "momentum")]
-    told = {attribute.name: attribute.f for attribute in kept}
-    return [helper.make_node("BatchNormalization", node.input, node.output[:1], **told)]
+    attributes = {attribute.name: attribute.f for attribute in kept}
+    return [helper.make_node("BatchNormalization", node.input, node.output[:1], **attributes)]
 
 
 def _average_pool(model: ModelProto, node: NodeProto, shapes: Mapping[str, list[int]]) -> list[NodeProto]:
-    """As a mean over windows side by side: the pooling itself has no gradient on CPUs."""
-    told, shape = _attributes(node), shapes.get(node.input[0], [])
-    size, strides = list(told["kernel_shape"]), list(told.get("strides", [1, 1]))
-    if len(shape) != 4 or 0 in shape[1:] or any(told.get("pads", [])):
+    """A mean over windows side by side: the pooling itself has no gradient on CPUs."""
+    attributes, shape = _attributes(node), shapes.get(node.input[0], [])
+    size, strides = list(attributes["kernel_shape"]), list(attributes.get("strides", [1, 1]))
+    if len(shape) != 4 or 0 in shape[1:] or any(attributes.get("pads", [])):
         raise ModelUnsuitable("AveragePool with padding, or of a shape that is not known")
     if size == shape[2:]:
         return [helper.make_node("GlobalAveragePool", node.input, node.output)]

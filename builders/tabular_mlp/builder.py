@@ -23,32 +23,32 @@ def revise(request: Request, history: Sequence[Trial]) -> Plan | None:
 
 def plan(request: Request, learning_rate: float) -> Plan:
     """The same model for any learning rate."""
-    told = statistics()
+    summary = statistics()
     graph = Graph(request)
-    x = standardise(graph.input, told.inputs.mean, told.inputs.standard_deviation)
+    x = standardise(graph.input, summary.inputs.mean, summary.inputs.standard_deviation)
     x = dropout(relu(batch_norm(dense(x, 64, bias=False))), 0.1)
     x = relu(dense(x, 32))
     output = dense(x, request.outputs, name="output")
     if request.task == "regression":
-        output = in_the_targets_units(output, told)
+        output = in_the_targets_units(output, summary)
     return graph.plan(
         output,
-        loss=loss(request, told),
+        loss=loss(request, summary),
         epochs=40,
         batch_size=32,
         optimizer={"kind": "adamw", "learning_rate": learning_rate},
     )
 
 
-def loss(request: Request, told: Statistics) -> dict[str, object]:
+def loss(request: Request, summary: Statistics) -> dict[str, object]:
     """Cross-entropy weighted by how rare a class is; Huber's loss for values."""
     if request.task == "regression":
-        return {"kind": "huber", "delta": max(told.targets.standard_deviation)}
-    counts = [max(count, 1) for count in told.class_counts]
+        return {"kind": "huber", "delta": max(summary.targets.standard_deviation)}
+    counts = [max(count, 1) for count in summary.class_counts]
     weights = [sum(counts) / len(counts) / count for count in counts]
     return {"kind": "cross-entropy", "class_weights": weights, "label_smoothing": 0.02}
 
 
-def in_the_targets_units(output: Tensor, told: Statistics) -> Tensor:
+def in_the_targets_units(output: Tensor, summary: Statistics) -> Tensor:
     """Values around 0 become values around the targets' mean."""
-    return output * told.targets.standard_deviation[0] + told.targets.mean[0]
+    return output * summary.targets.standard_deviation[0] + summary.targets.mean[0]

@@ -118,7 +118,7 @@ class SgxPlatform:
         return cls(descriptor, ioctl or libc_ioctl(), collateral)
 
     def quote(self, report_data: bytes) -> Quoted:
-        """See `Platform.quote`."""
+        """Quote report data: `Platform.quote`."""
         size = ctypes.c_uint32()
         self._call(c.Request.GET_DCAP_QUOTE_SIZE, size)
         if not SIGNED_BYTES < size.value <= MAX_QUOTE_BYTES:
@@ -131,7 +131,7 @@ class SgxPlatform:
         return Quoted(_checked(quote, report_data), self._collateral(quote))
 
     def sealing_recipe(self) -> bytes:
-        """See `Platform.sealing_recipe`: today's SVNs, from a report that the processor makes of us."""
+        """Today's SVNs (`Platform.sealing_recipe`), from a report that the processor makes of us."""
         report = c.Report()
         data = (ctypes.c_uint8 * c.REPORT_DATA_BYTES)()
         target = c.TargetInfo()
@@ -144,7 +144,7 @@ class SgxPlatform:
         return bytes(report.body.cpu_svn) + b"".join(svn.to_bytes(2, "little") for svn in svns)
 
     def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> bytes:
-        """See `Platform.sealing_key`. EGETKEY gives 128 bits: two keys together make 256."""
+        """A sealing key (`Platform.sealing_key`). EGETKEY gives 128 bits: two keys together make 256."""
         recipe = recipe or self.sealing_recipe()
         if len(recipe) != RECIPE_BYTES:
             raise PlatformUnavailable("the sealed object was not sealed by SGX")

@@ -35,18 +35,18 @@ class SoftwarePlatform:
         _LOG.warning("SOFTWARE TEE: development only, the host can read this enclave's memory")
 
     def quote(self, report_data: bytes) -> Quoted:
-        """See `Platform.quote`."""
+        """Quote report data: `Platform.quote`."""
         reply = self._ask(QuotingRequest(request=QuoteRequest(report_data=report_data)))
         if reply.quote is None or reply.collateral is None:
             raise PlatformUnavailable("the quoting service gave no quote")
         return Quoted(reply.quote, reply.collateral)
 
     def sealing_recipe(self) -> bytes:
-        """See `Platform.sealing_recipe`: this TEE's keys never change."""
+        """An empty recipe (`Platform.sealing_recipe`): this TEE's keys never change."""
         return b""
 
     def sealing_key(self, policy: SealingPolicy, label: bytes, recipe: bytes = b"") -> bytes:
-        """See `Platform.sealing_key`."""
+        """A sealing key of this measurement or signer: `Platform.sealing_key`."""
         if recipe:
             raise PlatformUnavailable("the sealed object was not sealed by this kind of TEE")
         reply = self._ask(QuotingRequest(request=SealingKeyRequest(policy=policy, label=label)))

@@ -30,7 +30,7 @@ class Expected:
     job: str
     nonce: bytes
     tls_public_key_sha256: str | None = None
-    """Over RA-TLS: digest of the key (SubjectPublicKeyInfo) that the peer's handshake proved to hold."""
+    """Digest of the key (SubjectPublicKeyInfo) that an RA-TLS peer's handshake proved to hold."""
     owner_key_sha256: str | None = None
     """The signing key (digest) of the owner whose model a predictor must serve."""
 

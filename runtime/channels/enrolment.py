@@ -68,7 +68,7 @@ class ShardAdmission(WireModel):
     spec_digest: Digest
     """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
-    """Names the owner's grant (`chiron.runtime.roles.grant.name_of`): a shard serves no other."""
+    """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
 
 
 class Ticket(WireModel):

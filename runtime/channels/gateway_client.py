@@ -5,7 +5,7 @@ read with a bound; every byte string that has a known digest is checked against 
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self, TypeVar
 
 import aiohttp
@@ -43,7 +43,9 @@ _NO_ANSWER = (codes.GATEWAY_UNREACHABLE, "the gateway did not answer in time")
 class GatewayClient:
     """Speaks `/enclave/v1` with this launch's token. Use as an async context manager."""
 
-    def __init__(self, channel: GatewayChannel) -> None:
+    def __init__(self, channel: GatewayChannel, patience: Callable[[], Backoff] | None = None) -> None:
+        """`patience` makes each request's: by default `RECONNECT_DEADLINE_S` of real time."""
+        self._patience = patience or (lambda: Backoff(RECONNECT_DEADLINE_S))
         connector = aiohttp.UnixConnector(channel.socket) if channel.socket else aiohttp.TCPConnector()
         self._session = aiohttp.ClientSession(
             channel.url,
@@ -86,7 +88,7 @@ class GatewayClient:
                 pass
             return _parse(Ready, body)
 
-        return await retry(ask, _is_restarting, Backoff(RECONNECT_DEADLINE_S))
+        return await retry(ask, _is_restarting, self._patience())
 
     async def mail(self) -> AsyncIterator[Mail]:
         """Yield the messages that the gateway relays to this enclave, for ever."""
@@ -160,7 +162,7 @@ class GatewayClient:
                 _LOG.info("gateway away (%s), will retry", type(error).__name__)
                 raise GatewayUnreachable(*_NO_ANSWER) from error
 
-        return await retry(attempt, _is_away, Backoff(RECONNECT_DEADLINE_S))
+        return await retry(attempt, _is_away, self._patience())
 
     async def _once(self, method: str, path: str, limit: int, options: dict[str, Any]) -> bytes:
         async with self._session.request(method, path, **options) as response:

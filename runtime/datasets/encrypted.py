@@ -98,7 +98,7 @@ class EncryptedDataset:
         return self.manifest.partition(index, count)
 
     def examples_in(self, numbers: Sequence[int]) -> int:
-        """Rows in these chunks, without the filling."""
+        """The number of rows in these chunks, without the filling."""
         return sum(self.manifest.rows(number) for number in numbers)
 
     async def chunk(self, number: int) -> Examples:

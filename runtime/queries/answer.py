@@ -1,9 +1,9 @@
 """An answer's plaintext: always as long as the job spec says, whatever the policy let through.
 
-Layout: magic (8), request id of the query (16), outcome (4), number of rows (4), classes told per row (4),
-all integers little-endian, then canonical safetensors: of a classification `classes` and `scores`
+Layout: magic (8), request id of the query (16), outcome (4), number of rows (4), classes returned per row
+(4), all integers little-endian, then canonical safetensors: of a classification `classes` and `scores`
 [query_rows, classes] int32 and float32, best first; of a regression `scores` [query_rows, *target_shape].
-What is not told is zero.
+The rest is zero.
 """
 
 import struct
@@ -48,9 +48,9 @@ class Answer:
     request_id: bytes
     outcome: AnswerOutcome
     scores: NDArray[np.float32]
-    """Classification: [rows, told], best first. Regression: [rows, *target_shape]."""
+    """Classification: [rows, returned], best first. Regression: [rows, *target_shape]."""
     classes: NDArray[np.int32] | None = None
-    """Classification: [rows, told] class indices that the scores belong to."""
+    """Classification: [rows, returned] class indices that the scores belong to."""
 
 
 def refused(spec: JobSpec, request_id: bytes, outcome: AnswerOutcome) -> Answer:
@@ -65,13 +65,13 @@ def answered(
 ) -> Answer:
     """What the owner's policy lets through of `predicted` ([rows, classes] scores, or [rows, *target_shape]).
 
-    Equal scores are told in the order of their classes.
+    Equal scores are returned in the order of their classes.
     """
     rounded = np.round(predicted.astype(np.float64), policy.decimals).astype(np.float32)
     if spec.dataset.task is not Task.CLASSIFICATION:
         return Answer(request_id, AnswerOutcome.ANSWERED, rounded)
-    told = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)
-    order = np.argsort(-predicted, axis=1, kind="stable")[:, :told].astype(np.int32)
+    returned = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)
+    order = np.argsort(-predicted, axis=1, kind="stable")[:, :returned].astype(np.int32)
     return Answer(request_id, AnswerOutcome.ANSWERED, np.take_along_axis(rounded, order, axis=1), order)
 
 
@@ -95,8 +95,8 @@ def encode_answer(spec: JobSpec, answer: Answer) -> bytes:
         body = layout.dump(filled)
     except (TensorsMalformed, KeyError, ValueError) as error:
         raise AnswerMalformed("the answer does not fit the job") from error
-    told = answer.scores.shape[1] if answer.classes is not None else 0
-    return _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), told) + body
+    returned = answer.scores.shape[1] if answer.classes is not None else 0
+    return _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), returned) + body
 
 
 def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
@@ -107,9 +107,9 @@ def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
     """
     if len(plaintext) != answer_bytes(spec):
         raise AnswerMalformed("the answer is not as long as this job's answers are")
-    magic, request_id, outcome, rows, told = _HEAD.unpack_from(plaintext)
+    magic, request_id, outcome, rows, returned = _HEAD.unpack_from(plaintext)
     classifies = spec.dataset.task is Task.CLASSIFICATION
-    fits = rows <= spec.query_rows and told <= (spec.dataset.classes if classifies else 0)
+    fits = rows <= spec.query_rows and returned <= (spec.dataset.classes if classifies else 0)
     if magic != MAGIC or not fits or outcome not in iter(AnswerOutcome):
         raise AnswerMalformed("the answer's head is malformed")
     try:
@@ -118,10 +118,10 @@ def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
         raise AnswerMalformed(f"the answer is {error}") from error
     if not classifies:
         return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows])
-    classes = arrays["classes"][:rows, :told]
+    classes = arrays["classes"][:rows, :returned]
     if classes.size and not (classes.min() >= 0 and classes.max() < spec.dataset.classes):
         raise AnswerMalformed("the answer names a class that the job does not have")
-    return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows, :told], classes)
+    return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows, :returned], classes)
 
 
 def _filled(array: NDArray[Any], form: Form) -> NDArray[Any]:

@@ -41,8 +41,8 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
     return grant
 
 
-def name_of(grant: Grant | Ticket, spec: JobSpec) -> bytes:
-    """32 bytes that are the same for every holder of this grant, and tell nothing of it.
+def grant_name(grant: Grant | Ticket, spec: JobSpec) -> bytes:
+    """The grant's name: 32 bytes, the same for every holder, which tell nothing of its content.
 
     What a job's enclaves keep and exchange is bound to it: a host can start the same job again with a grant
     of its own, and must not have what was made under another opened there.

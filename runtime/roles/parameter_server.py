@@ -19,8 +19,8 @@ from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
-from chiron.runtime.roles.grant import name_of, open_grant
-from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.grant import grant_name, open_grant
+from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint
 from chiron.runtime.sealing.hpke import PrivateKey
@@ -126,7 +126,9 @@ class _Job:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
-        registrar = Registrar(spec, self._ca, narrowed(grant.attestation, own), clock, name_of(grant, spec))
+        registrar = Registrar(
+            spec, self._ca, narrowed(grant.attestation, own), clock, grant_name(grant, spec)
+        )
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,

@@ -1,7 +1,7 @@
 """The predictor role: opens the sealed model of its own measurement and answers sealed queries.
 
-One that was launched to take a model over begins without one (`chiron.runtime.roles.moving`); once it has it,
-it is a predictor as any other.
+A predictor that is launched to take a model over begins without one (`chiron.runtime.roles.upgrade`). Once it
+has it, it is a predictor as any other.
 """
 
 import asyncio
@@ -15,10 +15,9 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryError, QueryRefused, UpgradeRefused
 from chiron.runtime.prediction import Model
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
-from chiron.runtime.roles.moving import give_away, take_over
-from chiron.runtime.roles.predictor_keys import PredictorKeys
-from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.roles.predictor_state import PredictorKeys, QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model
+from chiron.runtime.roles.upgrade import give_away, take_over
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence

@@ -13,7 +13,7 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.shards import ShardMembership, TrainerCertificates
 from chiron.runtime.channels.tls import renew, server_context
 from chiron.runtime.errors import LaunchInvalid
-from chiron.runtime.roles.public_end import failing_publicly
+from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import ShardCheckpoint
 from chiron.wire.enclave_api import Ready

@@ -21,7 +21,7 @@ from pydantic import Field
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import InputCorrupted, SealingError
-from chiron.runtime.roles.grant import name_of
+from chiron.runtime.roles.grant import grant_name
 from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
@@ -48,7 +48,7 @@ class SavedTrainer:
     """The next one."""
     failure: str | None
     learner: bytes
-    """`Learner.state()`; empty where the run is idle."""
+    """The learner's state; empty where the run is idle."""
     client: memoryview
     """The client's arrays, one after the other."""
 
@@ -129,9 +129,9 @@ class TrainerCheckpoint:
 
 
 def checkpoint_context(ticket: Ticket) -> bytes:
-    """What every checkpoint of a job's trainers is bound to: the job, its spec, and the owner's grant."""
+    """The context that every checkpoint of a job's trainers is bound to: job, spec, and the owner's grant."""
     spec = ticket.spec
-    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + name_of(ticket, spec)
+    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name(ticket, spec)
 
 
 def checkpoint_invalid() -> InputCorrupted:

@@ -6,7 +6,7 @@ LENGTH_BYTES = 8
 
 
 def pad(content: bytes, size: int) -> bytes:
-    """See `padded_buffer`."""
+    """The bytes of `padded_buffer`."""
     return bytes(padded_buffer(content, size))
 
 

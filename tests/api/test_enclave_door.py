@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused
 from chiron.wire.attestation import Role
@@ -101,23 +102,24 @@ async def test_a_checkpoint_is_replaced_and_only_the_last_is_kept(idle: Idle) ->
     assert (await idle.as_server("GET", "/objects/model")).code == "object-unknown"
 
 
-async def test_an_object_that_is_replaced_while_it_is_looked_up_is_read_as_it_is_then(idle: Idle) -> None:
+async def test_an_object_that_is_replaced_while_it_is_looked_up_is_read_as_it_is_then(
+    idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The row was read, and its blob is gone: as when a killed enclave's last checkpoint is still written."""
     await idle.as_server("PUT", SERVER_CHECKPOINT, data=b"first")
-    objects = idle.world.running.gateway.objects
-    read = objects._blobs.read
+    read = FilesystemBlobStore.read
     replaced: list[Answer] = []
 
-    def replacing(key: str, size: int) -> AsyncIterator[bytes]:
+    def replacing(store: FilesystemBlobStore, key: str, size: int) -> AsyncIterator[bytes]:
         async def late() -> AsyncIterator[bytes]:
             if not replaced:
                 replaced.append(await idle.as_server("PUT", SERVER_CHECKPOINT, data=b"second"))
-            async for piece in read(key, size):
+            async for piece in read(store, key, size):
                 yield piece
 
         return late()
 
-    objects._blobs.read = replacing  # type: ignore[method-assign]
+    monkeypatch.setattr(FilesystemBlobStore, "read", replacing)
     assert (await idle.as_server("GET", SERVER_CHECKPOINT)).raw == b"second"
     assert replaced
 

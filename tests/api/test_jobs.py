@@ -11,7 +11,8 @@ from chiron.wire.attestation import Role
 from chiron.wire.public_api import ImageInfo
 from tests.api.conftest import Party, party
 from tests.support.caller import CHUNKS, manifest
-from tests.support.scripts import scripted, silent
+from tests.support.launcher import SimulatedLauncher
+from tests.support.scripts import Scripts, scripted, silent
 
 
 @pytest.mark.parametrize(
@@ -138,10 +139,15 @@ def b64(data: bytes) -> str:
 
 
 async def test_predictor_of_another_image_makes_way_and_unknown_ones_are_refused(
-    world: Party, component: bytes
+    settings: Settings, launcher: SimulatedLauncher[Scripts], component: bytes
 ) -> None:
-    current, older = world.launcher.measurement, "cd" * 32
-    world.running.gateway.predictors._images = tuple(ImageInfo(measurement=m) for m in (current, older))
+    current, older = launcher.measurement, "cd" * 32
+    launcher.images = tuple(ImageInfo(measurement=m) for m in (current, older))
+    async for world in party(settings, launcher):
+        await _predictors_make_way(world, component, current, older)
+
+
+async def _predictors_make_way(world: Party, component: bytes, current: str, older: str) -> None:
     job = await world.create_job(component)
     owner = world.owner
     nonce = b64(bytes(32))
@@ -156,7 +162,7 @@ async def test_predictor_of_another_image_makes_way_and_unknown_ones_are_refused
     refused = await owner("POST", f"/v1/jobs/{job}/predictor/{'ef' * 32}")
     assert (refused.status, refused.code) == (404, "image-unknown")
     images = (await owner("GET", "/v1/images")).json
-    assert images == [{"measurement": current, "proof": None}]
+    assert images == [{"measurement": m, "proof": None} for m in (current, older)]
 
 
 async def test_order_without_an_enclave_that_waits_is_refused(world: Party, component: bytes) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused, ModelUnusable
-from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.roles.predictor_state import QueryBudget
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Role
 from chiron.wire.labels import BUDGET

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.errors import JobDoesNotFit, ObjectRefused
-from chiron.api.jobs.quota import answer_limit, object_limit, query_limit
-from chiron.api.jobs.specification import make_spec
+from chiron.api.jobs.specification import answer_limit, make_spec, object_limit, query_limit
 from chiron.api.settings import Limits
 from chiron.runtime.queries.answer import answer_bytes
 from chiron.runtime.queries.query import query_bytes
@@ -46,7 +45,7 @@ def test_all_that_enclaves_make_fits_its_bound(trainers: int, exchanges: int, qu
     assert answer_limit(job) >= answer_bytes(job) + overhead
 
 
-@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "checkpoint-lead"])
+@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "checkpoint-leader"])
 def test_what_a_predictor_may_write_is_its_state(name: str) -> None:
     assert object_limit(spec(), name, Role.TRAINER) > 0
     assert object_limit(spec(), "state-query-budget", Role.PREDICTOR) > 0

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -25,7 +26,9 @@ from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.labels import MODEL
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from tests.channels.conftest import IMAGE, OTHER_IMAGE, QuotingServices, job_spec, policy
+from tests.channels.conftest import policy
+from tests.support.specs import job_spec
+from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 
 SPEC = job_spec()
 WEIGHT = np.arange(30, dtype=np.float32).reshape(6, 5)
@@ -160,9 +163,21 @@ async def test_predictor_of_another_owners_model_is_refused(door: Door, tmp_path
     assert "another owner" in str(refused.value)
 
 
-async def test_gateways_api_key_does_not_go_to_the_enclave(door: Door) -> None:
-    async with door.client() as client, client.direct_predictor(SPEC.job, door.address) as session:
-        assert "Authorization" not in session._gateway._session.headers
+async def test_gateways_api_key_does_not_go_to_the_enclave(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[aiohttp.ClientSession] = []
+    make = aiohttp.ClientSession.__init__
+
+    def noting(session: aiohttp.ClientSession, **options: Any) -> None:
+        make(session, **options)
+        opened.append(session)
+
+    async with door.client() as client:
+        monkeypatch.setattr(aiohttp.ClientSession, "__init__", noting)
+        async with client.direct_predictor(SPEC.job, door.address):
+            assert opened
+            assert all("Authorization" not in session.headers for session in opened)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.channels.conftest import DATASET_KEY, JOB, OTHER_IMAGE, OTHER_JOB, Door, QuotingServices, open_door
+from tests.channels.conftest import DATASET_KEY, Door, open_door
+from tests.support.specs import JOB, OTHER_JOB
+from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 
 class Applicant:
@@ -44,14 +46,14 @@ class Applicant:
         return Claims.model_validate(honest | changes)
 
     async def challenge(self) -> bytes:
-        raw = (await self._call("POST", "/v1/enrol/challenge"))[1]
+        raw = (await self.call("POST", "/v1/enrol/challenge"))[1]
         return Challenge.model_validate_json(raw).nonce
 
     async def apply(
         self, evidence: Evidence, index: int = 0, public_key: bytes | None = None
     ) -> tuple[int, bytes]:
         request = EnrolmentRequest(index=index, evidence=evidence, public_key=public_key or self.public_key)
-        return await self._call("POST", "/v1/enrol", data=request.model_dump_json())
+        return await self.call("POST", "/v1/enrol", data=request.model_dump_json())
 
     async def enrol(self, index: int = 0) -> x509.Certificate:
         evidence = attest(self.platform, self.claims(await self.challenge()))
@@ -66,9 +68,9 @@ class Applicant:
 
     async def who(self, certificate: x509.Certificate | None) -> tuple[int, bytes]:
         context = client_context(self.door.ca.certificate, self.key, certificate)
-        return await self._call("GET", "/who", context=context)
+        return await self.call("GET", "/who", context=context)
 
-    async def _call(
+    async def call(
         self, method: str, path: str, *, data: str | None = None, context: ssl.SSLContext | None = None
     ) -> tuple[int, bytes]:
         context = context or client_context(self.door.ca.certificate)
@@ -105,29 +107,29 @@ async def test_connection_is_tls_1_3(door: Door) -> None:
     old.minimum_version = ssl.TLSVersion.TLSv1_2
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(aiohttp.ClientConnectorError):
-        await Applicant(door)._call("GET", "/who", context=old)
+        await Applicant(door).call("GET", "/who", context=old)
 
 
 async def test_without_a_client_certificate_nothing_but_enrolment_is_served(door: Door) -> None:
     applicant = Applicant(door)
     for path in ("/v1/ticket", "/who"):
-        status, raw = await applicant._call("GET", path)
+        status, raw = await applicant.call("GET", path)
         assert (status, code_of(raw)) == (403, "client-certificate-required")
         assert DATASET_KEY not in raw
 
 
 async def test_certificate_of_another_ca_ends_the_connection(door: Door) -> None:
     applicant = Applicant(door)
-    rogue = JobCa(JOB, door.ca._now)
+    rogue = JobCa(JOB, datetime.now(UTC))
     certificate = rogue.issue_client("trainer-0", applicant.key.public_key())
     with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
         await applicant.who(certificate)
 
 
 async def test_client_does_not_speak_to_a_server_under_another_ca(door: Door) -> None:
-    rogue = JobCa(JOB, door.ca._now)
+    rogue = JobCa(JOB, datetime.now(UTC))
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
-        await Applicant(door)._call("GET", "/who", context=client_context(rogue.certificate))
+        await Applicant(door).call("GET", "/who", context=client_context(rogue.certificate))
 
 
 async def test_trainer_certificate_cannot_serve(door: Door) -> None:
@@ -273,7 +275,7 @@ async def test_index_that_the_job_has_not_is_refused(door: Door) -> None:
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"index": -1}', '{"index": 0, "evidence": 1}'])
 async def test_malformed_enrolment_is_a_clear_problem(door: Door, body: str) -> None:
-    status, raw = await Applicant(door)._call("POST", "/v1/enrol", data=body)
+    status, raw = await Applicant(door).call("POST", "/v1/enrol", data=body)
     assert (status, code_of(raw)) == (403, "enrolment-malformed")
 
 
@@ -295,7 +297,7 @@ async def test_trainer_refuses_a_parameter_server_of_another_job(door: Door) -> 
 
 async def test_trainer_refuses_a_ca_that_the_evidence_does_not_bind(door: Door) -> None:
     """The host puts itself in the middle with a CA of its own."""
-    rogue = JobCa(JOB, door.ca._now)
+    rogue = JobCa(JOB, datetime.now(UTC))
     ready = door.ready.model_copy(update={"tls_ca": rogue.certificate_der})
     with pytest.raises(PeerRefused) as refused:
         async with join(ready, door.launch(), door.platform):
@@ -325,13 +327,13 @@ def test_peer_certificate_that_is_none_is_refused() -> None:
         load_certificate(b"garbage")
 
 
-async def test_host_cannot_set_the_clock_to_before_the_grant(door: Door) -> None:
+async def test_host_cannot_set_the_clock_to_before_the_grant(quoting: QuotingServices) -> None:
     """Collateral that had expired when the owner granted is refused, whatever the host's clock says."""
     later = int(datetime.now(UTC).timestamp()) + 90 * 24 * 3600
-    door.registrar._clock = clock_from(later)
-    applicant = Applicant(door)
-    evidence = attest(door.platform, applicant.claims(await applicant.challenge()))
-    assert await applicant.refusal(evidence) == "evidence-revocation"
+    async with open_door(quoting, clock=clock_from(later)) as door:
+        applicant = Applicant(door)
+        evidence = attest(door.platform, applicant.claims(await applicant.challenge()))
+        assert await applicant.refusal(evidence) == "evidence-revocation"
 
 
 def test_clock_goes_on_from_the_hosts_where_that_is_later() -> None:

@@ -14,7 +14,8 @@ from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import GRANT, QUERY, Label
-from tests.channels.conftest import DATASET_KEY, OTHER_JOB, job_spec
+from tests.channels.conftest import DATASET_KEY
+from tests.support.specs import OTHER_JOB, dataset_manifest, job_spec
 
 KEY = hpke.PrivateKey.generate()
 SPEC = job_spec()
@@ -67,11 +68,11 @@ def test_grant_that_names_another_job_is_refused() -> None:
 
 def test_grant_is_refused_where_the_host_changed_the_spec() -> None:
     sealed = _sealed(_grant().model_dump_json().encode())
-    assert _refusal(sealed, spec=job_spec(trainers=3)).code == "grant-spec-mismatch"
+    assert _refusal(sealed, spec=job_spec(exchange={"trainers": 3})).code == "grant-spec-mismatch"
 
 
 def test_grant_for_another_dataset_is_refused() -> None:
-    other = job_spec(dataset_id="e" * 32).dataset.digest()
+    other = dataset_manifest(dataset_id="e" * 32).digest()
     sealed = _sealed(_grant(dataset_digest=other).model_dump_json().encode())
     assert _refusal(sealed).code == "grant-dataset-mismatch"
 

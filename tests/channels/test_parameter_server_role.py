@@ -21,15 +21,9 @@ from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
 from chiron.wire.grants import Grant
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
-from tests.channels.conftest import (
-    DATASET_KEY,
-    IMAGE,
-    JOB,
-    OTHER_IMAGE,
-    QuotingServices,
-    job_spec,
-    policy,
-)
+from tests.channels.conftest import DATASET_KEY, policy
+from tests.support.specs import JOB, job_spec
+from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 
 SPEC = job_spec()
 NONCE = b"\x21" * 32

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
@@ -22,7 +23,9 @@ from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.channels.conftest import GRANT_NAME, JOB, OTHER_IMAGE, SHARDS, Door, QuotingServices, open_door
+from tests.channels.conftest import GRANT_NAME, SHARDS, Door, open_door
+from tests.support.specs import JOB
+from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 
 @dataclass
@@ -123,7 +126,7 @@ async def test_a_shard_lets_in_nobody_but_trainers_of_its_job(door: Door, strang
     async with serving(door, 1) as one, serving(door, 2) as two:
         key, certificate = generate_key(), None
         if stranger == "another job's trainer":
-            certificate = JobCa(JOB, door.ca._now).issue_client("trainer-0", key.public_key())
+            certificate = JobCa(JOB, datetime.now(UTC)).issue_client("trainer-0", key.public_key())
         elif stranger == "a shard":
             key, certificate = two.key, two.membership.certificate
         context = client_context(door.ca.certificate, key, certificate)

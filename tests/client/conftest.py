@@ -10,6 +10,7 @@ from chiron import AsyncClient, OwnerStore
 from chiron.api.server import RunningGateway, running_gateway
 from chiron.api.settings import Settings
 from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.storage.database import Database
 from chiron.api.storage.tables import BuilderRow
 from chiron.client.datasets import Encrypted, EncryptOptions, encrypt, open_source
 from chiron.wire.attestation import AttestationPolicy
@@ -82,15 +83,15 @@ async def world(tmp_path: Path, software_tee: SoftwareTee) -> AsyncIterator[Worl
     enclaves = AttestedScripts(software_tee)
     launcher = scripted(settings.socket_path, enclaves.scripts)
     policy = policy_for(software_tee)
+    await publish_builder(settings)
     async with running_gateway(settings, launcher) as running:
-        await publish_builder(running)
         yield World(
             running, software_tee, launcher, enclaves, OwnerStore(tmp_path / "home"), policy, tmp_path
         )
 
 
-async def publish_builder(running: RunningGateway) -> None:
-    """A builder's row: nothing here runs its component."""
+async def publish_builder(settings: Settings) -> None:
+    """A builder's row, put where the gateway will find it: nothing here runs its component."""
     manifest = builder_manifest(name="class-means", envelope={"max_parameters": 640})
     row = BuilderRow(
         sha256=BUILDER,
@@ -99,5 +100,8 @@ async def publish_builder(running: RunningGateway) -> None:
         manifest=canonical_json(manifest).decode(),
         capabilities='["dataset-shape"]',
     )
-    async with running.gateway.builders._database.writing() as session:
+    settings.state_dir.mkdir(mode=0o700, exist_ok=True)
+    database = await Database.open(settings.sqlalchemy_url)
+    async with database.writing() as session:
         session.add(row)
+    await database.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -132,7 +133,8 @@ async def test_host_that_gives_the_model_to_others_than_the_order_names_is_refus
     async with moved.client(moved.new) as owner:
         gateway = owner.gateway
         await gateway.begin_upgrade(moved.job)
-        evidence, nonce = await owner._verifier.asked(gateway, moved.job, Role.PREDICTOR)
+        nonce = secrets.token_bytes(32)
+        evidence = await gateway.evidence(moved.job, Role.PREDICTOR, nonce)
         # Ordered for one measurement, and the host started another: the older enclave gives nothing.
         with pytest.raises(GatewayError) as refused:
             await gateway.order_upgrade(moved.job, demand(moved, evidence, nonce, new="1" * 64))

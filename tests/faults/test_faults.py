@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from chiron.api.errors import ObjectUnknown
-from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.jobs.objects import JobObjects
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.settings import Timing

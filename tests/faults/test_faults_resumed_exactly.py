@@ -78,9 +78,9 @@ async def test_a_killed_leading_trainer_remembers_its_trials(world: MortalWorld)
     component = revising(graph, json.dumps(recipe).encode(), json.dumps(better).encode())
     undisturbed = await world.run(component, trials=3)
     deaths = (
-        Death((LEAD,), "PUT checkpoint-lead", 1, heard=True),
+        Death((LEAD,), "PUT checkpoint-leader", 1, heard=True),
         # Weighed, and nothing of the second trial kept yet: the first trial's last exchange is made again.
-        Death((LEAD,), "PUT checkpoint-lead", 2, heard=False),
+        Death((LEAD,), "PUT checkpoint-leader", 2, heard=False),
         Death((LEAD, OTHER), LEADS, 5, heard=True),
         Death((LEAD,), "PUT report-0004", 1, heard=True),
         Death((LEAD,), "PUT model", 1, heard=True),
@@ -136,9 +136,9 @@ async def test_a_leading_trainers_checkpoint_that_was_rolled_back_or_withheld_en
     first: list[bytes] = []
 
     def before(order: LaunchOrder) -> None:
-        for path in (world.state / "blobs" / "jobs" / order.job).glob("checkpoint-lead/*"):
+        for path in (world.state / "blobs" / "jobs" / order.job).glob("checkpoint-leader/*"):
             if trials == 1:
-                withhold(world.state, order.job, "checkpoint-lead")
+                withhold(world.state, order.job, "checkpoint-leader")
             elif not first:
                 first.append(path.read_bytes())
             else:

@@ -1,13 +1,14 @@
 """A predictor's door: bytes go from a port of this machine into a job's namespaces, and nowhere else."""
 
 import asyncio
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chiron.api.launchers.door import INNER_PORT, _listening
-from chiron.api.launchers.errors import EnclaveNotStarted
+from chiron.api.errors import EnclaveNotStarted
+from chiron.api.launchers.namespaces import INNER_PORT
 from chiron.wire.attestation import Role
 from tests.launchers.conftest import OTHER_JOB, order, probing
 
@@ -57,10 +58,24 @@ async def test_bytes_reach_the_predictor_and_come_back_whole_until_it_has_ended(
                     continue
 
 
-def test_first_free_port_of_those_named_is_taken_and_none_besides() -> None:
-    with _listening("127.0.0.1", range(0)) as taken:
+async def test_first_free_port_of_those_named_is_taken_and_none_besides(
+    bare_image: Path, short_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+    wanted = replace(order(role=Role.PREDICTOR), at_a_door=True)
+    async with probing(bare_image, short_path, ECHO, direct_ports=range(port, port + 1)) as there:
+        enclave = await there.launcher.launch(wanted)
+        assert enclave.door == f"127.0.0.1:{port}"
         with pytest.raises(EnclaveNotStarted, match="no port is free"):
-            _listening("127.0.0.1", range(port, port + 1))
-    with _listening("127.0.0.1", range(port, port + 1)) as again:
-        assert again.getsockname()[1] == port
+            await there.launcher.launch(wanted)
+        await enclave.stop(0)
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    again = await there.launcher.launch(wanted)
+                    break
+                except EnclaveNotStarted:
+                    # The relay of the one before is still being ended.
+                    continue
+        assert again.door == f"127.0.0.1:{port}"

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from chiron.api.launchers import occlum
-from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
+from chiron.api.errors import EnclaveNotStarted, LauncherError
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
 from chiron.api.settings import Settings
@@ -190,15 +189,19 @@ async def test_says_what_is_missing(tmp_path: Path, options: OcclumOptions) -> N
         )
 
 
-def test_copies_where_hard_links_are_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_copies_where_hard_links_are_not_possible(
+    tmp_path: Path, options: OcclumOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(18, os.strerror(18))
 
-    (tmp_path / "a/build").mkdir(parents=True)
-    (tmp_path / "a/build/image").write_bytes(b"sealed")
+    launcher = await OcclumLauncher.open(settings_of(tmp_path), options)
     monkeypatch.setattr(os, "link", refuse)
-    occlum._copy_instance(tmp_path / "a", tmp_path / "copies/1")
-    assert (tmp_path / "copies/1/build/image").read_bytes() == b"sealed"
+    enclave = await launcher.launch(order())
+    (copy,) = (tmp_path / "state/occlum").iterdir()
+    assert (copy / "build/mount/image").read_bytes() == b"sealed"
+    assert (copy / "build/mount/image").stat().st_nlink == 1
+    await enclave.stop(0)
 
 
 def _with_an_older_instance(tmp_path: Path, options: OcclumOptions) -> Path:

@@ -69,12 +69,14 @@ async def session_of(trainer: int) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @asynccontextmanager
-async def clients_of(url: str, spec: ExchangeSpec) -> AsyncIterator[list[ParameterClient]]:
+async def clients_of(
+    url: str, spec: ExchangeSpec, patience_s: float = 60
+) -> AsyncIterator[list[ParameterClient]]:
     """One client a trainer."""
     async with AsyncExitStack() as stack:
         yield [
             ParameterClient(
-                await stack.enter_async_context(session_of(k)), url, spec, PLAN_BYTES, patience_s=60
+                await stack.enter_async_context(session_of(k)), url, spec, PLAN_BYTES, patience_s=patience_s
             )
             for k in range(spec.trainers)
         ]

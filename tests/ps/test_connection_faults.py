@@ -179,9 +179,7 @@ async def test_a_failed_merge_fails_everyone_and_is_never_half_visible() -> None
         raise OSError("no space left")
 
     server = ParameterServer(SPEC, PLAN_BYTES, persist=full_disk)
-    async with serve(server) as url, clients_of(url, SPEC) as clients:
-        for client in clients:
-            client._transport._patience_s = 0.3
+    async with serve(server) as url, clients_of(url, SPEC, patience_s=0.3) as clients:
         await clients[0].publish(0, b"", np.zeros(N, np.float32))
         await asyncio.gather(*(client.start(0) for client in clients))
         results = await asyncio.gather(

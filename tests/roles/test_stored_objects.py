@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.errors import ObjectRefused
-from chiron.api.jobs.quota import object_limit
+from chiron.api.jobs.specification import object_limit
 from chiron.ps.server import ParameterServer
 from chiron.ps.sharding import ShardedClient, shard_server
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.reports import seal_outcome, seal_report
-from chiron.runtime.roles.leader_checkpoint import LeaderCheckpoint
-from chiron.runtime.roles.query_budget import QueryBudget
+from chiron.runtime.roles.predictor_state import QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
-from chiron.runtime.roles.selection import Selection
+from chiron.runtime.roles.selection import LeaderCheckpoint, Selection
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint, ShardCheckpoint
 from chiron.runtime.roles.trainer_checkpoint import TrainerCheckpoint
 from chiron.runtime.roles.trial_run import TrialRun

@@ -16,7 +16,7 @@ from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.labels import BUDGET, MODEL
 from tests.attestation.forge import Platform
 from tests.attestation.occlum_double import OcclumDouble
-from tests.channels.conftest import QuotingServices
+from tests.support.tee import QuotingServices
 
 HARDWARE = Platform(datetime.now(UTC))
 DOUBLE = OcclumDouble(HARDWARE)

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.service import serve
-from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.wire.attestation import AttestationPolicy, Collateral
 
 MEASUREMENT = bytes(range(32))
 """Of the image that simulated enclaves say they run."""
+IMAGE = EnclaveIdentity(MEASUREMENT)
+OTHER_IMAGE = EnclaveIdentity(b"\x43" * 32)
 
 
 def open_tee(directory: Path) -> SoftwareTee:
@@ -58,11 +59,11 @@ class QuotingServices:
         self._thread.start()
         self._sockets: dict[EnclaveIdentity, Path] = {}
 
-    def platform(self, identity: EnclaveIdentity) -> SoftwarePlatform:
+    def platform(self, identity: EnclaveIdentity = IMAGE) -> SoftwarePlatform:
         """An enclave of this identity, as it reaches its quoting service."""
         if identity not in self._sockets:
             path = self._directory / f"{len(self._sockets)}.sock"
-            asyncio.run_coroutine_threadsafe(serve(self.tee, path, identity), self._loop).result()
+            asyncio.run_coroutine_threadsafe(serve_quotes(self.tee, path, identity), self._loop).result()
             self._sockets[identity] = path
         return SoftwarePlatform(str(self._sockets[identity]))
 

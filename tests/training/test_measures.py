@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from chiron.runtime.training.augmentation import augment, mix
 from chiron.runtime.training.dropout import Mask
 from chiron.runtime.training.layout import FlatLayout
-from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, told
+from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, with_means
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.recipe import Augmentations, Layout
@@ -31,7 +31,7 @@ def test_classification_metrics_are_scikit_learn_s(classes: int, rows: int, seed
     sums = np.zeros(SUMS)
     add_classification(sums, scores, y)
     sums[4] = len(y)
-    report = told(sums, REPORT, frozenset({"top5"}))
+    report = with_means(sums, REPORT, frozenset({"top5"}))
     predicted = scores.argmax(axis=1)
     assert report.validation_accuracy == pytest.approx(reference.accuracy_score(y, predicted))
     if classes == 2:
@@ -58,16 +58,16 @@ def test_regression_metrics_are_scikit_learn_s() -> None:
     sums = np.zeros(SUMS)
     for part in (slice(0, 25), slice(25, 60)):  # as two trainers add them
         add_regression(sums, predicted[part], y[part])
-    report = told(sums, REPORT, frozenset({"rmse", "r2"}))
+    report = with_means(sums, REPORT, frozenset({"rmse", "r2"}))
     assert report.validation_r2 == pytest.approx(reference.r2_score(y, predicted))
     assert report.validation_rmse == pytest.approx(reference.root_mean_squared_error(y, predicted))
 
 
 def test_what_was_not_measured_or_is_not_finite_is_not_told() -> None:
     sums = np.zeros(SUMS)
-    assert told(sums, REPORT, frozenset({"r2", "auc"})) == REPORT
+    assert with_means(sums, REPORT, frozenset({"r2", "auc"})) == REPORT
     sums[0], sums[2] = np.nan, 5
-    assert told(sums, REPORT, frozenset()).train_loss is None
+    assert with_means(sums, REPORT, frozenset()).train_loss is None
     assert auc(np.zeros((3, 2), np.float32), np.ones(3, np.int64)) is None
 
 

@@ -173,8 +173,8 @@ def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) 
     values = forward_values(section, source, limits)
     for batch, found in zip(BATCHES, values, strict=True):
         if found[OUTPUT].dims != (batch, *output_shape(request)):
-            told = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
-            raise refused(GraphCode.OUTPUT_MISMATCH, told)
+            detail = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
+            raise refused(GraphCode.OUTPUT_MISMATCH, detail)
     types = {name: value.data_type for name, value in values[0].items()}
     trained = trained_values(section.nodes, (tensor.name for tensor in section.parameters))
     if any(types[name] != TensorProto.FLOAT for name in trained):

@@ -75,8 +75,8 @@ def _check_ranges(nodes: Iterable[NodeProto]) -> None:
     """The lower bound of a uniform distribution is below the upper; these are 0 and 1 unless given."""
     for node in nodes:
         if node.op_type == "RandomUniform":
-            told = {attribute.name: attribute.f for attribute in node.attribute}
-            if not told.get("low", 0.0) < told.get("high", 1.0):
+            attributes = {attribute.name: attribute.f for attribute in node.attribute}
+            if not attributes.get("low", 0.0) < attributes.get("high", 1.0):
                 raise refused(GraphCode.ATTRIBUTE_NOT_ALLOWED, "RandomUniform from high to low")
 
 

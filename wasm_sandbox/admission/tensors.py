@@ -30,7 +30,7 @@ _TYPED_FIELD: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class Tensors:
-    """The graph's initializers, told apart."""
+    """The graph's initializers: parameters, and constants."""
 
     parameters: tuple[TensorProto, ...]
     """float32, dims without data, sorted by name."""

@@ -47,7 +47,7 @@ def close_inherited() -> None:
 
 
 def limit_resources(address_space_bytes: int | None) -> None:
-    """No core file, no file written, no descriptor opened; and so much address space, if it is known."""
+    """Forbid core files, written files and new descriptors, and bound the address space, if that is known."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_NOFILE, _FIRST_OTHER)

@@ -29,7 +29,7 @@ def length_beyond_the_end() -> bytes:
 
 
 @hostile("graph-malformed")
-def endless_varint() -> bytes:
+def endlessvarint() -> bytes:
     """A number of eleven bytes."""
     return b"\x08" + b"\x80" * 11 + b"\x01"
 
@@ -50,7 +50,7 @@ def unknown_fields() -> bytes:
 def million_empty_nodes() -> bytes:
     """Two bytes each; an object of some 100 bytes each after parsing."""
     nodes = b"\x0a\x00" * 1_000_000
-    return b"\x3a" + _varint(len(nodes)) + nodes
+    return b"\x3a" + varint(len(nodes)) + nodes
 
 
 @hostile("graph-too-complex")
@@ -77,7 +77,7 @@ def name_that_is_not_utf8() -> bytes:
     return serialised(good()).replace(b"weight", b"\xff\xfe\xfd\xc0\xc1\xf5")
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

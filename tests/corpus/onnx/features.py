@@ -224,11 +224,11 @@ def old_ir_version() -> ModelProto:
 @hostile("control-flow-not-allowed")
 def deep_graph_nest() -> bytes:
     """A graph in an attribute of a node of a graph, 2,000 deep, written by hand: parsers recurse."""
-    from tests.corpus.onnx.encodings import _varint
+    from tests.corpus.onnx.encodings import varint
 
     inner = b""
     for _ in range(2000):
-        attribute = b"\x32" + _varint(len(inner)) + inner
-        node = b"\x2a" + _varint(len(attribute)) + attribute
-        inner = b"\x0a" + _varint(len(node)) + node
-    return serialised(good()) + b"\x3a" + _varint(len(inner)) + inner
+        attribute = b"\x32" + varint(len(inner)) + inner
+        node = b"\x2a" + varint(len(attribute)) + attribute
+        inner = b"\x0a" + varint(len(node)) + node
+    return serialised(good()) + b"\x3a" + varint(len(inner)) + inner

@@ -1,17 +1,46 @@
-"""How many rows a model has answered: sealed in the operator's storage, so that a restart resets nothing.
+"""A predictor's state besides the model: the keys of its start, and the count of rows answered.
 
-The host can still roll it back to an earlier state (docs/threat-model.md): a budget bounds an honest host's
-clients, and makes a dishonest host's rollback visible in its storage.
+The count is sealed in the operator's storage, so that a restart resets nothing. The host can still roll it
+back to an earlier state (docs/threat-model.md): a budget bounds an honest host's clients, and makes a
+dishonest host's rollback visible in its storage.
 """
 
 from pydantic import Field
 
+from chiron.runtime.attestation.platform import Platform, attest
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import ModelUnusable, SealingError
 from chiron.runtime.roles.sealed_record import SealedRecord
+from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.wire.encoding import WireModel
+from chiron.wire.attestation import Claims, Evidence, Role
+from chiron.wire.encoding import WireModel, sha256_hex
 from chiron.wire.objects import query_budget
+from chiron.wire.p256 import generate_key, public_key_der
+
+
+class PredictorKeys:
+    """Made in the enclave, and gone with it."""
+
+    def __init__(self, platform: Platform, job: str) -> None:
+        self.key = PrivateKey.generate()
+        """Queries, and a model that moves here, are sealed to it."""
+        self.tls_key = generate_key()
+        """The TLS key of the predictor's own door."""
+        self._platform = platform
+        self._job = job
+
+    def evidence(self, nonce: bytes, owner: bytes | None = None) -> Evidence:
+        """Fresh evidence; `owner` is the signing key of the model's owner, None where there is none yet."""
+        claims = Claims(
+            role=Role.PREDICTOR,
+            job=self._job,
+            hpke_public_key=self.key.public_bytes,
+            tls_public_key_sha256=sha256_hex(public_key_der(self.tls_key.public_key())),
+            owner_key_sha256=sha256_hex(owner) if owner is not None else None,
+            nonce=nonce,
+        )
+        return attest(self._platform, claims)
 
 
 class _Count(WireModel):
@@ -31,7 +60,7 @@ class QueryBudget:
         moves: int = 0,
         answered: int = 0,
     ) -> None:
-        """`answered` rows were taken before the model's last move, and it has moved `moves` times."""
+        """Begin with the `answered` rows of before the model's last move. It has moved `moves` times."""
         self._limit = limit
         self._record = SealedRecord(query_budget(moves), _Count, sealer, bytes.fromhex(job))
         self._gateway = gateway
