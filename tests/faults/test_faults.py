@@ -22,7 +22,7 @@ from chiron.wire.enclave_api import Ready
 from chiron.wire.jobs import Job, JobState, PublicFailure
 from chiron.wire.reports import OutcomeStatus
 from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
-from tests.ps.breaker import Breaker
+from tests.support.breaker import Breaker
 from tests.support.builders import orderly
 
 SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER

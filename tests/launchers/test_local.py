@@ -21,7 +21,8 @@ from chiron.enclave_image.errors import ImageInvalid
 from chiron.enclave_image.manifest import MANIFEST, ROOT
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.attestation.software import SoftwarePlatform
-from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, probe_image, probing
+from tests.launchers.conftest import TOKEN, alive, probe_image, probing
+from tests.support.specs import JOB, OTHER_JOB
 
 OBEYS = """
 import signal, sys, time

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from chiron.enclave_image.measurement import measure
-from tests.genuine import IN_DATE, MEASUREMENT, evidence
 from tests.package.building import PROJECT, Archives, Environment
+from tests.support.genuine import IN_DATE, MEASUREMENT, evidence
 
 USE = 'import chiron; from chiron import Client; print(Client.__module__.startswith("chiron.client."))'
 OTHERS = ("api.py", "ps.py", "runtime.py", "wire.py", "wasm_sandbox.py", "enclave_image.py", "builder_kit.py")
