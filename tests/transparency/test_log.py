@@ -17,7 +17,7 @@ from chiron.runtime.attestation.policy_file import load_policy
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.errors import EvidenceRefused, LogRefused
-from chiron.runtime.transparency.proofs import check_consistency, check_head, check_inclusion
+from chiron.runtime.transparency import check_consistency, check_head, check_inclusion
 from chiron.wire.attestation import Role
 from chiron.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
 from tests.support.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
