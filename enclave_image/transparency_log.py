@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from chiron.enclave_image.errors import LogCorrupted
 from chiron.runtime.errors import LogRefused
 from chiron.runtime.transparency.merkle import leaf_hash, node_hash
-from chiron.runtime.transparency.proofs import check_head, signed_bytes
+from chiron.runtime.transparency.proofs import check_head
 from chiron.wire.encoding import WireModel, canonical_json
 from chiron.wire.transparency import (
     ConsistencyProof,
@@ -76,8 +76,9 @@ class TransparencyLog:
             public_key = bytes.fromhex((directory / PUBLIC_KEY).read_text().strip())
         except (OSError, ValueError) as error:
             raise LogCorrupted(f"{directory} holds no log") from error
-        entries = list(_lines(directory / ENTRIES, LogEntry))
+        # Heads first: whoever appends meanwhile writes the entry first, so every head finds its entries.
         heads = list(_lines(directory / HEADS, SignedHead))
+        entries = list(_lines(directory / ENTRIES, LogEntry))
         log = cls(directory, public_key, entries, heads)
         for head in heads:
             log._check(head)
@@ -116,7 +117,7 @@ class TransparencyLog:
             if current.heads:
                 timestamp = max(timestamp, current.head.head.timestamp)
             head = TreeHead(tree_size=len(entries), root_sha256=root(leaves).hex(), timestamp=timestamp)
-            signed = SignedHead(head=head, signature=key.sign(signed_bytes(head)))
+            signed = SignedHead(head=head, signature=key.sign(head.signed_bytes()))
             _rewrite_tail(self._directory / ENTRIES, current.entries, entry)
             _rewrite_tail(self._directory / HEADS, current.heads, signed)
         return type(self)(self._directory, self.public_key, entries, (*current.heads, signed))

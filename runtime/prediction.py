@@ -19,7 +19,8 @@ class Model:
     """An exported inference model. It holds its own preprocessing and activation."""
 
     def __init__(self, onnx: bytes, spec: JobSpec, *, threads: int = 1) -> None:
-        """
+        """Load an exported model.
+
         Raises:
             TrainingFailed: model-invalid.
         """
@@ -30,8 +31,10 @@ class Model:
             )
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Of rows [n, *input_shape] in the dataset's input type: class scores [n, classes], or values
-        [n, *target_shape].
+        """Answer for rows [n, *input_shape] in the dataset's input type.
+
+        Returns:
+            Class scores [n, classes], or values [n, *target_shape].
 
         Raises:
             TrainingFailed: model-invalid, where the model does not run on these rows.

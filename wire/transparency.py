@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from chiron.wire.encoding import Digest, Signature, SigningPublicKey, WireModel, canonical_json
+from chiron.wire.labels import LOG_HEAD, bind
 
 REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """A git commit's name, in full."""
@@ -43,13 +44,17 @@ class TreeHead(WireModel):
     timestamp: int = Field(ge=0, le=MAX_TREE_SIZE)
     """Seconds since 1970, UTC, when the head was signed."""
 
+    def signed_bytes(self) -> bytes:
+        """What the log's key signs: the label `chiron/v1/log-head` and this head's canonical JSON."""
+        return bind(LOG_HEAD, canonical_json(self))
+
 
 class SignedHead(WireModel):
     """A head that the log's key has signed: the log cannot later deny it."""
 
     head: TreeHead
     signature: Signature
-    """Over `chiron.runtime.transparency.heads.signed_bytes(head)`."""
+    """Ed25519 over `head.signed_bytes()`."""
 
 
 class InclusionProof(WireModel):

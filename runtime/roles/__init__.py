@@ -1,4 +1,4 @@
-"""What an enclave can be launched as."""
+"""The roles that an enclave can be launched in."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,7 +8,7 @@ from chiron.wire.launch import LaunchSpec
 
 
 def role_of(launch: LaunchSpec) -> Callable[[LaunchSpec, Platform], Awaitable[None]]:
-    """What runs the role that a launch names. Imported late: no role pays for the libraries of another."""
+    """The function that runs a launch's role. Imported late: no role pays for the libraries of another."""
     if launch.role is Role.PARAMETER_SERVER:
         from chiron.runtime.roles import parameter_server
 

@@ -42,7 +42,7 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec) -> Grant:
 
 
 def grant_name(grant: Grant | Ticket, spec: JobSpec) -> bytes:
-    """32 bytes that are the same for every holder of this grant, and tell nothing of it.
+    """The grant's name: 32 bytes, the same for every holder, which tell nothing of its content.
 
     What a job's enclaves keep and exchange is bound to it: a host can start the same job again with a grant
     of its own, and must not have what was made under another opened there.

@@ -16,7 +16,7 @@ from chiron.runtime.roles.plan import NO_PLAN, AdmittedPlan
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import Candidate, LeaderCheckpoint, Selection
 from chiron.runtime.roles.trainer import Trainer, take_part
-from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, rolled_back
+from chiron.runtime.roles.trainer_checkpoint import rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wasm_sandbox.errors import SandboxError
@@ -58,7 +58,7 @@ class Leader(Trainer):
         self._builder: Builder | None = None
         self._selection = Selection()
         self._plan: AdmittedPlan | None = None
-        """What is proposed for the trial under way."""
+        """The plan that is proposed for the trial under way."""
         self._planned = -1
         """The trial whose proposal is in the checkpoint; -1: there is no checkpoint."""
 
@@ -69,12 +69,12 @@ class Leader(Trainer):
             InputCorrupted: the host served something other than the owner and the operator uploaded, or than
                 we stored.
         """
-        saved = await self._checkpoint.load()
+        self._saved = await self._checkpoint.load()
         await self._prepare()
         await self._take_up_selection()
-        if saved is not None and self._planned < saved.trial:
+        if self._saved is not None and self._planned < self._saved.trial:
             raise rolled_back()
-        await self._run_trials(max(self._planned, 0), saved)
+        await self._run_trials(max(self._planned, 0))
         await self._conclude()
 
     async def _prepare(self) -> None:
@@ -102,9 +102,9 @@ class Leader(Trainer):
             plan = await self._builder.admit(kept.trial, kept.best_plan)
             self._selection.best = Candidate(plan, kept.best_report, kept.best_onnx)
 
-    async def _run_trial(self, trial: int, saved: SavedTrainer | None) -> TrialRun:
+    async def _run_trial(self, trial: int) -> TrialRun:
         try:
-            run = await super()._run_trial(trial, saved)
+            run = await super()._run_trial(trial)
         except TrialOver as error:
             # Nobody opens a trial but us.
             raise rolled_back() from error

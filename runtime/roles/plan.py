@@ -17,7 +17,7 @@ _MAGIC = b"CHPL"
 
 
 class AdmittedPlan(NamedTuple):
-    """What is trained, and how."""
+    """A graph to train and the recipe for it, both admitted."""
 
     graph: AdmittedGraph
     recipe: Recipe
@@ -51,7 +51,7 @@ def admit_plan(
 def decode_plan(
     spec: JobSpec, trial: int, published: bytes, assets: Assets | None = None
 ) -> AdmittedPlan | None:
-    """What the leading trainer published; None if the trial has no plan.
+    """Read what the leading trainer published; None if the trial has no plan.
 
     It is an enclave of our own measurement and has admitted the plan, but a graph is admitted again wherever
     it is used: admission is what gives it its parameters.

@@ -1,4 +1,4 @@
-"""What a predictor holds besides the model: the keys of its start, and the count of rows answered.
+"""A predictor's state besides the model: the keys of its start, and the count of rows answered.
 
 The count is sealed in the operator's storage, so that a restart resets nothing. The host can still roll it
 back to an earlier state (docs/threat-model.md): a budget bounds an honest host's clients, and makes a
@@ -26,7 +26,7 @@ class PredictorKeys:
         self.key = PrivateKey.generate()
         """Queries, and a model that moves here, are sealed to it."""
         self.tls_key = generate_key()
-        """Of the predictor's own door."""
+        """The TLS key of the predictor's own door."""
         self._platform = platform
         self._job = job
 
@@ -60,7 +60,7 @@ class QueryBudget:
         moves: int = 0,
         answered: int = 0,
     ) -> None:
-        """`answered` rows were taken before the model's last move, and it has moved `moves` times."""
+        """Begin with the `answered` rows of before the model's last move. It has moved `moves` times."""
         self._limit = limit
         self._record = SealedRecord(query_budget(moves), _Count, sealer, bytes.fromhex(job))
         self._gateway = gateway

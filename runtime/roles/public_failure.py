@@ -1,4 +1,4 @@
-"""How a role that cannot go on tells the operator's side: one of a few fixed codes, and nothing else."""
+"""The public failure of a role that cannot go on: the operator's side is told one of a few codes, no more."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress

@@ -14,20 +14,20 @@ from chiron.wire.jobs import JobSpec
 
 
 class ModelHeader(WireModel):
-    """What the predictor must know beside the ONNX bytes."""
+    """The facts that a predictor needs beside the ONNX bytes."""
 
     version: Literal[1] = 1
     job: Identifier
     spec_digest: Digest
     prediction: PredictionPolicy
     owner_signing_key: SigningPublicKey
-    """Whose model it is: an upgrade needs this key's signature."""
+    """The key of the model's owner: an upgrade needs its signature."""
     usable: bool
     """False where the job ran its schedule without learning; the owner knows why, the host nothing."""
     moves: int = Field(default=0, ge=0)
-    """How often newer code has taken it over."""
+    """The number of times that newer code has taken it over."""
     rows_answered: int = Field(default=0, ge=0)
-    """Taken from its query budget before the last move."""
+    """Rows taken from its query budget before the last move."""
 
 
 def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealer: Sealer) -> bytes:

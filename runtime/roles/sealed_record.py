@@ -1,4 +1,4 @@
-"""What a role keeps in the operator's storage: a head in JSON and runs of bytes, each in fixed room, sealed.
+"""Sealed records in the operator's storage: a head in JSON and runs of bytes, each in fixed room.
 
 A record's name and rooms follow from the public job spec (`chiron.wire.objects`). So every record of a name
 is as long as every other, whatever is in it. The content before sealing is: the lengths of the head and each
@@ -88,7 +88,7 @@ class SealedRecord(Record[Head]):
         self._context = context
 
     def seal(self, content: bytes | bytearray) -> bytes:
-        """What `encode` made as it is stored, `stored.stored_bytes` long."""
+        """Seal what `encode` made, for storage: `stored.stored_bytes` long."""
         return self._sealer.seal(content, size=self.stored.content_bytes, context=self._context)
 
     def open(self, sealed: bytes) -> tuple[Head, Sequence[memoryview]]:

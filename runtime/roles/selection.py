@@ -1,4 +1,4 @@
-"""What the trials so far have shown: the best model among them, and what builder and owner are told.
+"""The results of the trials so far: the best model among them, and what builder and owner are told.
 
 The leading trainer keeps it in a checkpoint, once a trial, after the builder has proposed its plan and before
 the plan is published. One that is launched again takes up that trial with the same proposal, history and best
@@ -43,9 +43,9 @@ class Selection:
 
     best: Candidate | None = None
     history: list[Trial] = field(default_factory=list)
-    """What the builder is told when it plans the next trial."""
+    """The trials as the builder is told of them when it plans the next."""
     why_none: Outcome = _NO_TRIAL
-    """What the owner is told where no trial has a product."""
+    """The outcome for the owner where no trial has a product."""
 
     def add(
         self, trial: int, plan: AdmittedPlan | None, report: TrainingReport, onnx: bytes, failure: str | None
@@ -72,7 +72,7 @@ class Selection:
 
     @property
     def outcome(self) -> Outcome:
-        """What the owner is told at the end."""
+        """The outcome for the owner."""
         if self.best is None:
             return self.why_none
         return Outcome(
@@ -119,7 +119,7 @@ class SavedLeader(NamedTuple):
     proposed: bytes
     """Its plan, as it is published; empty where there is none."""
     selection: Selection
-    """Of the trials before, without the best candidate."""
+    """The results of the trials before, without the best candidate."""
     best_report: TrainingReport | None
     """None where there is no best candidate."""
     best_plan: bytes

@@ -19,18 +19,18 @@ from chiron.wire.launch import LaunchSpec
 _LOG = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 2**30
-"""aiohttp's bound on one request; the exchange's own codec bounds each frame far tighter."""
+"""The largest request that aiohttp takes. The exchange's own codec bounds each frame far tighter."""
 
 
 _HANG_UP_S = 0.05
-"""aiohttp takes 0 for no bound at all."""
+"""The wait for open connections at an end by error. Not 0: aiohttp takes that for no bound at all."""
 
 
 class ServedExchange:
     """The exchange's server of the shard that `launch` names; the parameter server is shard 0."""
 
     def __init__(self, launch: LaunchSpec, save: Callable[[], Awaitable[None]]) -> None:
-        """`save` writes a checkpoint; without one nobody is told of a merge, and the job fails."""
+        """Let `save` write a checkpoint after each merge: if it fails, nobody is told, and the job ends."""
         spec = launch.spec
         self._save = save
         self.server = shard_server(

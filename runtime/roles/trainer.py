@@ -72,30 +72,36 @@ class Trainer:
         self._dataset = EncryptedDataset(manifest, ticket.dataset_key, fetch)
         sealer = Sealer(platform, TRAINER_CHECKPOINT)
         self._checkpoint = TrainerCheckpoint(ticket, launch.index, self._client, sealer, gateway)
+        self._saved: SavedTrainer | None = None
+        """What a crashed predecessor has left, until the trial that it is of is taken up."""
 
     async def run(self) -> None:
         """Take part in every trial, from where a crashed predecessor stood."""
-        saved = await self._checkpoint.load()
-        await self._run_trials(saved.trial if saved else 0, saved)
+        self._saved = await self._checkpoint.load()
+        await self._run_trials(self._saved.trial if self._saved else 0)
 
-    async def _run_trials(self, first: int, saved: SavedTrainer | None) -> None:
+    async def _run_trials(self, first: int) -> None:
         for trial in range(first, self._spec.trials):
             # A trainer that came late, in a crashed one's place, may find the others in a later trial.
             with suppress(TrialOver):
-                await self._run_trial(trial, saved if saved is not None and saved.trial == trial else None)
+                await self._run_trial(trial)
 
-    async def _run_trial(self, trial: int, saved: SavedTrainer | None) -> TrialRun:
+    async def _run_trial(self, trial: int) -> TrialRun:
         """Take part in a trial to its end.
 
         Raises:
             TrialOver: the others are in a later one.
         """
         run = TrialRun(self._spec, trial, self._index)
+        saved, self._saved = self._saved, None
+        if saved is not None and saved.trial != trial:
+            saved = None
         if saved is not None:
             # The greeting then tells the server what we have seen: it may be the one that was rolled back.
             self._client.resume(trial, saved.exchange)
         start, plan = await self._open_trial(run, resumed=saved is not None)
         first = await self._take_up(run, start, plan, saved)
+        del saved  # It is large.
         for number in range(first, exchanges_of(self._spec, trial).stop):
             await self._work(run, number)
             await self._exchange(run, number)

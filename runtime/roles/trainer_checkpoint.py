@@ -48,7 +48,7 @@ class SavedTrainer:
     """The next one."""
     failure: str | None
     learner: bytes
-    """`Learner.state()`; empty where the run is idle."""
+    """The learner's state; empty where the run is idle."""
     client: memoryview
     """The client's arrays, one after the other."""
 
@@ -129,7 +129,7 @@ class TrainerCheckpoint:
 
 
 def checkpoint_context(ticket: Ticket) -> bytes:
-    """What every checkpoint of a job's trainers is bound to: the job, its spec, and the owner's grant."""
+    """The context that every checkpoint of a job's trainers is bound to: job, spec, and the owner's grant."""
     spec = ticket.spec
     return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name(ticket, spec)
 

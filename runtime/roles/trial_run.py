@@ -31,9 +31,9 @@ class TrialRun:
         self._index = index
         self._learner: Learner | None = None
         self._vector = np.zeros(spec.exchange.parameters, np.float32)
-        """What training changes, in place, and what is pushed. The rest beyond the parameters stays zero."""
+        """The vector that training changes in place, and that is pushed. Its padding stays zero."""
         self._adopted: NDArray[np.float32] | None = None
-        """What was adopted last, in the memory of the exchange's client: an idle run pushes it unchanged."""
+        """The vector adopted last, in the exchange client's memory: an idle run pushes it unchanged."""
         self.begun = False
         """Whether it was given a plan."""
         self.has_read = False
@@ -41,7 +41,7 @@ class TrialRun:
         self.failure: str | None = "no-plan"
         """Stable code of why the run is idle. For the owner only."""
         self.report = TrainingReport(exchange=0, trial=trial)
-        """What the latest exchange measured."""
+        """The report of the latest exchange."""
 
     @property
     def usable(self) -> bool:
@@ -112,7 +112,7 @@ class TrialRun:
             self._fail(error)
 
     def pushed(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """What goes to the parameter server: vector [parameters] and sums [SUMS]."""
+        """The push to the parameter server: vector [parameters] and sums [SUMS]."""
         sums = np.zeros(SUMS, np.float64)
         if self._learner is None:
             sums[IDLE] = 1

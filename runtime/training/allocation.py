@@ -1,4 +1,4 @@
-"""Which optimizer steps are taken before which exchange, and how many examples are in memory at a time.
+"""The optimizer steps before each exchange, and the number of examples in memory at a time.
 
 The steps follow from public facts and the recipe alone, and are the same on every trainer.
 
@@ -63,7 +63,7 @@ class StepAllocation:
 
     @property
     def epochs(self) -> float:
-        """How often each example is seen."""
+        """The number of times that each example is seen."""
         return self.steps / self.steps_per_epoch
 
     @property

@@ -44,7 +44,7 @@ def _crop(x: NDArray[Any], settings: Augmentations, generator: np.random.Generat
 
 
 def _kept(x: NDArray[Any], side: int, generator: np.random.Generator) -> NDArray[Any]:
-    """1 everywhere but in a square of this side around a random pixel, [n, (1,) h, w] in `x`'s type."""
+    """Masks [n, (1,) h, w] in `x`'s type: 0 in a square of this side around a random pixel, else 1."""
     lines = []
     for size in x.shape[-2:]:
         start = generator.integers(0, size, (len(x), 1)) - side // 2

@@ -16,7 +16,7 @@ from chiron.runtime.training.seeds import Seeds
 
 NOTHING = Examples(np.empty(0), np.empty(0))
 GATHERED_BYTES = 2**20
-"""Of inputs at a time, or one batch where that is larger."""
+"""The inputs that are gathered at a time; one batch where that is larger."""
 
 
 class Batch(NamedTuple):
@@ -39,7 +39,7 @@ def share(order: NDArray[np.int64], place: int, parts: int) -> NDArray[np.int64]
 
 
 def held_out(partition: Partition, position: int, examples: Examples, seeds: Seeds) -> NDArray[np.bool_]:
-    """Which rows [n] of the partition's chunk at `position` are for validation."""
+    """A mask [n] of the validation rows in the partition's chunk at `position`."""
     generator = seeds.generator("validation", partition.chunks[position])
     return validation_mask(examples.y, partition.validation_rows[position], generator)
 
@@ -86,7 +86,7 @@ class Gathered(NamedTuple):
     y: NDArray[Any]
     """[n, …]"""
     dense: NDArray[np.float32]
-    """`y` as dense targets [n, …]; used up by the step that trains on them."""
+    """Dense targets [n, …] made of `y`; used up by the step that trains on them."""
 
 
 def gather(portion: Portion, encoder: TargetEncoder) -> Iterator[Gathered]:

@@ -25,7 +25,7 @@ class Mask:
     ratio: float
 
     def draw(self, rows: int, generator: np.random.Generator) -> NDArray[np.float32]:
-        """0 where dropped, else what keeps the expected value."""
+        """A fresh mask: 0 where a value is dropped, else the factor that keeps the expected value."""
         kept = generator.random((rows, self.elements), np.float32) >= self.ratio
         return kept * np.float32(1 / (1 - self.ratio))
 

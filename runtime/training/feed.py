@@ -27,13 +27,13 @@ from chiron.runtime.training.seeds import Seeds
 
 
 class Feed(Protocol):
-    """Where examples come from."""
+    """A source of examples."""
 
     validation: Examples
     """Rows held out of training; empty until they are read, before the first portion."""
 
     def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
-        """What is due before an exchange: one portion at least, maybe without batches.
+        """The portions due before an exchange: one at least, maybe without batches.
 
         Raises:
             DatasetError: a chunk is not the owner's.

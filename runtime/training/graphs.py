@@ -19,7 +19,7 @@ OWN = "·"
 INPUT, OUTPUT = "input", "output"
 _IR_VERSION = 9
 _OLDEST_OPSET = 14
-"""Where BatchNormalization got its training mode; for what we admit, 13 means the same otherwise."""
+"""The opset that gave BatchNormalization its training mode; otherwise 13 means the same for what we admit."""
 
 
 def forward_model(graph: AdmittedGraph) -> ModelProto:
@@ -34,8 +34,10 @@ def forward_model(graph: AdmittedGraph) -> ModelProto:
 def inference_model(
     graph: AdmittedGraph, values: dict[str, NDArray[np.float32]], recipe: Recipe, task: Task
 ) -> ModelProto:
-    """`input` as the client sends it to `output`: class scores (they sum to one unless trained by
-    binary cross-entropy), or values."""
+    """The model that predicts: from `input` as the client sends it to `output`.
+
+    The outputs are class scores (they sum to one unless trained by binary cross-entropy), or values.
+    """
     model = graph.with_values(values)
     _modernise(model)
     preprocess(model.graph, recipe)

@@ -1,4 +1,4 @@
-"""How a learner's arrays lie in memory: the flat vector of a graph, and the bytes of a sealed checkpoint.
+"""The layout of a learner's arrays: the flat vector of a graph, and the bytes of a sealed checkpoint.
 
 The vector holds every parameter and buffer one after the other, sorted by name. A checkpoint is canonical
 tensors (`chiron.runtime.datasets.tensors`), whose form follows from graph and recipe, so nothing in the bytes
@@ -21,7 +21,7 @@ Vector = NDArray[np.float32]
 
 
 class FlatLayout:
-    """Where each parameter lies in the flat float32 vector [elements]."""
+    """The place of each parameter in the flat float32 vector [elements]."""
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self.parameters = tuple(parameters)

@@ -146,11 +146,11 @@ class Learner:
             self._validator.add(self._feed.validation, self._sums)
 
     def sums(self) -> NDArray[np.float64]:
-        """What was measured since the exchange before, [SUMS]; the parameter server adds them up."""
+        """Measurements since the exchange before, [SUMS]; the parameter server adds them up."""
         return self._sums.copy()
 
     def report(self, exchange: int, merged_sums: NDArray[np.float64]) -> TrainingReport:
-        """What the sums of all trainers say. `exchange` counts over the whole job."""
+        """Report what the sums of all trainers say. `exchange` counts over the whole job."""
         report = TrainingReport(
             exchange=exchange,
             trial=self._trial,
@@ -208,7 +208,7 @@ class Learner:
 
 
 def _variances(graph: AdmittedGraph, layout: FlatLayout) -> list[slice]:
-    """Where the running variances of batch normalisations lie."""
+    """The spans of the running variances of batch normalisations."""
     norms = (node for node in graph.forward.graph.node if node.op_type == "BatchNormalization")
     return [layout.spans[node.input[4]] for node in norms if node.input[4] in layout.spans]
 

@@ -24,7 +24,7 @@ TARGET, SCALE, LOSS = OWN + "target", OWN + "scale", OWN + "loss"
 
 @dataclass(frozen=True)
 class Targets:
-    """Of one batch: `values` as the loss takes them, and the `scale` that makes its sum a mean."""
+    """One batch's targets: `values` as the loss takes them, and the `scale` that makes its sum a mean."""
 
     values: NDArray[np.float32]
     scale: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""What trainers measure, as sums that add up over trainers, and the means that a report tells.
+"""Trainers' measurements: sums that add up over trainers, and the means that a report tells.
 
 AUC and F1 do not add up: they are each trainer's own, weighted by its number of validation rows.
 """
@@ -21,7 +21,7 @@ from chiron.wire.reports import TrainingReport
 
 
 class Place:
-    """Where each sum stands among the SUMS; the last is the role's (`chiron.wire.jobs.IDLE`)."""
+    """The place of each sum among the SUMS; the last is the role's (`chiron.wire.jobs.IDLE`)."""
 
     TRAIN_LOSS, TRAIN_CORRECT, TRAIN_COUNT = 0, 1, 2
     LOSS, COUNT, CORRECT, TOP5 = 3, 4, 5, 6
@@ -85,7 +85,7 @@ def f1(predicted: NDArray[np.int64], y: NDArray[np.int64], classes: int) -> floa
 
 
 def with_means(sums: NDArray[np.float64], report: TrainingReport, wanted: frozenset[str]) -> TrainingReport:
-    """`report` with the means of these sums over all trainers."""
+    """Add the means of these sums over all trainers to `report`."""
     s, p = sums.tolist(), Place
     classification = s[p.ELEMENTS] == 0
     found: dict[str, float | None] = {

@@ -28,11 +28,11 @@ class OptimizerState(Protocol):
         """One step on `vector`, in place; `gradient` may be used as scratch."""
 
     def moments(self) -> Sequence[Vector]:
-        """What must be kept to go on from here; may be written to, in order to restore it."""
+        """The arrays to keep in order to go on from here. A restore writes to them."""
 
 
 class AdamWState:
-    """arXiv:1711.05101, algorithm 2 with bias correction, as in PyTorch.
+    """AdamW: arXiv:1711.05101, algorithm 2 with bias correction, as in PyTorch.
 
     The moments are kept without their factors (1 − β), which are folded into the step's size: a third fewer
     passes. `steps` counts updates.
@@ -87,7 +87,7 @@ class AdamWState:
 
 
 class SgdState:
-    """Momentum without dampening and Nesterov's variant, as in PyTorch."""
+    """SGD with momentum, without dampening, and Nesterov's variant, as in PyTorch."""
 
     def __init__(self, settings: Sgd, elements: int, decayed: Sequence[slice]) -> None:
         self._settings = settings
@@ -157,7 +157,7 @@ def average(mean: Vector, vector: Vector, decay: float) -> None:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Of optimizer step `step` (from 0) of `steps`: linear warm-up, then the schedule over the rest."""
+    """The learning rate of `step` (from 0) of `steps`: linear warm-up, then the schedule over the rest."""
     peak = recipe.optimizer.learning_rate
     warmup = round(recipe.warmup * steps)
     if step < warmup:

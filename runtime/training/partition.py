@@ -26,9 +26,9 @@ class Partition:
     seed: int
     chunks: tuple[int, ...]
     validation_rows: tuple[int, ...]
-    """Of each chunk, how many rows are for validation."""
+    """The number of validation rows in each chunk."""
     training_rows: tuple[int, ...]
-    """Of each chunk, how many rows are trained on."""
+    """The number of rows to train on in each chunk."""
     chunk_bytes: int
     """Plaintext of a chunk."""
     streamed: bool
@@ -74,12 +74,12 @@ def _validation_rows(spec: JobSpec, chunk: int) -> int:
 
 
 def holding_pass(partition: Partition) -> Sequence[int]:
-    """Before a trial's first exchange: all chunks, to keep them, or their validation rows."""
+    """The chunks read before a trial's first exchange: all, to keep them or their validation rows."""
     return partition.chunks
 
 
 def streaming_pass(partition: Partition, exchange: int) -> Sequence[int]:
-    """Before each exchange of a trial, if the data is streamed: all chunks in an order of its own."""
+    """The chunks read before each exchange of a trial, if the data is streamed: all, in a fresh order."""
     order = (
         Seeds(partition.seed, "reads", partition.index).generator(exchange).permutation(len(partition.chunks))
     )

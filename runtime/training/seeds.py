@@ -18,7 +18,7 @@ class Seeds:
         self._root = root
 
     def number(self, *path: int | str) -> int:
-        """256 bits for this path."""
+        """A number of 256 bits for this path."""
         text = json.dumps([*self._root, *path])
         return int.from_bytes(hashlib.sha256(_DOMAIN + text.encode()).digest(), "big")
 

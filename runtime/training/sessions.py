@@ -1,4 +1,4 @@
-"""onnxruntime sessions over the flat vector: parameters and gradients are read and written in place."""
+"""Sessions of onnxruntime over the flat vector: parameters and gradients are read and written in place."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +55,7 @@ class GradientSession:
         self._binding = self._session.io_binding()
         self._loss = np.zeros((), np.float32)
         self._buffers: dict[str, NDArray[Any]] = {}
-        """What is bound for a batch: bound again only when the batch has another size."""
+        """Arrays bound for a batch: bound again only when the batch has another size."""
         self._keep = (vector, gradient)
         inputs = {value.name for value in self._session.get_inputs()}
         for name, view in layout.views(vector).items():

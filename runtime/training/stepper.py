@@ -48,7 +48,7 @@ class Stepper:
         self.vector = vector
         self._variances = variances
         self._adopted: Vector = np.zeros(elements, np.float32)
-        """What was adopted last, in memory of others: a training that diverges falls back to it."""
+        """The vector adopted last, in memory of others: a training that diverges falls back to it."""
         self._gradient: Vector = np.zeros(elements, np.float32)
         self._total: Vector = np.zeros(elements if recipe.accumulation > 1 else 0, np.float32)
         self.ema: Vector = np.zeros(elements if recipe.ema_decay else 0, np.float32)
@@ -63,9 +63,9 @@ class Stepper:
         self.optimizer = optimizer_state(recipe.optimizer, elements, decayed, allocation.trainers)
         self._encoder = TargetEncoder(recipe.loss, request)
         self.steps = 0
-        """Taken so far, by the allocation."""
+        """Steps taken so far, as allocated."""
         self.learning_rate = 0.0
-        """Of the latest step."""
+        """The learning rate of the latest step."""
         self.diverged = False
 
     def adopt(self, vector: Vector) -> None:

@@ -11,17 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chiron.runtime.errors import LogRefused
 from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
 from chiron.wire.attestation import AttestationPolicy
-from chiron.wire.encoding import canonical_json
-from chiron.wire.labels import LOG_HEAD, bind
-from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead, TreeHead
+from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
 
 MAX_PROOFS = 64
 """Inclusion proofs in one policy."""
-
-
-def signed_bytes(head: TreeHead) -> bytes:
-    """What a log's key signs of a head."""
-    return bind(LOG_HEAD, canonical_json(head))
 
 
 def check_head(signed: SignedHead, log_public_key: bytes) -> None:
@@ -32,7 +25,7 @@ def check_head(signed: SignedHead, log_public_key: bytes) -> None:
     """
     try:
         key = Ed25519PublicKey.from_public_bytes(log_public_key)
-        key.verify(signed.signature, signed_bytes(signed.head))
+        key.verify(signed.signature, signed.head.signed_bytes())
     except (InvalidSignature, ValueError) as error:
         raise LogRefused("the head is not signed by this log") from error
 

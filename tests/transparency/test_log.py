@@ -152,6 +152,25 @@ def test_two_builds_at_once_both_get_in(tmp_path: Path) -> None:
     assert measurements == {entry(number).measurement for number in range(4)}
 
 
+def test_a_log_that_is_opened_while_another_appends_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path, 2)
+    read = Path.read_bytes
+    files: list[Path] = []
+
+    def read_and_append(path: Path) -> bytes:
+        content = read(path)
+        files.append(path)
+        if len(files) == 1:
+            log.append(entry(2), KEY, NOW)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_append)
+    assert TransparencyLog.open(tmp_path).head == log.head
+    assert TransparencyLog.open(tmp_path).head.head.tree_size == 3
+
+
 def test_only_the_logs_key_appends(tmp_path: Path) -> None:
     log = filled(tmp_path, 1)
     with pytest.raises(LogCorrupted, match="key"):

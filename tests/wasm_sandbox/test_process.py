@@ -30,6 +30,14 @@ def writing(content: bytes) -> str:
     return f"os.write(1, {content!r})"
 
 
+def test_the_worker_imports_nothing_heavy() -> None:
+    """Half of a cached build would be the import of pydantic or NumPy."""
+    heavy = {"numpy", "onnx", "pydantic"}
+    program = f"import sys, chiron.wasm_sandbox.worker; print({heavy} & sys.modules.keys())"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout == "set()\n"
+
+
 @pytest.mark.parametrize(
     ("program", "code"),
     [

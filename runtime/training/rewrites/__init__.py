@@ -21,7 +21,7 @@ from chiron.runtime.training.rewrites.gradients import (
 from chiron.runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
 
 FORWARD_PASSES = (rectified_after_pooling,)
-"""Of the forward graph, before it is differentiated."""
+"""Passes over the forward graph, before it is differentiated."""
 PASSES = (
     relu_gradient_as_mask,
     layer_norm_gradient_as_elementwise,
@@ -32,7 +32,7 @@ PASSES = (
     blocked_convolutions,
     rectified_convolutions,
 )
-"""Of the gradient graph, in the order in which they are applied."""
+"""Passes over the gradient graph, in the order in which they are applied."""
 
 
 def rewrite_forward(model: ModelProto) -> None:

@@ -112,7 +112,7 @@ class _Convolution:
 
     @classmethod
     def of(cls, node: NodeProto, weights: tuple[int, ...] | None) -> "_Convolution | None":
-        """What this node is, or None."""
+        """This node as a convolution, or None."""
         if weights is None or len(weights) != 4:
             return None
         has = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -210,7 +210,7 @@ def _blocked(
 
 @cache
 def block_size() -> int:
-    """8, 16, or 0 where the engine has no blocked convolution.
+    """The width of the engine's blocks of channels on this processor: 8 or 16; 0 if it has none.
 
     It does not say which it uses, so each candidate convolves and is compared with the plain result.
     """

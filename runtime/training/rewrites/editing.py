@@ -29,13 +29,13 @@ class Rewriting:
 
     nodes: list[NodeProto]
     shapes: Mapping[str, tuple[int, ...]]
-    """Of what shape inference knows; 0 stands for a dimension that it does not (the batch)."""
+    """Shapes that inference knows; 0 stands for a dimension that it does not (the batch)."""
     kept: frozenset[str]
     """The graph's outputs: they must stay."""
     batched: frozenset[str]
     """Values whose first dimension is the batch."""
     values: Mapping[str, NDArray[Any]]
-    """Of the graph's constants."""
+    """Values of the graph's constants."""
     opset: int
     constants: list[TensorProto] = field(default_factory=list)
     count: int = 0
@@ -58,7 +58,7 @@ class Rewriting:
         return shape if all(shape) else None
 
     def users(self) -> Counter[str]:
-        """How many inputs (and outputs of the graph) each value is."""
+        """The number of inputs (and outputs of the graph) that each value is."""
         return Counter(name for node in self.nodes for name in node.input) + Counter(self.kept)
 
     def add(
