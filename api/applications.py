@@ -1,34 +1,67 @@
-"""The two aiohttp applications: the public API, and the one that enclaves speak to."""
+"""The gateway's two doors as aiohttp applications: the public API, and the one that enclaves speak to."""
 
 from aiohttp import web
 
-from chiron.api.enclaves import callers as enclave_callers
-from chiron.api.enclaves import content, mail
+from chiron.api import enclave_door
 from chiron.api.gateway import Gateway
-from chiron.api.logs import watch_requests
+from chiron.api.jobs.fleet import LaunchedEnclave
+from chiron.api.keys import Principal
+from chiron.api.monitoring import METRICS_CONTENT_TYPE, watch_requests
 from chiron.api.openapi import document
-from chiron.api.operations import bind
+from chiron.api.operations import Call, Routes, bind
 from chiron.api.problems import problems
-from chiron.api.public import builders, callers, datasets, events, jobs, relay, service, upgrades
+from chiron.api.public import jobs, messages, uploads
+from chiron.wire import paths
+from chiron.wire.public_api import Health
+
+_service = Routes()
+
+
+@_service.add("GET", paths.HEALTH, answer=Health)
+async def health(_call: Call[None, None]) -> Health:
+    """Say that the gateway answers."""
+    return Health()
+
+
+@_service.add("GET", paths.METRICS, answer="text/plain")
+async def metrics(call: Call[None, None]) -> web.StreamResponse:
+    """Counters for Prometheus."""
+    body = call.gateway.metrics.exposition()
+    return web.Response(body=body, headers={"Content-Type": METRICS_CONTENT_TYPE})
+
+
+@_service.add("GET", paths.OPENAPI, answer="application/json")
+async def openapi(call: Call[None, None]) -> web.StreamResponse:
+    """This interface as OpenAPI 3.1."""
+    return web.json_response(body=call.gateway.openapi)
+
 
 PUBLIC = [
     operation
-    for module in (builders, datasets, jobs, events, relay, upgrades, service)
-    for operation in module.routes.operations
+    for routes in (uploads.routes, jobs.routes, messages.routes, _service)
+    for operation in routes.operations
 ]
-ENCLAVE = [*mail.routes.operations, *content.routes.operations]
+ENCLAVE = enclave_door.routes.operations
 
 
 def public_application(gateway: Gateway) -> web.Application:
     """`/v1/…`, `/healthz`, `/metrics`, `/openapi.json`."""
+
+    async def authenticate(gateway: Gateway, key: str) -> Principal:
+        return await gateway.keys.authenticate(key)
+
     gateway.openapi = document(PUBLIC)
     app = web.Application(middlewares=[watch_requests("public", gateway.metrics), problems])
-    bind(app, gateway, PUBLIC, callers.authenticate)
+    bind(app, gateway, PUBLIC, authenticate)
     return app
 
 
 def enclave_application(gateway: Gateway) -> web.Application:
     """`/enclave/v1/…`."""
+
+    async def authenticate(gateway: Gateway, token: str) -> LaunchedEnclave:
+        return gateway.fleet.authenticate(token)
+
     app = web.Application(middlewares=[watch_requests("enclave", gateway.metrics), problems])
-    bind(app, gateway, ENCLAVE, enclave_callers.authenticate)
+    bind(app, gateway, ENCLAVE, authenticate)
     return app

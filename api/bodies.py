@@ -1,4 +1,4 @@
-"""Reading request bodies within bounds of size and time; nothing is read that was announced too large."""
+"""Request bodies read within bounds of size and time, and answers streamed from storage."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from aiohttp import ClientPayloadError, web
 from pydantic import BaseModel, ValidationError
 
 from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
+from chiron.api.problems import STARTED
 
 _Model = TypeVar("_Model", bound=BaseModel)
 JSON_CONTENT_TYPE = "application/json"
@@ -82,3 +83,24 @@ def faults(error: ValidationError) -> str:
 
 def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)[:100] or "body"
+
+
+async def send_blob(request: web.Request, size: int, content: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Stream `size` stored bytes; a blob that turns out to be damaged is refused before the first byte.
+
+    Raises:
+        StorageDamaged: it is missing or of another length.
+    """
+    first = await anext(content, b"")
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    )
+    response.headers["Cache-Control"] = "private, no-store"
+    request[STARTED] = True
+    await response.prepare(request)
+    if first:
+        await response.write(first)
+    async for piece in content:
+        await response.write(piece)
+    await response.write_eof()
+    return response

@@ -38,10 +38,14 @@ GatewayError                        internal                500
 ├── ShuttingDown                    shutting-down           503
 ├── EnclaveTimeout                  enclave-timeout         504
 ├── EnclaveGone                     enclave-gone            504
-└── StorageError                    storage-failed          500
-    ├── StorageDamaged              storage-damaged
-    ├── StorageInUse                storage-in-use
-    └── StorageVersion              storage-version
+├── StorageError                    storage-failed          500
+│   ├── StorageDamaged              storage-damaged
+│   ├── StorageInUse                storage-in-use
+│   └── StorageVersion              storage-version
+└── LauncherError                   launcher-failed         500
+    ├── BubblewrapMissing           bubblewrap-missing
+    ├── ConfinementUnavailable      confinement-unavailable
+    └── EnclaveNotStarted           enclave-not-started
 """
 
 from chiron.wire import codes
@@ -316,3 +320,27 @@ class StorageVersion(StorageError):
     """The database was made by another version of the gateway."""
 
     code = "storage-version"
+
+
+class LauncherError(GatewayError):
+    """An enclave, or anything that enclaves need, could not be started here."""
+
+    code = "launcher-failed"
+
+
+class BubblewrapMissing(LauncherError):
+    """Neither the package's nor the system's bwrap is there."""
+
+    code = "bubblewrap-missing"
+
+
+class ConfinementUnavailable(LauncherError):
+    """Namespaces could not be made; without them no enclave is started."""
+
+    code = "confinement-unavailable"
+
+
+class EnclaveNotStarted(LauncherError):
+    """Nothing of it is left."""
+
+    code = "enclave-not-started"

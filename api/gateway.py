@@ -6,19 +6,17 @@ from typing import Self
 from chiron.api.builders import Builders
 from chiron.api.datasets import Datasets
 from chiron.api.jobs.fleet import Fleet
-from chiron.api.jobs.objects import JobObjects
-from chiron.api.jobs.observations import Observations
-from chiron.api.jobs.predictors import Predictors
+from chiron.api.jobs.objects import JobObjects, Observations
+from chiron.api.jobs.predictors import Predictors, Upgrades
 from chiron.api.jobs.record import JobRecords
 from chiron.api.jobs.relay import Relay
 from chiron.api.jobs.supervisor import Supervisor
-from chiron.api.jobs.upgrades import Upgrades
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
-from chiron.api.metrics import Metrics
+from chiron.api.monitoring import Metrics
 from chiron.api.settings import Settings
+from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.api.storage.database import Database
-from chiron.api.storage.filesystem import FilesystemBlobStore
 
 
 class Gateway:

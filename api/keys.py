@@ -28,6 +28,11 @@ class TenantRole(StrEnum):
     OWNER = "owner"
 
 
+OPERATOR = frozenset({TenantRole.OPERATOR})
+OWNER = frozenset({TenantRole.OWNER})
+BOTH = OPERATOR | OWNER
+
+
 @dataclass(frozen=True)
 class Principal:
     """Who makes a request."""
@@ -120,3 +125,8 @@ async def create_key(settings: Settings, tenant: str, role: TenantRole) -> str:
         return await KeyRing(database).create(tenant, TenantRole(role))
     finally:
         await database.close()
+
+
+def sees_jobs_of(caller: Principal) -> str | None:
+    """The tenant whose jobs `caller` sees: operators see the public state of everybody's, which is None."""
+    return None if caller.role is TenantRole.OPERATOR else caller.tenant

@@ -15,7 +15,7 @@ from chiron.api.gateway import Gateway
 from chiron.api.keys import FirstKeys
 from chiron.api.launchers.launcher import Launcher
 from chiron.api.settings import Settings
-from chiron.api.storage.lock import exclusive
+from chiron.api.storage.database import exclusive
 
 _LOG = logging.getLogger(__name__)
 LauncherFactory = Callable[[Settings], Awaitable[Launcher]]

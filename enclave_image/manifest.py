@@ -123,7 +123,7 @@ def write_proof(directory: Path, proof: InclusionProof) -> None:
 def read_proof(directory: Path) -> InclusionProof | None:
     """The proof beside an image or an Occlum instance; None where it was built without a log.
 
-    It says nothing by itself: `chiron.runtime.transparency.proofs.check_inclusion` does.
+    It says nothing by itself: `chiron.runtime.transparency.check_inclusion` does.
 
     Raises:
         LogCorrupted: the file is there and is no proof.

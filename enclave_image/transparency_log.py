@@ -21,8 +21,7 @@ from pydantic import ValidationError
 
 from chiron.enclave_image.errors import LogCorrupted
 from chiron.runtime.errors import LogRefused
-from chiron.runtime.transparency.merkle import leaf_hash, node_hash
-from chiron.runtime.transparency.proofs import check_head
+from chiron.runtime.transparency import check_head, leaf_hash, node_hash
 from chiron.wire.encoding import WireModel, canonical_json
 from chiron.wire.transparency import (
     ConsistencyProof,

@@ -44,7 +44,7 @@ from chiron.runtime.attestation.ra_tls import verify_certificate
 from chiron.runtime.attestation.steps import Step, StepResult
 from chiron.runtime.attestation.verify import Expected, verify, verify_quote
 from chiron.runtime.errors import AttestationError, EvidenceRefused
-from chiron.runtime.transparency.proofs import lacks_proofs, with_proofs
+from chiron.runtime.transparency import lacks_proofs, with_proofs
 from chiron.wire.attestation import AttestationPolicy, Collateral, Evidence, Role, TcbStatus
 from chiron.wire.transparency import InclusionProof
 

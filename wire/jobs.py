@@ -10,6 +10,13 @@ from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel, digest
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, ExchangeTerms
 
+SUMS = 64
+"""Values that are summed over the trainers at each exchange."""
+IDLE = SUMS - 1
+"""Place in the sums that counts idle trainers; the others are the learner's."""
+PLAN_HEAD_BYTES = 64
+"""Room for what is said about a plan, beside its graph and recipe."""
+
 
 class JobSpec(WireModel):
     """All that is public of a job. The owner's grant binds its digest; what the host sees follows from it."""
@@ -48,14 +55,6 @@ class JobSpec(WireModel):
             trial=trial,
             trials=self.trials,
         )
-
-
-SUMS = 64
-"""Values that are summed over the trainers at each exchange."""
-IDLE = SUMS - 1
-"""Place in the sums that counts idle trainers; the others are the learner's."""
-PLAN_HEAD_BYTES = 64
-"""Room for what is said about a plan, beside its graph and recipe."""
 
 
 def plan_bytes(spec: JobSpec) -> int:

@@ -10,11 +10,10 @@ from chiron.api.errors import (
     JobEnded,
     ObjectRefused,
 )
-from chiron.api.jobs.enclave import LaunchedEnclave
-from chiron.api.jobs.fleet import Fleet
-from chiron.api.jobs.observations import Observations
-from chiron.api.jobs.quota import answer_limit, query_limit
-from chiron.api.metrics import Metrics
+from chiron.api.jobs.fleet import Fleet, LaunchedEnclave
+from chiron.api.jobs.objects import Observations
+from chiron.api.jobs.specification import answer_limit, query_limit
+from chiron.api.monitoring import Metrics
 from chiron.api.settings import Settings
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage

@@ -1,13 +1,23 @@
-"""From what an owner asks for to the public job spec. Pure."""
+"""What follows from an owner's request and a job's public spec: the spec itself, and bounds. Pure.
+
+The bounds are the operator's, against a broken or hostile enclave. Those of stored objects are exact
+(`chiron.wire.objects`); those of relayed messages leave room.
+"""
 
 from math import prod
 
-from chiron.api.errors import DatasetIncomplete, JobDoesNotFit
+from chiron.api.errors import DatasetIncomplete, JobDoesNotFit, ObjectRefused
 from chiron.api.settings import Limits
+from chiron.wire.attestation import Role
+from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.jobs import JobRequest, JobSpec
+from chiron.wire.objects import find_object, model
 from chiron.wire.public_api import BuilderInfo
+
+SLACK_BYTES = 256 * 1024
+"""Headers, keys and tags around a sealed query or answer."""
 
 
 def make_spec(
@@ -62,3 +72,34 @@ def make_spec(
         validation_percent=request.validation_percent,
         query_rows=request.query_rows,
     )
+
+
+def object_limit(spec: JobSpec, name: str, role: Role, index: int = 0, *, taking: bool = False) -> int:
+    """Bytes that enclave `index` of `role` may store under `name`.
+
+    A predictor that is `taking` a model over may store that as well.
+
+    Raises:
+        ObjectRefused: a job of this spec has no such object, or another enclave writes it.
+    """
+    stored = find_object(spec, name)
+    if stored is None:
+        raise ObjectRefused("a job of this spec stores no object of this name")
+    writes = stored.writer is role and stored.index in (None, index)
+    takes = taking and role is Role.PREDICTOR and name == model(spec).name
+    if not writes and not takes:
+        raise ObjectRefused("another enclave of the job stores this object")
+    return stored.stored_bytes
+
+
+def query_limit(spec: JobSpec) -> int:
+    """Bytes of a sealed query."""
+    width = 1 if spec.dataset.input_dtype is InputType.UINT8 else 4
+    return spec.query_rows * prod(spec.dataset.input_shape) * width + SLACK_BYTES
+
+
+def answer_limit(spec: JobSpec) -> int:
+    """Bytes of a sealed answer."""
+    if spec.dataset.task is Task.CLASSIFICATION:
+        return spec.query_rows * spec.dataset.classes * 8 + SLACK_BYTES
+    return spec.query_rows * prod(spec.dataset.target_shape) * 4 + SLACK_BYTES

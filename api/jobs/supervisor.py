@@ -5,11 +5,9 @@ import logging
 from datetime import UTC, datetime
 
 from chiron.api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
-from chiron.api.jobs.enclave import LaunchedEnclave
-from chiron.api.jobs.fleet import Fleet
+from chiron.api.jobs.fleet import Fleet, LaunchedEnclave
 from chiron.api.jobs.record import JobRecords
-from chiron.api.jobs.resumption import remaining_s, why_over
-from chiron.api.metrics import Metrics
+from chiron.api.monitoring import Metrics
 from chiron.api.problems import log_unexpected
 from chiron.api.settings import Settings
 from chiron.wire.attestation import Role
@@ -240,6 +238,28 @@ class Supervisor:
             # It ended first, in its own way; its task may even be gone already.
             if run := self._runs.get(job):
                 run.ended.set()
+
+
+def remaining_s(created_at: str, at: datetime, job_s: float) -> float:
+    """Seconds that a job of this age still has.
+
+    The wall clock is asked only here, between two processes: within one, deadlines are counted by a clock
+    that only goes forward. A clock that was set back gives a job no more than it had at its beginning.
+    """
+    age = (at - datetime.fromisoformat(created_at).astimezone(UTC)).total_seconds()
+    return job_s - max(0.0, age)
+
+
+def why_over(remaining: float, launches: int, settings: Settings) -> PublicFailure | None:
+    """The failure that ends a left-over job, or None if its enclaves are launched again.
+
+    `launches` counts how often its parameter server was.
+    """
+    if remaining <= 0:
+        return PublicFailure.DEADLINE_EXCEEDED
+    if launches >= settings.limits.launches:
+        return PublicFailure.ENCLAVE_EXITED
+    return None
 
 
 def _crashed(enclave: LaunchedEnclave) -> bool:

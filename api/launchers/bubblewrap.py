@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chiron.api.launchers.errors import BubblewrapMissing
+from chiron.api.errors import BubblewrapMissing
 
 SOCKETS = "/run/chiron"
 GATEWAY_SOCKET = f"{SOCKETS}/gateway.sock"

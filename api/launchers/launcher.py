@@ -1,11 +1,25 @@
-"""What a launcher does: start one role of one job somewhere, and tell of its end."""
+"""What every launcher does: start one role of one job as a process, keep its output, and tell of its end."""
 
+import asyncio
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobSpec
 from chiron.wire.public_api import ImageInfo
+
+MAX_LOG_BYTES = 2**20
+MAX_LOGS = 500
+"""Files kept; the oldest go first."""
+_PIECE_BYTES = 16 * 2**10
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_CUT = b"\n(cut here: an enclave's log is bounded)\n"
 
 
 @dataclass(frozen=True)
@@ -60,3 +74,70 @@ class Launcher(Protocol):
     async def close(self) -> None:
         """End everything that is left."""
         ...
+
+
+async def keep_output(stream: asyncio.StreamReader, path: Path) -> None:
+    """Read `stream` to its end; its first `MAX_LOG_BYTES` go into `path`, which only we can read.
+
+    The rest is read and dropped, as a full pipe would stop the enclave; all of it where the disk is full.
+    """
+    room = MAX_LOG_BYTES
+    with suppress(OSError), os.fdopen(os.open(path, _NEW_FILE, 0o600), "wb", buffering=0) as file:
+        while piece := await stream.read(_PIECE_BYTES):
+            file.write(piece[:room])
+            room -= len(piece)
+            if room <= 0:
+                file.write(_CUT)
+                break
+    while await stream.read(_PIECE_BYTES):
+        pass
+
+
+def prune_logs(folder: Path) -> None:
+    """Remove the oldest logs, so that one more can be written."""
+    logs = sorted(folder.glob("*.log"), key=lambda log: log.stat().st_mtime)
+    for log in logs[: max(0, len(logs) - MAX_LOGS + 1)]:
+        log.unlink(missing_ok=True)
+
+
+class EnclaveProcess(ABC):
+    """The part of `chiron.api.launchers.launcher.Enclave` that is the same for all."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.door: str | None = None
+        self._process = process
+        self._ended = asyncio.create_task(self._live(log))
+
+    def when_ended(self, call: Callable[[Self], None]) -> None:
+        """Have `call` called once it has ended."""
+        self._ended.add_done_callback(lambda _: call(self))
+
+    async def wait(self) -> int:
+        """See `Enclave.wait`; 128 + the signal's number if a signal ended it."""
+        return await asyncio.shield(self._ended)
+
+    async def stop(self, grace_s: float) -> None:
+        """See `Enclave.stop`."""
+        if grace_s > 0:
+            self._signal(signal.SIGTERM)
+            await asyncio.wait({self._ended}, timeout=grace_s)
+        self._signal(signal.SIGKILL)
+        await asyncio.wait({self._ended})
+
+    @abstractmethod
+    def _signal(self, number: signal.Signals) -> None:
+        """Send it, if the enclave still runs."""
+
+    @abstractmethod
+    async def _clean_up(self) -> None:
+        """Free what lived as long as the process."""
+
+    async def _live(self, log: Path) -> int:
+        try:
+            if self._process.stdout is not None:
+                await keep_output(self._process.stdout, log)
+            code = await self._process.wait()
+        finally:
+            await self._clean_up()
+        return code if code >= 0 else 128 - code

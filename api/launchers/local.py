@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from chiron.api.errors import EnclaveNotStarted, LauncherError
 from chiron.api.launchers import enter
 from chiron.api.launchers.bubblewrap import (
     GATEWAY_SOCKET,
@@ -25,16 +26,12 @@ from chiron.api.launchers.bubblewrap import (
     enclave_arguments,
     find_bubblewrap,
 )
-from chiron.api.launchers.door import INNER_PORT, Door
-from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
-from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.launcher import LaunchOrder, prune_logs
 from chiron.api.launchers.local_enclave import LocalEnclave, read_process_id
-from chiron.api.launchers.namespaces import JobNamespaces
-from chiron.api.launchers.output import prune_logs
+from chiron.api.launchers.namespaces import INNER_PORT, Door, JobNamespaces
 from chiron.api.settings import MAX_UNIX_SOCKET_PATH, Settings
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.service import serve
-from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.enclave_image.manifest import ROOT, ImageManifest, read_manifest, read_proof
 from chiron.enclave_image.measurement import examine
 from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
@@ -125,7 +122,7 @@ class LocalLauncher:
         # An earlier process may have left one, which leads nowhere.
         socket.unlink(missing_ok=True)
         identity = EnclaveIdentity(measurement=bytes.fromhex(manifest.measurement))
-        quoting = await serve(self.tee, socket, identity)
+        quoting = await serve_quotes(self.tee, socket, identity)
         try:
             socket.chmod(0o600)
             process, process_id = await self._start(order, image, manifest, namespaces, socket)

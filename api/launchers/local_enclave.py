@@ -7,8 +7,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from chiron.api.launchers.enclave_process import EnclaveProcess
-from chiron.api.launchers.errors import EnclaveNotStarted
+from chiron.api.errors import EnclaveNotStarted
+from chiron.api.launchers.launcher import EnclaveProcess
 
 _MAX_INFO_BYTES = 4096
 _SHOWN_BYTES = 300

@@ -12,14 +12,14 @@ import logging
 import os
 import re
 import shutil
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
-from chiron.api.launchers.launcher import LaunchOrder
-from chiron.api.launchers.occlum_enclave import OcclumEnclave
-from chiron.api.launchers.output import prune_logs
+from chiron.api.errors import EnclaveNotStarted, LauncherError
+from chiron.api.launchers.launcher import EnclaveProcess, LaunchOrder, prune_logs
 from chiron.api.settings import Settings
 from chiron.enclave_image.contents import ENTRY_POINT
 from chiron.enclave_image.manifest import read_proof
@@ -51,6 +51,23 @@ class OcclumOptions:
     """Of code that models are still sealed to: predictors are launched from these too, and nothing else."""
     direct_ports: range | None = None
     """Ports of `listen_host` at which owners reach predictors directly; None is none."""
+
+
+class OcclumEnclave(EnclaveProcess):
+    """See `chiron.api.launchers.launcher.Enclave`."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, copy: Path, log: Path) -> None:
+        self._copy = copy
+        super().__init__(name, process, log)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # The group has its leader's number, which is not given to another before we have waited for it.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    async def _clean_up(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._copy, ignore_errors=True)
 
 
 class OcclumLauncher:

@@ -1,6 +1,11 @@
-"""The development TEE of one machine: its secrets and PKI, kept in a private directory across restarts."""
+"""The development TEE of one machine, and the service that quotes for its enclaves.
 
+Its secrets and PKI are kept in a private directory across restarts.
+"""
+
+import asyncio
 import datetime
+import logging
 import secrets
 from pathlib import Path
 from typing import Self
@@ -9,15 +14,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import ValidationError
 
 from chiron.api.software_tee import pki
 from chiron.api.software_tee.collateral import create_collateral
 from chiron.api.software_tee.quote import EnclaveIdentity, pack_report, sign_quote
+from chiron.wire.attestation import Collateral
 from chiron.wire.p256 import generate_key
+from chiron.wire.quoting import (
+    LENGTH,
+    MAX_REQUEST_BYTES,
+    QuoteRequest,
+    QuotingReply,
+    QuotingRequest,
+    frame,
+)
 
 _AUTHORITIES = ("root", "platform-ca", "tcb-signing", "pck")
 _FUSE_SECRET_BYTES = 32
 _RENEW_AFTER = pki.CRL_VALIDITY / 2
+_LOG = logging.getLogger(__name__)
 
 
 class SoftwareTee:
@@ -82,6 +98,36 @@ class SoftwareTee:
         bound = identity.measurement if policy == "measurement" else identity.signer + product
         info = b"chiron/v1/software-seal\0" + policy.encode() + b"\0" + bound + label
         return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(self._fuse_secret)
+
+
+async def serve_quotes(tee: SoftwareTee, socket: Path, identity: EnclaveIdentity) -> asyncio.Server:
+    """Serve quotes and sealing keys for `identity` on `socket` until the returned server is closed."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                if length > MAX_REQUEST_BYTES:
+                    break
+                body = await reader.readexactly(length)
+                writer.write(frame(_answer(tee, identity, QuotingRequest.model_validate_json(body))))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except ValidationError:
+            _LOG.warning("an enclave sent the quoting service a malformed request")
+        finally:
+            writer.close()
+
+    return await asyncio.start_unix_server(converse, path=socket)
+
+
+def _answer(tee: SoftwareTee, identity: EnclaveIdentity, message: QuotingRequest) -> QuotingReply:
+    request = message.request
+    if isinstance(request, QuoteRequest):
+        collateral = Collateral.model_validate(tee.collateral(datetime.datetime.now(datetime.UTC)))
+        return QuotingReply(quote=tee.quote(identity, request.report_data), collateral=collateral)
+    return QuotingReply(sealing_key=tee.sealing_key(identity, request.policy, request.label))
 
 
 def _create(directory: Path, now: datetime.datetime) -> None:

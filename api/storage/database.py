@@ -1,15 +1,18 @@
-"""The database: SQLite by default, another by URL. One gateway process writes to it."""
+"""The database, SQLite by default, another by URL; and the lock that keeps it to one gateway process."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import event, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from chiron.api.errors import StorageError, StorageVersion
+from chiron.api.errors import StorageError, StorageInUse, StorageVersion
 from chiron.api.storage.tables import SCHEMA_VERSION, SchemaRow, Table
 
 
@@ -76,3 +79,22 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold `directory` for this process. The kernel lets go of it however the process ends.
+
+    Raises:
+        StorageInUse: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(directory / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageInUse("another gateway runs in this state directory") from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -124,8 +124,8 @@ def host_findings(root: Path = Path("/")) -> Iterator[Finding]:
 
 def _bubblewrap() -> Finding:
     """Not only there, but tried: many machines forbid what it does."""
+    from chiron.api.errors import BubblewrapMissing
     from chiron.api.launchers.bubblewrap import find_bubblewrap
-    from chiron.api.launchers.errors import BubblewrapMissing
 
     needed_for = "chiron serve"
     try:

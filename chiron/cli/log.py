@@ -18,7 +18,7 @@ from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.sigstruct import read_instance
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.runtime.errors import LogRefused
-from chiron.runtime.transparency.proofs import check_consistency, check_inclusion
+from chiron.runtime.transparency import check_consistency, check_inclusion
 from chiron.wire.transparency import ConsistencyProof, InclusionProof, SignedHead
 
 app = group("The transparency log of enclave images.")

@@ -92,7 +92,7 @@ def serve_command(
     """
     from chiron.api.launchers.local import LocalOptions
     from chiron.api.launchers.occlum import OcclumOptions
-    from chiron.api.logs import configure_logs
+    from chiron.api.monitoring import configure_logs
 
     settings = _settings(state_dir=state_dir, host=host, port=port)
     make_launcher: MakeLauncher
@@ -157,7 +157,7 @@ def _ports(first: int | None, settings: "Settings") -> range | None:
 
 
 def _built_image(state_dir: Path) -> Path:
-    from chiron.api.storage.lock import exclusive
+    from chiron.api.storage.database import exclusive
     from chiron.enclave_image.build import build_image
 
     image = state_dir / IMAGE_FOLDER

@@ -17,7 +17,7 @@ from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
 from chiron.runtime.errors import EvidenceRefused, PolicyInvalid
-from chiron.runtime.transparency.proofs import lacks_proofs, with_proofs
+from chiron.runtime.transparency import lacks_proofs, with_proofs
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 

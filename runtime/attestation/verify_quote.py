@@ -28,7 +28,7 @@ from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
 from chiron.runtime.attestation.steps import Appraisal, Step, StepFailed, StepResult
 from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match
 from chiron.runtime.errors import LogRefused, QuoteMalformed
-from chiron.runtime.transparency.proofs import check_inclusion
+from chiron.runtime.transparency import check_inclusion
 from chiron.wire.attestation import AttestationPolicy, Collateral, TcbStatus
 
 INTEL_ROOT_DER = (files("chiron.runtime.attestation") / "intel_sgx_root_ca.der").read_bytes

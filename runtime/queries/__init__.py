@@ -1,5 +1,16 @@
-"""Queries to a predictor enclave and its answers: plaintext formats, and how they are sealed."""
+"""Queries to a predictor enclave and its answers, as they travel: sealed, and of one size a job.
 
+A query is sealed to the key in the predictor's verified evidence (label QUERY, context: the job's id). Its
+answer is sealed to the query's one-time key (label ANSWER, context: the job's id and the request id), so
+that an answer opens only as the answer to this query, and nobody can open either once that key is gone.
+`query` and `answer` have the plaintexts.
+"""
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, QueryUnreadable, SealingError
 from chiron.runtime.queries.answer import (
     Answer,
     AnswerOutcome,
@@ -9,7 +20,9 @@ from chiron.runtime.queries.answer import (
     refused,
 )
 from chiron.runtime.queries.query import Query, decode_query, encode_query
-from chiron.runtime.queries.sealed import PendingQuery, open_answer, open_query, seal_answer, seal_query
+from chiron.runtime.sealing import hpke
+from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import ANSWER, QUERY
 
 __all__ = [
     "Answer",
@@ -27,3 +40,73 @@ __all__ = [
     "seal_answer",
     "seal_query",
 ]
+
+
+class PendingQuery(NamedTuple):
+    """A sealed query and what opens its answer; kept in memory only, for one answer."""
+
+    sealed: bytes
+    request_id: bytes
+    reply_key: hpke.PrivateKey
+
+
+def seal_query(spec: JobSpec, x: NDArray[Any], predictor_key: bytes) -> PendingQuery:
+    """A query about `x` with a fresh one-time key.
+
+    Raises:
+        RowsInvalid: the rows are not of the job's form.
+    """
+    reply_key = hpke.PrivateKey.generate()
+    query = Query.about(x, reply_key.public_bytes)
+    sealed = hpke.seal(predictor_key, encode_query(spec, query), label=QUERY, context=bytes.fromhex(spec.job))
+    return PendingQuery(sealed, query.request_id, reply_key)
+
+
+def open_query(spec: JobSpec, sealed: bytes, key: hpke.PrivateKey) -> Query:
+    """The predictor's side of `seal_query`.
+
+    Raises:
+        QueryUnreadable: not sealed to this key and job.
+        QueryMalformed: it opens, but is no query of this job.
+    """
+    try:
+        plaintext = hpke.open(key, sealed, label=QUERY, context=bytes.fromhex(spec.job))
+    except SealingError as error:
+        raise QueryUnreadable("the query is not sealed to this predictor and job") from error
+    return decode_query(spec, plaintext)
+
+
+def seal_answer(spec: JobSpec, query: Query, answer: Answer) -> bytes:
+    """The answer, sealed to the query's one-time key.
+
+    Raises:
+        AnswerMalformed: the answer does not fit the job, or the query's key is not one.
+    """
+    plaintext = encode_answer(spec, answer)
+    context = _answer_context(spec, query.request_id)
+    try:
+        return hpke.seal(query.reply_public_key, plaintext, label=ANSWER, context=context)
+    except SealingError as error:
+        raise AnswerMalformed("the query's reply key is not an HPKE public key") from error
+
+
+def open_answer(spec: JobSpec, pending: PendingQuery, sealed: bytes) -> Answer:
+    """The owner's side of `seal_answer`.
+
+    Raises:
+        AnswerUnreadable: not sealed as the answer to this query.
+        AnswerMalformed: it opens, but is no answer of this job.
+    """
+    context = _answer_context(spec, pending.request_id)
+    try:
+        plaintext = hpke.open(pending.reply_key, sealed, label=ANSWER, context=context)
+    except SealingError as error:
+        raise AnswerUnreadable("the answer is not sealed as the answer to this query") from error
+    answer = decode_answer(spec, plaintext)
+    if answer.request_id != pending.request_id:
+        raise AnswerMalformed("the answer is to another query")
+    return answer
+
+
+def _answer_context(spec: JobSpec, request_id: bytes) -> bytes:
+    return bytes.fromhex(spec.job) + request_id

@@ -13,12 +13,12 @@ from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryError, QueryRefused, UpgradeRefused
-from chiron.runtime.prediction import Model
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.predictor_state import PredictorKeys, QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model
 from chiron.runtime.roles.upgrade import give_away, take_over
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.runtime.training.sessions import ExportedModel
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
@@ -56,11 +56,11 @@ async def _opened(
     return _Predictor(launch, platform, gateway, keys, header, model, budget)
 
 
-def _loaded(header: ModelHeader, onnx: bytes, launch: LaunchSpec) -> Model | None:
+def _loaded(header: ModelHeader, onnx: bytes, launch: LaunchSpec) -> ExportedModel | None:
     if not header.usable:
         return None
     try:
-        return Model(onnx, launch.spec)
+        return ExportedModel(onnx, launch.spec)
     except Exception:
         # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
         return None
@@ -87,7 +87,7 @@ class _Predictor:
     gateway: GatewayClient
     keys: PredictorKeys
     header: ModelHeader
-    model: Model | None
+    model: ExportedModel | None
     budget: QueryBudget | None
     given_away: bool = False
 

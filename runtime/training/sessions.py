@@ -1,4 +1,7 @@
-"""Sessions of onnxruntime over the flat vector: parameters and gradients are read and written in place."""
+"""Sessions of onnxruntime: over the flat vector in training, and of the exported model in prediction.
+
+In training, parameters and gradients are read and written in place.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +19,15 @@ from chiron.runtime.training.losses import LOSS, SCALE, TARGET, Targets
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.training_model import TrainingModel
 from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wire.jobs import JobSpec
 
 _CPU = ["CPUExecutionProvider"]
 _RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 _SEED_BITS = 24
 """The operators' `seed` is a float32: whole numbers up to here are exact."""
 _IR_VERSION = 9
+_PREDICTED_ROWS = 256
+"""Rows that are predicted at a time."""
 
 onnxruntime.set_default_logger_severity(ENGINE_SILENT)
 
@@ -147,3 +153,37 @@ def initial_values(graph: AdmittedGraph, layout: FlatLayout, seeds: Seeds) -> Ve
     if not np.isfinite(vector).all():
         raise TrainingFailed(Reason.INITIALIZATION_FAILED)
     return vector
+
+
+class ExportedModel:
+    """An exported inference model. It holds its own preprocessing and activation."""
+
+    def __init__(self, onnx: bytes, spec: JobSpec, *, threads: int = 1) -> None:
+        """Load an exported model.
+
+        Raises:
+            TrainingFailed: model-invalid.
+        """
+        self._dataset = spec.dataset
+        with failing_as(Reason.MODEL_INVALID):
+            self._session = InferenceSession(
+                onnx, session_options(threads), providers=["CPUExecutionProvider"]
+            )
+
+    def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Answer for rows [n, *input_shape] in the dataset's input type.
+
+        Returns:
+            Class scores [n, classes], or values [n, *target_shape].
+
+        Raises:
+            TrainingFailed: model-invalid, where the model does not run on these rows.
+        """
+        dataset = self._dataset
+        width = (dataset.classes,) if dataset.classes else dataset.target_shape
+        answers = np.empty((len(x), *width), np.float32)
+        with failing_as(Reason.MODEL_INVALID):
+            for start in range(0, len(x), _PREDICTED_ROWS):
+                rows = np.ascontiguousarray(x[start : start + _PREDICTED_ROWS], dataset.input_dtype.value)
+                answers[start : start + _PREDICTED_ROWS] = self._session.run([OUTPUT], {INPUT: rows})[0]
+        return answers

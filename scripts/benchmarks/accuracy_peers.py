@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chiron.runtime.prediction import Model
+from chiron.runtime.training.sessions import ExportedModel
 from chiron.wasm_sandbox.admission import admit
 from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 from scripts.benchmarks.job import make_job, read_spec, write_for_torch
@@ -59,7 +59,7 @@ def score(options: dict[str, Any]) -> None:
     directory = Path(options["directory"])
     held = np.load(directory / "held-out.npz")
     spec = read_spec(directory, options["trainers"])
-    scores = Model((directory / "model.onnx").read_bytes(), spec).predict(held["x"])
+    scores = ExportedModel((directory / "model.onnx").read_bytes(), spec).predict(held["x"])
     print(json.dumps({"accuracy": float((scores.argmax(axis=1) == held["y"]).mean())}), flush=True)
 
 

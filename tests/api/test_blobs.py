@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.errors import BodyTooLarge, ChunkDigestMismatch, StorageDamaged, StorageError
-from chiron.api.storage.filesystem import FilesystemBlobStore
+from chiron.api.storage.blobs import FilesystemBlobStore
 
 
 async def stream(*content: bytes) -> AsyncIterator[bytes]:

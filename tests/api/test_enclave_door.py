@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from chiron.api.launchers.launcher import LaunchOrder
-from chiron.api.storage.filesystem import FilesystemBlobStore
+from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused
 from chiron.wire.attestation import Role

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chiron.api.logs import configure_logs
+from chiron.api.monitoring import configure_logs
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chiron.api.errors import StorageError, StorageInUse, StorageVersion
-from chiron.api.jobs.resumption import remaining_s
+from chiron.api.jobs.supervisor import remaining_s
 from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
 from chiron.runtime.channels.gateway_client import GatewayClient

@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from chiron.api.logs import configure_logs
+from chiron.api.monitoring import configure_logs
 from chiron.api.server import serve
 from chiron.api.settings import Settings
 from tests.support.scripts import scripted

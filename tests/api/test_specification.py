@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.errors import JobDoesNotFit, ObjectRefused
-from chiron.api.jobs.quota import answer_limit, object_limit, query_limit
-from chiron.api.jobs.specification import make_spec
+from chiron.api.jobs.specification import answer_limit, make_spec, object_limit, query_limit
 from chiron.api.settings import Limits
 from chiron.runtime.queries.answer import answer_bytes
 from chiron.runtime.queries.query import query_bytes

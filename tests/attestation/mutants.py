@@ -16,7 +16,8 @@ from chiron.api.software_tee import pki
 from chiron.api.software_tee.quote import EnclaveIdentity, pack_report, raw_public_key, raw_signature
 from chiron.runtime.attestation.steps import Step
 from chiron.wire.attestation import Evidence, Role
-from tests.attestation.forge import (
+from tests.support.certificates import certificate_for
+from tests.support.forge import (
     IDENTITY,
     JOB,
     NOW,
@@ -388,18 +389,13 @@ def _zero(raw: bytearray, start: int, end: int) -> None:
 
 def _self_named(ours: Platform, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     """A certificate as the platform's PCK, for another key."""
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(ours.pck.certificate.subject)
-        .issuer_name(ours.pck.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(NOW)
-        .not_valid_after(NOW + timedelta(days=1))
+    return certificate_for(
+        key.public_key(),
+        signer=key,
+        valid=(NOW, NOW + timedelta(days=1)),
+        subject=ours.pck.certificate.subject,
+        extensions=ours.pck.certificate.extensions,
     )
-    for extension in ours.pck.certificate.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    return builder.sign(key, hashes.SHA256())
 
 
 def _levels(ours: Platform, honest: Evidence) -> Iterator[Mutant]:

@@ -11,8 +11,8 @@ from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.errors import EvidenceRefused
 from chiron.wire.attestation import Collateral, Evidence, Role
-from tests.attestation.forge import JOB, NONCE, NOW, Platform, flipped, with_collateral, with_quote
 from tests.attestation.mutants import Mutant, all_mutants
+from tests.support.forge import JOB, NONCE, NOW, Platform, flipped, with_collateral, with_quote
 
 EXPECTED = Expected(Role.PARAMETER_SERVER, JOB, NONCE)
 OURS = Platform()

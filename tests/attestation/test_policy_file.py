@@ -12,7 +12,7 @@ from chiron.client.verifying import policy_of
 from chiron.runtime.attestation.policy_file import MAX_FILE_BYTES, load_policy, load_root
 from chiron.runtime.errors import PolicyInvalid
 from chiron.wire.attestation import AttestationPolicy, TcbStatus
-from tests.attestation.forge import Platform
+from tests.support.forge import Platform
 
 MEASUREMENT = "0" * 63 + "1"
 PLATFORM = Platform()

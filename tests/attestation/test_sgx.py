@@ -14,8 +14,8 @@ from chiron.runtime.attestation.sgx import KEPT_S, Pccs, SgxPlatform
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire.attestation import Collateral, Role
-from tests.attestation.forge import JOB, NONCE, Platform, claims, flipped
-from tests.attestation.occlum_double import (
+from tests.support.forge import JOB, NONCE, Platform, claims, flipped
+from tests.support.occlum_double import (
     CREATE_REPORT,
     GEN_DCAP_QUOTE,
     GET_DCAP_QUOTE_SIZE,

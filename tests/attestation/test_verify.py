@@ -17,8 +17,8 @@ from chiron.runtime.attestation.tcb import converge
 from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
 from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
-from tests import genuine
-from tests.attestation.forge import (
+from tests.support import genuine
+from tests.support.forge import (
     IDENTITY,
     JOB,
     MEASUREMENT,

@@ -17,9 +17,9 @@ from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.attestation.steps import Step
 from chiron.wire.attestation import Collateral
-from tests.attestation.forge import JOB, MEASUREMENT, NONCE, Platform
-from tests.genuine import IN_DATE, evidence
-from tests.genuine import MEASUREMENT as MEASUREMENT_OF_SAMPLE
+from tests.support.forge import JOB, MEASUREMENT, NONCE, Platform
+from tests.support.genuine import IN_DATE, evidence
+from tests.support.genuine import MEASUREMENT as MEASUREMENT_OF_SAMPLE
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "verify_attestation.py"

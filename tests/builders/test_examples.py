@@ -27,7 +27,7 @@ from chiron.wire.contract import BuildRequest, Capability, Trial, TrialOutcome
 from chiron.wire.reports import TrainingReport
 from tests.builders.conftest import EXAMPLES, GRANTS, LOGGED, PROBE, ROOT, TEMPLATE, example
 from tests.builders.real_data import documentation, photographs
-from tests.training.jobs import Job, make_job, train
+from tests.support.jobs import Job, make_job, train
 
 Build = Callable[[str, BuildRequest, CapabilityData], BuilderOutput]
 FUNCTIONS = {

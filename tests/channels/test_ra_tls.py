@@ -17,7 +17,6 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
@@ -42,6 +41,7 @@ from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.p256 import generate_key, public_key_der
 from tests.channels.conftest import policy
+from tests.support.certificates import certificate_for
 from tests.support.specs import JOB, OTHER_JOB
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 
@@ -197,19 +197,11 @@ async def test_expired_evidence_is_refused(quoting: QuotingServices) -> None:
 
 
 def _plain_certificate(key: ec.EllipticCurvePrivateKey, extension: bytes | None = None) -> x509.Certificate:
-    name = x509.Name([])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(NOW)
-        .not_valid_after(NOW.replace(year=NOW.year + 1))
-    )
-    if extension is not None:
-        builder = builder.add_extension(x509.UnrecognizedExtension(OID, extension), critical=False)
-    return builder.sign(key, hashes.SHA256())
+    valid = NOW, NOW.replace(year=NOW.year + 1)
+    if extension is None:
+        return certificate_for(key.public_key(), signer=key, valid=valid)
+    evidence = x509.Extension(OID, False, x509.UnrecognizedExtension(OID, extension))
+    return certificate_for(key.public_key(), signer=key, valid=valid, extensions=[evidence])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import Job, JobState
 from chiron.wire.public_api import ImageInfo
 from chiron.wire.reports import Outcome, OutcomeStatus
-from tests.client.conftest import World
+from tests.support.owners_world import World
 from tests.support.tee import MEASUREMENT
 
 

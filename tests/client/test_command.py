@@ -16,7 +16,7 @@ from chiron.cli.train import agreed_capabilities
 from chiron.client.configuration import HOME_VARIABLE, KEY_VARIABLE, URL_VARIABLE
 from chiron.client.errors import ConfigurationInvalid
 from chiron.wire.contract import Capability
-from tests.client.conftest import World
+from tests.support.owners_world import World
 from tests.support.tee import MEASUREMENT
 
 DATA = "digits.enc"

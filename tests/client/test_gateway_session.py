@@ -10,14 +10,11 @@ from chiron.client import gateway_session as module
 from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
 from chiron.client.gateway_session import Event, GatewaySession
 from chiron.client.jobs import watch
-from chiron.wire.contract import Envelope, InputType, Task
-from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import ObjectInfo
-from chiron.wire.exchange import ExchangeSpec
-from chiron.wire.jobs import Job, JobSpec, JobState
+from chiron.wire.jobs import Job, JobState
+from tests.support.specs import JOB, job_spec
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-JOB = "a" * 32
 
 
 @pytest.fixture
@@ -47,25 +44,7 @@ Serve = Callable[[Handler], Awaitable[GatewaySession]]
 
 
 def job(state: JobState, exchanges_done: int = 0) -> Job:
-    manifest = DatasetManifest(
-        dataset_id="d" * 32,
-        task=Task.CLASSIFICATION,
-        input_shape=(2,),
-        input_dtype=InputType.FLOAT32,
-        classes=2,
-        examples=1,
-        chunk_examples=1,
-        chunk_ciphertext_bytes=100,
-        chunk_sha256=("0" * 64,),
-    )
-    spec = JobSpec(
-        job=JOB,
-        dataset=manifest,
-        builder_sha256="b" * 64,
-        envelope=Envelope(max_parameters=1),
-        exchange=ExchangeSpec(parameters=1, trainers=1, exchanges=9),
-        seed=0,
-    )
+    spec = job_spec(job=JOB, exchange={"trainers": 1, "exchanges": 9})
     return Job(spec=spec, state=state, exchanges_done=exchanges_done, created_at="2026-01-01T00:00:00Z")
 
 

@@ -24,6 +24,7 @@ from chiron.client.errors import SourceInvalid
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
+from tests.support.specs import dataset_manifest
 
 
 def all_rows(source: Source) -> NDArray[np.int64]:
@@ -282,8 +283,7 @@ def test_a_split_deals_every_row_once_and_can_be_repeated(examples: int, percent
 
 def manifest_of(source: Source) -> DatasetManifest:
     form = source.description.chunk_form(4)
-    return DatasetManifest(
-        dataset_id="d" * 32,
+    return dataset_manifest(
         task=form.task,
         input_shape=form.input_shape,
         input_dtype=form.input_dtype,
@@ -292,7 +292,6 @@ def manifest_of(source: Source) -> DatasetManifest:
         examples=4,
         chunk_examples=4,
         chunk_ciphertext_bytes=form.ciphertext_bytes,
-        chunk_sha256=("0" * 64,),
     )
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.wire.public_api import ImageInfo
-from tests.client.conftest import World
+from tests.support.owners_world import World
 from tests.support.tee import MEASUREMENT
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_attestation.py"

@@ -15,9 +15,10 @@ from chiron import Client, Job, JobRequest, OwnerStore, policy_of
 from chiron.builder_kit.component import static_component
 from chiron.client.datasets import Encrypted, EncryptOptions
 from chiron.wire.attestation import AttestationPolicy
-from chiron.wire.contract import BuilderManifest, CapabilityGrants, Envelope, InputType, Task
+from chiron.wire.contract import CapabilityGrants, InputType
 from chiron.wire.reports import Outcome
 from tests.support import graphs
+from tests.support.specs import builder_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,12 +107,7 @@ def run_to_end(owner: Client, request: JobRequest) -> tuple[Job, Outcome]:
     return job, owner.outcome(job)
 
 
-MANIFEST = BuilderManifest(
-    name="linear",
-    version="1",
-    tasks=frozenset({Task.CLASSIFICATION}),
-    envelope=Envelope(max_parameters=1000, max_graph_bytes=65_536),
-)
+MANIFEST = builder_manifest(name="linear", envelope={"max_parameters": 1000, "max_graph_bytes": 65_536})
 
 
 def element_type(encrypted: Encrypted) -> int:

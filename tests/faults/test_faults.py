@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from chiron.api.errors import ObjectUnknown
-from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.jobs.objects import JobObjects
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.settings import Timing
@@ -22,7 +22,7 @@ from chiron.wire.enclave_api import Ready
 from chiron.wire.jobs import Job, JobState, PublicFailure
 from chiron.wire.reports import OutcomeStatus
 from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
-from tests.ps.breaker import Breaker
+from tests.support.breaker import Breaker
 from tests.support.builders import orderly
 
 SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER

@@ -1,4 +1,4 @@
-"""Tests hold the product by its public names: what begins with an underscore is its own folder's business."""
+"""Tests hold the product, and each other, by public names: an underscore begins what is a folder's own."""
 
 import ast
 from collections.abc import Iterator
@@ -42,6 +42,20 @@ def test_reaches_into_no_private_name(path: Path) -> None:
     nodes = ast.walk(ast.parse(path.read_text()))
     found = {name for node in nodes for name in _named(node) if _is_private(name)}
     assert found <= PUBLIC_ALL_THE_SAME.keys()
+
+
+def _folders_imported(path: Path) -> Iterator[str]:
+    """The folders of tests that a file imports from, "" for `tests` itself."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests":
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name.split(".")[1] for name in whole)
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_what_two_folders_of_tests_share_is_in_support_or_the_corpus(path: Path) -> None:
+    own = path.relative_to(TESTS).parts[0]
+    assert set(_folders_imported(path)) <= {own, "support", "corpus"}
 
 
 def test_every_exception_is_still_needed() -> None:

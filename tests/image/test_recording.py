@@ -14,7 +14,7 @@ from chiron.enclave_image.manifest import INCLUSION_PROOF, read_proof
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.recording import clean_revision
 from chiron.enclave_image.transparency_log import TransparencyLog
-from chiron.runtime.transparency.proofs import check_inclusion
+from chiron.runtime.transparency import check_inclusion
 from tests.image.test_sigstruct import MRENCLAVE, sigstruct
 
 REVISION = "a" * 40

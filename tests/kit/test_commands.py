@@ -11,7 +11,7 @@ from chiron.builder_kit.component import static_component
 from chiron.builder_kit.packing import pack
 from chiron.cli.application import main
 from chiron.client.configuration import KEY_VARIABLE, URL_VARIABLE
-from tests.client.conftest import World, software_tee, world  # noqa: F401 - fixtures
+from tests.support.owners_world import World, software_tee, world  # noqa: F401 - fixtures
 
 EXPORTED = Path(__file__).parent / "exported"
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,37 +20,9 @@ from chiron.api.launchers.local_enclave import LocalEnclave
 from chiron.api.settings import Settings
 from chiron.enclave_image.manifest import MANIFEST, ROOT, read_manifest
 from chiron.wire.attestation import Role
-from chiron.wire.contract import Envelope
-from chiron.wire.datasets import DatasetManifest
-from chiron.wire.exchange import ExchangeSpec
-from chiron.wire.jobs import JobSpec
+from tests.support.specs import JOB, job_spec
 
 TOKEN = "0123456789abcdef.a-token-that-nobody-else-may-see"
-JOB = "ab" * 16
-OTHER_JOB = "cd" * 16
-
-
-def job_spec(job: str = JOB) -> JobSpec:
-    """A small job."""
-    dataset = DatasetManifest(
-        dataset_id="ef" * 16,
-        task="classification",
-        input_shape=(8, 8),
-        input_dtype="uint8",
-        classes=10,
-        examples=40,
-        chunk_examples=10,
-        chunk_ciphertext_bytes=1000,
-        chunk_sha256=("00" * 32,) * 4,
-    )
-    return JobSpec(
-        job=job,
-        dataset=dataset,
-        builder_sha256="11" * 32,
-        envelope=Envelope(max_parameters=1000),
-        exchange=ExchangeSpec(parameters=1000, trainers=2, exchanges=3),
-        seed=0,
-    )
 
 
 def alive(process: int) -> bool:
@@ -60,7 +32,7 @@ def alive(process: int) -> bool:
 
 def order(job: str = JOB, role: Role = Role.TRAINER, index: int = 0) -> LaunchOrder:
     """To launch one enclave of it."""
-    return LaunchOrder(role=role, job=job, index=index, spec=job_spec(job), token=TOKEN)
+    return LaunchOrder(role=role, job=job, index=index, spec=job_spec(job=job), token=TOKEN)
 
 
 def probe_image(image: Path, directory: Path, program: str) -> Path:

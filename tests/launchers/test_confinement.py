@@ -10,7 +10,8 @@ import pytest
 
 from chiron.enclave_image.manifest import read_manifest
 from chiron.wire.launch import LAUNCH_VARIABLE
-from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, order, probing
+from tests.launchers.conftest import TOKEN, order, probing
+from tests.support.specs import JOB, OTHER_JOB
 
 LOOK_AROUND = """
 import ctypes, json, os, resource, socket, sys

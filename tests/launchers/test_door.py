@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from chiron.api.launchers.door import INNER_PORT
-from chiron.api.launchers.errors import EnclaveNotStarted
+from chiron.api.errors import EnclaveNotStarted
+from chiron.api.launchers.namespaces import INNER_PORT
 from chiron.wire.attestation import Role
-from tests.launchers.conftest import OTHER_JOB, order, probing
+from tests.launchers.conftest import order, probing
+from tests.support.specs import OTHER_JOB
 
 ECHO = f"""
 import os, socket

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chiron.api.launchers import bubblewrap, output
-from chiron.api.launchers.errors import BubblewrapMissing, ConfinementUnavailable, LauncherError
+from chiron.api.errors import BubblewrapMissing, ConfinementUnavailable, LauncherError
+from chiron.api.launchers import bubblewrap, launcher
 from chiron.api.launchers.local import LocalLauncher, LocalOptions
 from chiron.api.launchers.local_enclave import LocalEnclave
 from chiron.api.launchers.namespaces import JobNamespaces
@@ -21,7 +21,8 @@ from chiron.enclave_image.errors import ImageInvalid
 from chiron.enclave_image.manifest import MANIFEST, ROOT
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.attestation.software import SoftwarePlatform
-from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, probe_image, probing
+from tests.launchers.conftest import TOKEN, alive, probe_image, probing
+from tests.support.specs import JOB, OTHER_JOB
 
 OBEYS = """
 import signal, sys, time
@@ -36,7 +37,7 @@ subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
 print("ready")
 while True: time.sleep(60)
 """
-TALKS = f"print('x' * {output.MAX_LOG_BYTES}); print('END')"
+TALKS = f"print('x' * {launcher.MAX_LOG_BYTES}); print('END')"
 
 
 async def test_is_asked_to_end_and_says_how_it_ended(bare_image: Path, short_path: Path) -> None:
@@ -102,7 +103,7 @@ async def test_its_log_is_bounded_private_and_never_stops_it(bare_image: Path, s
         enclave = await probed.launch()
         assert await enclave.wait() == 0
         (log,) = (probed.state_dir / "logs").iterdir()
-        assert output.MAX_LOG_BYTES < log.stat().st_size < output.MAX_LOG_BYTES + 100
+        assert launcher.MAX_LOG_BYTES < log.stat().st_size < launcher.MAX_LOG_BYTES + 100
         assert log.stat().st_mode & 0o777 == 0o600
         assert "END" not in log.read_text()
 
@@ -110,23 +111,23 @@ async def test_its_log_is_bounded_private_and_never_stops_it(bare_image: Path, s
 async def test_an_enclave_whose_log_cannot_be_written_runs_on_and_can_be_stopped(
     bare_image: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chiron.api.launchers.enclave_process.keep_output", _to_a_full_disk)
+    monkeypatch.setattr("chiron.api.launchers.launcher.keep_output", _to_a_full_disk)
     async with probing(bare_image, short_path, f"{TALKS}; raise SystemExit(9)") as probed:
         enclave = await probed.launch()
         assert await enclave.wait() == 9
 
 
 async def _to_a_full_disk(stream: asyncio.StreamReader, _: Path) -> None:
-    await output.keep_output(stream, Path("/dev/full"))
+    await launcher.keep_output(stream, Path("/dev/full"))
 
 
 def test_old_logs_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "MAX_LOGS", 3)
+    monkeypatch.setattr(launcher, "MAX_LOGS", 3)
     for number in range(5):
         log = tmp_path / f"{number}.log"
         log.touch()
         os.utime(log, (number, number))
-    output.prune_logs(tmp_path)
+    launcher.prune_logs(tmp_path)
     assert sorted(log.name for log in tmp_path.iterdir()) == ["3.log", "4.log"]
 
 

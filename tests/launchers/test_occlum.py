@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from chiron.api.launchers.errors import EnclaveNotStarted, LauncherError
+from chiron.api.errors import EnclaveNotStarted, LauncherError
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.launchers.occlum import OcclumLauncher, OcclumOptions
 from chiron.api.settings import Settings
 from chiron.enclave_image.contents import ENTRY_POINT
 from chiron.wire.attestation import Role
 from chiron.wire.launch import LAUNCH_VARIABLE, LaunchSpec, SgxPlatformSpec
-from tests.launchers.conftest import JOB, OTHER_JOB, TOKEN, alive, job_spec, order
+from tests.launchers.conftest import TOKEN, alive, order
+from tests.support.specs import JOB, OTHER_JOB, job_spec
 
 MRENCLAVE = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
 DOUBLE = """#!/bin/sh

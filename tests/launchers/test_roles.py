@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from chiron.api.jobs.enclave import LaunchedEnclave
+from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.keys import TenantRole
 from chiron.api.launchers.local import LocalLauncher, LocalOptions
 from chiron.api.launchers.local_enclave import LocalEnclave

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from chiron.enclave_image.measurement import measure
-from tests.genuine import IN_DATE, MEASUREMENT, evidence
 from tests.package.building import Archives, Environment
+from tests.support.genuine import IN_DATE, MEASUREMENT, evidence
 
 USE = "import chiron; from chiron import Client; print(chiron.__name__, Client.__module__)"
 OTHERS = ("api.py", "ps.py", "runtime.py", "wire.py", "wasm_sandbox.py", "enclave_image.py", "builder_kit.py")

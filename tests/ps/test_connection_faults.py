@@ -17,8 +17,8 @@ from chiron.ps.errors import ExchangeRefused, ServerUnreachable
 from chiron.ps.server import ParameterServer
 from chiron.wire import paths
 from chiron.wire.exchange import ExchangeSpec
-from tests.ps.breaker import Breaker
 from tests.ps.loopback import PLAN_BYTES, clients_of, job, serve, session_of, until
+from tests.support.breaker import Breaker
 
 N = 300_000
 SPEC = ExchangeSpec(parameters=N, trainers=2, exchanges=10)

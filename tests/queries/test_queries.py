@@ -32,43 +32,23 @@ from chiron.runtime.queries import (
     seal_query,
 )
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES, PrivateKey
-from chiron.wire.contract import Envelope, InputType, Task
-from chiron.wire.datasets import DatasetManifest
-from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.contract import Task
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
+from tests.support.specs import dataset_manifest, job_spec
 
 ROWS = 4
 ID = bytes(range(16))
 
 
-def job_spec(task: Task = Task.CLASSIFICATION, **changes: Any) -> JobSpec:
+def job_for(task: Task = Task.CLASSIFICATION, **changes: Any) -> JobSpec:
     classifies = task is Task.CLASSIFICATION
-    manifest = DatasetManifest(
-        dataset_id="d" * 32,
-        task=task,
-        input_shape=(2, 3),
-        input_dtype=InputType.FLOAT32,
-        target_shape=() if classifies else (2,),
-        classes=5 if classifies else 0,
-        examples=10,
-        chunk_examples=10,
-        chunk_ciphertext_bytes=1000,
-        chunk_sha256=("0" * 64,),
-    )
-    spec = JobSpec(
-        job="a" * 32,
-        dataset=manifest,
-        builder_sha256="b" * 64,
-        envelope=Envelope(max_parameters=10),
-        exchange=ExchangeSpec(parameters=10, trainers=1, exchanges=1),
-        seed=0,
-        query_rows=ROWS,
-    )
+    shape = {"target_shape": () if classifies else (2,), "classes": 5 if classifies else 0}
+    spec = job_spec(dataset=dataset_manifest(task=task, **shape), query_rows=ROWS)
     return spec.model_copy(update=changes)
 
 
-SPEC = job_spec()
+SPEC = job_for()
 INPUTS = hnp.arrays(np.float32, st.tuples(st.integers(1, ROWS), st.just(2), st.just(3)))
 
 
@@ -169,7 +149,7 @@ def test_a_refusal_round_trips_and_says_nothing_else() -> None:
 
 
 def test_a_regression_is_answered_in_its_targets_shape() -> None:
-    spec = job_spec(Task.REGRESSION)
+    spec = job_for(Task.REGRESSION)
     predicted = np.array([[1.26, 2.0], [3.0, -4.04]], np.float32)
     decoded = decode_answer(
         spec, encode_answer(spec, answered(spec, ID, predicted, PredictionPolicy(decimals=1)))
@@ -212,7 +192,7 @@ def test_sealed_queries_and_answers_go_only_to_the_one_they_are_for() -> None:
     predictor, other = PrivateKey.generate(), PrivateKey.generate()
     x = np.ones((2, 2, 3), np.float32)
     pending = seal_query(SPEC, x, predictor.public_bytes)
-    for key, spec in ((other, SPEC), (predictor, job_spec(job="c" * 32))):
+    for key, spec in ((other, SPEC), (predictor, job_for(job="c" * 32))):
         with pytest.raises(QueryUnreadable):
             open_query(spec, pending.sealed, key)
     query = open_query(SPEC, pending.sealed, predictor)

@@ -10,7 +10,7 @@ from chiron.runtime.roles.plan import NO_PLAN, admit_plan, decode_plan
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.jobs import JobSpec, exchanges_of, plan_bytes, shares
 from tests.support import graphs
-from tests.training.jobs import make_job
+from tests.support.jobs import make_job
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiron.api.errors import ObjectRefused
-from chiron.api.jobs.quota import object_limit
+from chiron.api.jobs.specification import object_limit
 from chiron.ps.server import ParameterServer
 from chiron.ps.sharding import ShardedClient, shard_server
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
@@ -32,7 +32,7 @@ from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 from chiron.wire.labels import BUDGET, CHECKPOINT, MODEL
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
-from tests.training.jobs import make_job
+from tests.support.jobs import make_job
 
 OWNER = hpke.PrivateKey.generate().public_bytes
 BASE = make_job(np.zeros((4, 2), np.float32), np.zeros(4, np.int64), classes=2, rows=4).spec

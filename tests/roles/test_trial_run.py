@@ -1,5 +1,7 @@
 """A run takes part in every exchange, whatever happens inside it; only the host's own faults end it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,8 +13,8 @@ from chiron.runtime.roles.plan import AdmittedPlan
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.jobs import IDLE, SUMS
-from tests.training.jobs import KEY, Job, make_job
-from tests.training.networks import Network
+from tests.support.jobs import KEY, Job, make_job
+from tests.support.networks import Network
 
 EXCHANGES = 3
 
@@ -120,3 +122,46 @@ async def test_a_chunk_that_is_not_the_owners_is_the_hosts_fault_and_is_raised(
     with pytest.raises(InputCorrupted) as refusal:
         await run.train(EncryptedDataset(job.spec.dataset, KEY, fetch), 0, EXCHANGES)
     assert refusal.value.code == "chunk-altered"
+
+
+async def test_what_fails_midway_pushes_the_vector_as_it_was_adopted(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrialRun(job.spec, trial=0, index=0)
+    await run.begin(plan())
+    adopted = np.full(job.spec.exchange.parameters, 0.5, np.float32)
+    await run.adopt(adopted)
+
+    async def train_and_fail(*_: object) -> None:
+        run.pushed()[0][:] = np.nan
+        raise RuntimeError
+
+    monkeypatch.setattr("chiron.runtime.training.learner.Learner.train", train_and_fail)
+    await run.train(job.dataset(), 0, EXCHANGES)
+    assert run.failure == "training-failed"
+    vector, sums = run.pushed()
+    np.testing.assert_array_equal(vector, adopted)
+    assert sums[IDLE] == 1
+
+
+async def test_a_run_holds_the_vector_once_beside_its_gradient() -> None:
+    """What it adopts stays where it is, and what it pushes is where it trains."""
+    width, exchanges = 700, 2
+    network = Network([width])
+    network.dense(network.dense("input", "first", width, width), "last", width, 2)
+    x = np.zeros((8, width), np.float32)
+    parameters = width * width + width + 2 * width + 2
+    wide = make_job(x, np.arange(8) % 2, classes=2, rows=8, exchanges=exchanges, parameters=parameters)
+    recipe = Recipe.model_validate({"steps": 2, "optimizer": {"kind": "sgd", "momentum": 0}})
+    base = np.zeros(parameters, np.float32)
+    tracemalloc.start()
+    try:
+        run = TrialRun(wide.spec, trial=0, index=0)
+        await run.begin(AdmittedPlan(network.admitted([2]), recipe, published=b""))
+        base[:] = run.pushed()[0]
+        await run.adopt(base)
+        await run.train(wide.dataset(), 0, exchanges)
+        held = tracemalloc.get_traced_memory()[0] / base.nbytes
+    finally:
+        tracemalloc.stop()
+    assert held < 2.5

@@ -14,8 +14,8 @@ from chiron.runtime.attestation.sgx import SgxPlatform
 from chiron.runtime.errors import OpenFailed, TooLarge
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
 from chiron.wire.labels import BUDGET, MODEL
-from tests.attestation.forge import Platform
-from tests.attestation.occlum_double import OcclumDouble
+from tests.support.forge import Platform
+from tests.support.occlum_double import OcclumDouble
 from tests.support.tee import QuotingServices
 
 HARDWARE = Platform(datetime.now(UTC))

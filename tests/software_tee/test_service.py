@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.service import serve
-from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.runtime.attestation.platform import SealingPolicy, attest
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.attestation.verify import Expected, verify
@@ -33,7 +32,7 @@ def tee(tmp_path_factory: pytest.TempPathFactory) -> SoftwareTee:
 @pytest.fixture
 async def socket(tee: SoftwareTee, tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "quoting.sock"
-    server = await serve(tee, path, IDENTITY)
+    server = await serve_quotes(tee, path, IDENTITY)
     yield path
     server.close()
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.service import serve
-from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.wire.launch import LAUNCH_VARIABLE
 from tests.support.specs import launch_spec
 from tests.support.tee import MEASUREMENT
@@ -72,7 +71,7 @@ class RolesAsProcesses:
         """See `Backend.start`."""
         number = len(self._started)
         socket = self._directory / f"q{number}"
-        quoting = await serve(self._tee, socket, EnclaveIdentity(MEASUREMENT))
+        quoting = await serve_quotes(self._tee, socket, EnclaveIdentity(MEASUREMENT))
         launch = launch_spec(order, str(self._gateway_socket), str(socket))
         with (self._directory / f"{number}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(

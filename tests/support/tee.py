@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.api.software_tee.service import serve
-from chiron.api.software_tee.tee import SoftwareTee
+from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.wire.attestation import AttestationPolicy, Collateral
@@ -64,7 +63,7 @@ class QuotingServices:
         """An enclave of this identity, as it reaches its quoting service."""
         if identity not in self._sockets:
             path = self._directory / f"{len(self._sockets)}.sock"
-            asyncio.run_coroutine_threadsafe(serve(self.tee, path, identity), self._loop).result()
+            asyncio.run_coroutine_threadsafe(serve_quotes(self.tee, path, identity), self._loop).result()
             self._sockets[identity] = path
         return SoftwarePlatform(str(self._sockets[identity]))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.training.jobs import Job, make_job
+from tests.support.jobs import Job, make_job
 
 RNG = np.random.default_rng(11)
 IMAGES = RNG.integers(0, 17, (120, 1, 8, 8)).astype(np.uint8)

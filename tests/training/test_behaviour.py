@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chiron.runtime.prediction import Model
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.learner import Learner
+from chiron.runtime.training.sessions import ExportedModel
 from chiron.wasm_sandbox.errors import PlanRefused
 from chiron.wasm_sandbox.recipe import (
     AdamW,
@@ -19,8 +19,8 @@ from chiron.wasm_sandbox.recipe import (
     Recipe,
     Sgd,
 )
-from tests.training.jobs import make_job, train
-from tests.training.networks import Network, convolutional, mlp
+from tests.support.jobs import make_job, train
+from tests.support.networks import Network, convolutional, mlp
 from tests.training.samples import CLASSES, IMAGES, ROWS, VALUES, image_job, table_job
 
 
@@ -138,7 +138,7 @@ def test_batch_norm_statistics_are_merged_and_used() -> None:
     np.testing.assert_array_equal(views[0]["norm1.running_mean"], views[1]["norm1.running_mean"])
     assert (views[0]["norm1.running_var"] >= 0).all()
     assert np.abs(views[0]["norm1.running_mean"]).max() > 0.01
-    predicted = Model(learners[0].export(), job.spec).predict(x).argmax(axis=1)
+    predicted = ExportedModel(learners[0].export(), job.spec).predict(x).argmax(axis=1)
     assert (predicted == CLASSES).mean() > 0.9
 
 
@@ -159,7 +159,7 @@ def test_missing_values_and_normalisation_are_part_of_the_model() -> None:
     assert not reports[-1].diverged
     assert reports[-1].validation_r2 is not None
     assert reports[-1].validation_r2 > 0.8
-    model = Model(learners[0].export(), job.spec)
+    model = ExportedModel(learners[0].export(), job.spec)
     filled = np.where(np.isnan(x), np.float32(1000), x)
     np.testing.assert_array_equal(model.predict(x), model.predict(filled))
 
@@ -168,7 +168,7 @@ def test_uint8_images_are_normalised_by_channel_before_the_graph() -> None:
     job = image_job(exchanges=2)
     recipe = Recipe(epochs=1, normalise=Normalisation(mean=(8.0,), std=(5.0,)))
     learners, _ = train(job, convolutional(3), recipe)
-    scores = Model(learners[0].export(), job.spec).predict(IMAGES)
+    scores = ExportedModel(learners[0].export(), job.spec).predict(IMAGES)
     np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
 
 

@@ -17,7 +17,7 @@ from chiron.runtime.training.feed import Feed, InMemoryFeed, StreamedFeed
 from chiron.runtime.training.partition import Partition, read_unused
 from chiron.runtime.training.seeds import Seeds
 from chiron.wasm_sandbox.recipe import Recipe
-from tests.training.jobs import Job, make_job
+from tests.support.jobs import Job, make_job
 
 
 def numbered(examples: int, **terms: Any) -> Job:

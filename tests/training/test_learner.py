@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes, load_digits
 
-from chiron.runtime.prediction import Model
+from chiron.runtime.training.sessions import ExportedModel
 from chiron.wasm_sandbox.recipe import AdamW, MeanSquaredError, Recipe
-from tests.training.jobs import make_job, train
-from tests.training.networks import convolutional, mlp
+from tests.support.jobs import make_job, train
+from tests.support.networks import convolutional, mlp
 
 HELD_OUT = 300
 
@@ -28,7 +28,7 @@ def test_learns_digits_with_any_number_of_trainers(
     job = make_job(x[HELD_OUT:], y[HELD_OUT:], classes=10, trainers=trainers, exchanges=7)
     recipe = Recipe(epochs=6, batch_size=48, optimizer=AdamW(learning_rate=3e-3))
     learners, reports = train(job, convolutional(), recipe)
-    scores = Model(learners[0].export(), job.spec).predict(x[:HELD_OUT])
+    scores = ExportedModel(learners[0].export(), job.spec).predict(x[:HELD_OUT])
     assert (scores.argmax(axis=1) == y[:HELD_OUT]).mean() > 0.95
     np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
     assert reports[-1].validation_accuracy is not None
@@ -52,6 +52,6 @@ def test_learns_a_regression_of_one_value() -> None:
     learners, reports = train(job, mlp(10, 32, 1, output_shape=()), recipe)
     assert reports[-1].validation_r2 is not None
     assert reports[-1].validation_r2 > 0.3
-    predicted = Model(learners[0].export(), job.spec).predict(x)
+    predicted = ExportedModel(learners[0].export(), job.spec).predict(x)
     assert predicted.shape == (len(x),)
     assert np.corrcoef(predicted, y)[0, 1] > 0.65

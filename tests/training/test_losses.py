@@ -20,7 +20,7 @@ from chiron.wasm_sandbox.recipe import (
     Recipe,
 )
 from chiron.wire.contract import BuildRequest, InputType, Task
-from tests.training.networks import mlp
+from tests.support.networks import mlp
 
 ROWS, INPUTS, OUTPUTS = 6, 5, 3
 RNG = np.random.default_rng(3)

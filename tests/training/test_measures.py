@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from chiron.runtime.training.augmentation import augment, mix
-from chiron.runtime.training.dropout import Mask
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, with_means
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
+from chiron.runtime.training.training_model import Mask
 from chiron.wasm_sandbox.recipe import Augmentations, Layout
 from chiron.wire import objects
 from chiron.wire.jobs import SUMS
 from chiron.wire.reports import TrainingReport
-from tests.training.networks import convolutional
+from tests.support.networks import convolutional
 
 REPORT = TrainingReport(exchange=0)
 

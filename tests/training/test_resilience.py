@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chiron.runtime.prediction import Model
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.learner import Learner
+from chiron.runtime.training.sessions import ExportedModel
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import (
     AdamW,
@@ -22,8 +22,8 @@ from chiron.wasm_sandbox.recipe import (
     Recipe,
     Sgd,
 )
-from tests.training.jobs import Job, make_job, train
-from tests.training.networks import Network, convolutional, mlp
+from tests.support.jobs import Job, make_job, train
+from tests.support.networks import Network, convolutional, mlp
 from tests.training.samples import ROWS, VALUES, image_job, table_job
 
 EVERYTHING = Recipe(
@@ -150,10 +150,10 @@ def test_a_batch_that_does_not_fit_in_memory_is_refused_before_data_is_read() ->
 def test_bad_models_and_rows_end_in_one_error() -> None:
     job = table_job()
     with pytest.raises(TrainingFailed) as failed:
-        Model(b"not a model", job.spec)
+        ExportedModel(b"not a model", job.spec)
     assert failed.value.code == "model-invalid"
     learners, _ = train(job, mlp(6, 4, 2), Recipe(loss=MeanSquaredError(), epochs=1))
-    model = Model(learners[0].export(), job.spec)
+    model = ExportedModel(learners[0].export(), job.spec)
     wrong: NDArray[np.float32] = np.zeros((2, 5), np.float32)
     with pytest.raises(TrainingFailed):
         model.predict(wrong)

@@ -17,7 +17,7 @@ from chiron.runtime.training.training_model import TrainingModel, training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.contract import BuildRequest, InputType, Task
-from tests.training.networks import Network
+from tests.support.networks import Network
 
 CLASSES, SIDE, ROWS = 4, 12, 6
 

@@ -17,10 +17,10 @@ from chiron.runtime.attestation.policy_file import load_policy
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.errors import EvidenceRefused, LogRefused
-from chiron.runtime.transparency.proofs import check_consistency, check_head, check_inclusion
+from chiron.runtime.transparency import check_consistency, check_head, check_inclusion
 from chiron.wire.attestation import Role
 from chiron.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
-from tests.attestation.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
+from tests.support.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()

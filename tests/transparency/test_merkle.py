@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chiron.enclave_image.transparency_log import consistency_path, inclusion_path, root
-from chiron.runtime.transparency.merkle import consistency_holds, inclusion_holds, leaf_hash
+from chiron.runtime.transparency import consistency_holds, inclusion_holds, leaf_hash
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "rfc6962.json").read_text())
 LEAVES = [leaf_hash(bytes.fromhex(leaf)) for leaf in VECTORS["leaves"]]

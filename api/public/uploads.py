@@ -1,18 +1,21 @@
-"""/v1/builders: operators publish, everybody reads."""
+"""/v1/builders and /v1/datasets: operators publish components, owners upload ciphertext.
+
+A dataset comes in pieces that can be repeated and resumed.
+"""
 
 import asyncio
 from collections.abc import Sequence
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from chiron.api.bodies import parse_json
+from chiron.api.bodies import parse_json, pieces
 from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
-from chiron.api.keys import Principal
+from chiron.api.keys import BOTH, OPERATOR, OWNER, Principal
 from chiron.api.operations import Call, Routes
-from chiron.api.public.callers import BOTH, OPERATOR
 from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
-from chiron.wire.public_api import BuilderInfo
+from chiron.wire.datasets import MAX_CHUNK_BYTES
+from chiron.wire.public_api import BuilderInfo, DatasetStatus, DatasetUpload
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024
@@ -80,3 +83,50 @@ async def _read_part(part: BodyPartReader, limit: int) -> bytes:
         if len(content) > limit:
             raise BodyTooLarge(f"{part.name}: at most {limit} bytes are taken here")
     return bytes(content)
+
+
+@routes.add(
+    "POST",
+    paths.DATASETS,
+    roles=OWNER,
+    body=DatasetUpload,
+    answer=DatasetStatus,
+    status=201,
+    limit=lambda limits: limits.manifest_bytes,
+)
+async def announce(call: Call[Principal, DatasetUpload]) -> DatasetStatus:
+    """Announce a dataset by its manifest; the same manifest again resumes the upload."""
+    return await call.gateway.datasets.announce(call.caller.tenant, call.body.manifest)
+
+
+@routes.add("GET", paths.DATASETS, roles=OWNER, answer=list[DatasetStatus])
+async def list_datasets(call: Call[Principal, None]) -> Sequence[DatasetStatus]:
+    """List your datasets, newest first."""
+    return await call.gateway.datasets.listed(call.caller.tenant)
+
+
+@routes.add("GET", paths.DATASET, roles=OWNER, answer=DatasetStatus)
+async def show_dataset(call: Call[Principal, None]) -> DatasetStatus:
+    """Show which chunks were received."""
+    return await call.gateway.datasets.status(call.caller.tenant, call.path("id"))
+
+
+@routes.add(
+    "PUT",
+    paths.DATASET_CHUNK,
+    roles=OWNER,
+    streams="application/octet-stream",
+    limit=lambda limits: MAX_CHUNK_BYTES,
+)
+async def put_chunk(call: Call[Principal, None]) -> None:
+    """Store a chunk whose SHA-256 is the manifest's; the same chunk again is fine."""
+    body = pieces(call.request, MAX_CHUNK_BYTES, call.gateway.settings.timing.body_s)
+    dataset, number = call.path("id"), int(call.path("number"))
+    size = await call.gateway.datasets.put_chunk(call.caller.tenant, dataset, number, body)
+    call.gateway.metrics.stored_bytes.labels("dataset-chunk").inc(size)
+
+
+@routes.add("POST", paths.DATASET_COMPLETE, roles=OWNER, answer=DatasetStatus)
+async def complete(call: Call[Principal, None]) -> DatasetStatus:
+    """Close the upload; refused with the numbers of the chunks that are missing."""
+    return await call.gateway.datasets.complete(call.caller.tenant, call.path("id"))

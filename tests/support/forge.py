@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chiron.api.software_tee import pki
@@ -28,6 +27,7 @@ from chiron.api.software_tee.quote import (
 )
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
+from tests.support.certificates import certificate_for
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JOB = "a" * 32
@@ -190,15 +190,7 @@ def certificate(
 ) -> pki.Authority:
     """A certificate for the key and name of `like`, issued by `issuer`, with one thing changed."""
     original = like.certificate
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(original.subject)
-        .issuer_name(issuer.certificate.subject)
-        .public_key(original.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW + valid[0])
-        .not_valid_after(NOW + valid[1])
-    )
+    extensions: list[x509.Extension[x509.ExtensionType]] = []
     for extension in original.extensions:
         value: x509.ExtensionType = extension.value
         if drop is not None and isinstance(value, drop):
@@ -209,8 +201,17 @@ def certificate(
             value = x509.UnrecognizedExtension(value.oid, sgx_extension)
         if isinstance(value, x509.AuthorityKeyIdentifier):
             value = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-        builder = builder.add_extension(value, extension.critical)
-    return replace(like, certificate=builder.sign(issuer.key, hashed or hashes.SHA256()))
+        extensions.append(x509.Extension(value.oid, extension.critical, value))
+    made = certificate_for(
+        original.public_key(),
+        signer=issuer.key,
+        valid=(NOW + valid[0], NOW + valid[1]),
+        subject=original.subject,
+        issuer=issuer.certificate.subject,
+        extensions=extensions,
+        hashed=hashed,
+    )
+    return replace(like, certificate=made)
 
 
 def binding(attestation_key: ec.EllipticCurvePrivateKey, auth_data: bytes) -> bytes:

@@ -11,10 +11,10 @@ from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, 
 from chiron.runtime.training.learner import Learner
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe
-from chiron.wire.contract import Envelope, InputType, Task
-from chiron.wire.exchange import ExchangeSpec
+from chiron.wire.contract import InputType, Task
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
+from tests.support.specs import job_spec
 
 KEY = bytes(range(32))
 
@@ -49,12 +49,10 @@ def make_job(
     ]
     parameters = changes.pop("parameters", 100_000)
     exchanges = changes.pop("exchanges", 4)
-    spec = JobSpec(
-        job="cd" * 16,
+    spec = job_spec(
+        parameters=parameters,
         dataset=writer.manifest(),
-        builder_sha256="0" * 64,
-        envelope=Envelope(max_parameters=parameters),
-        exchange=ExchangeSpec(parameters=parameters, trainers=trainers, exchanges=exchanges),
+        exchange={"trainers": trainers, "exchanges": exchanges},
         seed=changes.pop("seed", 7),
         **changes,
     )

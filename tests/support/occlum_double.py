@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.attestation.forge import IDENTITY, Platform
+from tests.support.forge import IDENTITY, Platform
 
 SELF_TARGET = 0x82007303
 CREATE_REPORT = 0xC0187304

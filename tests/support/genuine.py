@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CHOSEN = os.environ.get("CHIRON_EVIDENCE")
 BESIDE = (ROOT.parent / "shared" / "data" / "dcap", ROOT.parent / "shared" / "cases" / "attestation-genuine")
 

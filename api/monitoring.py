@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object a line. What is logged is chosen field by field: no bodies, no tokens."""
+"""What the operator sees of the gateway: logs, one JSON object a line, and counters for Prometheus.
+
+What is logged is chosen field by field: no bodies, no tokens. No tenant, job or key is ever a label.
+"""
 
 import json
 import logging
@@ -9,12 +12,14 @@ from typing import TextIO
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from chiron.api.metrics import Metrics
 from chiron.api.problems import Handler
 
 _LOG = logging.getLogger(__name__)
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,6 +46,31 @@ def configure_logs(stream: TextIO | None = None, level: int = logging.INFO) -> N
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # At DEBUG it logs every statement's parameters.
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+
+
+class Metrics:
+    """One gateway's counters; a registry of its own, so that several gateways fit in a process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "chiron_http_requests", "Answered requests", ["api", "route", "status"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "chiron_http_seconds", "Time to answer", ["api", "route"], registry=self._registry
+        )
+        self.jobs = Counter(
+            "chiron_job_transitions", "Jobs that came to a state", ["state"], registry=self._registry
+        )
+        self.enclaves = Gauge("chiron_enclaves", "Enclaves that run", ["role"], registry=self._registry)
+        self.stored_bytes = Counter("chiron_stored_bytes", "Bytes stored", ["kind"], registry=self._registry)
+        self.relayed_bytes = Counter(
+            "chiron_relayed_bytes", "Sealed bytes relayed", ["kind"], registry=self._registry
+        )
+
+    def exposition(self) -> bytes:
+        """The text format."""
+        return generate_latest(self._registry)
 
 
 def watch_requests(api: str, metrics: Metrics) -> Middleware:

@@ -1,1 +1,0 @@
-"""The enclave-facing HTTP API (`/enclave/v1/…`)."""
