@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import chiron
-from tests.client.conftest import World
 from tests.docs.documents import Passage, blocks
+from tests.support.owners_world import World
 from tests.support.tee import MEASUREMENT
 
 EXAMPLES = [block for block in blocks("python") if "with Client(" in block.text]
