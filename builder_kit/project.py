@@ -118,7 +118,8 @@ def new_project(directory: Path) -> list[Path]:
     except FileExistsError as error:
         raise ProjectInvalid(f"{directory} exists already") from error
     made = []
-    for source in sorted(_TEMPLATE.iterdir()):
+    # An installer that compiles what it installs leaves a folder of byte code among the files.
+    for source in sorted(filter(Path.is_file, _TEMPLATE.iterdir())):
         target = directory / _RENAMED.get(source.name, source.name)
         target.write_text(source.read_text().replace("{{name}}", name))
         made.append(target)

@@ -11,8 +11,8 @@ Source: https://webassembly.github.io/spec/core/binary/modules.html#binary-custo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from chiron.wasm_sandbox.binary import BinaryMalformed, encode_custom_section, read_custom_sections
-from chiron.wasm_sandbox.errors import Code, failure
+from chiron.wasm_sandbox.binary import encode_custom_section, read_custom_sections
+from chiron.wasm_sandbox.errors import BinaryMalformed, Code, failure
 
 _PREFIX = b"chiron:asset/"
 MAX_ASSETS = 64

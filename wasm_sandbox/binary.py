@@ -11,7 +11,7 @@ Source: https://webassembly.github.io/spec/core/binary/ and component-model, Bin
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chiron.wire.errors import ChironError
+from chiron.wasm_sandbox.errors import BinaryMalformed
 
 CORE_MODULE = b"\0asm\x01\0\0\0"
 COMPONENT = b"\0asm\x0d\0\x01\0"
@@ -20,12 +20,6 @@ CUSTOM, MODULE = 0, 1
 """Kinds of sections: a custom one; in a component, a core module."""
 _LEB128_BYTES = 5
 """The longest unsigned 32-bit number."""
-
-
-class BinaryMalformed(ChironError):
-    """A number does not end, or a section runs past the end; callers convert it to their own error."""
-
-    code = "binary-malformed"
 
 
 class Section(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from chiron.wire.errors import ChironError
+from chiron.wasm_sandbox.errors import FrameMalformed
 
 MAGIC = b"CHSB"
 MAX_PARTS = 4
@@ -20,12 +20,6 @@ HEAD_BYTES = _HEAD.size
 
 
 Buffer = bytes | bytearray
-
-
-class CodecError(ChironError):
-    """The bytes are not a frame within the bounds."""
-
-    code = "frame-malformed"
 
 
 class Kind(IntEnum):
@@ -67,23 +61,23 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode_head(head: Buffer, bounds: Bounds) -> tuple[Kind, tuple[int, ...]]:
-    """Kind and part lengths of `HEAD_BYTES` bytes; raises `CodecError` on anything out of bounds."""
+    """Kind and part lengths of `HEAD_BYTES` bytes; raises `FrameMalformed` on anything out of bounds."""
     if len(head) != HEAD_BYTES:
-        raise CodecError("short head")
+        raise FrameMalformed("short head")
     magic, number, count, *lengths = _HEAD.unpack(head)
     if magic != MAGIC:
-        raise CodecError("no frame begins here")
+        raise FrameMalformed("no frame begins here")
     limits = {int(kind): limit for kind, limit in bounds.items()}.get(number)
     if limits is None:
-        raise CodecError("a frame of this kind is not expected")
+        raise FrameMalformed("a frame of this kind is not expected")
     if count != len(limits) or any(lengths[count:]):
-        raise CodecError("wrong number of parts")
+        raise FrameMalformed("wrong number of parts")
     if any(length > limit for length, limit in zip(lengths, limits, strict=False)):
-        raise CodecError("a part is longer than its bound")
+        raise FrameMalformed("a part is longer than its bound")
     return Kind(number), tuple(lengths[:count])
 
 
 def read_frame(read_exactly: Callable[[int], Buffer], bounds: Bounds) -> Frame:
-    """Read one frame; `read_exactly` raises on a short stream. Raises `CodecError`."""
+    """Read one frame; `read_exactly` raises on a short stream. Raises `FrameMalformed`."""
     kind, lengths = decode_head(read_exactly(HEAD_BYTES), bounds)
     return Frame(kind, tuple(read_exactly(length) for length in lengths))

@@ -9,9 +9,9 @@ from hashlib import sha256
 from chiron.wasm_sandbox.codec import Buffer, Frame, Kind
 from chiron.wasm_sandbox.commands import CompileCommand, dump
 from chiron.wasm_sandbox.engine import Backend
-from chiron.wasm_sandbox.errors import Code, SandboxError, failure
+from chiron.wasm_sandbox.errors import Code, SandboxError, WorkerGone, failure
 from chiron.wasm_sandbox.limits import SandboxLimits
-from chiron.wasm_sandbox.process import Worker, WorkerGone
+from chiron.wasm_sandbox.process import Worker
 from chiron.wasm_sandbox.reports import CompileReport, compile_bounds, failure_in, parse
 from chiron.wire.contract import Capability
 

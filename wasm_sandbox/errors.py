@@ -1,14 +1,19 @@
-"""Errors of the sandbox.
+"""Every error of the sandbox, in one tree. Each has a stable `code`.
 
-SandboxError                    has a stable `code`
-├── ComponentRefused            the bytes are no builder of our world; none of its code ran
-├── CapabilityNotGranted        the component imports what the owner did not grant; none of its code ran
-├── BuilderFailed               the builder ran and broke a limit, trapped, or answered an error
-├── PlanRefused                 the builder answered, and its answer is not acceptable
-├── SandboxFailed               the worker process crashed, hung, or broke the codec
-├── CacheUnsafe                 the module cache could be written by somebody else
-└── GraphRefused                the graph is not admitted (chiron.wasm_sandbox.admission)
+ChironError
+├── SandboxError                what a run, an inspection or an admission ends with
+│   ├── ComponentRefused        the bytes are no builder of our world; none of its code ran
+│   ├── CapabilityNotGranted    the component imports what the owner did not grant; none of its code ran
+│   ├── BuilderFailed           the builder ran and broke a limit, trapped, or answered an error
+│   ├── PlanRefused             the builder answered, and its answer is not acceptable
+│   ├── SandboxFailed           the worker process crashed, hung, or broke the protocol
+│   │   └── WorkerGone          the worker process ended without an answer
+│   ├── CacheUnsafe             the module cache could be written by somebody else
+│   └── GraphRefused            the graph is not admitted (`chiron.wasm_sandbox.admission`)
+├── FrameMalformed              the bytes are no frame within its bounds
+└── BinaryMalformed             the bytes are no WebAssembly binary
 
+The last two never leave the sandbox: whoever reads frames or binaries turns them into a `SandboxError`.
 Messages are made of the code and of public facts only. What a hostile component says about itself
 (trap texts, its error string) may hold data values, and so never becomes part of a message: it is
 kept apart in `detail`, which only the owner may be shown.
@@ -73,7 +78,7 @@ SENTENCES = {
 
 
 class SandboxError(ChironError):
-    """Base of all. `code` is stable; `detail` is untrusted text for the owner's eyes only."""
+    """Base of the errors of runs and admission; `detail` is untrusted text for the owner's eyes only."""
 
     def __init__(self, code: str, message: str, detail: str = "") -> None:
         super().__init__(message, code=code)
@@ -108,12 +113,28 @@ class SandboxFailed(SandboxError):
     """The worker process did not do its part."""
 
 
+class WorkerGone(SandboxFailed):
+    """The worker ended without an answer; `detail` has its exit status (negative: the signal's number)."""
+
+
 class CacheUnsafe(SandboxError):
     """A cache directory whose owner or mode lets others write compiled code."""
 
 
 class GraphRefused(SandboxError):
     """The graph is not admitted; the codes are listed in `chiron.wasm_sandbox.admission`."""
+
+
+class FrameMalformed(ChironError):
+    """The bytes are not a frame within the bounds."""
+
+    code = "frame-malformed"
+
+
+class BinaryMalformed(ChironError):
+    """A number does not end, or a section runs past the end."""
+
+    code = "binary-malformed"
 
 
 _KINDS: dict[Code, type[SandboxError]] = {

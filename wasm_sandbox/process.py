@@ -21,16 +21,12 @@ from typing import Self
 import wasmtime
 
 import chiron
-from chiron.wasm_sandbox.codec import Bounds, Buffer, CodecError, Frame, encode_head, read_frame
-from chiron.wasm_sandbox.errors import SENTENCES, Code, SandboxFailed, failure
+from chiron.wasm_sandbox.codec import Bounds, Buffer, Frame, encode_head, read_frame
+from chiron.wasm_sandbox.errors import SENTENCES, Code, FrameMalformed, WorkerGone, failure
 
 _PART = 1 << 20
 _END_SECONDS = 1.0
 """How long a worker that has closed its output may take to end."""
-
-
-class WorkerGone(SandboxFailed):
-    """The worker ended without an answer; `detail` has its exit status (negative: the signal's number)."""
 
 
 # -S and -s: no site packages' start-up code; -P: not the working directory; -B: write nothing.
@@ -92,7 +88,7 @@ class Worker:
         self._send((encode_head(frame.kind, [len(part) for part in frame.parts]), *frame.parts))
         try:
             answer = read_frame(self._read_exactly, bounds)
-        except CodecError as error:
+        except FrameMalformed as error:
             raise failure(Code.SANDBOX_PROTOCOL, str(error)) from None
         if self._take(1):
             raise failure(Code.SANDBOX_PROTOCOL, "something follows the answer")

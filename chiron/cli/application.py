@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -66,8 +66,21 @@ class Parts(TyperGroup):
 app = typer.Typer(name="chiron", cls=Parts, no_args_is_help=True, rich_markup_mode="markdown")
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"chiron {version('chiron-ml')}")
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version, and end.")
+]
+
+
 @app.callback()
-def _chiron() -> None:
+def _chiron(version: _Version = False) -> None:
     """Private machine learning as a service.
 
     Data owners: data, train, predict, upgrade, job, attest. Operators: serve, keys, builder, image, log.

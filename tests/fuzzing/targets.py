@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from itertools import islice
 
 from chiron.wasm_sandbox.admission import admit
-from chiron.wasm_sandbox.codec import CodecError, Frame, Kind, encode, read_frame
+from chiron.wasm_sandbox.codec import Frame, Kind, encode, read_frame
 from chiron.wasm_sandbox.commands import CompileCommand
-from chiron.wasm_sandbox.errors import Code, ComponentRefused, GraphRefused, PlanRefused, SandboxFailed
+from chiron.wasm_sandbox.errors import (
+    Code,
+    ComponentRefused,
+    FrameMalformed,
+    GraphRefused,
+    PlanRefused,
+    SandboxFailed,
+)
 from chiron.wasm_sandbox.execution import compile_builder
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
@@ -58,7 +65,7 @@ def plan(content: bytes) -> None:
             raise EOFError
         return part
 
-    with suppress(CodecError, EOFError, SandboxFailed):
+    with suppress(FrameMalformed, EOFError, SandboxFailed):
         frame = read_frame(exactly, run_bounds(LIMITS, keep_log=True))
         assert encode(frame) == content[: stream.tell()]
         failed = failure_in(frame)

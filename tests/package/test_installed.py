@@ -1,17 +1,19 @@
 """Wheel and sdist, each installed into a bare environment and used there."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from chiron.enclave_image.measurement import measure
-from tests.package.building import Archives, Environment
+from tests.package.building import PROJECT, Archives, Environment
 from tests.support.genuine import IN_DATE, MEASUREMENT, evidence
 
-USE = "import chiron; from chiron import Client; print(chiron.__name__, Client.__module__)"
+USE = 'import chiron; from chiron import Client; print(Client.__module__.startswith("chiron.client."))'
 OTHERS = ("api.py", "ps.py", "runtime.py", "wire.py", "wasm_sandbox.py", "enclave_image.py", "builder_kit.py")
 """Files of hers, named as rooms of ours."""
 VERIFY = """
@@ -35,6 +37,19 @@ from pathlib import Path
 from chiron.enclave_image.build import build_image
 print(build_image(Path(sys.argv[1])).measurement)
 """
+HEAVY = ("sqlalchemy", "onnx", "onnxruntime", "sklearn", "componentize_py", "wasmtime", "pyarrow", "PIL")
+IMPORT_CLIENT = f"""
+import importlib, importlib.util, json, pkgutil
+import chiron.client, chiron.cli.application
+missing = {{}}
+for found in pkgutil.walk_packages(chiron.client.__path__, "chiron.client."):
+    try:
+        importlib.import_module(found.name)
+    except ModuleNotFoundError as error:
+        missing[found.name] = error.name
+assert not [name for name in {HEAVY!r} if importlib.util.find_spec(name)], "the environment is not bare"
+print(json.dumps(missing))
+"""
 
 
 @pytest.fixture(scope="module", params=["wheel", "sdist"])
@@ -45,10 +60,16 @@ def installed(
     return environment(archives.wheel if request.param == "wheel" else archives.rebuilt)
 
 
+def test_the_command_tells_its_version(installed: Environment) -> None:
+    told = installed.run("chiron", "--version")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip() == f"chiron {metadata.version(PROJECT)}"
+
+
 def test_it_is_used_beside_files_that_are_named_as_its_rooms(installed: Environment, tmp_path: Path) -> None:
     _beside(tmp_path)
     used = installed.run("python", "-c", USE, cwd=tmp_path)
-    assert used.stdout.split() == ["chiron", "chiron.client.client"], used.stderr
+    assert used.stdout.split() == ["True"], used.stderr
 
 
 def test_the_checkout_is_used_beside_such_files_too(tmp_path: Path) -> None:
@@ -56,12 +77,28 @@ def test_the_checkout_is_used_beside_such_files_too(tmp_path: Path) -> None:
     used = subprocess.run(
         [sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert used.stdout.split() == ["chiron", "chiron.client.client"], used.stderr
+    assert used.stdout.split() == ["True"], used.stderr
 
 
 def _beside(folder: Path) -> None:
     for name in OTHERS:
         (folder / name).write_text("raise SystemExit('her own file was imported')\n")
+
+
+def test_the_client_needs_no_extra_but_for_tables_and_images(installed: Environment) -> None:
+    imported = installed.run("python", "-c", IMPORT_CLIENT)
+    assert imported.returncode == 0, imported.stderr
+    missing = json.loads(imported.stdout)
+    assert set(missing.values()) == {"pyarrow", "PIL"}
+    assert all(module.startswith("chiron.client.datasets.") for module in missing)
+
+
+def test_a_builder_project_is_made_from_the_templates(installed: Environment, tmp_path: Path) -> None:
+    made = installed.run("chiron", "builder", "new", tmp_path / "mine")
+    assert made.returncode == 0, made.stderr
+    assert {"README.md", "builder.toml", "manifest.json", ".gitignore"} <= {
+        file.name for file in (tmp_path / "mine").iterdir()
+    }
 
 
 def test_genuine_evidence_is_verified(installed: Environment) -> None:

@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chiron.builder_kit.chiron_builder.protobuf import varint
-from chiron.wasm_sandbox.binary import (
-    COMPONENT,
-    BinaryMalformed,
-    encode_leb128,
-    encode_section,
-    read_leb128,
-    read_sections,
-)
+from chiron.wasm_sandbox.binary import COMPONENT, encode_leb128, encode_section, read_leb128, read_sections
+from chiron.wasm_sandbox.errors import BinaryMalformed
 
 NUMBERS = st.integers(0, 2**32 - 1)
 SECTIONS = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=300)), max_size=6)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from chiron.wasm_sandbox.codec import (
     HEAD_BYTES,
     MAX_PARTS,
-    CodecError,
     Frame,
     Kind,
     decode_head,
@@ -17,6 +16,7 @@ from chiron.wasm_sandbox.codec import (
     encode_head,
     read_frame,
 )
+from chiron.wasm_sandbox.errors import FrameMalformed
 
 BOUNDS = {Kind.ANSWERED: (64, 1000, 1000), Kind.FAILED: (64,)}
 FRAMES = st.one_of(
@@ -52,7 +52,7 @@ def test_a_frame_comes_back(frame: Frame) -> None:
 @given(st.binary(max_size=3 * HEAD_BYTES))
 def test_bytes_that_are_no_frame_are_refused_within_the_bounds(content: bytes) -> None:
     stream = Stream(content)
-    with pytest.raises((CodecError, EOFError)):
+    with pytest.raises((FrameMalformed, EOFError)):
         read_frame(stream.exactly, BOUNDS)
     assert stream.largest <= 1000
 
@@ -65,7 +65,7 @@ def test_a_head_with_one_byte_changed_is_refused_or_within_the_bounds(
     head[place] ^= change
     try:
         kind, lengths = decode_head(head, BOUNDS)
-    except CodecError:
+    except FrameMalformed:
         return
     assert len(lengths) == len(BOUNDS[kind])
     assert all(length <= limit for length, limit in zip(lengths, BOUNDS[kind], strict=True))
@@ -83,19 +83,19 @@ def test_a_head_with_one_byte_changed_is_refused_or_within_the_bounds(
     ],
 )
 def test_a_head_out_of_bounds_says_why(kind: Kind, lengths: list[int], reason: str) -> None:
-    with pytest.raises(CodecError, match=reason):
+    with pytest.raises(FrameMalformed, match=reason):
         decode_head(encode_head(kind, lengths), BOUNDS)
 
 
 def test_a_head_tells_no_more_lengths_than_parts() -> None:
     head = bytearray(encode_head(Kind.FAILED, [1] * MAX_PARTS))
     head[5] = 1
-    with pytest.raises(CodecError, match="wrong number"):
+    with pytest.raises(FrameMalformed, match="wrong number"):
         decode_head(head, BOUNDS)
 
 
 def test_a_head_has_one_size() -> None:
     head = encode_head(Kind.FAILED, [1])
     for length in (0, HEAD_BYTES - 1, HEAD_BYTES + 1):
-        with pytest.raises(CodecError, match="short head"):
+        with pytest.raises(FrameMalformed, match="short head"):
             decode_head((head + b"\0")[:length], BOUNDS)

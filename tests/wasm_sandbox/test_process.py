@@ -11,8 +11,8 @@ import pytest
 
 from chiron.wasm_sandbox.codec import Frame, Kind, encode, encode_head
 from chiron.wasm_sandbox.commands import CompileCommand, dump
-from chiron.wasm_sandbox.errors import Code, SandboxFailed
-from chiron.wasm_sandbox.process import Worker, WorkerGone
+from chiron.wasm_sandbox.errors import Code, SandboxFailed, WorkerGone
+from chiron.wasm_sandbox.process import Worker
 from chiron.wasm_sandbox.reports import compile_bounds
 from tests.wasm_sandbox.conftest import small_builder
 
