@@ -1,6 +1,6 @@
 """Errors of the control plane; every one becomes a problem+json answer with its `code`:
 
-GatewayError                        internal                500
+ApiError                            internal                500
 ├── RequestInvalid                  invalid-request         400
 ├── RequestTimeout                  request-timeout         408
 ├── BodyTooLarge                    body-too-large          413
@@ -52,7 +52,7 @@ from chiron.wire import codes
 from chiron.wire.errors import ChironError
 
 
-class GatewayError(ChironError):
+class ApiError(ChironError):
     """Base of all. The message is shown to the caller: no secret, no internals."""
 
     code: str = "internal"
@@ -64,42 +64,42 @@ class GatewayError(ChironError):
         return self.code.replace("-", " ").capitalize()
 
 
-class RequestInvalid(GatewayError):
+class RequestInvalid(ApiError):
     """The request does not follow its schema; the message names the field."""
 
     code = "invalid-request"
     status = 400
 
 
-class RequestTimeout(GatewayError):
+class RequestTimeout(ApiError):
     """The body did not arrive in time."""
 
     code = "request-timeout"
     status = 408
 
 
-class BodyTooLarge(GatewayError):
+class BodyTooLarge(ApiError):
     """The body exceeds the route's bound."""
 
     code = "body-too-large"
     status = 413
 
 
-class Unauthenticated(GatewayError):
+class Unauthenticated(ApiError):
     """No key, or not one of ours."""
 
     code = "unauthenticated"
     status = 401
 
 
-class Forbidden(GatewayError):
+class Forbidden(ApiError):
     """The key's role may not do this."""
 
     code = "forbidden"
     status = 403
 
 
-class NotFound(GatewayError):
+class NotFound(ApiError):
     """There is none, or none that this caller may see."""
 
     status = 404
@@ -153,14 +153,14 @@ class MessageUnknown(NotFound):
     code = "message-unknown"
 
 
-class MethodNotAllowed(GatewayError):
+class MethodNotAllowed(ApiError):
     """The path has other methods."""
 
     code = "method-not-allowed"
     status = 405
 
 
-class Conflict(GatewayError):
+class Conflict(ApiError):
     """The request does not go with what is stored."""
 
     status = 409
@@ -218,7 +218,7 @@ class ProgressRefused(Conflict):
     code = codes.PROGRESS_REFUSED
 
 
-class ContentRefused(GatewayError):
+class ContentRefused(ApiError):
     """Well-formed, and refused for what it says."""
 
     status = 422
@@ -258,7 +258,7 @@ class EnclaveRefused(RefusedElsewhere):
     """The enclave that the message was for."""
 
 
-class Overloaded(GatewayError):
+class Overloaded(ApiError):
     """Try again later."""
 
     code = "overloaded"
@@ -277,28 +277,28 @@ class TooManyJobs(Overloaded):
     code = "too-many-jobs"
 
 
-class ShuttingDown(GatewayError):
+class ShuttingDown(ApiError):
     """The gateway is stopping."""
 
     code = "shutting-down"
     status = 503
 
 
-class EnclaveTimeout(GatewayError):
+class EnclaveTimeout(ApiError):
     """The enclave did not answer in time."""
 
     code = codes.ENCLAVE_TIMEOUT
     status = 504
 
 
-class EnclaveGone(GatewayError):
+class EnclaveGone(ApiError):
     """The enclave ended before it answered."""
 
     code = codes.ENCLAVE_GONE
     status = 504
 
 
-class StorageError(GatewayError):
+class StorageError(ApiError):
     """The gateway's storage failed."""
 
     code = "storage-failed"
@@ -322,7 +322,7 @@ class StorageVersion(StorageError):
     code = "storage-version"
 
 
-class LauncherError(GatewayError):
+class LauncherError(ApiError):
     """An enclave, or anything that enclaves need, could not be started here."""
 
     code = "launcher-failed"

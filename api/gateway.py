@@ -39,7 +39,7 @@ class Gateway:
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
         self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
         self.stopping = asyncio.Event()
-        """Set when the gateway begins to stop: streams without end, end."""
+        """Set when the gateway begins to stop. Event streams end then."""
         self.open_streams = 0
         self.openapi = b""
         self._database = database

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from chiron.api.errors import (
+    ApiError,
     BodyTooLarge,
     DatasetIncomplete,
-    GatewayError,
     MethodNotAllowed,
     RequestInvalid,
     RouteUnknown,
@@ -41,14 +41,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _problem(request: web.Request, error: Exception) -> web.StreamResponse:
-    if isinstance(error, GatewayError):
+    if isinstance(error, ApiError):
         if error.status == 500:
             _LOG.warning("failed", extra={"code": error.code, "path": _path(request)})
         return respond(error)
     if isinstance(error, web.HTTPException):
         return _translated(error)
     log_unexpected(error, path=_path(request))
-    return respond(GatewayError("unexpected; the gateway's log says more"))
+    return respond(ApiError("unexpected; the gateway's log says more"))
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:
@@ -58,7 +58,7 @@ def _hang_up(request: web.Request) -> web.StreamResponse:
     return web.Response(status=499)
 
 
-def respond(error: GatewayError) -> web.Response:
+def respond(error: ApiError) -> web.Response:
     """The answer that says `error`."""
     problem = Problem(
         title=error.title,
@@ -95,7 +95,7 @@ def _translated(error: web.HTTPException) -> web.StreamResponse:
         return respond(BodyTooLarge("the body is too large"))
     if error.status < 500:
         return respond(RequestInvalid("the request is malformed"))
-    return respond(GatewayError("unexpected"))
+    return respond(ApiError("unexpected"))
 
 
 def _path(request: web.Request) -> str:

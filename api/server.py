@@ -27,12 +27,12 @@ class RunningGateway:
 
     gateway: Gateway
     url: str
-    """Of the public API."""
+    """The public API's address."""
     enclave_socket: Path
     enclave_url: str | None
-    """Of the enclave-facing API over TCP, if the settings ask for it."""
+    """The enclave-facing API's address over TCP, if the settings ask for it."""
     first_keys: FirstKeys | None
-    """At the very first start: show these once."""
+    """Keys to be shown once, at the very first start only."""
 
 
 @asynccontextmanager

@@ -134,7 +134,7 @@ class AttestationPolicy(WireModel):
     minimum_tcb_evaluation: int = Field(default=0, ge=0)
     """Least `tcbEvaluationDataNumber` of TCB info and QE identity: refuses older ones, though in date."""
     allow_debug: bool = False
-    """Only false, and there to be read: a debug enclave's memory is the host's, so no policy accepts one."""
+    """Always false, and there to be read: the host sees a debug enclave's memory, so no policy takes one."""
     transparency: TransparencyPolicy | None = None
     """Demands that the measurement is in this transparency log."""
 

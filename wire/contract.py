@@ -117,7 +117,7 @@ class Trial(ContractModel):
     number: int = Field(ge=0, le=63)
     outcome: TrialOutcome
     validation_loss: float
-    """Of the validation split at the end; NaN where there is none."""
+    """The loss on the validation split at the end; NaN where there is none."""
     validation_score: float
     """Accuracy, or coefficient of determination: larger is better; NaN where there is none."""
     recipe: str = Field(max_length=2**20)

@@ -20,9 +20,9 @@ class MailKind(StrEnum):
     GRANT = "grant"
     QUERY = "query"
     GIVE = "give"
-    """To a predictor: seal your model to newer code, as its owner ordered."""
+    """Tells a predictor to seal its model to newer code, as the owner ordered."""
     TAKE = "take"
-    """To a predictor that has no model yet: it is on its way to you."""
+    """Tells a predictor that has no model yet that one is on its way."""
 
 
 class EvidenceRequest(WireModel):

@@ -82,4 +82,4 @@ class UpgradeMail(WireModel):
 
     order: SignedUpgradeOrder
     peer: Evidence
-    """To the giver: the taker's, over the order's nonce. To the taker: the giver's, over the transfer."""
+    """The giver is handed the taker's, over the order's nonce; the taker the giver's, over the transfer."""

@@ -52,7 +52,7 @@ class StoredObject:
     name: str
     writer: Role
     index: int | None
-    """Of the enclave that writes it; None: any of its role."""
+    """The number of the enclave that writes it; None: any of its role."""
     head_bytes: int
     """Room for what is said in words."""
     part_bytes: tuple[int, ...] = ()

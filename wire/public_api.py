@@ -17,7 +17,7 @@ class BuilderInfo(WireModel):
     """GET /v1/builders/{sha256}, and the answer to an upload."""
 
     sha256: Digest
-    """Of the component's bytes: the builder's identity."""
+    """The digest of the component: the builder's identity."""
     size: int = Field(ge=1)
     """Bytes of the component."""
     capabilities: tuple[Capability, ...]
@@ -38,7 +38,7 @@ class DatasetStatus(WireModel):
 
     dataset_id: Identifier
     digest: Digest
-    """Of the manifest: what grants and job specs name."""
+    """The digest of the manifest, which grants and job specs name."""
     chunks: int = Field(ge=1)
     received: tuple[int, ...]
     """Numbers of the chunks that are stored, ascending; an upload resumes with the others."""
@@ -75,7 +75,7 @@ class ImageInfo(WireModel):
 
     measurement: Digest
     proof: InclusionProof | None = None
-    """That its build is in a transparency log, if it was recorded; whoever demands it checks it."""
+    """Proof that its build is in a transparency log, if it was recorded; whoever demands it checks it."""
 
 
 class UpgradeDemand(WireModel):
@@ -85,7 +85,7 @@ class UpgradeDemand(WireModel):
     """Measurement that the model is sealed to; the gateway must keep its image."""
     order: SignedUpgradeOrder
     taker: Evidence
-    """Of the waiting enclave, over the order's nonce."""
+    """The waiting enclave's evidence, over the order's nonce."""
 
 
 class Health(WireModel):

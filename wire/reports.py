@@ -64,5 +64,5 @@ class Outcome(WireModel):
     detail: Annotated[str, AfterValidator(_fits)] = ""
     """For people; cut to 2,000 bytes."""
     metrics: TrainingReport | None = None
-    """Of the model that was sealed."""
+    """The last report on the model that was sealed."""
     parameters: int | None = Field(default=None, ge=0)

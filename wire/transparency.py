@@ -58,7 +58,7 @@ class SignedHead(WireModel):
 
 
 class InclusionProof(WireModel):
-    """That an entry is in the log as of a head."""
+    """Proof that an entry is in the log as of a head."""
 
     entry: LogEntry
     index: int = Field(ge=0, le=MAX_TREE_SIZE)
@@ -67,7 +67,7 @@ class InclusionProof(WireModel):
 
 
 class ConsistencyProof(WireModel):
-    """That a later head only appended to an earlier one."""
+    """Proof that a later head only appended to an earlier one."""
 
     first: SignedHead
     second: SignedHead

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class LaunchedEnclave:
-    """From the order to launch it until its exit."""
+    """One enclave, from the order to launch it until its exit: its token, mailbox and address."""
 
     launch_id: str
     token_sha256: str
@@ -40,9 +40,9 @@ class LaunchedEnclave:
     exit_code: int | None = None
     handle: Enclave | None = None
     measurement: str | None = None
-    """Of the image it is launched from; None is the current one."""
+    """The measurement of the image it is launched from; None is the current one."""
     taking: bool = False
-    """Waits for a model of older code, and has none of its own before."""
+    """True while it waits for the model that an enclave of older code gives it."""
 
     @property
     def name(self) -> str:
@@ -192,7 +192,7 @@ class Fleet:
             log_unexpected(error, job=job)
 
     async def revoke_left_over(self) -> frozenset[str]:
-        """At start: launches of an earlier gateway process are over. The jobs whose predictors ran then."""
+        """End, on record, the launches of an earlier gateway process; the jobs whose predictors ran."""
         left = LaunchRow.exited_at.is_(None)
         predictors = select(LaunchRow.job).where(left, LaunchRow.role == Role.PREDICTOR)
         async with self._database.writing() as session:
@@ -201,7 +201,7 @@ class Fleet:
         return jobs
 
     async def launches(self, job: str, role: Role) -> int:
-        """How often the job's (first) enclave in this role was launched, by this process and earlier ones."""
+        """The launches so far of the job's first enclave in this role, by earlier processes too."""
         query = (
             select(func.count())
             .select_from(LaunchRow)

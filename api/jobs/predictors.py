@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from chiron.api.errors import (
+    ApiError,
     EnclaveNotRunning,
-    GatewayError,
     ImageUnknown,
     JobNotSucceeded,
     Overloaded,
@@ -27,7 +27,7 @@ _GIVER = 1
 
 
 class Predictors:
-    """At most one predictor a job."""
+    """The predictors of all jobs, at most one a job."""
 
     def __init__(
         self, settings: Settings, fleet: Fleet, supervisor: Supervisor, images: Sequence[ImageInfo]
@@ -82,7 +82,7 @@ class Predictors:
         return self.state(name)
 
     async def ensure(self, tenant: str, job: Job, measurement: str | None = None) -> PredictorState:
-        """As `start`, but a predictor of another image makes way for the one that is asked for.
+        """Start the job's predictor from this image; one that runs from another image is stopped first.
 
         Raises:
             ImageUnknown, JobNotSucceeded, Overloaded, ShuttingDown: as `start`.
@@ -113,7 +113,7 @@ class Predictors:
         for tenant, job in jobs:
             try:
                 self.start(tenant, job)
-            except GatewayError as error:
+            except ApiError as error:
                 log_unexpected(error, job=job.spec.job)
 
     async def stop(self, job: str) -> None:
@@ -152,7 +152,7 @@ class Predictors:
 
 
 class Upgrades:
-    """At most one a job at a time."""
+    """Moves models to newer enclave code, each job's once at a time."""
 
     def __init__(self, fleet: Fleet, predictors: Predictors, relay: Relay) -> None:
         self._fleet = fleet

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from chiron.api.errors import GatewayError, JobEnded, ShuttingDown, TooManyJobs
+from chiron.api.errors import ApiError, JobEnded, ShuttingDown, TooManyJobs
 from chiron.api.jobs.fleet import Fleet, LaunchedEnclave
 from chiron.api.jobs.record import JobRecords
 from chiron.api.monitoring import Metrics
@@ -33,7 +33,7 @@ class _Run:
         self.tenant = tenant
         self.spec = spec
         self.limit_s = limit_s
-        """How long it may still run."""
+        """The time that it may still run."""
         self.left_over = left_over
         """Whether an earlier gateway process began it."""
         # Its mailbox is there before the owner knows the job's id: no message can be too early.
@@ -44,7 +44,7 @@ class _Run:
 
 
 class Supervisor:
-    """One task a running job."""
+    """Runs every job, each in a task of its own."""
 
     def __init__(self, settings: Settings, records: JobRecords, fleet: Fleet, metrics: Metrics) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class Supervisor:
         self._closing = False
 
     async def reconcile(self) -> None:
-        """At start: settle which jobs of an earlier gateway process go on; `resume` begins them."""
+        """Settle, at start, which jobs of an earlier gateway process go on; `resume` begins them."""
         for tenant, job in await self._records.unfinished():
             name = job.spec.job
             left_s = remaining_s(job.created_at, datetime.now(UTC), self._settings.timing.job_s)
@@ -275,4 +275,4 @@ def _reason(error: Exception) -> str:
     """Errors of our own tree have messages fit for the log."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_reason(inner) for inner in error.exceptions if isinstance(inner, Exception))
-    return str(error) if isinstance(error, GatewayError) else type(error).__qualname__
+    return str(error) if isinstance(error, ApiError) else type(error).__qualname__

@@ -50,7 +50,7 @@ class Confinement:
     launch_fd: int
     """Holds the launch specification."""
     info_fd: int
-    """Here bwrap says which process the enclave is."""
+    """The descriptor at which bwrap says which process the enclave is."""
     tmp_bytes: int
     """Size of its /tmp, in memory."""
 

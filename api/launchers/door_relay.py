@@ -18,7 +18,7 @@ _IDLE_S = 600
 
 
 async def main(listening: int, port: int) -> None:
-    """Until we are ended."""
+    """Carry bytes until the gateway ends this process."""
     free = asyncio.Semaphore(CONNECTIONS)
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

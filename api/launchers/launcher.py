@@ -32,11 +32,11 @@ class LaunchOrder:
     spec: JobSpec
     token: str
     measurement: str | None = None
-    """Of the image to launch, one of the launcher's `images`; None is the current one."""
+    """The image to launch, one of the launcher's `images`; None is the current one."""
     taking: bool = False
-    """A predictor that begins without a model, and waits for one of older code."""
+    """True for a predictor that begins without a model, and waits for one from older code."""
     at_a_door: bool = False
-    """A predictor that owners may reach directly, where the launcher has addresses for that."""
+    """True for a predictor that owners may reach directly, where the launcher has addresses for that."""
 
 
 class Enclave(Protocol):
@@ -114,11 +114,11 @@ class EnclaveProcess(ABC):
         self._ended.add_done_callback(lambda _: call(self))
 
     async def wait(self) -> int:
-        """See `Enclave.wait`; 128 + the signal's number if a signal ended it."""
+        """Its exit code, once it has ended; 128 + the signal's number if a signal ended it."""
         return await asyncio.shield(self._ended)
 
     async def stop(self, grace_s: float) -> None:
-        """See `Enclave.stop`."""
+        """Ask it to end, and end it after `grace_s` seconds."""
         if grace_s > 0:
             self._signal(signal.SIGTERM)
             await asyncio.wait({self._ended}, timeout=grace_s)

@@ -49,7 +49,7 @@ class LocalOptions:
     tmp_bytes: int = 2**30
     """Memory that one enclave's /tmp may take."""
     previous_images: tuple[Path, ...] = ()
-    """Of code that models are still sealed to: predictors are launched from these too, and nothing else."""
+    """Images of code that models are still sealed to. Only predictors are launched from these."""
     direct_ports: range | None = None
     """Ports of the gateway's host at which owners reach predictors directly; empty is any; None is none."""
 
@@ -103,7 +103,7 @@ class LocalLauncher:
         return cls(settings, options, bwrap, tee, images)
 
     async def launch(self, order: LaunchOrder) -> LocalEnclave:
-        """See `Launcher.launch`; what is quoted of the enclave is the image's measurement at this moment.
+        """Start an enclave. What is quoted of it is the image's measurement at this moment.
 
         Raises:
             ConfinementUnavailable, EnclaveNotStarted, ImageInvalid: and nothing of it is left.
@@ -153,7 +153,7 @@ class LocalLauncher:
         enclave.when_ended(lambda _: door.close())
 
     async def release(self, job: str) -> None:
-        """See `Launcher.release`."""
+        """Free the namespaces that the job's enclaves shared; all of them have ended."""
         self._enclaves.pop(job, None)
         task = self._namespaces.pop(job, None)
         if task is not None:
@@ -163,7 +163,7 @@ class LocalLauncher:
                 task.result().close()
 
     async def close(self) -> None:
-        """See `Launcher.close`."""
+        """End every enclave that is left, and free what they held."""
         left = [enclave for enclaves in self._enclaves.values() for enclave in enclaves]
         await asyncio.gather(*(enclave.stop(0) for enclave in left))
         for job in list(self._namespaces):

@@ -15,7 +15,7 @@ _SHOWN_BYTES = 300
 
 
 class LocalEnclave(EnclaveProcess):
-    """See `chiron.api.launchers.launcher.Enclave`."""
+    """One enclave of the local launcher: a process in bubblewrap, with a quoting service of its own."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class LocalEnclave(EnclaveProcess):
         log: Path,
     ) -> None:
         self.process_id = process_id
-        """Of the enclave itself; `process` is the bwrap around it."""
+        """The process of the enclave itself; `process` is the bwrap around it."""
         self._quoting = quoting
         self._socket = socket
         self._descriptor = _process_descriptor(process_id)
@@ -72,7 +72,7 @@ def _read_to_end(descriptor: int) -> bytes:
 
 
 def _process_descriptor(process_id: int) -> int | None:
-    """None if it has ended already, and bwrap with it."""
+    """A descriptor of the process; None if it has ended already, and bwrap with it."""
     try:
         return os.pidfd_open(process_id)
     except ProcessLookupError:

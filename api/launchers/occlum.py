@@ -32,8 +32,8 @@ _PRINT_TIMEOUT_S = 60
 MAX_VARIABLE_BYTES = 120 * 2**10
 """Linux takes 128 KiB a variable, with its name."""
 _PASSED = ("PATH", "SGX_AESM_ADDR")
-"""Of the gateway's environment: what the host side of Occlum needs. None of it reaches the enclave, whose
-Occlum.json takes the launch variable and nothing else."""
+"""Environment variables that the host side of Occlum needs. None of them reaches the enclave,
+whose Occlum.json takes the launch variable and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class OcclumOptions:
     """Address of this machine at which a job's enclaves reach each other."""
     program: str = "occlum"
     previous_instances: tuple[Path, ...] = ()
-    """Of code that models are still sealed to: predictors are launched from these too, and nothing else."""
+    """Instances of code that models are still sealed to. Only predictors are launched from these."""
     direct_ports: range | None = None
     """Ports of `listen_host` at which owners reach predictors directly; None is none."""
 
 
 class OcclumEnclave(EnclaveProcess):
-    """See `chiron.api.launchers.launcher.Enclave`."""
+    """One enclave under Occlum: the process group that `occlum run` started."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, copy: Path, log: Path) -> None:
         self._copy = copy
@@ -111,7 +111,7 @@ class OcclumLauncher:
         return cls(settings, options, Path(program), images)
 
     async def launch(self, order: LaunchOrder) -> OcclumEnclave:
-        """See `Launcher.launch`.
+        """Start an enclave in a copy of its instance.
 
         Raises:
             EnclaveNotStarted: the launch specification is too long, or the process did not start.
@@ -167,10 +167,10 @@ class OcclumLauncher:
         raise EnclaveNotStarted("every port for predictors' doors is taken")
 
     async def release(self, job: str) -> None:
-        """See `Launcher.release`: enclaves under Occlum share the machine's network and nothing of ours."""
+        """Nothing to free: enclaves under Occlum share the machine's network and nothing of ours."""
 
     async def close(self) -> None:
-        """See `Launcher.close`."""
+        """End every enclave that is left, and remove their copies."""
         await asyncio.gather(*(enclave.stop(0) for enclave in list(self._enclaves)))
         shutil.rmtree(self._copies, ignore_errors=True)
 

@@ -73,7 +73,7 @@ class SoftwareTee:
 
     @property
     def root_der(self) -> bytes:
-        """The same, DER."""
+        """The root certificate a verifier must be given to trust this TEE, DER."""
         return self._root.der
 
     def quote(self, identity: EnclaveIdentity, report_data: bytes) -> bytes:

@@ -67,7 +67,7 @@ class FilesystemBlobStore:
     async def write(
         self, key: str, content: AsyncIterable[bytes], *, limit: int, sha256: str | None = None
     ) -> StoredBlob:
-        """See `BlobStore`."""
+        """Store `content` under `key`, wholly or not at all (`BlobStore.write`)."""
         place = self._place(key)
         partial = place.with_name(f"{place.name}.{secrets.token_hex(8)}{_PARTIAL}")
         file = await _on_disk(_create, partial)
@@ -83,7 +83,7 @@ class FilesystemBlobStore:
         return stored
 
     async def read(self, key: str, size: int) -> AsyncIterator[bytes]:
-        """See `BlobStore`."""
+        """Stream the blob of `size` bytes (`BlobStore.read`)."""
         try:
             file = await asyncio.to_thread(self._place(key).open, "rb", buffering=0)
         except OSError as error:
@@ -95,7 +95,7 @@ class FilesystemBlobStore:
                 yield piece
 
     async def delete(self, key: str) -> None:
-        """See `BlobStore`."""
+        """Forget a blob; fine if there is none."""
         await asyncio.to_thread(self._place(key).unlink, missing_ok=True)
 
     def _place(self, key: str) -> Path:

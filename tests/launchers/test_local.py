@@ -37,6 +37,7 @@ subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(600)"])
 print("ready")
 while True: time.sleep(60)
 """
+KEEP_OUTPUT = launcher.keep_output
 TALKS = f"print('x' * {launcher.MAX_LOG_BYTES}); print('END')"
 
 
@@ -118,7 +119,7 @@ async def test_an_enclave_whose_log_cannot_be_written_runs_on_and_can_be_stopped
 
 
 async def _to_a_full_disk(stream: asyncio.StreamReader, _: Path) -> None:
-    await launcher.keep_output(stream, Path("/dev/full"))
+    await KEEP_OUTPUT(stream, Path("/dev/full"))
 
 
 def test_old_logs_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
