@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ConfigurationInvalid,
         ConfigurationMissing,
         EvidenceRejected,
+        ExtraMissing,
         GatewayError,
         GatewayMisbehaved,
         GatewayUnreachable,
@@ -80,6 +81,7 @@ __all__ = [
     "EvidenceRejected",
     "ExchangeMode",
     "ExchangeTerms",
+    "ExtraMissing",
     "Finished",
     "GatewayError",
     "GatewayMisbehaved",
@@ -159,6 +161,7 @@ _MODULES = {
         "ConfigurationInvalid",
         "ConfigurationMissing",
         "EvidenceRejected",
+        "ExtraMissing",
         "GatewayError",
         "GatewayMisbehaved",
         "GatewayUnreachable",
@@ -247,12 +250,14 @@ _MODULES = {
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(_PLACES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Not for type checkers, which would then believe in any name.
+    def __getattr__(name: str) -> object:
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(importlib.import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

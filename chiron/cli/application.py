@@ -5,7 +5,9 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperOption
+
+from chiron.cli.options import Group, plain
 
 if TYPE_CHECKING:
     from typer._click.core import Command, Context
@@ -34,6 +36,10 @@ _PARTS = {
 """Where each part is, and its line in the list of commands; a test holds that line to the part's own help."""
 
 
+_EXTRAS = dict.fromkeys(("serve", "keys", "image", "log"), "operator") | {"builder": "builder"}
+"""What brings the packages that a part's commands need, where the data owner's do not."""
+
+
 class _Part(TyperCommand):
     """A command or group that is not loaded yet."""
 
@@ -48,12 +54,25 @@ class _Part(TyperCommand):
         return command
 
 
-class Parts(TyperGroup):
+class Parts(Group):
     """The group of all parts. Listing them imports none; calling one imports that one."""
 
     def __init__(self, **options: Any) -> None:
         options["commands"] = {name: _Part(name, *part) for name, part in _PARTS.items()}
         super().__init__(**options)
+
+    def invoke(self, ctx: "Context") -> Any:
+        """Run the part that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError:
+            name = ctx.invoked_subcommand or ""
+            if name not in _EXTRAS:
+                raise
+            from chiron.client.errors import needing
+
+            with needing(_EXTRAS[name], f"`chiron {name}` needs more than a data owner does"):
+                raise
 
     def resolve_command(
         self, ctx: "Context", args: list[str]
@@ -89,6 +108,15 @@ def _chiron(version: _Version = False) -> None:
     """
 
 
+def command() -> "Command":
+    """The whole command."""
+    made = typer.main.get_command(app)
+    for option in made.params:
+        if isinstance(option, TyperOption):
+            plain(option)
+    return made
+
+
 def load(name: str) -> "Command":
     """The command or group of that name; for tests and documentation."""
     return _Part(name, *_PARTS[name]).load()
@@ -105,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns its exit code: 0 well, 1 failed, 2 wrong usage, 3 evidence rejected, 130 interrupted.
     """
     try:
-        typer.main.get_command(app)(args=arguments, prog_name="chiron")
+        command()(args=arguments, prog_name="chiron")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:

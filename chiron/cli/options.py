@@ -4,13 +4,19 @@ A dataset, builder or job is named by its id, the beginning of one, a name or a 
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from typer._click.core import Context
+    from typer.core import TyperOption
+
     from chiron import AttestationPolicy, BuilderInfo, Client, DatasetRecord, JobRecord, OwnerStore
+    from chiron.client.connecting import Connecting
     from chiron.wire.contract import BuilderManifest
 
 MIN_PREFIX = 4
@@ -50,9 +56,30 @@ ManifestOption = Annotated[
 ]
 
 
+class Group(TyperGroup):
+    """A group of commands that starts at once.
+
+    Typer reads a value that is no boolean with a library that takes longer to import than everything else
+    that a help text needs, and takes a flag that is not given for None.
+    """
+
+    def get_help_option(self, ctx: "Context") -> "TyperOption | None":
+        """The option `--help`, which is false where it is not given."""
+        return plain(super().get_help_option(ctx))
+
+
+def plain(option: "TyperOption | None") -> "TyperOption | None":
+    """The option; a flag is false where it is not given."""
+    if option is not None and option.is_flag and option.default is None:
+        option.default = False
+    return option
+
+
 def group(summary: str) -> typer.Typer:
     """A group of commands whose help texts are Markdown."""
-    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", add_completion=False, help=summary)
+    return typer.Typer(
+        cls=Group, no_args_is_help=True, rich_markup_mode="markdown", add_completion=False, help=summary
+    )
 
 
 def single() -> typer.Typer:
@@ -60,7 +87,19 @@ def single() -> typer.Typer:
     return typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 
-def client(policy: "AttestationPolicy | None" = None) -> "Client":
+def connecting() -> "AbstractContextManager[Connecting | None]":
+    """A connection to the configured gateway, opened from now on. What is wrong is told by `client`."""
+    from chiron.client.configuration import load_configuration
+    from chiron.client.connecting import Connecting
+    from chiron.wire.errors import ChironError
+
+    try:
+        return Connecting(load_configuration().gateway_url())
+    except ChironError:
+        return nullcontext()
+
+
+def client(policy: "AttestationPolicy | None" = None, connecting: "Connecting | None" = None) -> "Client":
     """A client for the configured gateway."""
     from chiron import Client
     from chiron.cli.output import warn
@@ -70,7 +109,7 @@ def client(policy: "AttestationPolicy | None" = None) -> "Client":
             "a SOFTWARE root is trusted: this TEE is for development, the operator can read everything "
             "that is granted to it"
         )
-    return Client(policy=policy)
+    return Client(policy=policy, connecting=connecting)
 
 
 def chosen_policy(

@@ -13,6 +13,7 @@ from chiron.cli.options import (
     SoftwareRoot,
     chosen_policy,
     client,
+    connecting,
     find_job,
     single,
 )
@@ -51,19 +52,20 @@ def predict_command(
 
     **Example**: `chiron predict 1c0e new.npz --output predictions.csv`
     """
-    from chiron import OwnerStore, read_rows
+    with connecting() as opening:
+        from chiron import OwnerStore, read_rows
 
-    store = OwnerStore()
-    record = find_job(store, job)
-    asked = read_rows(
-        _rows_path(store, record, rows, held_out=held_out),
-        record.spec.dataset,
-        record.class_names,
-        record.columns,
-    )
-    accepted = _policy(record, measurement, policy, trust_software_root)
-    with client(accepted) as connection, progress_bar("predicting", "rows") as advance:
-        predictions = connection.predict(record.spec.job, asked.x, advance, direct=direct)
+        store = OwnerStore()
+        record = find_job(store, job)
+        asked = read_rows(
+            _rows_path(store, record, rows, held_out=held_out),
+            record.spec.dataset,
+            record.class_names,
+            record.columns,
+        )
+        accepted = _policy(record, measurement, policy, trust_software_root)
+        with client(accepted, opening) as connection, progress_bar("predicting", "rows") as advance:
+            predictions = connection.predict(record.spec.job, asked.x, advance, direct=direct)
     if output:
         _write_csv(output, predictions)
         done(f"{len(predictions)} predictions written to {output}")

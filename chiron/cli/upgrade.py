@@ -33,11 +33,12 @@ def upgrade_command(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Move a job's model to newer enclave code that you name: it is sealed to the old code until then.
+    """Move a job's model to newer enclave code that you name.
 
-    The newer enclave is verified here. The older one hands the model over only by your signed order, and only
-    to that very enclave; the operator carries what it cannot read. With --measurement alone, everything else
-    is as in the policy that the job was granted under. From then on `chiron predict` accepts the newer code.
+    Until then it is sealed to the old code. The newer enclave is verified here. The older one hands the model
+    over only by your signed order, and only to that very enclave; the operator carries what it cannot read.
+    With --measurement alone, everything else is as in the policy that the job was granted under. From then on
+    `chiron predict` accepts the newer code.
 
     **Example**: `chiron upgrade 1c0e --measurement 9b2d…`
     """

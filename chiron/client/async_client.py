@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from chiron.client import uploads
 from chiron.client.configuration import load_configuration
+from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import NotDirect
 from chiron.client.gateway_session import GatewaySession
@@ -54,15 +55,20 @@ class AsyncClient:
         policy: AttestationPolicy | None = None,
         store: OwnerStore | None = None,
         clock: Clock = lambda: datetime.now(UTC),
+        connecting: Connecting | None = None,
     ) -> None:
         """`url` and `api_key` default to the configuration (`chiron.client.configuration`).
+
+        `connecting` is a connection that is being opened to that URL already.
 
         Raises:
             ConfigurationMissing, ConfigurationInvalid: it does not say them either.
         """
         configuration = load_configuration()
         self.gateway = GatewaySession(
-            url or configuration.gateway_url(), api_key or configuration.gateway_key()
+            url or configuration.gateway_url(),
+            api_key or configuration.gateway_key(),
+            connecting.connector() if connecting else None,
         )
         self.store = store or OwnerStore()
         self._clock = clock

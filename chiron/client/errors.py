@@ -3,6 +3,7 @@
 ChironError
 ├── ConfigurationMissing        no gateway address or API key was given
 ├── ConfigurationInvalid        a setting or an argument that cannot be meant
+├── ExtraMissing                what was asked for needs packages that are not installed
 ├── StoreError
 │   ├── RecordMissing           no such dataset or job in the owner's store
 │   └── RecordUnusable          a record that is malformed, or readable by other users
@@ -24,11 +25,15 @@ ChironError
 """
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from chiron.runtime.attestation.steps import StepResult
 from chiron.wire import codes
 from chiron.wire.errors import ChironError
+
+if TYPE_CHECKING:
+    from chiron.runtime.attestation.steps import StepResult
 
 
 class ConfigurationMissing(ChironError):
@@ -41,6 +46,27 @@ class ConfigurationInvalid(ChironError):
     """A setting or an argument that cannot be meant."""
 
     code = "configuration-invalid"
+
+
+class ExtraMissing(ChironError):
+    """A package that is not installed; the message names the extra that brings it."""
+
+    code = "extra-missing"
+
+
+@contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """A block that imports packages which only this extra of ours brings, for `what`.
+
+    Raises:
+        ExtraMissing: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "chiron").partition(".")[0] == "chiron":
+            raise
+        raise ExtraMissing(f"{what}: {error.name} is missing, pip install 'chiron-ml[{extra}]'") from error
 
 
 class StoreError(ChironError):
@@ -109,7 +135,7 @@ class PolicyMissing(ChironError):
 class EvidenceRejected(ChironError):
     """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
 
-    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult]) -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]") -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 
@@ -122,7 +148,7 @@ class PeerNotAttested(ChironError, ssl.SSLCertVerificationError):
 
     code = "peer-not-attested"
 
-    def __init__(self, message: str, *, code: str, steps: Sequence[StepResult] = ()) -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]" = ()) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 

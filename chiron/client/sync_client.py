@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
 from chiron.client.async_client import Advance, AsyncClient
+from chiron.client.connecting import Connecting
 from chiron.client.datasets import Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.predictions import PredictorSession
 from chiron.client.store import OwnerStore
@@ -184,15 +185,20 @@ class Client(_Waiting[AsyncClient]):
         *,
         policy: AttestationPolicy | None = None,
         store: OwnerStore | None = None,
+        connecting: Connecting | None = None,
     ) -> None:
         """`url` and `api_key` default to the configuration (`chiron.client.configuration`).
+
+        `connecting` is a connection that is being opened to that URL already.
 
         Raises:
             ConfigurationMissing, ConfigurationInvalid: it does not say them either.
         """
         loop = LoopThread()
         try:
-            super().__init__(loop.run(_opened(url, api_key, policy, store)), loop)
+            super().__init__(
+                loop.run(_opened(url, api_key, policy=policy, store=store, connecting=connecting)), loop
+            )
         except BaseException:
             loop.stop()
             raise
@@ -258,8 +264,6 @@ class Client(_Waiting[AsyncClient]):
     observations = _waits(AsyncClient.observations)
 
 
-async def _opened(
-    url: str | None, api_key: str | None, policy: AttestationPolicy | None, store: OwnerStore | None
-) -> AsyncClient:
+async def _opened(url: str | None, api_key: str | None, **options: Any) -> AsyncClient:
     """A client made inside the loop that its connections will belong to."""
-    return AsyncClient(url, api_key, policy=policy, store=store)
+    return AsyncClient(url, api_key, **options)

@@ -102,17 +102,18 @@ async def training_stages(
     try:
         yield Created(job)
         async for stage in grant_stages(client, job, capabilities, prediction):
-            evidence = stage.evidence
-            yield stage
+            if isinstance(stage, Verified):
+                yield stage
     except BaseException:
         with suppress(GatewayError):
             await client.cancel(job)
         raise
+    yield stage
     last = job
     async for last in client.watch(job):
         yield Progressed(last)
     raise_if_ended_badly(last)
-    yield Finished(last, evidence, await client.outcome(job), await client.reports(job))
+    yield Finished(last, stage.evidence, await client.outcome(job), await client.reports(job))
 
 
 async def grant_stages(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client.datasets.sources import ArraySource, Source, npz_source
-from chiron.client.errors import SourceInvalid
+from chiron.client.errors import SourceInvalid, needing
 from chiron.wire.contract import InputType, Task
 
 PREFIX = "sklearn:"
@@ -50,6 +50,7 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
 
     Raises:
         SourceInvalid: nothing of that name, or not of a kind that is known.
+        ExtraMissing: what reads this kind is not installed.
     """
     options = options or SourceOptions()
     if name.startswith(PREFIX):
@@ -64,14 +65,16 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
         return npz_source(path, task=options.task)
     if suffix in TABLES:
         options.refuse("tables", "image_size", "grey")
-        from chiron.client.datasets.tables import TableOptions, table_source
+        with needing("tables", "tables need pyarrow"):
+            from chiron.client.datasets.tables import TableOptions, table_source
 
         dtype, filled = options.input_dtype or InputType.FLOAT32, bool(options.fill_missing)
         of_columns = (options.input_shape, options.categorical or (), filled)
         return table_source(path, TableOptions(options.target, options.task, dtype, *of_columns))
     if path.is_dir() or suffix == ".zip":
         options.refuse("images", "target", "task", "input_dtype", "input_shape", *_OF_COLUMNS)
-        from chiron.client.datasets.images import ImageSource
+        with needing("images", "images need Pillow"):
+            from chiron.client.datasets.images import ImageSource
 
         return ImageSource(path, size=options.image_size, grey=options.grey)
     raise SourceInvalid(f"{path.name}: .npz, .csv, .tsv, .parquet, .zip and folders can be read")
@@ -83,17 +86,16 @@ def builtin_source(name: str) -> ArraySource:
     Digits are 1,797 images [1, 8, 8] in float32 from 0 to 1; the others are tables of float32 columns.
 
     Raises:
-        SourceInvalid: there is none of that name, or scikit-learn is not installed.
+        SourceInvalid: there is none of that name.
+        ExtraMissing: scikit-learn is not installed.
     """
     chosen = name.removeprefix(PREFIX)
     if chosen not in NAMES:
         raise SourceInvalid(
             f"no built-in data set {name!r}: there are {', '.join(PREFIX + n for n in NAMES)}"
         )
-    try:
+    with needing("demo", "the built-in data sets need scikit-learn"):
         from sklearn import datasets
-    except ImportError as error:
-        raise SourceInvalid("the built-in data sets need scikit-learn: pip install scikit-learn") from error
     loaded = getattr(datasets, f"load_{chosen}")()
     names = [str(label) for label in getattr(loaded, "target_names", [])]
     x: NDArray[np.float32] = np.asarray(loaded.data, np.float32)

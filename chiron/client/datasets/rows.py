@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client.datasets.sources import finite
-from chiron.client.errors import SourceInvalid
+from chiron.client.errors import SourceInvalid, needing
 from chiron.client.store import Column
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
@@ -73,7 +73,8 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 def _table(
     path: Path, manifest: DatasetManifest, class_names: tuple[str, ...], columns: tuple[Column, ...]
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    from chiron.client.datasets.tables import read_encoded
+    with needing("tables", "tables need pyarrow"):
+        from chiron.client.datasets.tables import read_encoded
 
     x, target = read_encoded(path, columns) if columns else _plain_table(path, manifest)
     x = x.astype(manifest.input_dtype.value)
@@ -98,7 +99,8 @@ def _plain_table(path: Path, manifest: DatasetManifest) -> tuple[NDArray[np.floa
 
 
 def _images(path: Path, manifest: DatasetManifest) -> NDArray[Any]:
-    from chiron.client.datasets.images import read_images
+    with needing("images", "images need Pillow"):
+        from chiron.client.datasets.images import read_images
 
     if len(manifest.input_shape) != 3 or manifest.input_dtype is not InputType.UINT8:
         raise SourceInvalid("this model was not trained on images")
