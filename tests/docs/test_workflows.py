@@ -1,7 +1,6 @@
 """The workflows for GitHub cannot run here. This holds that they call what exists, and pin what they use."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,18 @@ from tests.docs.documents import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+NOT_THE_CLIENTS = ("chiron.api", "chiron.builder_kit", "chiron.enclave_image", "chiron.ps")
+
+
+def _imported(path: Path) -> set[str]:
+    """The modules that a test imports, and those that our modules for tests import for it."""
+    found: set[str] = set()
+    for module in re.findall(r"^(?:from|import) ((?:chiron|tests)[\w.]*)", path.read_text(), re.MULTILINE):
+        found.add(module)
+        if module.startswith("tests."):
+            found |= _imported(ROOT / f"{module.replace('.', '/')}.py")
+    return found
 
 
 def _read(path: Path) -> dict[Any, Any]:
@@ -72,19 +83,8 @@ def test_the_client_is_tested_where_there_is_no_linux() -> None:
     tests = re.findall(r"tests/client/\w+\.py", "\n".join(step.get("run", "") for step in client["steps"]))
     assert tests
     for name in tests:
-        beyond = list(_beyond_the_client(ROOT / name))
+        beyond = [module for module in _imported(ROOT / name) if module.startswith(NOT_THE_CLIENTS)]
         assert not beyond, f"{name}: {beyond}"
-
-
-def _beyond_the_client(path: Path) -> Iterator[str]:
-    """What a test imports that a client's machine lacks, itself or through a module of tests/support."""
-    pattern = r"^(?:from|import) (tests[\w.]*|chiron\.(?:api|builder_kit|enclave_image|ps)\b[\w.]*)"
-    for name in re.findall(pattern, path.read_text(), re.M):
-        shared = ROOT / f"{name.replace('.', '/')}.py"
-        if name.startswith("tests.support.") and shared.is_file():
-            yield from _beyond_the_client(shared)
-        else:
-            yield name
 
 
 def test_only_the_signing_job_may_sign_and_publish() -> None:
