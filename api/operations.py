@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
 from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.settings import Limits
+from chiron.wire.answers import json_response
 from chiron.wire.paths import Path
 
 if TYPE_CHECKING:
@@ -147,7 +148,6 @@ def render(answer: Answer, status: int) -> web.StreamResponse:
     if answer is None:
         return web.Response(status=204)
     if isinstance(answer, BaseModel):
-        body = answer.model_dump_json().encode()
-    else:
-        body = b"[" + b",".join(item.model_dump_json().encode() for item in answer) + b"]"
+        return json_response(answer, status)
+    body = b"[" + b",".join(item.model_dump_json().encode() for item in answer) + b"]"
     return web.Response(status=status, body=body, content_type=JSON_CONTENT_TYPE)

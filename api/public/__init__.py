@@ -1,1 +1,1 @@
-"""The public HTTP API (`/v1/…`): handlers, a module for each kind of thing."""
+"""The public HTTP API (`/v1/…`): handlers, uploads, jobs, and messages to enclaves."""

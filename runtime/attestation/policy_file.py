@@ -91,6 +91,8 @@ def _read(path: Path) -> bytes:
         raise PolicyInvalid(f"{path.name}: {error.strerror}") from error
     except LimitExceeded as error:
         raise PolicyInvalid(f"{path.name} is too large") from error
+    except ValueError as error:
+        raise PolicyInvalid("a file's name holds a character that no file's name can hold") from error
 
 
 def _reasons(error: ValidationError) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chiron.client.errors import ConfigurationInvalid
@@ -144,6 +144,8 @@ def test_arbitrary_bytes_are_no_policy(folder: Path, raw: bytes, suffix: str) ->
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(fields={"software_root_file": "\0"})
+@example(fields={"software_root_file": "\ud800"})
 @given(
     fields=st.dictionaries(
         st.sampled_from([*AttestationPolicy.model_fields, "software_root_file"]),

@@ -24,9 +24,9 @@ from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
-from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.launch import GatewayChannel, LaunchSpec
 from chiron.wire.p256 import generate_key
-from tests.support.specs import JOB, job_spec
+from tests.support.specs import JOB, job_spec, launch_spec
 from tests.support.tee import IMAGE, QuotingServices, policy_for
 
 DATASET_KEY = b"\x07" * 32
@@ -63,14 +63,8 @@ class Door:
         return named_url(SERVER_NAME, self.address)
 
     def launch(self, *, job: str = JOB, index: int = 0, role: Role = Role.TRAINER) -> LaunchSpec:
-        return LaunchSpec(
-            role=role,
-            job=job,
-            index=index,
-            gateway=GatewayChannel(token="t"),
-            platform=SoftwarePlatformSpec(socket="unused"),
-            spec=job_spec(job=job, exchange={"shards": SHARDS}),
-        )
+        spec = job_spec(job=job, exchange={"shards": SHARDS})
+        return launch_spec(spec, role, GatewayChannel(token="t"), index=index)
 
 
 def policy(quoting: QuotingServices, identity: EnclaveIdentity = IMAGE) -> AttestationPolicy:

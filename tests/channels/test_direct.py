@@ -25,9 +25,9 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.labels import MODEL
-from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.launch import GatewayChannel
 from tests.channels.conftest import policy
-from tests.support.specs import job_spec
+from tests.support.specs import job_spec, launch_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 
 SPEC = job_spec()
@@ -116,14 +116,8 @@ async def door(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[Door]:
     )
     sealed = await asyncio.to_thread(seal_model, SPEC, header, linear_model(), Sealer(platform, MODEL))
     gateway, ready = await _gateway(tmp_path / "g.sock", sealed)
-    launch = LaunchSpec(
-        role=Role.PREDICTOR,
-        job=SPEC.job,
-        gateway=GatewayChannel(socket=str(tmp_path / "g.sock"), token="t"),
-        platform=SoftwarePlatformSpec(socket="unused"),
-        listen_port=_free_port(),
-        spec=SPEC,
-    )
+    channel = GatewayChannel(socket=str(tmp_path / "g.sock"), token="t")
+    launch = launch_spec(SPEC, Role.PREDICTOR, channel, listen_port=_free_port())
     role = asyncio.create_task(predictor.run(launch, platform))
     try:
         await asyncio.wait_for(ready.wait(), 60)

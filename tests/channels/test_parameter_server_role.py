@@ -20,9 +20,9 @@ from chiron.wire.attestation import Role
 from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
 from chiron.wire.grants import Grant
-from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.launch import GatewayChannel, LaunchSpec
 from tests.channels.conftest import DATASET_KEY, policy
-from tests.support.specs import JOB, job_spec
+from tests.support.specs import JOB, job_spec, launch_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 
 SPEC = job_spec()
@@ -81,13 +81,7 @@ class ScriptedGateway:
 
 
 def launch(socket: Path, role: Role) -> LaunchSpec:
-    return LaunchSpec(
-        role=role,
-        job=JOB,
-        gateway=GatewayChannel(socket=str(socket), token="t"),
-        platform=SoftwarePlatformSpec(socket="unused"),
-        spec=SPEC,
-    )
+    return launch_spec(SPEC, role, GatewayChannel(socket=str(socket), token="t"))
 
 
 @pytest.fixture

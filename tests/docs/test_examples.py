@@ -80,6 +80,13 @@ def test_data_parses(block: Passage) -> None:
     PARSERS[block.language](block.text)
 
 
+def test_extras_that_documents_install_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for document in DOCUMENTS:
+        for extras in re.findall(r"'\.\[([a-z,]+)\]'", (ROOT / document).read_text()):
+            assert set(extras.split(",")) <= project["optional-dependencies"].keys(), f"{document}: {extras}"
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.text.startswith("chiron ")], ids=str)
 def test_the_command_line_takes_what_documents_show(command: Passage) -> None:
     words = shlex.split(command.text)[1:]

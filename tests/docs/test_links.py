@@ -50,6 +50,15 @@ def test_files_that_are_named_exist(document: Path) -> None:
             assert list(ROOT.glob(name.text.rstrip("/"))), f"{name}: {name.text}"
 
 
+@pytest.mark.parametrize(
+    "document", [document for document in DOCUMENTS if "adr" not in document.parts], ids=str
+)
+def test_modules_that_are_named_without_their_folder_exist(document: Path) -> None:
+    modules = {path.name for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*.py")}
+    for name in inline_code(document):
+        assert not re.fullmatch(r"\w+\.py", name.text) or name.text in modules, f"{name}: {name.text}"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_python_names_exist(document: Path) -> None:
     for name in inline_code(document):

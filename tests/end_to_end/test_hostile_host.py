@@ -98,7 +98,7 @@ def test_one_changed_byte_in_the_image_is_another_measurement_and_gets_no_grant(
 ) -> None:
     copy = tmp_path / "image"
     shutil.copytree(image, copy, symlinks=True)
-    (altered,) = copy.rglob("site-packages/runtime/roles/grant.py")
+    (altered,) = copy.rglob("site-packages/chiron/runtime/roles/grant.py")
     altered.chmod(0o644)
     altered.write_bytes(altered.read_bytes().replace(b"Opening a grant", b"Opening a Grant"))
     altered.chmod(0o444)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.faults.clear import expect_no_secret_in_the_clear
+from tests.faults.mortal import MortalWorld, mortal_world
 from tests.faults.world import FaultyHost, faulty_host
 from tests.support.builders import orderly
 
@@ -16,6 +17,13 @@ def directory() -> Iterator[Path]:
     """Short enough for the paths of Unix sockets."""
     with TemporaryDirectory(prefix="chiron-") as made:
         yield Path(made)
+
+
+@pytest.fixture
+async def world(directory: Path) -> AsyncIterator[MortalWorld]:
+    """A gateway whose enclaves die at chosen calls."""
+    async with mortal_world(directory) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chiron import AsyncClient
 from chiron.api.settings import Limits, Settings
 from chiron.runtime.roles.sealed_model import open_model
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Role
-from chiron.wire.jobs import Job
+from chiron.wire.jobs import Job, JobState
 from chiron.wire.labels import MODEL
 from chiron.wire.reports import TrainingReport
 from tests.support.datasets import digits
@@ -36,26 +35,10 @@ class Ended:
 
 
 @dataclass
-class MortalWorld:
+class MortalWorld(Deployment[RolesInProcess]):
     """A gateway with mortal enclaves, and an owner with a dataset."""
 
-    there: Deployment[RolesInProcess]
     dataset: str
-
-    @property
-    def launcher(self) -> SimulatedLauncher[RolesInProcess]:
-        """Whose backend brings the deaths."""
-        return self.there.launcher
-
-    @property
-    def owner(self) -> AsyncClient:
-        """The owner's client."""
-        return self.there.owner
-
-    @property
-    def state(self) -> Path:
-        """The gateway's directory."""
-        return self.there.state
 
     @property
     def codes(self) -> list[str]:
@@ -66,20 +49,27 @@ class MortalWorld:
         """A job from its creation to its end. Every death must have happened."""
         backend = self.launcher.backend
         backend.deaths = list(deaths)
-        builder = await publish(self.there.operator, component)
+        builder = await publish(self.operator, component)
         asked = {"trainers": 2, "exchanges": 6} | request
         job = await create_and_grant(self.owner, builder.sha256, self.dataset, **asked)
         job = [seen async for seen in self.owner.watch(job)][-1]
-        await self.there.gateway.supervisor.settled(job.spec.job)
+        await self.gateway.supervisor.settled(job.spec.job)
         assert all(death.happened for death in deaths), (deaths, job.state, job.failure, backend.codes)
         if job.failure is not None:
             return Ended(job, b"", [])
-        (path,) = self.there.objects(job, "model")
+        (path,) = self.objects(job, "model")
         sealer = Sealer(DirectPlatform(backend.tee), MODEL)
         _, model = open_model(job.spec, path.read_bytes(), sealer)
         seen = await self.owner.observations(job)
         objects = frozenset((item.name, item.size) for item in seen if item.kind == "object")
         return Ended(job, model, list(await self.owner.reports(job)), objects)
+
+
+def expect_same(ended: Ended, undisturbed: Ended) -> None:
+    """Succeeded, with the same model and the same report on every exchange."""
+    assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None)
+    assert ended.model == undisturbed.model
+    assert ended.reports == undisturbed.reports
 
 
 @asynccontextmanager
@@ -91,7 +81,7 @@ async def mortal_world(directory: Path) -> AsyncIterator[MortalWorld]:
     launcher = SimulatedLauncher(RolesInProcess(tee, settings.socket_path, directory / "taps"))
     async with deployed(directory, settings, launcher, tee) as there:
         dataset = await upload(there.owner, digits(), directory / "bundle")
-        yield MortalWorld(there, dataset.bundle.manifest.dataset_id)
+        yield MortalWorld(**vars(there), dataset=dataset.bundle.manifest.dataset_id)
 
 
 LEAD, OTHER, SERVER = f"{Role.TRAINER}-0", f"{Role.TRAINER}-1", f"{Role.PARAMETER_SERVER}-0"

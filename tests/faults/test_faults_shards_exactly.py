@@ -1,15 +1,11 @@
 """A sharded job makes the model that one server makes, bit for bit, whenever its servers die."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from chiron.wire.attestation import Role
-from chiron.wire.jobs import JobState
-from tests.faults.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, mortal_world
+from tests.faults.mortal import LEAD, OTHER, SERVER, MortalWorld, expect_same
 from tests.support.builders import orderly
 from tests.support.roles import Death
 
@@ -17,20 +13,6 @@ SHARDS = 3
 ONE, TWO = f"{Role.SHARD}-1", f"{Role.SHARD}-2"
 MERGED = "PUT checkpoint-parameter-server"
 MERGED_ONE, MERGED_TWO = (f"PUT checkpoint-parameter-server-{index}" for index in (1, 2))
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[MortalWorld]:
-    with TemporaryDirectory(prefix="chiron-") as directory:
-        async with mortal_world(Path(directory)) as made:
-            yield made
-
-
-def expect_same(ended: Ended, undisturbed: Ended) -> None:
-    """Succeeded, with the same model and the same report on every exchange."""
-    assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None)
-    assert ended.model == undisturbed.model
-    assert ended.reports == undisturbed.reports
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chiron import AsyncClient
 from chiron.api.settings import Settings, Timing
 from chiron.client.datasets import Encrypted
 from chiron.wire.jobs import Job, JobState
@@ -21,27 +20,11 @@ PATIENCE_S = 180
 
 
 @dataclass
-class FaultyHost:
-    """One gateway, its launcher, and an owner with an uploaded dataset and builder."""
+class FaultyHost(Deployment[RolesAsProcesses]):
+    """One gateway whose enclaves are processes, and an owner with an uploaded dataset and builder."""
 
-    there: Deployment[RolesAsProcesses]
     dataset: Encrypted
     builder: str
-
-    @property
-    def launcher(self) -> SimulatedLauncher[RolesAsProcesses]:
-        """Whose enclaves are signalled."""
-        return self.there.launcher
-
-    @property
-    def owner(self) -> AsyncClient:
-        """The owner's client."""
-        return self.there.owner
-
-    @property
-    def state(self) -> Path:
-        """The gateway's directory."""
-        return self.there.state
 
     async def begin(self, **changes: object) -> Job:
         """A job that has its grant."""
@@ -65,10 +48,6 @@ class FaultyHost:
                 latest = seen
         return latest
 
-    def objects(self, job: Job, name: str) -> list[Path]:
-        """The files in the operator's storage that hold an object of the job."""
-        return self.there.objects(job, name)
-
     def logs(self) -> str:
         """What the enclaves said last."""
         return self.launcher.backend.logs()
@@ -86,4 +65,4 @@ async def faulty_host(
     async with deployed(directory, settings, launcher, tee) as there:
         builder = await publish(there.operator, component)
         dataset = await upload(there.owner, digits(), directory / "bundle")
-        yield FaultyHost(there, dataset, builder.sha256)
+        yield FaultyHost(**vars(there), dataset=dataset, builder=builder.sha256)

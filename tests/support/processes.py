@@ -13,7 +13,7 @@ from pathlib import Path
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
-from chiron.wire.launch import LAUNCH_VARIABLE
+from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, SoftwarePlatformSpec
 from tests.support.specs import launch_spec
 from tests.support.tee import MEASUREMENT
 
@@ -72,7 +72,9 @@ class RolesAsProcesses:
         number = len(self._started)
         socket = self._directory / f"q{number}"
         quoting = await serve_quotes(self._tee, socket, EnclaveIdentity(MEASUREMENT))
-        launch = launch_spec(order, str(self._gateway_socket), str(socket))
+        channel = GatewayChannel(socket=str(self._gateway_socket), token=order.token)
+        platform = SoftwarePlatformSpec(socket=str(socket))
+        launch = launch_spec(order.spec, order.role, channel, index=order.index, platform=platform)
         with (self._directory / f"{number}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(*self.prefix, sys.executable, "-m", "chiron.runtime"),

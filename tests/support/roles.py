@@ -21,7 +21,7 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.runtime.__main__ import EXIT_REFUSED
 from chiron.runtime.errors import EnclaveError
 from chiron.runtime.roles import role_of
-from chiron.wire.launch import LaunchSpec
+from chiron.wire.launch import GatewayChannel, LaunchSpec
 from tests.support.launcher import TaskEnclave
 from tests.support.specs import launch_spec
 from tests.support.taps import EnclaveTrace, GatewayTap, PassOn
@@ -76,7 +76,9 @@ class RolesInProcess:
         socket = self._directory / f"{self._count}"
         tap = GatewayTap(trace, socket, self._gateway_socket, self._stack, partial(self._deadly, name))
         await tap.start()
-        task = asyncio.create_task(self._run(launch_spec(order, str(socket)), trace))
+        channel = GatewayChannel(socket=str(socket), token=order.token)
+        launch = launch_spec(order.spec, order.role, channel, index=order.index)
+        task = asyncio.create_task(self._run(launch, trace))
         enclave = self._latest[name] = TaskEnclave(name, task)
         task.add_done_callback(lambda _: setattr(trace, "exit_code", enclave.exit_code()))
         return enclave

@@ -1,12 +1,11 @@
 """Specs, manifests and launches for tests: small and valid, with what a test is about changed by name.
 
-job_spec(exchange={"trainers": 1})
-dataset_manifest(classes=2, input_shape=(2,))
+For instance `job_spec(exchange={"trainers": 1})` and `dataset_manifest(classes=2, input_shape=(2,))`.
 """
 
 from typing import Any
 
-from chiron.api.launchers.launcher import LaunchOrder
+from chiron.wire.attestation import Role
 from chiron.wire.contract import BuilderManifest, InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.jobs import JobSpec
@@ -64,13 +63,13 @@ def builder_manifest(**changes: Any) -> BuilderManifest:
     return BuilderManifest.model_validate(usual | changes)
 
 
-def launch_spec(order: LaunchOrder, gateway_socket: str, quoting_socket: str = "unused") -> LaunchSpec:
-    """What a launcher gives to the enclave that it starts for `order`."""
-    return LaunchSpec(
-        role=order.role,
-        job=order.job,
-        index=order.index,
-        gateway=GatewayChannel(socket=gateway_socket, token=order.token),
-        platform=SoftwarePlatformSpec(socket=quoting_socket),
-        spec=order.spec,
-    )
+def launch_spec(spec: JobSpec, role: Role, gateway: GatewayChannel, **changes: Any) -> LaunchSpec:
+    """What a launcher gives to an enclave; its quoting service is at hand already unless told otherwise."""
+    usual = {
+        "role": role,
+        "job": spec.job,
+        "gateway": gateway,
+        "platform": SoftwarePlatformSpec(socket="unused"),
+        "spec": spec,
+    }
+    return LaunchSpec.model_validate(usual | changes)

@@ -36,26 +36,24 @@ class View:
 
 
 @dataclass
-class Host:
+class Host(Deployment[RolesInProcess]):
     """The operator's side for one test, and an owner who uses it."""
 
-    there: Deployment[RolesInProcess]
     directory: Path
 
     async def run(self, x: NDArray[Any], y: NDArray[Any], component: bytes, **request: Any) -> View:
         """A job on these arrays with this builder, from encryption to outcome."""
-        owner = self.there.owner
-        builder = await publish(self.there.operator, component)
-        dataset = (await upload(owner, (x, y), self.directory / "bundle")).bundle.manifest.dataset_id
-        job = await create_and_grant(owner, builder.sha256, dataset, **request)
-        job = await owner.wait(job)
+        builder = await publish(self.operator, component)
+        dataset = (await upload(self.owner, (x, y), self.directory / "bundle")).bundle.manifest.dataset_id
+        job = await create_and_grant(self.owner, builder.sha256, dataset, **request)
+        job = await self.owner.wait(job)
         await asyncio.sleep(0)
         return View(
-            enclaves=self.there.launcher.backend.traces,
-            observations=list(await owner.observations(job)),
-            files={path.parent.name: path.stat().st_size for path in self.there.objects(job)},
+            enclaves=self.launcher.backend.traces,
+            observations=list(await self.owner.observations(job)),
+            files={path.parent.name: path.stat().st_size for path in self.objects(job)},
             job=job,
-            outcome=await owner.outcome(job),
+            outcome=await self.owner.outcome(job),
         )
 
 
@@ -67,4 +65,4 @@ async def host_in(directory: Path, tee: SoftwareTee) -> AsyncIterator[Host]:
     launcher = SimulatedLauncher(RolesInProcess(tee, settings.socket_path, directory / "taps"))
     with logs_recorded():
         async with deployed(directory, settings, launcher, tee) as there:
-            yield Host(there, directory)
+            yield Host(**vars(there), directory=directory)
