@@ -93,6 +93,29 @@ def test_the_client_needs_no_extra_but_for_tables_and_images(installed: Environm
     assert all(module.startswith("chiron.client.datasets.") for module in missing)
 
 
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (["image", "build", "image"], "operator"),
+        (["serve"], "operator"),
+        (["builder", "check", "builder.wasm"], "builder"),
+        (["data", "encrypt", "table.csv", "--target", "y", "--out", "encrypted"], "tables"),
+        (["data", "encrypt", "images.zip", "--out", "encrypted"], "images"),
+        (["data", "encrypt", "sklearn:digits", "--out", "encrypted"], "demo"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_missing_extra_is_named(
+    installed: Environment, tmp_path: Path, command: list[str], extra: str
+) -> None:
+    for name in ("builder.wasm", "table.csv", "images.zip"):
+        (tmp_path / name).touch()
+    refused = installed.run("chiron", *command, cwd=tmp_path)
+    assert refused.returncode == 1, refused.stderr
+    assert f"chiron-ml[{extra}]" in " ".join(refused.stderr.split())
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_builder_project_is_made_from_the_templates(installed: Environment, tmp_path: Path) -> None:
     made = installed.run("chiron", "builder", "new", tmp_path / "mine")
     assert made.returncode == 0, made.stderr
