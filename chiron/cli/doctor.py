@@ -123,7 +123,7 @@ def host_findings(root: Path = Path("/")) -> Iterator[Finding]:
 
 
 def _bubblewrap() -> Finding:
-    """Not only there, but tried: many machines forbid what it does."""
+    """Bubblewrap is tried, not only found: many machines forbid what it does."""
     from chiron.api.errors import BubblewrapMissing
     from chiron.api.launchers.bubblewrap import find_bubblewrap
 
@@ -157,7 +157,7 @@ def _bubblewrap() -> Finding:
 
 
 def _namespace_advice() -> str:
-    """What usually stands in the way."""
+    """Advice about what usually stands in bubblewrap's way."""
     for path, wrong, advice in (
         ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor forbids user namespaces"),
         ("/proc/sys/kernel/unprivileged_userns_clone", "0", "user namespaces are switched off"),

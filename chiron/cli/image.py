@@ -140,7 +140,7 @@ def _print_facts(directory: Path, manifest: "ImageManifest") -> None:
 
 
 def recorder(log: Path, key: Path, *, revision: str | None, lock: Path | None) -> "Recorder":
-    """What records builds in `log`; revision and lock are by default those of the checkout we run from.
+    """A recorder of builds in `log`; revision and lock are by default those of the checkout we run from.
 
     Raises:
         ConfigurationInvalid: the key, the lock or the revision is not one.

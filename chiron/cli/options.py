@@ -83,7 +83,7 @@ def group(summary: str) -> typer.Typer:
 
 
 def single() -> typer.Typer:
-    """As `group`, for a module that is one command."""
+    """A module's one command, whose help text is Markdown."""
     return typer.Typer(rich_markup_mode="markdown", add_completion=False)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @cache
 def console() -> "Console":
-    """Where people read: standard error. Made late, as rich is not needed to start."""
+    """The console that people read: standard error. It is made late, as rich is not needed to start."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)

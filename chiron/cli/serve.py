@@ -35,7 +35,7 @@ keys_app = group("API keys of a gateway that runs on this machine.")
 
 
 class LauncherKind(StrEnum):
-    """Where enclaves run."""
+    """The kinds of place where enclaves run."""
 
     LOCAL = "local"
     OCCLUM = "occlum"
@@ -150,7 +150,7 @@ def _settings(**told: Any) -> "Settings":
 
 
 def _ports(first: int | None, settings: "Settings") -> range | None:
-    """As many as predictors may run; an empty range is any."""
+    """The ports of predictors' doors, as many as predictors may run; an empty range is any port."""
     if not first:
         return None if first is None else range(0)
     return range(first, min(first + settings.limits.predictors, 65_536))

@@ -76,7 +76,7 @@ class AsyncClient:
 
     @property
     def policy(self) -> AttestationPolicy | None:
-        """Which enclaves are acceptable."""
+        """The owner's policy: which enclaves are acceptable."""
         return self._verifier.given
 
     @policy.setter
@@ -94,7 +94,7 @@ class AsyncClient:
         await self.gateway.close()
 
     async def upload_builder(self, component: bytes, manifest: bytes) -> BuilderInfo:
-        """As operator: publish a builder; its identity is the component's SHA-256.
+        """Publish a builder, with an operator's key. Its identity is the component's SHA-256.
 
         Raises:
             GatewayError: as every method here, where the gateway refuses or cannot be reached.
@@ -279,7 +279,7 @@ class AsyncClient:
         return await fetch_reports(self.gateway, self.store.job(_id(job)))
 
     async def outcome(self, job: JobId) -> Outcome:
-        """How the job really ended; only its owner can read it.
+        """The job's outcome: how it really ended. Only its owner can read it.
 
         Raises:
             ReportUnreadable: the stored outcome is not sealed to us for this job.

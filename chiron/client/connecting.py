@@ -47,7 +47,7 @@ class Connecting:
                 self._connected.close()
 
     def connector(self) -> "aiohttp.TCPConnector":
-        """What an HTTP session is made with: its first connection to that address is this one."""
+        """A connector for an HTTP session, whose first connection to that address is this one."""
         import aiohttp
 
         return aiohttp.TCPConnector(socket_factory=self._socket)

@@ -154,7 +154,7 @@ class PeerNotAttested(ChironError, ssl.SSLCertVerificationError):
 
 
 class LogRejected(ChironError):
-    """What a transparency log says does not hold."""
+    """A transparency log or proof did not verify."""
 
     code = "log-rejected"
 

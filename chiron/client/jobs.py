@@ -111,7 +111,7 @@ async def fetch_reports(gateway: GatewaySession, record: JobRecord) -> list[Trai
 
 
 async def fetch_outcome(gateway: GatewaySession, record: JobRecord) -> Outcome:
-    """How the job really ended.
+    """The job's outcome: how it really ended.
 
     Raises:
         ReportUnreadable: what is stored is not sealed to us for this job.

@@ -31,7 +31,7 @@ PARALLEL_QUERIES = 3
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the owner's policy let through for each row that was asked about."""
+    """A predictor's answers: for each row, what the owner's policy lets through."""
 
     scores: NDArray[np.float32]
     """Classification: [rows, told], best first. Regression: `[rows, *target_shape]`."""

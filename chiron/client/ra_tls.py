@@ -76,7 +76,7 @@ def attested_connector(
 
 
 class _AttestedObject(ssl.SSLObject):
-    """What asyncio speaks TLS through. Reading and writing are refused until the peer is verified."""
+    """The object that asyncio speaks TLS through. It refuses to read and write until the peer is verified."""
 
     attested: VerifiedEvidence | None = None
 

@@ -29,7 +29,7 @@ _Record = TypeVar("_Record", bound=WireModel)
 
 
 MAX_CATEGORIES = 1000
-"""Of one column."""
+"""Categories of one column, at most."""
 
 
 class Column(WireModel):
@@ -50,12 +50,12 @@ class Column(WireModel):
 
     @property
     def width(self) -> int:
-        """How many numbers it becomes."""
+        """The number of numbers that the column becomes."""
         return len(self.categories) or 1
 
 
 class DatasetRecord(WireModel):
-    """What the owner keeps of an encrypted dataset."""
+    """A record of an encrypted dataset, with its key."""
 
     manifest: DatasetManifest
     key: Annotated[Base64, Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
@@ -70,7 +70,7 @@ class DatasetRecord(WireModel):
 
 
 class JobRecord(WireModel):
-    """What the owner keeps of a job."""
+    """A record of a job, with the key that its reports are sealed to."""
 
     spec: JobSpec
     owner_key: Annotated[Base64, Field(min_length=PRIVATE_KEY_BYTES, max_length=PRIVATE_KEY_BYTES)]
@@ -81,18 +81,18 @@ class JobRecord(WireModel):
 
     @property
     def private_key(self) -> PrivateKey:
-        """What reports and the outcome are sealed to."""
+        """The key that reports and the outcome are sealed to."""
         return PrivateKey.from_bytes(self.owner_key)
 
     @property
     def signing_key(self) -> Ed25519PrivateKey:
-        """What the model is known to be ours by, and what signs its upgrades."""
+        """The key that a model is known to be ours by, and that signs its upgrades."""
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=OWNER_SIGNING).derive(self.owner_key)
         return Ed25519PrivateKey.from_private_bytes(derived)
 
     @property
     def signing_public_key(self) -> bytes:
-        """Its public half, 32 bytes."""
+        """The signing key's public half, 32 bytes."""
         return self.signing_key.public_key().public_bytes_raw()
 
 

@@ -221,7 +221,7 @@ class Client(_Waiting[AsyncClient]):
 
     @property
     def policy(self) -> AttestationPolicy | None:
-        """Which enclaves are acceptable."""
+        """The owner's policy: which enclaves are acceptable."""
         return self._inner.policy
 
     @policy.setter

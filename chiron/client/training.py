@@ -168,7 +168,7 @@ def seal_grant(verified: VerifiedEvidence, grant: Grant) -> bytes:
 
 
 def grant_in_words(capabilities: CapabilityGrants, prediction: PredictionPolicy) -> list[str]:
-    """What a grant allows, one sentence a line, for the owner to agree to."""
+    """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
     lines = ["The verified enclaves may decrypt this dataset, for this job only."]
     for capability in sorted(capabilities.granted):
         words = _CAPABILITY_WORDS[capability]

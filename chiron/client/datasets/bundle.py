@@ -51,5 +51,5 @@ class Bundle:
 
 
 def chunk_path(root: Path, number: int) -> Path:
-    """Where a chunk's ciphertext lies."""
+    """The file of a chunk's ciphertext."""
     return root / f"chunk-{number:06d}"

@@ -28,18 +28,18 @@ CHUNKS_AT_LEAST = 16
 
 @dataclass(frozen=True)
 class EncryptOptions:
-    """How a dataset is cut."""
+    """Choices of how a dataset is cut into chunks, and what is held out."""
 
     held_out_percent: float = 0.0
     """Rows kept on this machine, in the clear, to test the model with."""
     seed: int = 0
-    """Of the shuffle."""
+    """The shuffle's seed."""
     chunk_bytes: int = CHUNK_BYTES
 
 
 @dataclass(frozen=True)
 class Encrypted:
-    """What `encrypt` made and where the owner's half of it is."""
+    """An encrypted dataset, and the owner's record of it."""
 
     bundle: Bundle
     record: DatasetRecord

@@ -22,7 +22,7 @@ MAX_PIXELS = 100_000_000
 
 
 class _Files(Protocol):
-    """Where the images' bytes come from."""
+    """A place that images' bytes come from."""
 
     def names(self) -> list[str]:
         """Relative paths of all files, with slashes."""
@@ -98,7 +98,7 @@ class ImageSource:
         )
 
     def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
-        """See `Source.read`."""
+        """The images numbered `rows`, in that order; see `Source.read`."""
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             images = np.stack([self._pixels(self._names[row]) for row in chosen])

@@ -22,7 +22,7 @@ _NOT_OF_ARRAYS = ("target", "input_dtype", "input_shape", "image_size", "grey", 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What can be said of a source besides its name; what does not apply to its kind is refused."""
+    """Options of a source besides its name; an option that does not apply to its kind is refused."""
 
     target: str | None = None
     task: Task | None = None

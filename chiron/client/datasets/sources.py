@@ -124,7 +124,7 @@ class ArraySource:
         return tuple(str(name) for name in classes)
 
     def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
-        """See `Source.read`."""
+        """The rows numbered `rows`, in that order; see `Source.read`."""
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             yield Examples(self._inputs(chosen), self._targets(chosen))

@@ -36,7 +36,7 @@ FEW_CLASSES = 1000
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table's columns are meant."""
+    """Options of a table: how its columns are meant."""
 
     target: str | None = None
     """The target's column; the last one by default."""
@@ -168,7 +168,7 @@ class TableSource:
         )
 
     def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
-        """See `Source.read`; the order within a window follows from the rows chosen."""
+        """The rows numbered `rows`, mixed within a window; see `Source.read`. They decide the order, too."""
         chosen = np.zeros(self.description.examples, np.bool_)
         chosen[rows] = True
         random = np.random.default_rng(int(rows[0]) if len(rows) else 0)
