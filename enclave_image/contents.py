@@ -19,7 +19,7 @@ PROJECT = "chiron-ml"
 EXTRA = "enclave"
 """The project's list of what runs inside."""
 OUR_ROOMS = ("ps", "runtime", "wasm_sandbox", "wire")
-"""Of our packages those that run inside. Client, control plane, kit and image tools are not in the image."""
+"""The rooms that run inside. Client, control plane, builder kit and image tools are not in the image."""
 
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = PurePosixPath("/opt/python")

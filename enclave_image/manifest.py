@@ -88,12 +88,12 @@ class ImageManifest(WireModel):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files together."""
         return sum(entry.size for entry in self.entries if isinstance(entry, File))
 
     @property
     def files(self) -> int:
-        """How many there are."""
+        """Number of files."""
         return sum(isinstance(entry, File) for entry in self.entries)
 
 

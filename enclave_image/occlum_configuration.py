@@ -39,7 +39,7 @@ class ResourceLimits(_Strict):
 
 
 class ProcessLimits(_Strict):
-    """Of one process in it."""
+    """Limits of one process in the enclave."""
 
     default_stack_size: Size
     default_heap_size: Size
@@ -61,7 +61,7 @@ class KssId(_Strict):
 
 
 class Metadata(_Strict):
-    """What quotes tell of the enclave."""
+    """What a quote says of the enclave."""
 
     product_id: int = Field(ge=0, le=65_535)
     version_number: int = Field(ge=0, le=65_535)
@@ -141,7 +141,7 @@ def check_configuration(document: object, *, development: bool = False) -> Occlu
     """The configuration, parsed and checked.
 
     Raises:
-        OcclumRefuses: as `read_configuration`.
+        OcclumRefuses: a key is unknown, a value is wrong, or production would be debuggable.
     """
     try:
         configuration = OcclumConfiguration.model_validate(document)

@@ -1,4 +1,4 @@
-"""From an image to what `copy_bom` and `occlum build` take: checked files, Occlum.json and bom.yaml.
+"""Makes of an image what `copy_bom` and `occlum build` take: checked files, Occlum.json and bom.yaml.
 
 None of this has run on SGX hardware. What can be checked without it is checked here, so that it fails at
 build and not at a customer's.
@@ -21,7 +21,7 @@ BOM = Path(__file__).parent / "bom.yaml"
 LIBRARIES = "/opt/occlum/glibc/lib"
 """Where Occlum's loader looks."""
 OCCLUM_GLIBC: Version = (2, 35)
-"""Of occlum/occlum:*-ubuntu22.04; the 20.04 one has 2.31."""
+"""The C library in occlum/occlum:*-ubuntu22.04; the 20.04 one has 2.31."""
 _GLIBC_FILES = ("ld-", "libc.so", "libdl.so", "libm.so", "libpthread.so", "librt.so", "libutil.so")
 """Parts of the C library: Occlum brings its own."""
 

@@ -108,8 +108,8 @@ _UNUSED_IN_PACKAGES = frozenset(
 """Files and folders of site-packages: front ends of other frameworks, converters."""
 
 _KEPT_METADATA = frozenset({"METADATA"})
-"""Of a distribution's .dist-info: its version. RECORD and others name how it was installed, and licences are
-in the bill of materials."""
+"""The files of a distribution's .dist-info that stay: they tell its version. RECORD and others name how it
+was installed, and licences are in the bill of materials."""
 
 
 def keeps_stdlib(path: PurePosixPath) -> bool:

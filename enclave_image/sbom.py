@@ -67,7 +67,7 @@ def _distribution(distribution: metadata.Distribution) -> Component:
 
 
 def _licences(distribution: metadata.Distribution) -> list[LicenseExpression | DisjunctiveLicense]:
-    """As the distribution declares it: an SPDX expression (PEP 639), or else a short name."""
+    """The licence that the distribution declares: an SPDX expression (PEP 639), or else a short name."""
     declared = distribution.metadata.json
     if expression := declared.get("license_expression"):
         return [LicenseExpression(str(expression))]

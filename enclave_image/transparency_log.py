@@ -122,7 +122,7 @@ class TransparencyLog:
         return type(self)(self._directory, self.public_key, entries, (*current.heads, signed))
 
     def prove_inclusion(self, measurement: str) -> InclusionProof:
-        """That the latest entry of `measurement` is in the log, as of the latest head.
+        """Proof that the latest entry of `measurement` is in the log, as of the latest head.
 
         Raises:
             LogCorrupted: no entry names it.
@@ -133,7 +133,7 @@ class TransparencyLog:
         raise LogCorrupted("the log has no entry of that measurement")
 
     def prove_entry(self, entry: LogEntry) -> InclusionProof:
-        """That exactly this entry is in the log, as of the latest head.
+        """Proof that exactly this entry is in the log, as of the latest head.
 
         Raises:
             LogCorrupted: it is not.
@@ -145,7 +145,7 @@ class TransparencyLog:
         return InclusionProof(entry=entry, index=index, path=path, head=self.head)
 
     def prove_consistency(self, since: SignedHead) -> ConsistencyProof:
-        """That the latest head only appended to `since`.
+        """Proof that the latest head only appended to `since`.
 
         Raises:
             LogCorrupted: `since` is not of this log.
