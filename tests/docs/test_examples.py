@@ -110,6 +110,8 @@ def _parse(words: list[str], whole: bool) -> None:
 
     An example that is not whole (in the middle of a sentence) may leave arguments out.
     """
+    if words[-1:] == ["--help"]:  # every command has it, and it asks for no argument
+        words, whole = words[:-1], False
     command = typer.main.get_command(app)
     context = command.context_class(command, info_name="chiron")
     while isinstance(command, TyperGroup):
