@@ -39,6 +39,8 @@ ChironError
     ├── RowsInvalid             rows that do not fit the job's inputs
     ├── QueryMalformed          a plaintext that is no query of this job
     ├── QueryUnreadable         not sealed to this predictor for this job
+    ├── QueryUnauthorised       not signed by the model's owner for this predictor
+    ├── QueryReplayed           signed by the owner, and answered before
     ├── AnswerMalformed         a plaintext that is no answer of this job
     └── AnswerUnreadable        not sealed to this query's one-time key
 
@@ -283,6 +285,18 @@ class QueryUnreadable(QueryError):
     """The ciphertext does not open with this predictor's key for this job."""
 
     code = "query-unreadable"
+
+
+class QueryUnauthorised(QueryError):
+    """No signature of the model's owner, over this query and for this predictor."""
+
+    code = "query-unauthorised"
+
+
+class QueryReplayed(QueryError):
+    """A query whose request id this predictor has taken before."""
+
+    code = "query-replayed"
 
 
 class AnswerMalformed(QueryError):

@@ -6,6 +6,7 @@ Label = NewType("Label", bytes)
 
 GRANT = Label(b"chiron/v1/grant")
 QUERY = Label(b"chiron/v1/query")
+QUERY_SIGNATURE = Label(b"chiron/v1/query-signature")
 ANSWER = Label(b"chiron/v1/answer")
 REPORT = Label(b"chiron/v1/report")
 OUTCOME = Label(b"chiron/v1/outcome")

@@ -114,7 +114,7 @@ class PredictorSession:
 
     async def _ask(self, rows: NDArray[Any]) -> Answer:
         spec = self._record.spec
-        pending = seal_query(spec, rows, self._key)
+        pending = seal_query(spec, rows, self._key, self._record.signing_key)
         body = await self._gateway.relay(paths.JOB_QUERIES.of(spec.job), pending.sealed)
         try:
             sealed = SealedMessage.model_validate_json(body).sealed

@@ -1,16 +1,29 @@
 """Queries to a predictor enclave and its answers, as they travel: sealed, and of one size a job.
 
-A query is sealed to the key in the predictor's verified evidence (label QUERY, context: the job's id). Its
-answer is sealed to the query's one-time key (label ANSWER, context: the job's id and the request id), so
-that an answer opens only as the answer to this query, and nobody can open either once that key is gone.
+A query is signed by the model's owner (Ed25519, label QUERY_SIGNATURE) over the job, the predictor's key and
+the whole plaintext, which holds request id, one-time key and rows. Signature and plaintext are then sealed to
+the key in the predictor's verified evidence (label QUERY, context: the job's id). So nobody else can ask, and
+what was signed for one start of one predictor is worth nothing at another.
+
+The answer is sealed to the query's one-time key (label ANSWER, context: the job's id and the request id), so
+that it opens only as the answer to this query, and nobody can open either once that key is gone.
 `query` and `answer` have the plaintexts.
 """
 
+import hashlib
 from typing import Any, NamedTuple
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
 
-from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, QueryUnreadable, SealingError
+from chiron.runtime.errors import (
+    AnswerMalformed,
+    AnswerUnreadable,
+    QueryUnauthorised,
+    QueryUnreadable,
+    SealingError,
+)
 from chiron.runtime.queries.answer import (
     Answer,
     AnswerOutcome,
@@ -22,7 +35,7 @@ from chiron.runtime.queries.answer import (
 from chiron.runtime.queries.query import Query, decode_query, encode_query
 from chiron.runtime.sealing import hpke
 from chiron.wire.jobs import JobSpec
-from chiron.wire.labels import ANSWER, QUERY
+from chiron.wire.labels import ANSWER, QUERY, QUERY_SIGNATURE, bind
 
 __all__ = [
     "Answer",
@@ -41,6 +54,8 @@ __all__ = [
     "seal_query",
 ]
 
+SIGNATURE_BYTES = 64
+
 
 class PendingQuery(NamedTuple):
     """A sealed query and what opens its answer; kept in memory only, for one answer."""
@@ -50,29 +65,42 @@ class PendingQuery(NamedTuple):
     reply_key: hpke.PrivateKey
 
 
-def seal_query(spec: JobSpec, x: NDArray[Any], predictor_key: bytes) -> PendingQuery:
-    """A query about `x` with a fresh one-time key.
+def seal_query(
+    spec: JobSpec, x: NDArray[Any], predictor_key: bytes, signing_key: Ed25519PrivateKey
+) -> PendingQuery:
+    """A query about `x` with a fresh one-time key, signed by the model's owner.
 
     Raises:
         RowsInvalid: the rows are not of the job's form.
     """
     reply_key = hpke.PrivateKey.generate()
     query = Query.about(x, reply_key.public_bytes)
-    sealed = hpke.seal(predictor_key, encode_query(spec, query), label=QUERY, context=bytes.fromhex(spec.job))
+    plaintext = encode_query(spec, query)
+    signature = signing_key.sign(_signed(spec, predictor_key, plaintext))
+    sealed = hpke.seal(predictor_key, signature + plaintext, label=QUERY, context=bytes.fromhex(spec.job))
     return PendingQuery(sealed, query.request_id, reply_key)
 
 
-def open_query(spec: JobSpec, sealed: bytes, key: hpke.PrivateKey) -> Query:
-    """The predictor's side of `seal_query`.
+def open_query(spec: JobSpec, sealed: bytes, key: hpke.PrivateKey, owner: bytes) -> Query:
+    """The predictor's side of `seal_query`; `owner` is the Ed25519 public key that may ask.
+
+    The signature is checked before anything of the plaintext is read.
 
     Raises:
         QueryUnreadable: not sealed to this key and job.
+        QueryUnauthorised: not signed by the owner for this key and job.
         QueryMalformed: it opens, but is no query of this job.
     """
     try:
-        plaintext = hpke.open(key, sealed, label=QUERY, context=bytes.fromhex(spec.job))
+        opened = hpke.open(key, sealed, label=QUERY, context=bytes.fromhex(spec.job))
     except SealingError as error:
         raise QueryUnreadable("the query is not sealed to this predictor and job") from error
+    signature, plaintext = opened[:SIGNATURE_BYTES], opened[SIGNATURE_BYTES:]
+    try:
+        signed = _signed(spec, key.public_bytes, plaintext)
+        Ed25519PublicKey.from_public_bytes(owner).verify(signature, signed)
+    except (InvalidSignature, ValueError) as error:
+        raise QueryUnauthorised("the query is not signed by the model's owner for this predictor") from error
     return decode_query(spec, plaintext)
 
 
@@ -106,6 +134,12 @@ def open_answer(spec: JobSpec, pending: PendingQuery, sealed: bytes) -> Answer:
     if answer.request_id != pending.request_id:
         raise AnswerMalformed("the answer is to another query")
     return answer
+
+
+def _signed(spec: JobSpec, predictor_key: bytes, plaintext: bytes) -> bytes:
+    """What the owner signs of a query."""
+    digests = hashlib.sha256(predictor_key).digest() + hashlib.sha256(plaintext).digest()
+    return bind(QUERY_SIGNATURE, bytes.fromhex(spec.job) + digests)
 
 
 def _answer_context(spec: JobSpec, request_id: bytes) -> bytes:

@@ -65,13 +65,13 @@ def answered(
 ) -> Answer:
     """What the owner's policy lets through of `predicted` ([rows, classes] scores, or [rows, *target_shape]).
 
-    Equal scores are returned in the order of their classes.
+    Classes are ordered by the rounded scores, and equal ones by their number: the order tells nothing more.
     """
     rounded = np.round(predicted.astype(np.float64), policy.decimals).astype(np.float32)
     if spec.dataset.task is not Task.CLASSIFICATION:
         return Answer(request_id, AnswerOutcome.ANSWERED, rounded)
     returned = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)
-    order = np.argsort(-predicted, axis=1, kind="stable")[:, :returned].astype(np.int32)
+    order = np.argsort(-rounded, axis=1, kind="stable")[:, :returned].astype(np.int32)
     return Answer(request_id, AnswerOutcome.ANSWERED, np.take_along_axis(rounded, order, axis=1), order)
 
 

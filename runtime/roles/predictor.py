@@ -7,12 +7,19 @@ has it, it is a predictor as any other.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway_client import GatewayClient
-from chiron.runtime.errors import EnclaveError, ModelUnusable, QueryError, QueryRefused, UpgradeRefused
+from chiron.runtime.errors import (
+    EnclaveError,
+    ModelUnusable,
+    QueryError,
+    QueryRefused,
+    QueryReplayed,
+    UpgradeRefused,
+)
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.predictor_state import PredictorKeys, QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model
@@ -90,6 +97,8 @@ class _Predictor:
     model: ExportedModel | None
     budget: QueryBudget | None
     given_away: bool = False
+    taken: set[bytes] = field(default_factory=set)
+    """Request ids of the owner's queries so far: as long as our key lives, none is taken twice."""
 
     @asynccontextmanager
     async def at_its_own_door(self) -> AsyncIterator[None]:
@@ -141,10 +150,22 @@ class _Predictor:
     async def _answer_query(self, sealed: bytes) -> bytes:
         spec = self.launch.spec
         try:
-            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key)
+            owner = self.header.owner_signing_key
+            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, owner)
+            self._take(query)
             return seal_answer(spec, query, await self._predict(query))
         except QueryError as error:
-            raise QueryRefused(error.code, "the query cannot be read, or its key not answered to") from error
+            raise QueryRefused(error.code, "not a query that is answered") from error
+
+    def _take(self, query: Query) -> None:
+        """Remember the query, before anything is spent or computed for it.
+
+        Raises:
+            QueryReplayed: it was taken before.
+        """
+        if query.request_id in self.taken:
+            raise QueryReplayed("this query was taken before")
+        self.taken.add(query.request_id)
 
     async def _predict(self, query: Query) -> Answer:
         if self.given_away:

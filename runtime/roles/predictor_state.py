@@ -5,6 +5,8 @@ back to an earlier state (docs/threat-model.md): a budget bounds an honest host'
 dishonest host's rollback visible in its storage.
 """
 
+import asyncio
+
 from pydantic import Field
 
 from chiron.runtime.attestation.platform import Platform, attest
@@ -64,6 +66,7 @@ class QueryBudget:
         self._limit = limit
         self._record = SealedRecord(query_budget(moves), _Count, sealer, bytes.fromhex(job))
         self._gateway = gateway
+        self._spending = asyncio.Lock()
         self.spent = answered
         """Rows taken so far."""
 
@@ -85,8 +88,10 @@ class QueryBudget:
 
         It is stored before anything is answered: a crash in between costs budget, not secrecy.
         """
-        if self.spent + rows > self._limit:
-            return False
-        self.spent += rows
-        await self._record.store(self._gateway, self._record.encode(_Count(rows=self.spent)))
-        return True
+        # One at a time: of two counts on their way to the host, the lower one could be the last to arrive.
+        async with self._spending:
+            if self.spent + rows > self._limit:
+                return False
+            self.spent += rows
+            await self._record.store(self._gateway, self._record.encode(_Count(rows=self.spent)))
+            return True

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from chiron.api.errors import JobDoesNotFit, ObjectRefused
 from chiron.api.jobs.specification import answer_limit, make_spec, object_limit, query_limit
 from chiron.api.settings import Limits
+from chiron.runtime.queries import SIGNATURE_BYTES
 from chiron.runtime.queries.answer import answer_bytes
 from chiron.runtime.queries.query import query_bytes
 from chiron.runtime.sealing import hpke
@@ -41,7 +42,7 @@ def spec(trainers: int = 2, exchanges: int = 3, query_rows: int = 64, shards: in
 def test_all_that_enclaves_make_fits_its_bound(trainers: int, exchanges: int, query_rows: int) -> None:
     job = spec(trainers, exchanges, query_rows)
     overhead = len(hpke.seal(hpke.PrivateKey.generate().public_bytes, b"", label=QUERY, context=b""))
-    assert query_limit(job) >= query_bytes(job) + overhead
+    assert query_limit(job) >= SIGNATURE_BYTES + query_bytes(job) + overhead
     assert answer_limit(job) >= answer_bytes(job) + overhead
 
 

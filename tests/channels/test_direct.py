@@ -1,131 +1,28 @@
 """An owner asks a predictor at its own door: the real role, a real model, RA-TLS, and no gateway."""
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
-import onnx
 import pytest
-from aiohttp import web
-from onnx import TensorProto, helper, numpy_helper
 
-from chiron import AsyncClient, OwnerStore, attested_connector
-from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron import OwnerStore, attested_connector
 from chiron.client.errors import EvidenceRejected, GatewayUnreachable
 from chiron.client.store import JobRecord
-from chiron.runtime.roles import predictor
-from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.sealing.hpke import PrivateKey
-from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
-from chiron.wire.labels import MODEL
-from chiron.wire.launch import GatewayChannel
 from tests.channels.conftest import policy
-from tests.support.specs import job_spec, launch_spec
-from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
-
-SPEC = job_spec()
-WEIGHT = np.arange(30, dtype=np.float32).reshape(6, 5)
-
-
-def linear_model() -> bytes:
-    nodes = [
-        helper.make_node("Flatten", ["input"], ["row"], axis=1),
-        helper.make_node("MatMul", ["row", "weight"], ["output"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 2, 3])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 5])],
-        [numpy_helper.from_array(WEIGHT, "weight")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-@dataclass
-class Door:
-    """A running predictor, and its owner."""
-
-    address: str
-    store: OwnerStore
-    quoting: QuotingServices
-
-    def client(self, identity: EnclaveIdentity = IMAGE) -> AsyncClient:
-        """Its gateway does not exist: nothing may need it."""
-        return AsyncClient(
-            "http://127.0.0.1:9", "key", policy=policy(self.quoting, identity), store=self.store
-        )
-
-
-async def _gateway(path: Path, sealed: bytes) -> tuple[web.AppRunner, asyncio.Event]:
-    """The enclave-facing paths that a predictor needs; the mailbox stays empty."""
-    ready = asyncio.Event()
-
-    async def model(_: web.Request) -> web.Response:
-        return web.Response(body=sealed)
-
-    async def announce(_: web.Request) -> web.Response:
-        ready.set()
-        return web.Response(status=204)
-
-    async def mailbox(_: web.Request) -> web.Response:
-        await asyncio.sleep(20)
-        return web.Response(status=204)
-
-    app = web.Application()
-    app.add_routes(
-        [
-            web.get("/enclave/v1/objects/model", model),
-            web.post("/enclave/v1/ready", announce),
-            web.get("/enclave/v1/mailbox", mailbox),
-        ]
-    )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.UnixSite(runner, str(path)).start()
-    return runner, ready
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.predictor_door import SPEC, WEIGHT, Door, predictor_door
+from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 
 @pytest.fixture
 async def door(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[Door]:
-    store = OwnerStore(tmp_path / "home")
-    record = JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes)
-    store.save_job(record)
-    platform = quoting.platform(IMAGE)
-    header = ModelHeader(
-        job=SPEC.job,
-        spec_digest=SPEC.digest(),
-        prediction=PredictionPolicy(decimals=3),
-        owner_signing_key=record.signing_public_key,
-        usable=True,
-    )
-    sealed = await asyncio.to_thread(seal_model, SPEC, header, linear_model(), Sealer(platform, MODEL))
-    gateway, ready = await _gateway(tmp_path / "g.sock", sealed)
-    channel = GatewayChannel(socket=str(tmp_path / "g.sock"), token="t")
-    launch = launch_spec(SPEC, Role.PREDICTOR, channel, listen_port=_free_port())
-    role = asyncio.create_task(predictor.run(launch, platform))
-    try:
-        await asyncio.wait_for(ready.wait(), 60)
-        yield Door(f"127.0.0.1:{launch.listen_port}", store, quoting)
-    finally:
-        role.cancel()
-        await asyncio.gather(role, return_exceptions=True)
-        await gateway.cleanup()
+    async with predictor_door(quoting, tmp_path, PredictionPolicy(decimals=3)) as door:
+        yield door
 
 
 async def test_owner_is_answered_directly(door: Door) -> None:

@@ -107,7 +107,9 @@ def test_a_query_for_another_key_is_refused_and_the_predictor_lives_on(
 ) -> None:
     x, _ = held_out(digits)
     owner.predict(trained, x[:1])
-    foreign = seal_query(trained.spec, x[:1], PrivateKey.generate().public_bytes)
+    foreign = seal_query(
+        trained.spec, x[:1], PrivateKey.generate().public_bytes, owner.store.job(trained.spec.job).signing_key
+    )
     with pytest.raises(GatewayError) as refusal:
         _relay(service, f"/v1/jobs/{trained.spec.job}/queries", foreign.sealed)
     assert refusal.value.code == "query-unreadable"

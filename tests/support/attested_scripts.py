@@ -155,7 +155,7 @@ class AttestedScripts:
         return 0
 
     def _answer_query(self, spec: JobSpec, key: PrivateKey, sealed: bytes) -> bytes:
-        query = open_query(spec, sealed, key)
+        query = open_query(spec, sealed, key, self.grants[spec.job].owner_signing_key)
         policy = self.grants[spec.job].prediction
         self.rows_answered += len(query.x)
         if policy.query_budget is not None and self.rows_answered > policy.query_budget:
