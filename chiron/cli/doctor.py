@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from chiron.cli.options import Json, single
-from chiron.cli.output import console, print_json
+from chiron.cli.output import console, escape, print_json
 from chiron.wire import paths
 
 app = single()
@@ -51,7 +51,8 @@ def doctor_command(json: Json = False) -> None:
     else:
         for finding in findings:
             mark = "[red]✗[/]" if not finding.fine else "[green]✓[/]" if finding.there else "[dim]–[/]"
-            console().print(f"{mark} {finding.name}: {finding.detail} [dim](for {finding.needed_for})[/]")
+            told = f"{finding.name}: {escape(finding.detail)}"
+            console().print(f"{mark} {told} [dim](for {finding.needed_for})[/]")
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
 

@@ -27,11 +27,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=str, allow_nan=False), flush=True)
 
 
+def as_text(text: str) -> str:
+    """Text of others for a terminal: what is not printable is spelled out, so nothing moves the cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def escape(text: str) -> str:
-    """Text that rich shows as it is."""
+    """Text that rich shows as it is. Its further lines are marked, so that none looks like one of ours."""
     from rich.markup import escape as escaped
 
-    return escaped(text)
+    return escaped("\n  │ ".join(map(as_text, text.split("\n"))))
 
 
 def note(text: str) -> None:
@@ -71,7 +76,7 @@ def print_steps(steps: "Sequence[StepResult]") -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns on stdout; never cut, so that identifiers can be copied."""
-    table = [[str(cell) for cell in row] for row in [columns, *rows]]
+    table = [[as_text(str(cell)) for cell in row] for row in [columns, *rows]]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -14,7 +14,7 @@ from chiron.client import uploads
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
-from chiron.client.errors import NotDirect
+from chiron.client.errors import NotDirect, SpecMismatch
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.predictions import Predictions, PredictorSession
@@ -141,11 +141,14 @@ class AsyncClient:
 
         Raises:
             RecordMissing: the dataset was not encrypted on this machine.
-            SpecMismatch: the gateway made another job of it.
+            SpecMismatch: the gateway made another job of it, or answered with one that is known here.
         """
         dataset = self.store.dataset(request.dataset_id)
         job = await self.gateway.create_job(request)
         check_spec(job.spec, request, dataset.manifest)
+        if self.store.knows_job(job.spec.job):
+            # Its record would be overwritten, and with it the only key that opens what that job made.
+            raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
         record = JobRecord(
             spec=job.spec, owner_key=owner_key, class_names=dataset.class_names, columns=dataset.columns

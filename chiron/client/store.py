@@ -118,6 +118,10 @@ class OwnerStore:
         """All datasets' records."""
         return self._all("datasets", DatasetRecord)
 
+    def knows_job(self, job_id: str) -> bool:
+        """Whether there is a record of this job."""
+        return (self.root / "jobs" / f"{job_id}.json").exists()
+
     def save_job(self, record: JobRecord) -> Path:
         """Write a job's record."""
         return self._save("jobs", record.spec.job, record)
