@@ -37,7 +37,7 @@ TRAINER_HEAD_BYTES = 4096
 """Room for what a trainer's checkpoint says in words; as much again for counters and the tensors' header."""
 MAX_TRAINER_CHECKPOINT_BYTES = 2**30
 """Jobs whose trainers' checkpoints would be larger keep none: each exchange would carry them all."""
-_STATE_HEADER_BYTES = 704
+STATE_HEADER_BYTES = 704
 """Room for the names and shapes before the tensors of a server's state. The longest header, of 200 million
 parameters in bfloat16 and 1,024 trainers, has 693."""
 _SHORT_HEAD_BYTES = 64
@@ -190,4 +190,4 @@ def _server_bytes(exchange: ExchangeSpec, plan: int, sums: int) -> int:
         if exchange.mode is ExchangeMode.ASYNC
         else 2 * 8 + 8 * sums + exchange.trainers
     )
-    return _STATE_HEADER_BYTES + vectors * exchange.parameters + plan + counted
+    return STATE_HEADER_BYTES + vectors * exchange.parameters + plan + counted

@@ -1,6 +1,8 @@
 """What the roles store has exactly the names and sizes that the gateway's quota allows them, for any spec."""
 
 import asyncio
+import json
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from chiron.api.errors import ObjectRefused
 from chiron.api.jobs.specification import object_limit
+from chiron.ps.checkpoint import dump
 from chiron.ps.server import ParameterServer
 from chiron.ps.sharding import ShardedClient, shard_server
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
@@ -204,3 +207,19 @@ def test_each_enclave_stores_its_own_objects_only(spec: JobSpec, role: Role, ind
         else:
             with pytest.raises(ObjectRefused):
                 object_limit(spec, stored.name, role, index)
+
+
+async def test_the_header_of_the_largest_servers_state_has_room() -> None:
+    """A small state's header, with the numbers of the largest one in it."""
+    limits = {997: 200_000_000, 4: 1024}
+    exchange = ExchangeSpec(parameters=997, trainers=4, exchanges=1, dtype="bfloat16")
+    state = dump(ParameterServer(exchange, 16 * 2**20, sums=SUMS))
+    header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
+    end = 0
+    for tensor in header.values():
+        before, (start, stop) = math.prod(tensor["shape"]), tensor["data_offsets"]
+        tensor["shape"] = [limits.get(size, size) for size in tensor["shape"]]
+        tensor["data_offsets"] = [end, end := end + (stop - start) // before * math.prod(tensor["shape"])]
+    assert any(limits[997] in tensor["shape"] for tensor in header.values())
+    padded = -len(json.dumps(header, separators=(",", ":"))) // 8 * -8
+    assert 8 + padded <= objects.STATE_HEADER_BYTES
