@@ -74,6 +74,14 @@ class Scale:
     seed: int = 0
 
 
+class RehearsalReport(TrainingReport):
+    """A point of the curve as only the builder's author sees it."""
+
+    steps: int
+    """Optimizer steps taken so far."""
+    learning_rate: float
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """What came of it."""
@@ -82,7 +90,7 @@ class Rehearsal:
     graph: AdmittedGraph
     recipe: Recipe
     """The recipe as it was trained with: its number of steps is the scale's."""
-    reports: tuple[TrainingReport, ...]
+    reports: tuple[RehearsalReport, ...]
     model: bytes
     """The trained model, ONNX: `input` to class scores or values."""
 
@@ -95,7 +103,7 @@ async def rehearse(
     scale: Scale = Scale(),
     log: LogSink | None = None,
     cache: Path | None = None,
-    progress: Callable[[TrainingReport], None] | None = None,
+    progress: Callable[[RehearsalReport], None] | None = None,
 ) -> Rehearsal:
     """Run the builder on the source's examples and train its model for a few steps.
 
@@ -125,7 +133,9 @@ async def rehearse(
     reports = []
     for exchange in range(spec.exchange.exchanges):
         await learner.train(dataset, exchange, spec.exchange.exchanges)
-        reports.append(learner.report(exchange, learner.sums()))
+        report = learner.report(exchange, learner.sums())
+        told = {"steps": learner.steps, "learning_rate": learner.learning_rate}
+        reports.append(RehearsalReport.model_validate(report.model_dump() | told))
         if progress is not None:
             progress(reports[-1])
     return Rehearsal(plan, graph, recipe, tuple(reports), learner.export())

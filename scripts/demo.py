@@ -226,7 +226,7 @@ def _follow(owner: Client, job: Job, watch: Stopwatch) -> None:
         for report in owner.reports(job):
             loss, accuracy = _number(report.train_loss), _number(report.validation_accuracy)
             note(f"  exchange {report.exchange + 1:2}: train loss {loss}, validation accuracy {accuracy}")
-        done(f"trained and sealed: {outcome.parameters:,} parameters; only the owner can read this curve")
+        done("trained and sealed; only the owner can read this curve")
 
 
 def _number(value: float | None) -> str:

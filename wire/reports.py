@@ -2,6 +2,9 @@
 
 Each is sealed to the owner's key and padded to one size (`chiron.wire.objects`): the operator's side sees
 that a report exists, which the schedule told it already.
+
+The builder is the operator's secret: nothing here tells the owner of its recipe or graph. So there are
+metrics and fixed codes, and no learning rate, number of steps or parameters, and no words of the builder's.
 """
 
 from enum import StrEnum
@@ -22,12 +25,9 @@ class TrainingReport(WireModel):
     that these steps began with. A trial's last exchange has no steps, so it measures the final model.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     exchange: int = Field(ge=0, le=100_000)
     trial: int = Field(default=0, ge=0, le=63)
-    steps: int = Field(default=0, ge=0)
-    """Optimizer steps taken so far."""
-    learning_rate: Metric = None
     train_loss: Metric = None
     train_accuracy: Metric = None
     validation_loss: Metric = None
@@ -52,17 +52,18 @@ class OutcomeStatus(StrEnum):
 
 
 def _fits(detail: str) -> str:
-    return detail.encode()[:2000].decode(errors="ignore")
+    """Printable, as JSON writes a control character as six bytes; and short."""
+    printable = "".join(character if character.isprintable() else "?" for character in detail)
+    return printable.encode()[:2000].decode(errors="ignore")
 
 
 class Outcome(WireModel):
     """The job's end. `code` and `detail` say why, where it was not trained."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     status: OutcomeStatus
     code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "trained"
     detail: Annotated[str, AfterValidator(_fits)] = ""
-    """For people; cut to 2,000 bytes."""
+    """A fixed sentence for people; cut to 2,000 bytes."""
     metrics: TrainingReport | None = None
     """The last report on the model that was sealed."""
-    parameters: int | None = Field(default=None, ge=0)

@@ -10,8 +10,7 @@ from chiron.cli.options import Json, ManifestOption, PathArgument, read_builder
 from chiron.cli.output import done, note, print_json
 
 if TYPE_CHECKING:
-    from chiron import TrainingReport
-    from chiron.builder_kit.rehearsal import Rehearsal
+    from chiron.builder_kit.rehearsal import Rehearsal, RehearsalReport
 
 
 def run_command(
@@ -73,7 +72,7 @@ def run_command(
     _conclude(result, directory)
 
 
-def _show(report: "TrainingReport") -> None:
+def _show(report: "RehearsalReport") -> None:
     """One line; what was not measured is left out. Validation is of the model before these steps."""
     measured = {
         "train loss": report.train_loss,

@@ -66,20 +66,15 @@ class Selection:
         self.why_none = Outcome(status=OutcomeStatus.TRAINING_FAILED, code=code, detail=detail)
 
     def refused(self, error: SandboxError) -> None:
-        """Say that the builder failed, or that its plan was not admitted."""
-        detail = f"{error}; {error.detail}" if error.detail else str(error)
-        self.why_none = Outcome(status=OutcomeStatus.BUILDER_REFUSED, code=str(error.code), detail=detail)
+        """Say that the builder failed, or that its plan was not admitted; not what the plan holds."""
+        self.why_none = Outcome(status=OutcomeStatus.BUILDER_REFUSED, code=str(error.code), detail=str(error))
 
     @property
     def outcome(self) -> Outcome:
         """The outcome for the owner."""
         if self.best is None:
             return self.why_none
-        return Outcome(
-            status=OutcomeStatus.TRAINED,
-            metrics=self.best.report,
-            parameters=self.best.plan.graph.elements,
-        )
+        return Outcome(status=OutcomeStatus.TRAINED, metrics=self.best.report)
 
 
 def _score(report: TrainingReport) -> float:

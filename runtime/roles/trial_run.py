@@ -48,6 +48,11 @@ class TrialRun:
         """Whether the merged vector is a trained model."""
         return self.failure is None and not self.report.diverged
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken so far."""
+        return 0 if self._learner is None else self._learner.steps
+
     async def begin(self, plan: AdmittedPlan, *, from_start: bool = True) -> None:
         """Make the learner. The leading trainer's initial values are the run's vector, `from_start`."""
         self.begun = True

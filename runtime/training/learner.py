@@ -145,18 +145,23 @@ class Learner:
         with np.errstate(all="ignore"):
             self._validator.add(self._feed.validation, self._sums)
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken so far."""
+        return self._stepper.steps
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return self._stepper.learning_rate
+
     def sums(self) -> NDArray[np.float64]:
         """Measurements since the exchange before, [SUMS]; the parameter server adds them up."""
         return self._sums.copy()
 
     def report(self, exchange: int, merged_sums: NDArray[np.float64]) -> TrainingReport:
         """Report what the sums of all trainers say. `exchange` counts over the whole job."""
-        report = TrainingReport(
-            exchange=exchange,
-            trial=self._trial,
-            steps=self._stepper.steps,
-            learning_rate=self._stepper.learning_rate,
-        )
+        report = TrainingReport(exchange=exchange, trial=self._trial)
         report = with_means(merged_sums, report, frozenset(self._recipe.metrics))
         if self._stopping.judge(report.validation_loss):
             self._stepper.adopt(self._stopping.best)

@@ -137,7 +137,7 @@ async def train(options: dict[str, Any]) -> None:
         # The first exchange warms up, as the others' first step does. It is also the one that reads the data,
         # so the data is read and decrypted once more where the time counts.
         await exchange(0)
-        warm = run.report.steps
+        warm = run.steps
         say(ready=True)
         await asyncio.to_thread(hear)
         began, used = time.perf_counter(), time.process_time()
@@ -150,7 +150,7 @@ async def train(options: dict[str, Any]) -> None:
         taken = measured(began, used)
         if index == 0 and options.get("keep"):
             (directory / "model.onnx").write_bytes(run.export())
-        say(**taken, examples=(run.report.steps - warm) * options.get("batch", 1))
+        say(**taken, examples=(run.steps - warm) * options.get("batch", 1))
 
 
 async def _lead(directory: Path, spec: Any, run: TrialRun) -> bytes:

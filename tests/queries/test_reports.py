@@ -20,8 +20,6 @@ REPORTS = st.builds(
     TrainingReport,
     exchange=st.integers(0, 100_000),
     trial=st.integers(0, 63),
-    steps=st.integers(0, 10_000_000),
-    learning_rate=METRIC,
     train_loss=METRIC,
     train_accuracy=METRIC,
     validation_loss=METRIC,
@@ -50,6 +48,14 @@ def test_an_outcome_round_trips_at_one_size(
     sealed = seal_outcome(outcome, job=JOB, owner_public_key=OWNER.public_bytes)
     plain = Outcome(status=OutcomeStatus.TRAINED)
     assert len(sealed) == len(seal_outcome(plain, job=JOB, owner_public_key=OWNER.public_bytes))
+    assert open_outcome(sealed, job=JOB, owner_key=OWNER) == outcome
+
+
+@pytest.mark.parametrize("detail", ["\x01" * 2000, '"' * 2000, "\\" * 2000, "\u202e" * 2000, "ü" * 2000])
+def test_no_detail_overflows_an_outcome_or_moves_a_cursor(detail: str) -> None:
+    outcome = Outcome(status=OutcomeStatus.BUILDER_REFUSED, code="builder-trapped", detail=detail)
+    assert outcome.detail.isprintable()
+    sealed = seal_outcome(outcome, job=JOB, owner_public_key=OWNER.public_bytes)
     assert open_outcome(sealed, job=JOB, owner_key=OWNER) == outcome
 
 

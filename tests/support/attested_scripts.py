@@ -45,7 +45,7 @@ class Faults:
     measurement: bytes = MEASUREMENT
     answer: Callable[[bytes], bytes] = lambda sealed: sealed
     report: Callable[[bytes], bytes] = lambda sealed: sealed
-    outcome: Outcome = field(default_factory=lambda: Outcome(status=OutcomeStatus.TRAINED, parameters=640))
+    outcome: Outcome = field(default_factory=lambda: Outcome(status=OutcomeStatus.TRAINED))
     public_end: JobState = JobState.SUCCEEDED
 
 

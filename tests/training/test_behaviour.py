@@ -120,10 +120,10 @@ def test_early_stop_goes_back_to_the_best_and_reports_on() -> None:
         schedule=Constant(),
         early_stop=EarlyStop(patience=1, minimum_improvement=0.5),
     )
-    _, reports = train(job, mlp(6, 32, 2), recipe)
+    learners, reports = train(job, mlp(6, 32, 2), recipe)
     losses = [report.validation_loss for report in reports if report.validation_loss is not None]
     assert len(reports) == 12
-    assert reports[-1].steps < 200 * 12  # 96 rows to train on make 12 steps an epoch
+    assert learners[0].steps < 200 * 12  # 96 rows to train on make 12 steps an epoch
     assert reports[-2].train_loss is None
     assert losses[-1] == losses[-2]
     assert losses[-1] <= min(losses) + 0.5
