@@ -16,7 +16,7 @@ ChironError
 The last two never leave the sandbox: whoever reads frames or binaries turns them into a `SandboxError`.
 Messages are made of the code and of public facts only. What a hostile component says about itself
 (trap texts, its error string) may hold data values, and so never becomes part of a message: it is
-kept apart in `detail`, which only the owner may be shown.
+kept apart in `detail`, which only a rehearsal shows, to the builder's author.
 """
 
 from enum import StrEnum
@@ -78,7 +78,7 @@ SENTENCES = {
 
 
 class SandboxError(ChironError):
-    """Base of the errors of runs and admission; `detail` is untrusted text for the owner's eyes only."""
+    """Base of the errors of runs and admission; `detail` is untrusted, for a rehearsal only."""
 
     def __init__(self, code: str, message: str, detail: str = "") -> None:
         super().__init__(message, code=code)

@@ -1,7 +1,7 @@
 """Why a graph is not admitted: one stable code and one sentence each.
 
 What the graph says of itself (names, numbers) may hold data values that the builder was granted, so it
-never becomes part of the sentence: it goes into `GraphRefused.detail`, for the owner's eyes only.
+never becomes part of the sentence: it goes into `GraphRefused.detail`, for a rehearsal only.
 """
 
 from enum import StrEnum
