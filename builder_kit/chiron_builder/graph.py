@@ -12,7 +12,7 @@ from .request import Plan, Request
 
 
 class BuildRefused(Exception):
-    """Raise it in `build` where there is no model for this request. Only `chiron builder run` shows the text."""
+    """Raise it in `build` where there is no model for a request. Only `chiron builder run` shows the text."""
 
 
 @dataclass(frozen=True)
