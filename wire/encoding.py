@@ -50,6 +50,9 @@ SigningPublicKey = Annotated[Base64, Field(min_length=32, max_length=32)]
 Signature = Annotated[Base64, Field(min_length=64, max_length=64)]
 """Ed25519."""
 
+Share = Annotated[Base64, Field(min_length=32, max_length=32)]
+"""The owner's half of a sealing key. Secret."""
+
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 as 64 lowercase hexadecimal digits."""
 

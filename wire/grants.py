@@ -1,5 +1,6 @@
 """What a data owner entrusts to enclaves that she has verified: a grant, or an order to move her model."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from chiron.wire.encoding import (
     Base64,
     Digest,
     Identifier,
+    Share,
     Signature,
     SigningPublicKey,
     WireModel,
@@ -29,6 +31,15 @@ class PredictionPolicy(WireModel):
     """Rows answered over the predictor's life; None is unlimited."""
 
 
+class Restarts(StrEnum):
+    """Who lets a job's enclaves go on after they were started again."""
+
+    OWNER = "owner"
+    """Its owner, who sends the grant again: what the host keeps opens with her share only."""
+    ALONE = "alone"
+    """The host: whatever the job needs to go on, its key too, is kept sealed to the processor alone."""
+
+
 class Grant(WireModel):
     """Sealed by HPKE to the key in the parameter server's evidence; the gateway only relays it."""
 
@@ -46,6 +57,11 @@ class Grant(WireModel):
     issued_at: int = Field(ge=0, lt=2**37)
     """Seconds since 1970 by the owner's clock. The host sets an enclave's clock, but not to before this:
     collateral that had expired by then stays expired."""
+    expires_at: int = Field(ge=0, lt=2**37)
+    """Seconds since 1970. From then on no enclave takes the grant up."""
+    share: Share
+    """Half of the key that models, budgets and checkpoints are sealed under; the processor has the other."""
+    restarts: Restarts = Restarts.OWNER
     owner_signing_key: SigningPublicKey
     """Names the owner for the model's whole life: signs upgrades; predictors' evidence shows its digest."""
 

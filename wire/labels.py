@@ -21,6 +21,12 @@ UPGRADE_ORDER = Label(b"chiron/v1/upgrade-order")
 OWNER_SIGNING = Label(b"chiron/v1/owner-signing")
 BUDGET = Label(b"chiron/v1/query-budget")
 GRANT_NAME = Label(b"chiron/v1/grant-name")
+GRANT_SIGNATURE = Label(b"chiron/v1/grant-signature")
+OWNER_SHARE = Label(b"chiron/v1/owner-share")
+OPENING = Label(b"chiron/v1/opening")
+OPENING_SIGNATURE = Label(b"chiron/v1/opening-signature")
+STATEMENT = Label(b"chiron/v1/statement")
+SETTLEMENT = Label(b"chiron/v1/settlement")
 
 
 def bind(label: Label, context: bytes) -> bytes:

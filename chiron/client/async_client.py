@@ -1,6 +1,7 @@
 """The data owner's client: every promise that the owner relies on is checked here, none by the gateway."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ from chiron.wire.jobs import Job, JobRequest
 from chiron.wire.public_api import BuilderInfo
 from chiron.wire.reports import Outcome, TrainingReport
 
+GRANT_LIFE_S = 30 * 24 * 3600
+"""A grant that no enclave has taken up by then is worth nothing."""
+SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 Advance = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
@@ -151,7 +155,11 @@ class AsyncClient:
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
         record = JobRecord(
-            spec=job.spec, owner_key=owner_key, class_names=dataset.class_names, columns=dataset.columns
+            spec=job.spec,
+            owner_key=owner_key,
+            share=secrets.token_bytes(SHARE_BYTES),
+            class_names=dataset.class_names,
+            columns=dataset.columns,
         )
         self.store.save_job(record)
         return job
@@ -190,6 +198,7 @@ class AsyncClient:
         """
         policy = await self._verifier.policy()
         record = self.store.job(verified.claims.job)
+        now = int(self._clock().timestamp())
         grant = Grant(
             job=record.spec.job,
             dataset_key=self.store.dataset(record.spec.dataset.dataset_id).key,
@@ -200,7 +209,9 @@ class AsyncClient:
             prediction=prediction or PredictionPolicy(),
             owner_public_key=record.private_key.public_bytes,
             owner_signing_key=record.signing_public_key,
-            issued_at=int(self._clock().timestamp()),
+            issued_at=now,
+            expires_at=now + GRANT_LIFE_S,
+            share=record.share,
         )
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))

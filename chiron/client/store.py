@@ -21,7 +21,7 @@ from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
 from chiron.runtime.sealing.stream import KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.datasets import DatasetManifest
-from chiron.wire.encoding import Base64, Identifier, WireModel
+from chiron.wire.encoding import Base64, Identifier, Share, WireModel
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
 
@@ -74,6 +74,8 @@ class JobRecord(WireModel):
 
     spec: JobSpec
     owner_key: Annotated[Base64, Field(min_length=PRIVATE_KEY_BYTES, max_length=PRIVATE_KEY_BYTES)]
+    share: Share
+    """Our half of the key that model, budget and checkpoints are sealed under: nobody opens them without."""
     policy: AttestationPolicy | None = None
     """What the parameter server was verified against; set when the grant was sent."""
     class_names: tuple[str, ...] = ()

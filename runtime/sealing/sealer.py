@@ -1,4 +1,7 @@
-"""Sealing to this very enclave: models and checkpoints in the operator's storage.
+"""Sealing to this very enclave and its owner's share: models and checkpoints in the operator's storage.
+
+The key is derived from two halves: the platform's sealing key, and 32 bytes that only the data owner keeps.
+So whoever has the processor opens nothing without her; and when her share is destroyed, nobody ever does.
 
 A sealed object is a recipe and a blob. The recipe finds the platform's sealing key again. It needs no
 protection of its own: with another one the platform derives another key, and the blob does not open.
@@ -14,11 +17,13 @@ from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chiron.runtime.attestation.platform import Platform, SealingPolicy
 from chiron.runtime.errors import OpenFailed, PlatformUnavailable
 from chiron.runtime.sealing.padding import LENGTH_BYTES, padded_buffer, unpad
-from chiron.wire.labels import Label, bind
+from chiron.wire.labels import OWNER_SHARE, Label, bind
 
 Buffer: TypeAlias = bytes | bytearray
 MAGIC = b"CHIRONb1"
@@ -32,13 +37,19 @@ OVERHEAD_BYTES = 1 + RECIPE_BYTES + BLOB_OVERHEAD_BYTES
 
 
 class Sealer:
-    """Seals for one purpose to this measurement (or signer) on this platform."""
+    """Seals for one purpose to this measurement (or signer) on this platform, and to an owner's share."""
 
     def __init__(
-        self, platform: Platform, label: Label, policy: SealingPolicy = SealingPolicy.MEASUREMENT
+        self,
+        platform: Platform,
+        label: Label,
+        share: bytes | None = None,
+        policy: SealingPolicy = SealingPolicy.MEASUREMENT,
     ) -> None:
+        """Without a `share`, this processor and code open by themselves what is sealed."""
         self._platform = platform
         self._label = label
+        self._share = share
         self._policy = policy
 
     def seal(self, content: Buffer, *, size: int, context: bytes) -> bytes:
@@ -49,7 +60,7 @@ class Sealer:
             PlatformUnavailable: the platform gave no key.
         """
         recipe = self._platform.sealing_recipe()
-        key = self._platform.sealing_key(self._policy, self._label, recipe)
+        key = self._key(recipe)
         prefix = bytes([len(recipe)]) + recipe.ljust(RECIPE_BYTES, b"\0")
         return seal_blob(key, content, size=size, label=self._label, context=context, prefix=prefix)
 
@@ -63,10 +74,17 @@ class Sealer:
             raise OpenFailed("not a sealed object")
         recipe = sealed[1 : 1 + sealed[0]]
         try:
-            key = self._platform.sealing_key(self._policy, self._label, recipe)
+            key = self._key(recipe)
         except PlatformUnavailable as error:
             raise OpenFailed("the platform derives no key for this object") from error
         return open_blob(key, sealed[1 + RECIPE_BYTES :], label=self._label, context=context)
+
+    def _key(self, recipe: bytes) -> bytes:
+        key = self._platform.sealing_key(self._policy, self._label, recipe)
+        if self._share is None:
+            return key
+        info = bind(OWNER_SHARE, self._label)
+        return HKDF(algorithm=SHA256(), length=32, salt=self._share, info=info).derive(key)
 
 
 def seal_blob(

@@ -44,7 +44,7 @@ async def test_another_measurement_is_told_nothing(door: Door) -> None:
 async def test_predictor_of_another_owners_model_is_refused(door: Door, tmp_path: Path) -> None:
     """The host starts the same code on a model that it made itself, for the same job."""
     other = OwnerStore(tmp_path / "another-home")
-    other.save_job(JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes))
+    other.save_job(JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=bytes(32)))
     door.store = other
     async with door.client() as client:
         with pytest.raises(EvidenceRejected) as refused:

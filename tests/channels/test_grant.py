@@ -31,6 +31,8 @@ def _grant(**changes: Any) -> Grant:
         "owner_public_key": KEY.public_bytes,
         "owner_signing_key": bytes(32),
         "issued_at": 1_772_000_000,
+        "expires_at": 2**36,
+        "share": bytes(32),
     }
     return Grant.model_validate(honest | changes)
 

@@ -118,6 +118,8 @@ async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
         attestation=policy(quoting),
         owner_public_key=OWNER.public_bytes,
         issued_at=int(now.timestamp()),
+        expires_at=2**36,
+        share=bytes(32),
         owner_signing_key=bytes(32),
     )
     message = SealedMessage(sealed=seal_grant(verified, grant))

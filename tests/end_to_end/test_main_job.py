@@ -133,6 +133,8 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
         owner_public_key=record.private_key.public_bytes,
         owner_signing_key=record.signing_public_key,
         issued_at=0,
+        expires_at=2**36,
+        share=bytes(32),
     )
     with pytest.raises(GatewayError) as refusal:
         _relay(service, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))

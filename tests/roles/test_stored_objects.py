@@ -119,6 +119,8 @@ def _grant(spec: JobSpec) -> Grant:
         attestation=AttestationPolicy(measurements=frozenset({"0" * 64})),
         owner_public_key=OWNER,
         issued_at=0,
+        expires_at=2**36,
+        share=bytes(32),
         owner_signing_key=bytes(32),
     )
 

@@ -77,7 +77,7 @@ async def predictor_door(
 ) -> AsyncIterator[Door]:
     """A predictor of a linear model, whose owner's store is in `directory`."""
     store = OwnerStore(directory / "home")
-    record = JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes)
+    record = JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=bytes(32))
     store.save_job(record)
     header = ModelHeader(
         job=SPEC.job,

@@ -1,0 +1,110 @@
+"""What opens a predictor, who may ask it, and what it says that it answered.
+
+A predictor starts locked: its model is sealed under its owner's share too. The owner verifies it and sends it
+an `Opening`: the share, what may still be answered, and to whom. `Pass` is what she gives a colleague.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from chiron.wire.encoding import (
+    Base64,
+    Digest,
+    Identifier,
+    Share,
+    Signature,
+    SigningPublicKey,
+    WireModel,
+    canonical_json,
+)
+from chiron.wire.labels import OPENING_SIGNATURE, STATEMENT, bind
+
+MAX_PASSES = 256
+"""Passes of one job that hold at a time."""
+Time = Annotated[int, Field(ge=0, lt=2**37)]
+"""Seconds since 1970, UTC."""
+
+
+class Pass(WireModel):
+    """What the owner lets another ask of her model. It only narrows what her grant lets her ask herself."""
+
+    version: Literal[1] = 1
+    id: Identifier
+    job: Identifier
+    holder: SigningPublicKey
+    """Queries under this pass are signed by this key."""
+    rows: int = Field(ge=1, lt=2**53)
+    """Rows that may be asked under it, in all."""
+    until: Time
+    top_k: int = Field(default=0, ge=0, le=100_000)
+    """Classes told per row, best first; 0 is as many as the grant tells."""
+    decimals: int = Field(default=9, ge=0, le=9)
+    """Scores are rounded to these decimals, or to the grant's where those are fewer."""
+
+
+class PassLease(WireModel):
+    """A pass that holds, and the rows of it that one opened predictor may answer."""
+
+    allowed: Pass
+    rows: int = Field(ge=0, lt=2**53)
+
+
+class Opening(WireModel):
+    """Sealed by HPKE to the key in a predictor's verified evidence: one start of one enclave."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    predictor_key_sha256: Digest
+    """Of the HPKE key that this is sealed to."""
+    number: int = Field(ge=1, lt=2**53)
+    """Ascends with every opening of the job: a predictor takes none that is not newer than its last."""
+    share: Share
+    rows: int | None = Field(ge=0, lt=2**53)
+    """Rows that it may answer the owner, from here on; None is any number."""
+    passes: tuple[PassLease, ...] = Field(default=(), max_length=MAX_PASSES)
+    """Who else may ask. A pass that is not here (any more) holds no longer."""
+    issued_at: Time
+    until: Time
+    """From then on it answers nobody, until it is opened anew."""
+
+    def signed_bytes(self) -> bytes:
+        """What the owner signs."""
+        return bind(OPENING_SIGNATURE, canonical_json(self))
+
+
+class SignedOpening(WireModel):
+    """Signed with the key that the model names its owner by. Secret: it holds the share."""
+
+    opening: Opening
+    signature: Signature
+    """Ed25519 over `opening.signed_bytes()`."""
+
+
+class Statement(WireModel):
+    """What a predictor attests that it has answered since it was last opened."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    predictor_key_sha256: Digest
+    opening: int = Field(ge=1, lt=2**53)
+    queries: int = Field(ge=0, lt=2**53)
+    """Ascends by one with every query that was answered."""
+    rows: int = Field(ge=0, lt=2**53)
+    """Rows answered to all."""
+    pass_rows: int | None = Field(default=None, ge=0, lt=2**53)
+    """Rows answered under the pass of the query that this goes with; None where the owner asked."""
+    final: bool = False
+    """It answers no more under this opening."""
+
+    def signed_bytes(self) -> bytes:
+        """What the predictor signs."""
+        return bind(STATEMENT, canonical_json(self))
+
+
+class SignedStatement(WireModel):
+    """Signed with the TLS key whose digest is in the predictor's evidence: an auditor can check it."""
+
+    statement: Statement
+    signature: Annotated[Base64, Field(min_length=8, max_length=72)]
+    """ECDSA P-256, SHA-256, DER."""
