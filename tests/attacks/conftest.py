@@ -1,5 +1,5 @@
 """The gateway with simulated enclaves that tests of its doors attack."""
 
-from tests.api.conftest import component, launcher, settings, world
+from tests.support.party import component, launcher, settings, world
 
 __all__ = ["component", "launcher", "settings", "world"]

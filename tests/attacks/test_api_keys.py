@@ -8,8 +8,8 @@ from typing import Any
 
 from chiron.api.applications import PUBLIC
 from chiron.api.keys import TenantRole
-from tests.api.conftest import Party
 from tests.support.caller import Caller, created_job
+from tests.support.party import Party
 
 GRANT = {"sealed": base64.b64encode(b"grant").decode()}
 NONCE = base64.b64encode(bytes(32)).decode()
