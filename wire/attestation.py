@@ -121,7 +121,7 @@ class AttestationPolicy(WireModel):
     measurements: Annotated[frozenset[Digest], IN_ORDER] = frozenset()
     """Accepted MRENCLAVE values. Where signers are named too, evidence must show one of each."""
     signers: Annotated[frozenset[Digest], IN_ORDER] = frozenset()
-    """Accepted MRSIGNER values. Under Intel's root evidence is refused unless some are named (docs/occlum.md)."""
+    """Accepted MRSIGNER values. Under Intel's root, evidence is refused unless some are named."""
     product_id: int = Field(default=0, ge=0, le=65_535)
     """The signer's product, where `measurements` is empty."""
     minimum_svn: int = Field(default=0, ge=0, le=65_535)

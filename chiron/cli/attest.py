@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.options import Json, Measurement, PolicyFile, Signer, SoftwareRoot, chosen_policy, client, group
+from chiron.cli.options import (
+    Json,
+    Measurement,
+    PolicyFile,
+    Signer,
+    SoftwareRoot,
+    chosen_policy,
+    client,
+    group,
+)
 from chiron.cli.output import done, print_json, print_steps
 from chiron.wire.attestation import AttestationPolicy, Role
 
