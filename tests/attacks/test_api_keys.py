@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from chiron.api import server
 from chiron.api.applications import PUBLIC
 from chiron.api.errors import KeyExists, KeyUnknown, RequestInvalid
 from chiron.api.keys import KeyTerms, TenantRole
 from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
-from chiron.cli import serve
 from chiron.cli.application import main
 from chiron.wire.apikeys import new_key
 from tests.support.caller import Caller, created_job
@@ -305,7 +305,11 @@ def test_a_service_managers_log_gets_no_first_keys(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: tuple[str, ...], terminal: bool
 ) -> None:
     chosen: list[Settings] = []
-    monkeypatch.setattr(serve, "_run", lambda settings, *_: chosen.append(settings))
+
+    async def served(settings: Settings, *_: object, **__: object) -> None:
+        chosen.append(settings)
+
+    monkeypatch.setattr(server, "serve", served)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     image = ["--image", str(tmp_path), "--state-dir", str(tmp_path)]
     assert main(["serve", *image, *told]) == 0
