@@ -1,7 +1,7 @@
 """A query's plaintext: always as long as the job spec says, however many rows it really asks about.
 
-Layout: magic (8), who asks (16: the id of a pass, or zeros for the owner), request id (16), number of rows (4,
-little-endian), one-time HPKE public key that the answer is sealed to (1216), canonical safetensors of `x`
+Layout: magic (8), who asks (16: the id of a pass, or zeros for the owner), request id (16), number of rows
+(4, little-endian), one-time HPKE public key that the answer is sealed to (1216), canonical safetensors of `x`
 [query_rows, *input_shape], filled up with zero rows.
 """
 
