@@ -1,4 +1,4 @@
-"""Whose builder a name means: never guessed, never changed in silence, and never more than the gateway's word."""
+"""Whose builder a name means: never guessed, and never changed in silence."""
 
 import json
 from collections.abc import Sequence
