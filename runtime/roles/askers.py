@@ -5,6 +5,8 @@ All of it comes from one opening. A newer one makes others in its place.
 
 from dataclasses import dataclass
 
+from chiron.runtime.queries.query import OWNER
+from chiron.wire.encoding import Identifier
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.opening import Opening, Settlement, Statement
 
@@ -19,8 +21,8 @@ class Asker:
     """How much of the model's output this asker is told."""
     left: int | None
     """Rows that may still be answered; None is any number."""
-    pass_id: str | None = None
-    """None for the owner."""
+    id: Identifier = OWNER
+    """The pass's, or `OWNER`."""
     rows: int = 0
     """Rows answered so far."""
 
@@ -32,9 +34,14 @@ class Askers:
         """`owner` is the model's owner's signing key, and `granted` what her grant says of predictions."""
         limits = [limit for limit in (opening.rows, granted.query_budget) if limit is not None]
         self.owner = Asker(owner, granted, min(limits, default=None))
+        self._all = {OWNER: self.owner}
         self._opening = opening
         self._queries = 0
         self._rows = 0
+
+    def find(self, asker: Identifier) -> Asker | None:
+        """The one of this id, if they may ask."""
+        return self._all.get(asker)
 
     def spend(self, asker: Asker, rows: int) -> Statement | None:
         """Take `rows` before they are answered, and state the counts then; None, and nothing taken, if too few.
@@ -54,7 +61,7 @@ class Askers:
             opening=self._opening.number,
             queries=self._queries,
             rows=self._rows,
-            pass_rows=asker.rows if asker.pass_id is not None else None,
+            pass_rows=asker.rows if asker.id != OWNER else None,
         )
 
     def settlement(self) -> Settlement:
