@@ -44,7 +44,7 @@ class Askers:
         return self._all.get(asker)
 
     def spend(self, asker: Asker, rows: int) -> Statement | None:
-        """Take `rows` before they are answered, and state the counts then; None, and nothing taken, if too few.
+        """Take `rows` before they are answered, and state the counts; None, and nothing taken, if too few.
 
         Nothing is awaited in between, so that of queries at once none loses a count.
         """
