@@ -34,6 +34,9 @@ class AnswerOutcome(IntEnum):
     """The job ran its schedule without a usable model; the job's sealed outcome says why."""
     QUERY_MALFORMED = 3
     PREDICTION_FAILED = 4
+    PASS_EXPIRED = 5
+    PASS_EXHAUSTED = 6
+    """The rows of the asker's pass, or those of it that the owner lent to this predictor, do not suffice."""
 
     @property
     def code(self) -> str:
