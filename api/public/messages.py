@@ -1,4 +1,4 @@
-"""The owner's dealings with enclaves: /v1/jobs/{id}/evidence, grant, opening, queries, upgrade, and /v1/images.
+"""The owner's dealings with enclaves: evidence, grant, opening, queries and upgrade of a job; and the images.
 
 The gateway carries what they say to each other, and can read none of it.
 """
@@ -80,9 +80,7 @@ async def list_images(call: Call[Principal, None]) -> Sequence[ImageInfo]:
     return call.gateway.launcher.images
 
 
-@routes.add(
-    "POST", paths.JOB_UPGRADE, roles=OWNER, body=UpgradeStart, answer=PredictorStatus, status=202
-)
+@routes.add("POST", paths.JOB_UPGRADE, roles=OWNER, body=UpgradeStart, answer=PredictorStatus, status=202)
 async def begin_upgrade(call: Call[Principal, UpgradeStart]) -> PredictorStatus:
     """Start the enclave that gives the job's model and the one that waits for it: verify both next."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)

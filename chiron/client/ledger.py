@@ -1,4 +1,4 @@
-"""What an owner has lent to opened predictors: one ledger a job, in her own store, where no host can set it back.
+"""What an owner has lent to opened predictors: one ledger a job, in her store, where no host sets it back.
 
 An opening lends rows to one start of one predictor. It is written down before it is sent, and the owner's own
 queries before they are asked. Whatever was lent counts as spent until a settlement, signed by that very
@@ -34,7 +34,7 @@ class Loan(WireModel):
     """Rows of the owner's own, as the opening said; None is any number."""
     asked: int = 0
     """Rows that our own queries asked for under it."""
-    passes: dict[Identifier, int] = {}
+    passes: dict[Identifier, int] = Field(default_factory=dict)
     """Rows lent under each pass."""
     until: Time
 
@@ -49,7 +49,7 @@ class Ledger(WireModel):
     """The last opening's."""
     asked: int = Field(default=0, ge=0)
     """Rows of the owner's own queries that no loan counts any more."""
-    passes: dict[Identifier, int] = {}
+    passes: dict[Identifier, int] = Field(default_factory=dict)
     """Rows spent under each pass that no loan counts any more."""
     loans: tuple[Loan, ...] = ()
 
@@ -137,6 +137,11 @@ class Ledgers:
         """
         path = self._store.directory("ledgers") / f"{job}.json"
         return read_private(path, Ledger) if path.exists() else Ledger()
+
+    def budget(self, job: Identifier, rows: int | None) -> None:
+        """Write down what the grant lets be answered in all, before it is sent."""
+        with self.changing(job) as change:
+            change.ledger = change.ledger.model_copy(update={"budget": rows})
 
     @contextmanager
     def changing(self, job: Identifier) -> Iterator["Change"]:
