@@ -107,6 +107,7 @@ def _ticket(spec: JobSpec) -> Ticket:
         prediction=PredictionPolicy(),
         owner_public_key=OWNER,
         owner_signing_key=bytes(32),
+        share=bytes(32),
     )
 
 
