@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from chiron.client.errors import EvidenceRejected, GatewayError, GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.ledger import Ledger, Ledgers, Loan
+from chiron.client.passes import PassBook
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -25,7 +26,7 @@ from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.objects import settlement
-from chiron.wire.opening import Opening, PassLease
+from chiron.wire.opening import MAX_PASSES, Opening, Pass, PassLease
 
 OPEN_FOR = timedelta(hours=24)
 RENEWED_BEFORE_S = 300
@@ -62,6 +63,7 @@ class Opener:
         self._gateway = gateway
         self._verifier = verifier
         self._ledgers = Ledgers(store)
+        self._passes = PassBook(store)
         self._clock = clock
         self._on_opened = on_opened or (lambda _: None)
 
@@ -128,13 +130,15 @@ class Opener:
         loan = ledger.loan_to(_key_sha256(verified))
         if loan is None or loan.until - self._seconds() < RENEWED_BEFORE_S:
             return True
+        if {allowed.id for allowed in self._holding(record.spec.job)} != set(loan.passes):
+            return True
         # Others may have given back what they did not use.
         return ledger.left is not None and loan.rows is not None and loan.rows - loan.asked < ledger.left
 
     def _lend(self, record: JobRecord, verified: VerifiedEvidence) -> Opening:
         job, now = record.spec.job, self._seconds()
         with self._ledgers.changing(job) as change:
-            passes = _leases(change.ledger)
+            passes = _leases(self._holding(job), change.ledger)
             lent = {lease.allowed.id: lease.rows for lease in passes}
             left = change.ledger.left
             loan = Loan(
@@ -181,13 +185,23 @@ class Opener:
             with self._ledgers.changing(record.spec.job) as change:
                 change.ledger = change.ledger.settled(signed)
 
+    def _holding(self, job: str) -> tuple[Pass, ...]:
+        return self._passes.read(job).holding(self._seconds())
+
     def _seconds(self) -> int:
         return int(self._clock().timestamp())
 
 
-def _leases(ledger: Ledger) -> tuple[PassLease, ...]:
-    """Who else may ask. Nobody: there are no passes yet."""
-    return ()
+def _leases(holding: tuple[Pass, ...], ledger: Ledger) -> tuple[PassLease, ...]:
+    """Who else may ask: of each pass all that is left of it, as far as the budget holds that much."""
+    left, leases = ledger.left, []
+    for allowed in holding[:MAX_PASSES]:
+        rows = max(0, allowed.rows - ledger.pass_spent(allowed.id))
+        if left is not None:
+            rows = min(rows, left)
+            left -= rows
+        leases.append(PassLease(allowed=allowed, rows=rows))
+    return tuple(leases)
 
 
 def _key_sha256(verified: VerifiedEvidence) -> str:

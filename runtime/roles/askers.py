@@ -74,6 +74,11 @@ class Askers:
             pass_rows=None if asker is self.owner else asker.rows,
         )
 
+    def left(self, asker: Asker) -> int | None:
+        """Rows that this asker may still be answered, if the others ask for none; None is any number."""
+        limits = [limit for limit in (asker.left, self._left) if limit is not None]
+        return min(limits, default=None)
+
     def settlement(self) -> Settlement:
         """What was answered to each. Nobody may be answered afterwards."""
         holders = [asker for asker in self._all.values() if asker is not self.owner]
