@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         JobEnded,
         LogRejected,
         NotDirect,
+        PassUnusable,
         PeerNotAttested,
         PolicyMissing,
         RecordMissing,
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
         StoreError,
         UpgradeImpossible,
     )
+    from chiron.client.pass_file import PassFile, write_pass
+    from chiron.client.pass_holder import PassHolder
     from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
+    from chiron.client.sharing import PassState, PassTerms
     from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
     from chiron.client.sync_client import Client, Predictor
     from chiron.client.training import Created, Finished, Granted, Progressed, Stage, Verified
@@ -102,6 +106,11 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
+    "PassFile",
+    "PassHolder",
+    "PassState",
+    "PassTerms",
+    "PassUnusable",
     "PeerNotAttested",
     "PolicyMissing",
     "PredictionPolicy",
@@ -134,6 +143,7 @@ __all__ = [
     "open_source",
     "policy_of",
     "read_rows",
+    "write_pass",
 ]
 
 _MODULES = {
@@ -171,6 +181,7 @@ _MODULES = {
         "JobEnded",
         "LogRejected",
         "NotDirect",
+        "PassUnusable",
         "PeerNotAttested",
         "PolicyMissing",
         "RecordMissing",
@@ -181,6 +192,11 @@ _MODULES = {
         "StoreError",
         "UpgradeImpossible",
     ),
+    "chiron.client.pass_file": (
+        "PassFile",
+        "write_pass",
+    ),
+    "chiron.client.pass_holder": ("PassHolder",),
     "chiron.client.predictions": (
         "Predictions",
         "PredictorSession",
@@ -188,6 +204,10 @@ _MODULES = {
     "chiron.client.ra_tls": (
         "attested_connector",
         "attested_context",
+    ),
+    "chiron.client.sharing": (
+        "PassState",
+        "PassTerms",
     ),
     "chiron.client.store": (
         "DatasetRecord",

@@ -55,7 +55,8 @@ def new_command(
     top_k: Annotated[int, typer.Option(min=0, help="Classes told per row; 0 is as many as you see.")] = 0,
     decimals: Annotated[int, typer.Option(min=0, max=9, help="Decimals of scores, at most.")] = 9,
     holder: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Public key that your colleague made: `chiron share key`.")
+        str | None,
+        typer.Option(metavar="KEY", help="Public key that your colleague made: `chiron share key`."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -124,7 +125,9 @@ def revoke_command(
     with client(record.policy) as connection:
         told = connection.revoke(record.spec.job, pass_id)
         state = next(
-            state for state in connection.passes(record.spec.job) if state.issued.allowed.id.startswith(pass_id)
+            state
+            for state in connection.passes(record.spec.job)
+            if state.issued.allowed.id.startswith(pass_id)
         )
     name, until = state.issued.allowed.id, state.lent_until
     if json:

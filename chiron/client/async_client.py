@@ -15,9 +15,11 @@ from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import SpecMismatch
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
+from chiron.client.sharing import SharingVerbs
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
@@ -39,7 +41,7 @@ SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 
 
-class AsyncClient(PredictorVerbs):
+class AsyncClient(PredictorVerbs, SharingVerbs):
     """Speaks to one gateway for one owner. Use as an async context manager.
 
     `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
@@ -160,19 +162,29 @@ class AsyncClient(PredictorVerbs):
             # Its record would be overwritten, and with it the only key that opens what that job made.
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
-        record = JobRecord(
+        made = JobRecord(
             spec=job.spec,
             owner_key=owner_key,
             share=secrets.token_bytes(SHARE_BYTES),
             class_names=dataset.class_names,
             columns=dataset.columns,
         )
-        self.store.save_job(record)
+        self.store.save_job(made)
+        note(
+            self.store, job.spec.job, Deed.CREATED, spec=job.spec.digest(), dataset=dataset.manifest.digest()
+        )
         return job
 
     async def job(self, job: JobId) -> Job:
-        """The job as the gateway tells it."""
-        return await self.gateway.job(job_id(job))
+        """The job as the gateway tells it.
+
+        Raises:
+            SpecMismatch: its spec is not the one that it had when it was created on this machine.
+        """
+        told = await self.gateway.job(job_id(job))
+        if self.store.knows_job(told.spec.job) and self.store.job(told.spec.job).spec != told.spec:
+            raise SpecMismatch("the gateway tells another spec of this job than when it was created")
+        return told
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
@@ -222,6 +234,7 @@ class AsyncClient(PredictorVerbs):
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))
+        note(self.store, grant.job, Deed.GRANTED, grant=grant_digest(grant), expires_at=grant.expires_at)
         return grant
 
     def training(
@@ -318,7 +331,7 @@ class AsyncClient(PredictorVerbs):
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
-        await self.gateway.post(paths.JOB_CANCEL.of(job_id(job)))
+        await self.gateway.cancel(job_id(job))
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""

@@ -6,7 +6,8 @@ ChironError
 ├── ExtraMissing                what was asked for needs packages that are not installed
 ├── StoreError
 │   ├── RecordMissing           no such dataset or job in the owner's store
-│   └── RecordUnusable          a record that is malformed, or readable by other users
+│   ├── RecordUnusable          a record that is malformed, or readable by other users
+│   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── PassUnusable                a file that is no pass, or no key to one
 ├── SourceInvalid               data that cannot be turned into a dataset
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
@@ -93,6 +94,12 @@ class PassUnusable(ChironError):
     """A file that is no pass, or a key that is not its holder's."""
 
     code = "pass-unusable"
+
+
+class HistoryAltered(StoreError):
+    """A job's history was changed after it was written; the message names the first line that shows it."""
+
+    code = "history-altered"
 
 
 class SourceInvalid(ChironError):

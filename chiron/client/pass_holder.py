@@ -65,7 +65,8 @@ class PassHolder:
             raise PassUnusable("the pass is for a key of your own: name its file (--key FILE)")
         if public_key_of(key) != content.allowed.holder:
             raise PassUnusable("the pass is for another holder's key")
-        self._content = content
+        self.content = content
+        """All that the pass's file says."""
         self._clock = clock
         self._inquirer = Inquirer(
             content.spec,
@@ -97,7 +98,7 @@ class PassHolder:
     @property
     def allowed(self) -> Pass:
         """What the pass lets its holder ask, as its file says; the predictor goes by what its owner says."""
-        return self._content.allowed
+        return self.content.allowed
 
     async def verify(self) -> VerifiedEvidence:
         """Fetch the predictor's evidence over a fresh nonce and verify it.
@@ -148,19 +149,19 @@ class PassHolder:
         address = (await self._gateway.predictor(self.allowed.job)).address
         if address is None:
             raise NotDirect("this operator's predictors are reached through the gateway only")
-        connector = attested_connector(self._content.policy, Role.PREDICTOR, self.allowed.job)
+        connector = attested_connector(self.content.policy, Role.PREDICTOR, self.allowed.job)
         async with GatewaySession(f"https://{address}", None, connector) as session:
             yield session
 
     async def _verified(self, session: GatewaySession) -> VerifiedEvidence:
         nonce, job = secrets.token_bytes(NONCE_BYTES), self.allowed.job
         evidence = await session.evidence(job, Role.PREDICTOR, nonce)
-        owner = self._content.owner_key_sha256
+        owner = self.content.owner_key_sha256
         # A locked predictor names nobody yet. It is verified all the same, but what it is told is nothing.
         named = owner if evidence.claims.owner_key_sha256 is not None else None
         expected = Expected(Role.PREDICTOR, job, nonce, owner_key_sha256=named)
         try:
-            verified = verify(evidence, self._content.policy, expected, self._clock())
+            verified = verify(evidence, self.content.policy, expected, self._clock())
         except EvidenceRefused as error:
             raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
         if verified.claims.owner_key_sha256 is None:

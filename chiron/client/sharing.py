@@ -138,7 +138,9 @@ class SharingVerbs:
             raise ConfigurationInvalid("the pass would have ended already: name a later date")
         holding = PassBook(self.store).read(allowed.job).holding(self._seconds())
         if len(holding) >= MAX_PASSES:
-            raise ConfigurationInvalid(f"at most {MAX_PASSES} passes of a job hold at a time: revoke one first")
+            raise ConfigurationInvalid(
+                f"at most {MAX_PASSES} passes of a job hold at a time: revoke one first"
+            )
         ledger = Ledgers(self.store).read(allowed.job)
         if ledger.budget is None:
             return

@@ -262,6 +262,9 @@ class Client(_Waiting[AsyncClient]):
     predictor_address = _waits(AsyncClient.predictor_address)
     direct_predictor = _enters(AsyncClient.direct_predictor)
     upgrade = _waits(AsyncClient.upgrade)
+    share = _waits(AsyncClient.share)
+    passes = _waits(AsyncClient.passes)
+    revoke = _waits(AsyncClient.revoke)
     cancel = _waits(AsyncClient.cancel)
     observations = _waits(AsyncClient.observations)
 
