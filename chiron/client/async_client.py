@@ -171,8 +171,15 @@ class AsyncClient(PredictorVerbs):
         return job
 
     async def job(self, job: JobId) -> Job:
-        """The job as the gateway tells it."""
-        return await self.gateway.job(job_id(job))
+        """The job as the gateway tells it.
+
+        Raises:
+            SpecMismatch: its spec is not the one that it had when it was created on this machine.
+        """
+        told = await self.gateway.job(job_id(job))
+        if self.store.knows_job(told.spec.job) and self.store.job(told.spec.job).spec != told.spec:
+            raise SpecMismatch("the gateway tells another spec of this job than when it was created")
+        return told
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
@@ -318,7 +325,7 @@ class AsyncClient(PredictorVerbs):
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
-        await self.gateway.post(paths.JOB_CANCEL.of(job_id(job)))
+        await self.gateway.cancel(job_id(job))
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""

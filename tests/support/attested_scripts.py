@@ -66,6 +66,7 @@ class AttestedScripts:
             Role.TRAINER: self._trainer,
             Role.PREDICTOR: self._predictor,
         }
+        self.rows_answered = 0
         self._tee = tee
         self._granted: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._learnt: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -165,6 +166,7 @@ class AttestedScripts:
         if statement is None:
             outcome = refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
             return seal_answer(spec, query, outcome)
+        self.rows_answered += len(query.x)
         signed = sign_statement(statement, mine.tls_key)
         scores = self._scores(spec, query)
         return seal_answer(spec, query, answered(spec, query.request_id, scores, owner.policy, signed))
