@@ -15,6 +15,7 @@ from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import SpecMismatch
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
@@ -160,14 +161,17 @@ class AsyncClient(PredictorVerbs):
             # Its record would be overwritten, and with it the only key that opens what that job made.
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
-        record = JobRecord(
+        made = JobRecord(
             spec=job.spec,
             owner_key=owner_key,
             share=secrets.token_bytes(SHARE_BYTES),
             class_names=dataset.class_names,
             columns=dataset.columns,
         )
-        self.store.save_job(record)
+        self.store.save_job(made)
+        note(
+            self.store, job.spec.job, Deed.CREATED, spec=job.spec.digest(), dataset=dataset.manifest.digest()
+        )
         return job
 
     async def job(self, job: JobId) -> Job:
@@ -229,6 +233,7 @@ class AsyncClient(PredictorVerbs):
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))
+        note(self.store, grant.job, Deed.GRANTED, grant=grant_digest(grant), expires_at=grant.expires_at)
         return grant
 
     def training(
