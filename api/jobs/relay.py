@@ -40,7 +40,7 @@ class Relay:
     async def evidence(
         self, job: Job, role: Role, request: EvidenceRequest, *, giver: bool = False
     ) -> Evidence:
-        """Fresh evidence of the job's enclave in this role; of the predictor that gives its model, with `giver`.
+        """Fresh evidence of the job's enclave in this role; with `giver`, of the one that gives its model.
 
         Raises:
             EnclaveNotRunning, EnclaveGone, EnclaveTimeout, EnclaveRefused, MailboxFull: no evidence.

@@ -162,9 +162,8 @@ class TestGiving:
         """The host puts its own code into a signed order."""
         stranger = Enclave(quoting, STRANGER)
         signed = sign_order(order(quoting, old, stranger), OWNER)
-        altered = signed.model_copy(
-            update={"order": order(quoting, old, stranger, new=policy(quoting, STRANGER))}
-        )
+        evil = order(quoting, old, stranger, new=policy(quoting, STRANGER))
+        altered = signed.model_copy(update={"order": evil})
         with refused("upgrade-unsigned"):
             old.give(altered, stranger.attested(NONCE))
 

@@ -33,7 +33,7 @@ from chiron.wire.contract import CapabilityGrants
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
-from chiron.wire.labels import BUDGET, CHECKPOINT, MODEL
+from chiron.wire.labels import CHECKPOINT, MODEL
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 from tests.support.jobs import make_job
 
