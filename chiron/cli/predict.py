@@ -61,8 +61,8 @@ def predict_command(
 
     **Example**: `chiron predict 1c0e --held-out`
 
-    With --pass you ask a model of somebody who shared it (`chiron share`): name the rows, and no job. The pass
-    holds all that is needed; neither configuration nor store are read.
+    With --pass you ask a model of somebody who shared it (`chiron share`): name the rows, and no job. The
+    pass holds all that is needed; neither configuration nor store are read.
 
     **Example**: `chiron predict 1c0e new.npz --output predictions.csv`
 

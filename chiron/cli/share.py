@@ -35,9 +35,10 @@ app = typer.Typer(
     context_settings={"ignore_unknown_options": True},
     help="""Let others ask a job's model, within limits, and take it back.
 
-    `chiron share JOB --rows 1000 --until 2027-01-31 --out colleague.pass` makes a pass: a file that you give to a
-    colleague through a safe channel. They need nothing else: `chiron predict --pass colleague.pass rows.csv`.
-    Your colleague verifies the predictor as you do, and the operator sees no more of their rows than of yours.
+    `chiron share JOB --rows 1000 --until 2027-01-31 --out colleague.pass` makes a pass: a file that you give
+    to a colleague through a safe channel. They need nothing else: `chiron predict --pass colleague.pass
+    rows.csv`. Your colleague verifies the predictor as you do, and the operator sees no more of their rows
+    than of yours.
 
     A pass only narrows what your grant lets you see yourself. The predictor's enclave keeps to it, not the
     operator. It answers as long as you keep it open: `chiron predict`, or `chiron keyholder`.
@@ -95,8 +96,8 @@ def new_command(
 def list_command(job: JobArgument, json: Json = False) -> None:
     """List a job's passes: whose they are, how many rows were handed out and answered, and until when.
 
-    *Handed out* are rows that a predictor was let answer; *answered* are those that predictors have stated, at
-    the end of an opening. A predictor that is killed states nothing: what it was lent counts as used.
+    *Handed out* are rows that a predictor was let answer; *answered* are those that predictors have stated,
+    at the end of an opening. A predictor that is killed states nothing: what it was lent counts as used.
 
     **Example**: `chiron share list 1c0e`
     """

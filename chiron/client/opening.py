@@ -79,11 +79,20 @@ class Opener:
             EvidenceRejected: a step did not hold, or the predictor serves another owner's model.
             GatewayError: it took no opening of ours; its code says why.
         """
-        job = record.spec.job
-        verified = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
+        verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR, giver=giver)
         if verified.claims.owner_key_sha256 is not None and not self._due(record, verified):
             return verified
         await self._settle_stored(record, verified)
+        again = await self._open(session, record, verified, giver=giver)
+        if self._due(record, again):
+            # What the opening before had lent under passes is settled now, and can be lent again.
+            again = await self._open(session, record, again, giver=giver)
+        return again
+
+    async def _open(
+        self, session: GatewaySession, record: JobRecord, verified: VerifiedEvidence, *, giver: bool
+    ) -> VerifiedEvidence:
+        job = record.spec.job
         opening = self._lend(record, verified)
         await self._send(session, record, verified, opening, giver=giver)
         again = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
@@ -130,7 +139,7 @@ class Opener:
         loan = ledger.loan_to(_key_sha256(verified))
         if loan is None or loan.until - self._seconds() < RENEWED_BEFORE_S:
             return True
-        if {allowed.id for allowed in self._holding(record.spec.job)} != set(loan.passes):
+        if _lendable(self._holding(record.spec.job), ledger, loan) != loan.passes:
             return True
         # Others may have given back what they did not use.
         return ledger.left is not None and loan.rows is not None and loan.rows - loan.asked < ledger.left
@@ -202,6 +211,16 @@ def _leases(holding: tuple[Pass, ...], ledger: Ledger) -> tuple[PassLease, ...]:
             left -= rows
         leases.append(PassLease(allowed=allowed, rows=rows))
     return tuple(leases)
+
+
+def _lendable(holding: tuple[Pass, ...], ledger: Ledger, loan: Loan) -> dict[str, int]:
+    """What could be lent under passes now, if it had not been lent already by this loan."""
+    others = tuple(other for other in ledger.loans if other is not loan)
+    without = ledger.model_copy(update={"loans": others, "asked": ledger.asked + loan.asked})
+    return {
+        lease.allowed.id: max(lease.rows, loan.passes.get(lease.allowed.id, 0))
+        for lease in _leases(holding, without)
+    }
 
 
 def _key_sha256(verified: VerifiedEvidence) -> str:

@@ -117,10 +117,11 @@ class PassHolder:
         advance: Callable[[int, int], None] | None = None,
         *,
         direct: bool = False,
+        address: str | None = None,
     ) -> Predictions:
         """Predict rows `x`, `[n, *input_shape]`: verify the predictor, ask sealed, open its answers.
 
-        With `direct`, at the predictor's own address.
+        With `direct`, at the predictor's own address: `address`, host:port, or what the gateway says.
 
         Raises:
             EvidenceRejected: as `verify`.
@@ -128,14 +129,14 @@ class PassHolder:
             AnswerRefused: the predictor gave none; its code says why.
         """
         with _in_words():
-            async with self._door(direct) as session:
+            async with self._door(direct, address) as session:
                 verified = await self._verified(session)
                 return await PredictorSession(session, self._inquirer, verified).predict(
                     np.asarray(x), advance
                 )
 
     @asynccontextmanager
-    async def _door(self, direct: bool) -> AsyncIterator[GatewaySession]:
+    async def _door(self, direct: bool, address: str | None = None) -> AsyncIterator[GatewaySession]:
         """The session that leads to the predictor, once the pass may be used at all."""
         if self._clock().timestamp() >= self.allowed.until:
             until = datetime.fromtimestamp(self.allowed.until, UTC)
@@ -143,10 +144,10 @@ class PassHolder:
                 f"the pass ended at {until:%Y-%m-%d %H:%M} UTC: ask its owner for another",
                 code="pass-expired",
             )
-        if not direct:
+        if not direct and address is None:
             yield self._gateway
             return
-        address = (await self._gateway.predictor(self.allowed.job)).address
+        address = address or (await self._gateway.predictor(self.allowed.job)).address
         if address is None:
             raise NotDirect("this operator's predictors are reached through the gateway only")
         connector = attested_connector(self.content.policy, Role.PREDICTOR, self.allowed.job)

@@ -64,8 +64,8 @@ class SharingVerbs:
     async def share(self, job: JobId, terms: PassTerms, holder: bytes | None = None) -> PassFile:
         """Make a pass, and tell it to the job's predictor if that is open; write its file with `write_pass`.
 
-        `holder` is the public key (Ed25519) of a holder who made one (`chiron share key`). Without it the file
-        holds a new key, and is a secret.
+        `holder` is the public key (Ed25519) of a holder who made one (`chiron share key`). Without it the
+        file holds a new key, and is a secret.
 
         Raises:
             ConfigurationInvalid: the terms cannot be, or are more than what is left of the grant's budget.
@@ -104,8 +104,8 @@ class SharingVerbs:
     async def revoke(self, job: JobId, pass_id: str) -> bool:
         """Take a pass back; `pass_id` may be the beginning of its id. It may be repeated.
 
-        Returns whether an open predictor was told. Where the gateway shows none, one that is open all the same
-        answers what it was lent until its opening ends (`PassState.lent_until`).
+        Returns whether an open predictor was told. Where the gateway shows none, one that is open all the
+        same answers what it was lent until its opening ends (`PassState.lent_until`).
 
         Raises:
             RecordMissing: no such pass was made on this machine.

@@ -1,9 +1,10 @@
 """An answer's plaintext: always as long as the job spec says, whatever the policy let through.
 
 Layout: magic (8), request id of the query (16), outcome (4), number of rows (4), classes returned per row
-(4), rows that are left to the asker (8), all integers little-endian, then canonical safetensors: of a classification `classes` and `scores`
-[query_rows, classes] int32 and float32, best first; of a regression `scores` [query_rows, *target_shape].
-The rest is zero. Then, in room of its own, the JSON of what the predictor attests that it has answered.
+(4), rows that are left to the asker (8), all integers little-endian, then canonical safetensors: of a
+classification `classes` and `scores` [query_rows, classes] int32 and float32, best first; of a regression
+`scores` [query_rows, *target_shape]. The rest is zero. Then, in room of its own, the JSON of what the
+predictor attests that it has answered.
 """
 
 import struct
