@@ -5,7 +5,7 @@ The gateway carries what they say to each other, and can read none of it.
 
 from collections.abc import Sequence
 
-from chiron.api.errors import Forbidden
+from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.keys import GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.settings import Limits
@@ -67,7 +67,11 @@ async def opening(call: Call[Principal, SealedMessage]) -> SealedMessage:
 async def query(call: Call[Principal, SealedMessage]) -> SealedMessage:
     """Ask the predictor; query and answer are sealed between you and it."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
-    return await call.gateway.relay.query(job, call.body)
+    answer = await call.gateway.relay.query(job, call.body)
+    if not await call.gateway.keys.holds(call.caller):
+        # It was revoked while the enclave worked.
+        raise Unauthenticated("the key is not valid any more")
+    return answer
 
 
 def _order_limit(limits: Limits) -> int:

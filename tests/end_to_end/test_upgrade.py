@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from chiron import AsyncClient, Client, JobRequest, OwnerStore, PredictionPolicy, policy_of
 from chiron.client.datasets import Encrypted
 from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError, GatewayUnreachable
+from chiron.client.ledger import Ledgers
 from chiron.client.opening import Opener
 from chiron.client.upgrading import sign_order
 from chiron.client.verifying import Verifier
@@ -190,6 +191,9 @@ async def _after_the_move(moved: Moved) -> str:
         assert exhausted.value.code == "budget-exhausted"
         assert len(await owner.predict(moved.job, moved.rows[:5], direct=True)) == 5
         address = await owner.predictor_address(moved.job)
+    # Every predictor before this one ended in order, and has settled.
+    ledger = Ledgers(moved.store).read(moved.job)
+    assert (len(ledger.loans), ledger.spent) == (1, BUDGET)
     async with moved.client(moved.old) as stranger:
         with pytest.raises(GatewayUnreachable):
             async with stranger.direct_predictor(moved.job, address):
