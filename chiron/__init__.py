@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         StoreError,
         UpgradeImpossible,
     )
+    from chiron.client.opening import Opened
     from chiron.client.pass_file import PassFile, write_pass
     from chiron.client.pass_holder import PassHolder
     from chiron.client.predictions import Predictions, PredictorSession
@@ -103,6 +104,7 @@ __all__ = [
     "LogRejected",
     "NotDirect",
     "Observation",
+    "Opened",
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
@@ -192,6 +194,7 @@ _MODULES = {
         "StoreError",
         "UpgradeImpossible",
     ),
+    "chiron.client.opening": ("Opened",),
     "chiron.client.pass_file": (
         "PassFile",
         "write_pass",
