@@ -100,15 +100,15 @@ class PassHolder:
         """What the pass lets its holder ask, as its file says; the predictor goes by what its owner says."""
         return self.content.allowed
 
-    async def verify(self) -> VerifiedEvidence:
-        """Fetch the predictor's evidence over a fresh nonce and verify it.
+    async def verify(self, address: str | None = None) -> VerifiedEvidence:
+        """Fetch the predictor's evidence over a fresh nonce and verify it; at `address`, where one is given.
 
         Raises:
             EvidenceRejected: a step did not hold, or it serves another owner's model.
             AnswerRefused: the pass has expired, no predictor runs, or it is locked.
         """
         with _in_words():
-            async with self._door(direct=False) as session:
+            async with self._door(direct=False, address=address) as session:
                 return await self._verified(session)
 
     async def predict(

@@ -21,6 +21,10 @@ class TakenQueries:
         self._remembered = remembered
         self._of: dict[Identifier, _Latest] = {}
 
+    def __len__(self) -> int:
+        """Queries that are remembered, of all askers."""
+        return sum(len(latest.known) for latest in self._of.values())
+
     def take(self, asker: Identifier, request_id: bytes) -> None:
         """Remember a query of one who may ask.
 

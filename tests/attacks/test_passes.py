@@ -127,8 +127,8 @@ async def _lend(door: Door, *contents: PassFile, rows: int, at: int) -> None:
 
 
 async def _predictor_key(door: Door, content: PassFile) -> bytes:
-    async with PassHolder(content) as holder, holder._door(True, door.address) as session:
-        key = (await holder._verified(session)).claims.hpke_public_key
+    async with PassHolder(content) as holder:
+        key = (await holder.verify(door.address)).claims.hpke_public_key
     assert key is not None
     return key
 
