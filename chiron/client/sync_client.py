@@ -263,6 +263,8 @@ class Client(_Waiting[AsyncClient]):
     direct_predictor = _enters(AsyncClient.direct_predictor)
     upgrade = _waits(AsyncClient.upgrade)
     cancel = _waits(AsyncClient.cancel)
+    forget_job = _waits(AsyncClient.forget_job)
+    forget_dataset = _waits(AsyncClient.forget_dataset)
     observations = _waits(AsyncClient.observations)
 
 
