@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -78,7 +79,9 @@ async def open_door(
     image: EnclaveIdentity = IMAGE,
     grant_name: bytes = GRANT_NAME,
     clock: Callable[[], datetime] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Door]:
+    """A door whose owner's policy is `policy` with these changes."""
     spec = job_spec(exchange={"shards": SHARDS})
     platform = quoting.platform(image)
     ca = JobCa(spec.job, datetime.now(UTC))
@@ -90,7 +93,8 @@ async def open_door(
         nonce=BOOT_NONCE,
     )
     own = attest(platform, claims)
-    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own), clock, grant_name)
+    owners = policy(quoting, image).model_copy(update=changes)
+    registrar = Registrar(spec, ca, narrowed(owners, own), clock, grant_name)
     ticket = Ticket(
         spec=spec,
         dataset_key=DATASET_KEY,
@@ -98,6 +102,7 @@ async def open_door(
         prediction=PredictionPolicy(),
         owner_public_key=bytes(PUBLIC_KEY_BYTES),
         owner_signing_key=bytes(32),
+        attestation=owners,
     )
     ended = asyncio.Event()
     runner = await _serve(registrar, ticket, ca, ended)
