@@ -12,7 +12,7 @@ from chiron.runtime.errors import PeerRefused
 from chiron.wire.attestation import Role, TcbStatus
 from chiron.wire.enclave_api import Ready
 from chiron.wire.p256 import generate_key
-from tests.channels.conftest import DATASET_KEY, Door, open_door
+from tests.support.server_door import DATASET_KEY, Door, open_door
 from tests.support.tee import DirectPlatform, QuotingServices, open_tee
 
 ACCEPTED = frozenset({TcbStatus.CONFIGURATION_NEEDED})
