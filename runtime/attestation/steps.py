@@ -51,7 +51,7 @@ _TITLES = {
     Step.QE_IDENTITY: "a genuine quoting enclave made the quote",
     Step.SIGNATURE: "the quote's signatures hold",
     Step.TCB_STATUS: "the platform's patch level is one the policy accepts",
-    Step.ATTRIBUTES: "the enclave is not a debug enclave",
+    Step.ATTRIBUTES: "the enclave's attributes are ones that protect it",
     Step.MEASUREMENT: "the enclave runs code the policy accepts",
     Step.TRANSPARENCY: "that code is in the transparency log, where the policy demands it",
     Step.CLAIMS: "the quote binds exactly these claims",

@@ -1,7 +1,7 @@
 """Verification of evidence: pure, no clock, no network. Fails at the first step that does not hold.
 
 Steps (`chiron.runtime.attestation.steps`; docs/attestation.md explains each):
- 1. parse the quote                          9. not a debug enclave
+ 1. parse the quote                          9. attributes: no debugging, no foreign keys
  2. SGX, ECDSA, version 3                   10. measurement, or signer, product and minimum SVN
  3. certificate chains to the pinned root   11. transparency log, where the policy demands it
  4. revocation lists                        12. claims digest in the report data
@@ -9,7 +9,8 @@ Steps (`chiron.runtime.attestation.steps`; docs/attestation.md explains each):
  6. quoting-enclave identity                14. role and job
  7. signatures, and dcap-qvl agrees         15. key binding
  8. TCB status and advisories
-Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap-qvl, which must agree.
+Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap-qvl, which must
+agree and have read the same.
 """
 
 from dataclasses import dataclass
