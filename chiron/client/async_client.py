@@ -24,11 +24,11 @@ from chiron.client.ra_tls import attested_connector
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
-from chiron.client.verifying import Verifier
+from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import paths
-from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
@@ -202,6 +202,14 @@ class AsyncClient:
         """
         return await self._verifier.verified(self.gateway, _id(job), role)
 
+    async def evidence(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> Evidence:
+        """Fetch evidence over a fresh random nonce, to be read or kept. Nothing of it is verified.
+
+        Raises:
+            GatewayError: there is no such enclave, or it cannot be asked.
+        """
+        return await self.gateway.evidence(_id(job), role, secrets.token_bytes(NONCE_BYTES))
+
     async def send_grant(
         self,
         verified: VerifiedEvidence,
@@ -359,6 +367,7 @@ class AsyncClient:
         policy = await self._verifier.policy()
         record = self.store.job(_id(job))
         place = address or await self.predictor_address(job)
+        # Whose model it serves, it tells over a fresh nonce: one that is not open yet has no owner to name.
         connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
         async with GatewaySession(f"https://{place}", None, connector) as session:
             verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR)

@@ -50,7 +50,7 @@ _TITLES = {
     Step.TCB_INFO: "the TCB info is signed and current",
     Step.QE_IDENTITY: "a genuine quoting enclave made the quote",
     Step.SIGNATURE: "the quote's signatures hold",
-    Step.TCB_STATUS: "the platform's patch level is one the policy accepts",
+    Step.TCB_STATUS: "the platform and its patch level are ones the policy accepts",
     Step.ATTRIBUTES: "the enclave's attributes are ones that protect it",
     Step.MEASUREMENT: "the enclave runs code the policy accepts",
     Step.TRANSPARENCY: "that code is in the transparency log, where the policy demands it",

@@ -77,4 +77,8 @@ def _check_keys(claims: Claims, expected: Expected) -> str:
     if expected.owner_key_sha256 not in (None, claims.owner_key_sha256):
         raise StepFailed("the predictor serves a model of another owner")
     named = {"HPKE": claims.hpke_public_key, "job CA": claims.tls_ca_sha256, "TLS": bound}
-    return "binds " + ", ".join(f"{name} key" for name, key in named.items() if key is not None)
+    binds = "binds " + ", ".join(f"{name} key" for name, key in named.items() if key is not None)
+    if claims.owner_key_sha256 is None:
+        return binds
+    compared = "as asked for" if expected.owner_key_sha256 else "which was not compared"
+    return f"{binds}; model of owner {claims.owner_key_sha256}, {compared}"

@@ -25,6 +25,7 @@ from chiron.runtime.attestation.collateral import (
     check_same_recovery,
     check_statement,
 )
+from chiron.runtime.attestation.machines import check_machine
 from chiron.runtime.attestation.pck import Platform, read_platform
 from chiron.runtime.attestation.quote import Header, Report, SgxQuote
 from chiron.runtime.attestation.second_opinion import Opinion, difference, second_opinion, tcb_difference
@@ -85,7 +86,7 @@ def verify_quote(
     found = _check_signatures(appraisal, parsed, chains, platform, (info, identity), opinion)
     with appraisal.step(Step.TCB_STATUS) as finding:
         verdict = _agreed_verdict(found, opinion)
-        finding.detail = check_accepted(verdict, policy, at)
+        finding.detail = f"{check_accepted(verdict, policy, at)}; {check_machine(platform, policy)}"
     fault = attributes_fault(parsed.report)
     appraisal.check(Step.ATTRIBUTES, fault is None, fault or f"debug off, flags {parsed.report.flags:#x}")
     if opinion.reading is None:
