@@ -131,8 +131,8 @@ def warn_of_unpinned(policy: "AttestationPolicy") -> None:
 
     if policy.software_root is None and not pins_a_machine(policy):
         warn(
-            "the policy pins no platform: evidence does not tell where a machine stands, and who can reach its "
-            "memory's wires can read enclaves or forge evidence (`chiron attest show` tells what to pin)"
+            "the policy pins no platform: evidence does not tell where a machine stands, and who can reach "
+            "its memory's wires can read enclaves or forge evidence (`chiron attest show` tells what to pin)"
         )
 
 

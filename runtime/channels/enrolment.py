@@ -6,8 +6,8 @@
    and its TLS public key.
 3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
    client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
-4. Over mutual TLS the trainer fetches its ticket: the job spec, the dataset key and the owner's policy. By
-   this policy it verifies the parameter server's evidence once more, before it uses anything of the ticket.
+4. Over mutual TLS the trainer fetches its ticket: job spec, dataset key, the owner's share and policy.
+   By the policy it verifies the parameter server's evidence once more, before it uses anything of the ticket.
 
 A shard goes the same way to step 3, where it gets a certificate to serve with, two digests and the policy, by
 which it verifies the parameter server once more; no secret.
@@ -33,7 +33,7 @@ from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
-from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
+from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireModel, sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
@@ -86,6 +86,8 @@ class Ticket(WireModel):
     owner_signing_key: SigningPublicKey
     attestation: AttestationPolicy
     """The owner's policy, for judging the parameter server."""
+    share: Share
+    """The owner's half of the key that the model and trainers' checkpoints are sealed under."""
 
 
 class Registrar:
