@@ -6,7 +6,8 @@
    and its TLS public key.
 3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
    client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
-4. Over mutual TLS the trainer fetches its ticket: the job spec and the dataset key.
+4. Over mutual TLS the trainer fetches its ticket: the job spec, the dataset key and the
+   owner's share.
 
 A shard goes the same way to step 3, where it gets a certificate to serve with and two digests; no secret.
 """
@@ -31,7 +32,7 @@ from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
-from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
+from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireModel, sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
@@ -80,6 +81,8 @@ class Ticket(WireModel):
     prediction: PredictionPolicy
     owner_public_key: HpkePublicKey
     owner_signing_key: SigningPublicKey
+    share: Share
+    """The owner's half of the key that the model and trainers' checkpoints are sealed under."""
 
 
 class Registrar:

@@ -98,6 +98,7 @@ async def open_door(
         prediction=PredictionPolicy(),
         owner_public_key=bytes(PUBLIC_KEY_BYTES),
         owner_signing_key=bytes(32),
+        share=bytes(32),
     )
     ended = asyncio.Event()
     runner = await _serve(registrar, ticket, ca, ended)
