@@ -23,11 +23,11 @@ from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
-from chiron.client.verifying import Verifier
+from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import paths
-from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
@@ -200,6 +200,14 @@ class AsyncClient(PredictorVerbs):
             EvidenceRejected: a step did not hold.
         """
         return await self._verifier.verified(self.gateway, job_id(job), role)
+
+    async def evidence(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> Evidence:
+        """Fetch evidence over a fresh random nonce, to be read or kept. Nothing of it is verified.
+
+        Raises:
+            GatewayError: there is no such enclave, or it cannot be asked.
+        """
+        return await self.gateway.evidence(job_id(job), role, secrets.token_bytes(NONCE_BYTES))
 
     async def send_grant(
         self,

@@ -250,6 +250,7 @@ class Client(_Waiting[AsyncClient]):
     job = _waits(AsyncClient.job)
     jobs = _waits(AsyncClient.jobs)
     verify_job = _waits(AsyncClient.verify_job)
+    evidence = _waits(AsyncClient.evidence)
     send_grant = _waits(AsyncClient.send_grant)
     training = _iterates(AsyncClient.training)
     train = _waits(AsyncClient.train)

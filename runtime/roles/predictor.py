@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.in_use import telling_use
 from chiron.runtime.errors import (
     EnclaveError,
     ModelUnusable,
@@ -79,7 +80,8 @@ class _Predictor:
             yield
             return
         evidence = self._evidence(BOOT_NONCE)
-        runner = await serve_directly(self.launch, self.answer, self.keys.tls_key, evidence)
+        answer = telling_use(self.gateway, self.answer)
+        runner = await serve_directly(self.launch, answer, self.keys.tls_key, evidence)
         try:
             yield
         finally:
