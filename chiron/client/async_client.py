@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client import uploads
+from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
@@ -111,7 +112,18 @@ class AsyncClient:
 
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
-        return await self.gateway.get(paths.BUILDER.of(sha256), BuilderInfo)
+        return answered(sha256, await self.gateway.get(paths.BUILDER.of(sha256), BuilderInfo))
+
+    async def find_builder(self, text: str) -> BuilderInfo:
+        """The one builder of this name (`publisher/name@version`, or a part that says which) or digest.
+
+        Raises:
+            ConfigurationInvalid: none is, or several are; then the choices are named.
+            BuilderChanged: the name stood for another digest when it was granted.
+        """
+        found = find_builder(await self.builders(), text)
+        refuse_changed(self.store, found, text)
+        return found
 
     async def encrypt(
         self,
