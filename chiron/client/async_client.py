@@ -19,7 +19,7 @@ from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, en
 from chiron.client.errors import NotDirect, SpecMismatch
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
-from chiron.client.predictions import Predictions, PredictorSession
+from chiron.client.predictions import Inquirer, Predictions, PredictorSession
 from chiron.client.ra_tls import attested_connector
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
@@ -321,7 +321,7 @@ class AsyncClient:
         record = self.store.job(_id(job))
         await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
         verified = await self.verify_job(record.spec.job, Role.PREDICTOR)
-        return PredictorSession(self.gateway, record, verified)
+        return PredictorSession(self.gateway, _owner(record), verified)
 
     async def predictor_address(self, job: JobId) -> str:
         """Start the job's predictor if need be; host:port at which it is reached without the gateway.
@@ -355,7 +355,7 @@ class AsyncClient:
         connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
         async with GatewaySession(f"https://{place}", None, connector) as session:
             verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR)
-            yield PredictorSession(session, record, verified)
+            yield PredictorSession(session, _owner(record), verified)
 
     async def predict(
         self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
@@ -394,3 +394,7 @@ class AsyncClient:
 
 def _id(job: JobId) -> str:
     return job.spec.job if isinstance(job, Job) else job
+
+
+def _owner(record: JobRecord) -> Inquirer:
+    return Inquirer(record.spec, record.signing_key, class_names=record.class_names)
