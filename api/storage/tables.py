@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Goes up with every change of these tables. A column that is added can be null, or has a server's default:
 then a database of an earlier version gets it when it is opened (`Database.open`)."""
 
@@ -103,6 +103,7 @@ class JobRow(Table):
     """The spec's, so that progress is checked without parsing the spec."""
     exchanges_done: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(32))
+    awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
 
 
@@ -115,6 +116,7 @@ class EventRow(Table):
     state: Mapped[str] = mapped_column(String(20))
     exchanges_done: Mapped[int]
     failure: Mapped[str | None] = mapped_column(String(32))
+    awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     at: Mapped[str] = mapped_column(String(32), default=now)
 
 

@@ -44,15 +44,6 @@ _RESTARTED = frozenset(
     }
 )
 """Codes after which the parameter server may be another process than the one that was verified."""
-_CAPABILITY_WORDS = {
-    Capability.LOG: "write log lines, which are counted and thrown away",
-    Capability.DATASET_SHAPE: "know the dataset's shape and number of examples",
-    Capability.DATASET_STATISTICS: "see class counts, means, deviations and quantiles",
-    Capability.DATASET_SAMPLE: "look at single examples",
-    Capability.RANDOM: "draw random numbers from the job's seed",
-}
-
-
 @dataclass(frozen=True)
 class Created:
     """The job exists and has been granted nothing."""
@@ -154,37 +145,3 @@ async def _attested(client: "AsyncClient", job: Job) -> VerifiedEvidence:
             if now.state not in (JobState.CREATED, JobState.LAUNCHING):
                 break
     return await client.verify_job(job)
-
-
-def seal_grant(verified: VerifiedEvidence, grant: Grant) -> bytes:
-    """The grant, sealed to the parameter server that `verified` speaks of. There is no other way to seal one.
-
-    Raises:
-        SpecMismatch: the evidence is of another role or job than the grant.
-    """
-    claims = verified.claims
-    if claims.role is not Role.PARAMETER_SERVER or claims.job != grant.job or claims.hpke_public_key is None:
-        raise SpecMismatch("the evidence is not of this job's parameter server")
-    plaintext = grant.model_dump_json().encode()
-    return hpke.seal(claims.hpke_public_key, plaintext, label=GRANT, context=bytes.fromhex(grant.job))
-
-
-def grant_in_words(
-    capabilities: CapabilityGrants, prediction: PredictionPolicy, builder: BuilderInfo | None = None
-) -> list[str]:
-    """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
-    lines = ["The verified enclaves may decrypt this dataset, for this job only."]
-    if builder is not None:
-        lines.append(f"The builder is {in_words(builder)}; no other runs in this job.")
-    for capability in sorted(capabilities.granted):
-        words = _CAPABILITY_WORDS[capability]
-        if capability is Capability.DATASET_SAMPLE:
-            words = f"look at {capabilities.sample_examples} single examples"
-        lines.append(f"The builder, confined, may {words} ({capability}).")
-    withheld = ", ".join(sorted(set(Capability) - capabilities.granted))
-    if withheld:
-        lines.append(f"The builder gets nothing of: {withheld}.")
-    told = f"the best {prediction.top_k} classes" if prediction.top_k else "every class's score"
-    budget = f"at most {prediction.query_budget} rows" if prediction.query_budget else "any number of rows"
-    lines.append(f"Predictions tell {told}, rounded to {prediction.decimals} decimals, for {budget}.")
-    return lines

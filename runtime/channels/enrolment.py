@@ -9,7 +9,9 @@
 4. Over mutual TLS the trainer fetches its ticket: the job spec, the dataset key and the
    owner's share.
 
-A shard goes the same way to step 3, where it gets a certificate to serve with and two digests; no secret.
+A shard goes the same way to step 3, where it gets a certificate to serve with, two digests, and what it seals
+its checkpoint under. Nothing has proven by then that whoever is at the other end of the TLS session holds the
+key in the evidence: so that one secret is sealed to the HPKE key in the evidence.
 """
 
 import asyncio
@@ -23,11 +25,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import Field, ValidationError
 
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
-from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
+from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused, OpenFailed
+from chiron.runtime.sealing import hpke
 from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
@@ -35,6 +40,7 @@ from chiron.wire.contract import CapabilityGrants
 from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireModel, sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import SHARD_CHECKPOINT, SHARD_SHARE, bind
 
 MAX_ENROLMENT_BYTES = 512 * 1024
 MAX_PENDING_NONCES = 4096
@@ -70,6 +76,8 @@ class ShardAdmission(WireModel):
     """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
     """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
+    sealed_share: Annotated[Base64, Field(min_length=1, max_length=4096)]
+    """Sealed by HPKE to the key in the shard's evidence: its share (`shard_share`) of the owner's key."""
 
 
 class Ticket(WireModel):
@@ -95,10 +103,12 @@ class Registrar:
         policy: AttestationPolicy,
         clock: Callable[[], datetime] | None = None,
         grant_name: bytes = bytes(32),
+        share: bytes = bytes(32),
     ) -> None:
-        """`policy` must already be narrowed to our own measurement."""
+        """`policy` must already be narrowed to our own measurement; `share` is the owner's."""
         self._spec = spec
         self._grant_name = grant_name
+        self._share = share
         self._ca = ca
         self._policy = policy
         self._clock = clock or (lambda: datetime.now(UTC))
@@ -136,7 +146,18 @@ class Registrar:
             certificate=certificate.public_bytes(serialization.Encoding.DER),
             spec_digest=self._spec.digest(),
             grant_name=self._grant_name,
+            sealed_share=self._sealed_share(request),
         )
+
+    def _sealed_share(self, request: EnrolmentRequest) -> bytes:
+        key = request.evidence.claims.hpke_public_key
+        if key is None:
+            raise EnrolmentRefused("enrolment-key", "the evidence binds no HPKE key")
+        share = shard_share(self._share, self._spec.job, request.index)
+        try:
+            return hpke.seal(key, share, label=SHARD_SHARE, context=bytes.fromhex(self._spec.job))
+        except OpenFailed as error:
+            raise EnrolmentRefused("enrolment-key", "the HPKE key cannot be used") from error
 
     def _verified_key(
         self, request: EnrolmentRequest, role: Role, indices: range
@@ -171,6 +192,12 @@ class Registrar:
             if serial == current:
                 return index
         raise EnrolmentRefused("client-certificate-replaced", "another enclave holds this index now")
+
+
+def shard_share(share: bytes, job: str, index: int) -> bytes:
+    """What a shard seals its checkpoint under besides the processor's key: it opens nothing else of the job."""
+    info = bind(SHARD_CHECKPOINT, bytes.fromhex(job) + index.to_bytes(4, "little"))
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(share)
 
 
 def trainer_name(index: int) -> str:

@@ -2,9 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeAlias
 
 import aiohttp
 
@@ -17,7 +16,14 @@ from chiron.runtime.channels.enrolment import (
     load_certificate,
 )
 from chiron.runtime.channels.job_ca import SERVER_NAME
-from chiron.runtime.channels.peers import anonymous_session, read_message, request_enrolment, verify_server
+from chiron.runtime.channels.peers import (
+    Find,
+    anonymous_session,
+    found,
+    read_message,
+    request_enrolment,
+    verify_server,
+)
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import PeerRefused
 from chiron.wire import paths
@@ -29,9 +35,6 @@ from chiron.wire.retrying import Backoff, retry
 
 MAX_TICKET_BYTES = 128 * 2**20
 """A job spec holds one digest a chunk, so a ticket can be large."""
-
-Find: TypeAlias = Callable[[], Awaitable[Ready]]
-"""Asks the gateway where the job's parameter server is now."""
 
 
 class Membership:
@@ -63,13 +66,14 @@ class Membership:
         if find is None:
             return await self._enter(peer)
         known: Ready | None = peer
+        backoff = Backoff(PATIENCE_S)
 
         async def attempt() -> None:
             nonlocal known
-            server, known = known or await find(), None
+            server, known = known or await found(find, backoff), None
             await self._enter(server)
 
-        return await retry(attempt, connection_lost, Backoff(PATIENCE_S))
+        return await retry(attempt, connection_lost, backoff)
 
     async def reconnect(self) -> tuple[aiohttp.ClientSession, str]:
         """A session with the parameter server as it is now: the same, or its successor after a crash.
