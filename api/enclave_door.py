@@ -170,7 +170,8 @@ async def progress(call: Call[LaunchedEnclave, Progress]) -> None:
     if body.again:
         if (body.state, enclave.role) != (JobState.AWAITING_GRANT, Role.PARAMETER_SERVER):
             raise RequestInvalid("again: the parameter server reports that it awaits its grant again")
-        return await call.gateway.records.await_owner(enclave.spec.job, waits=True)
+        await call.gateway.records.await_owner(enclave.spec.job, waits=True)
+        return
     await call.gateway.supervisor.advance(enclave.spec.job, body.state, body.exchanges_done, body.failure)
 
 

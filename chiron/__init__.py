@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         GatewayError,
         GatewayMisbehaved,
         GatewayUnreachable,
+        GrantImpossible,
         JobEnded,
         LogRejected,
         NotDirect,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from chiron.wire.enclave_api import Observation
     from chiron.wire.errors import ChironError
     from chiron.wire.exchange import ExchangeMode, ExchangeTerms
-    from chiron.wire.grants import Grant, PredictionPolicy
+    from chiron.wire.grants import Grant, PredictionPolicy, Restarts
     from chiron.wire.jobs import Job, JobRequest, JobState
     from chiron.wire.public_api import BuilderInfo
     from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
@@ -89,6 +90,7 @@ __all__ = [
     "GatewayMisbehaved",
     "GatewayUnreachable",
     "Grant",
+    "GrantImpossible",
     "Granted",
     "InputType",
     "Job",
@@ -112,6 +114,7 @@ __all__ = [
     "RecordMissing",
     "RecordUnusable",
     "ReportUnreadable",
+    "Restarts",
     "Role",
     "Rows",
     "RowsInvalid",
@@ -168,6 +171,7 @@ _MODULES = {
         "GatewayError",
         "GatewayMisbehaved",
         "GatewayUnreachable",
+        "GrantImpossible",
         "JobEnded",
         "LogRejected",
         "NotDirect",
@@ -237,6 +241,7 @@ _MODULES = {
     "chiron.wire.grants": (
         "Grant",
         "PredictionPolicy",
+        "Restarts",
     ),
     "chiron.wire.jobs": (
         "Job",

@@ -45,8 +45,8 @@ class Claims(WireModel):
     role: Role
     job: Identifier
     hpke_public_key: HpkePublicKey | None = None
-    """Parameter server and predictor: what owners seal grants and queries to. Shard: what the parameter server
-    seals its share of the owner's key to."""
+    """Parameter server and predictor: what owners seal grants and queries to. Shard: what the parameter
+    server seals its share of the owner's key to."""
     tls_ca_sha256: Digest | None = None
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None

@@ -7,8 +7,11 @@ dataset's record, and once it is destroyed no grant can be made of what is left.
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chiron.client.builders import in_words
 from chiron.client.errors import GrantImpossible, SpecMismatch
 from chiron.client.store import GrantTerms, JobRecord, OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -19,11 +22,13 @@ from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, PredictionPolicy, Restarts, SignedGrant
 from chiron.wire.labels import GRANT
+from chiron.wire.public_api import BuilderInfo
 
 GRANT_DAYS = 30
 """After as many days no enclave takes a grant up any more, unless the owner says otherwise."""
+DAY_S = 24 * 3600
 OPENINGS_AN_HOUR = 12
-"""How often, at most, an owner's side opens again what a host has started again: an honest one seldom does."""
+"""How often, at most, what a host has started again is opened again: an honest one seldom does that."""
 _CAPABILITY_WORDS = {
     Capability.LOG: "write log lines, which are counted and thrown away",
     Capability.DATASET_SHAPE: "know the dataset's shape and number of examples",
@@ -42,12 +47,13 @@ def new_terms(
     days: int = GRANT_DAYS,
 ) -> GrantTerms:
     """The terms of a grant that is given now."""
+    issued_at = int(now.timestamp())
     return GrantTerms(
         capabilities=capabilities or CapabilityGrants(),
         prediction=prediction or PredictionPolicy(),
         restarts=restarts,
-        issued_at=int(now.timestamp()),
-        expires_at=int((now + timedelta(days=days)).timestamp()),
+        issued_at=issued_at,
+        expires_at=issued_at + days * DAY_S,
     )
 
 
@@ -67,9 +73,7 @@ def terms_to_send_again(record: JobRecord, now: datetime) -> GrantTerms:
     return terms
 
 
-def make_grant(
-    store: OwnerStore, record: JobRecord, terms: GrantTerms, policy: AttestationPolicy
-) -> Grant:
+def make_grant(store: OwnerStore, record: JobRecord, terms: GrantTerms, policy: AttestationPolicy) -> Grant:
     """A job's grant under these terms; `policy` is what its parameter server demands of trainers.
 
     Raises:
@@ -92,8 +96,8 @@ def make_grant(
     )
 
 
-def seal_grant(verified: VerifiedEvidence, grant: Grant, record: JobRecord) -> bytes:
-    """The grant, signed as the job's owner and sealed to the parameter server that `verified` speaks of.
+def seal_grant(verified: VerifiedEvidence, grant: Grant, signing_key: Ed25519PrivateKey) -> bytes:
+    """The grant, signed with the owner's key and sealed to the parameter server that `verified` speaks of.
 
     There is no other way to seal one.
 
@@ -103,19 +107,18 @@ def seal_grant(verified: VerifiedEvidence, grant: Grant, record: JobRecord) -> b
     claims = verified.claims
     if claims.role is not Role.PARAMETER_SERVER or claims.job != grant.job or claims.hpke_public_key is None:
         raise SpecMismatch("the evidence is not of this job's parameter server")
-    signature = record.signing_key.sign(grant.signed_bytes(sha256_hex(claims.hpke_public_key)))
+    signature = signing_key.sign(grant.signed_bytes(sha256_hex(claims.hpke_public_key)))
     plaintext = SignedGrant(grant=grant, signature=signature).model_dump_json().encode()
     return hpke.seal(claims.hpke_public_key, plaintext, label=GRANT, context=bytes.fromhex(grant.job))
 
 
-def grant_in_words(
-    capabilities: CapabilityGrants,
-    prediction: PredictionPolicy,
-    restarts: Restarts = Restarts.OWNER,
-    days: int = GRANT_DAYS,
-) -> list[str]:
+def grant_in_words(terms: GrantTerms, builder: BuilderInfo | None = None) -> list[str]:
     """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
+    days = (terms.expires_at - terms.issued_at) // DAY_S
     lines = [f"The verified enclaves may decrypt this dataset, for this job only, for {days} days."]
+    if builder is not None:
+        lines.append(f"The builder is {in_words(builder)}; no other runs in this job.")
+    capabilities, prediction = terms.capabilities, terms.prediction
     for capability in sorted(capabilities.granted):
         words = _CAPABILITY_WORDS[capability]
         if capability is Capability.DATASET_SAMPLE:
@@ -127,19 +130,18 @@ def grant_in_words(
     told = f"the best {prediction.top_k} classes" if prediction.top_k else "every class's score"
     budget = f"at most {prediction.query_budget} rows" if prediction.query_budget else "any number of rows"
     lines.append(f"Predictions tell {told}, rounded to {prediction.decimals} decimals, for {budget}.")
-    lines.append(_RESTARTS_WORDS[restarts])
-    return lines
+    return [*lines, _RESTARTS_WORDS[terms.restarts]]
 
 
 _RESTARTS_WORDS = {
     Restarts.OWNER: (
-        "Enclaves that are started again wait until you have verified them and send the grant again: keep this "
-        "command or `chiron keyholder` running."
+        "Enclaves that are started again wait until you have verified them and send the grant again: keep "
+        "this command or `chiron keyholder` running."
     ),
     Restarts.ALONE: (
         "Enclaves that are started again go on without you. You give up control of that: until the job ends, "
-        "its operator keeps this grant, with your dataset's key, sealed to the processor alone. Whoever breaks "
-        "that processor, now or later, opens it, and you cannot take it back."
+        "its operator keeps this grant, with your dataset's key, sealed to the processor alone. Whoever "
+        "breaks that processor, now or later, opens it, and you cannot take it back."
     ),
 }
 

@@ -167,6 +167,10 @@ class OwnerStore:
             if not record.ended:
                 self.save_job(record.model_copy(update={"ended": True}))
 
+    def job_ids(self) -> list[str]:
+        """The ids of all jobs that there are records of."""
+        return sorted(path.stem for path in (self.root / "jobs").glob("*.json"))
+
     def jobs(self) -> Iterator[JobRecord]:
         """All jobs' records."""
         return self._all("jobs", JobRecord)

@@ -250,6 +250,7 @@ class Client(_Waiting[AsyncClient]):
     jobs = _waits(AsyncClient.jobs)
     verify_job = _waits(AsyncClient.verify_job)
     send_grant = _waits(AsyncClient.send_grant)
+    send_grant_again = _waits(AsyncClient.send_grant_again)
     training = _iterates(AsyncClient.training)
     train = _waits(AsyncClient.train)
     watch = _iterates(AsyncClient.watch)

@@ -9,9 +9,9 @@
 4. Over mutual TLS the trainer fetches its ticket: the job spec, the dataset key and the
    owner's share.
 
-A shard goes the same way to step 3, where it gets a certificate to serve with, two digests, and what it seals
-its checkpoint under. Nothing has proven by then that whoever is at the other end of the TLS session holds the
-key in the evidence: so that one secret is sealed to the HPKE key in the evidence.
+A shard goes the same way to step 3, where it gets a certificate to serve with, two digests, and what it
+seals its checkpoint under. Nothing has proven by then that whoever is at the other end of the TLS session
+holds the key in the evidence: so that one secret is sealed to the HPKE key in the evidence.
 """
 
 import asyncio
@@ -195,7 +195,7 @@ class Registrar:
 
 
 def shard_share(share: bytes, job: str, index: int) -> bytes:
-    """What a shard seals its checkpoint under besides the processor's key: it opens nothing else of the job."""
+    """What a shard seals its checkpoint under besides the processor's key. It opens nothing else."""
     info = bind(SHARD_CHECKPOINT, bytes.fromhex(job) + index.to_bytes(4, "little"))
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(share)
 

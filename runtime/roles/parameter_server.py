@@ -1,8 +1,8 @@
 """The parameter-server role: takes the owner's grant, enrols trainers, merges their work, ends the job.
 
 It is the job's root of trust: the owner verifies its evidence and no other, and it verifies the trainers in
-the owner's name. One that is started again after a crash knows nothing until the owner sends it the same grant
-again, whose share opens its checkpoint; or it goes on alone, where the grant says so.
+the owner's name. One that is started again after a crash knows nothing until the owner sends it the same
+grant again, whose share opens its checkpoint; or it goes on alone, where the grant says so.
 """
 
 import asyncio

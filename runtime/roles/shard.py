@@ -1,7 +1,8 @@
 """The shard role: holds one slice of the vector for the parameter server, which admits it.
 
-It is told no secret but what trainers push and what seals its checkpoint: neither the dataset's key nor any of
-the owner's. It speaks to nobody on its own account but the gateway and the parameter server, and ends when that one says so.
+It is told no secret but what trainers push and what seals its checkpoint: neither the dataset's key nor any
+of the owner's. It speaks to nobody on its own account but the gateway and the parameter server, and ends when
+that one says so.
 """
 
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -9,9 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron import attested_connector
-from chiron.client.training import seal_grant
+from chiron.client.granting import seal_grant
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.membership import join
 from chiron.runtime.roles import parameter_server
@@ -28,6 +29,7 @@ from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 SPEC = job_spec()
 NONCE = b"\x21" * 32
 OWNER = PrivateKey.generate()
+SIGNING_KEY = Ed25519PrivateKey.generate()
 
 
 @dataclass
@@ -120,9 +122,9 @@ async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
         issued_at=int(now.timestamp()),
         expires_at=2**36,
         share=bytes(32),
-        owner_signing_key=bytes(32),
+        owner_signing_key=SIGNING_KEY.public_key().public_bytes_raw(),
     )
-    message = SealedMessage(sealed=seal_grant(verified, grant))
+    message = SealedMessage(sealed=seal_grant(verified, grant, SIGNING_KEY))
     reply = await gateway.ask(Mail(id="1" * 32, kind=MailKind.GRANT, message=message))
     assert reply == MailReply()
     await asyncio.wait_for(asyncio.shield(gateway.ready), 30)
