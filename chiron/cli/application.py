@@ -109,7 +109,8 @@ _Version = Annotated[
 def _chiron(version: _Version = False) -> None:
     """Private machine learning as a service.
 
-    Data owners: data, train, predict, upgrade, job, keyholder, attest. Operators: serve, keys, builder, image, log.
+    Data owners: data, train, predict, upgrade, job, keyholder, attest. Operators: serve, keys, builder,
+    image, log.
 
     CHIRON_URL names the gateway and CHIRON_API_KEY your key, or config.toml does both.
     """

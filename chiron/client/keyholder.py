@@ -1,8 +1,8 @@
 """The keyholder: opens again, while the owner is away, what a host has started again.
 
-A job's parameter server that was started again waits for its owner's grant. The keyholder looks for such jobs,
-verifies each enclave by the owner's policy over a fresh nonce, sends the same grant again, and writes that
-down. It holds what the owner's store holds, so it runs where the owner trusts the machine as much.
+A job's parameter server that was started again waits for its owner's grant. The keyholder looks for such
+jobs, verifies each enclave by the owner's policy over a fresh nonce, sends the same grant again, and writes
+that down. It holds what the owner's store holds, so it runs where the owner trusts the machine as much.
 
 It opens nothing that the policy does not accept, nothing of a job that has ended, and no more in an hour than
 it was told: a host that starts enclaves again all the time has a reason to.
@@ -54,7 +54,7 @@ class _Refusal:
 
 
 class Keyholder:
-    """Opens again what waits for one owner. One at a time: a job's trouble never keeps another waiting long."""
+    """Opens again what waits for one owner, one job after the other."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from chiron.wire.jobs import Job, JobState
 from chiron.wire.labels import MODEL
 from chiron.wire.reports import TrainingReport
 from tests.support.datasets import digits
-from tests.support.deployment import Deployment, create_and_grant, deployed, publish, upload
+from tests.support.deployment import Deployment, create_and_grant, deployed, keyholding, publish, upload
 from tests.support.launcher import SimulatedLauncher
 from tests.support.roles import Death, RolesInProcess
 from tests.support.tee import DirectPlatform, open_tee
@@ -81,7 +81,8 @@ async def mortal_world(directory: Path) -> AsyncIterator[MortalWorld]:
     launcher = SimulatedLauncher(RolesInProcess(tee, settings.socket_path, directory / "taps"))
     async with deployed(directory, settings, launcher, tee) as there:
         dataset = await upload(there.owner, digits(), directory / "bundle")
-        yield MortalWorld(**vars(there), dataset=dataset.bundle.manifest.dataset_id)
+        async with keyholding(there.owner):
+            yield MortalWorld(**vars(there), dataset=dataset.bundle.manifest.dataset_id)
 
 
 LEAD, OTHER, SERVER = f"{Role.TRAINER}-0", f"{Role.TRAINER}-1", f"{Role.PARAMETER_SERVER}-0"

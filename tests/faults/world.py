@@ -10,7 +10,7 @@ from chiron.api.settings import Settings, Timing
 from chiron.client.datasets import Encrypted
 from chiron.wire.jobs import Job, JobState
 from tests.support.datasets import digits
-from tests.support.deployment import Deployment, create_and_grant, deployed, publish, upload
+from tests.support.deployment import Deployment, create_and_grant, deployed, keyholding, publish, upload
 from tests.support.launcher import SimulatedLauncher
 from tests.support.processes import RolesAsProcesses
 from tests.support.tee import open_tee
@@ -65,4 +65,5 @@ async def faulty_host(
     async with deployed(directory, settings, launcher, tee) as there:
         builder = await publish(there.operator, component)
         dataset = await upload(there.owner, digits(), directory / "bundle")
-        yield FaultyHost(**vars(there), dataset=dataset, builder=builder.sha256)
+        async with keyholding(there.owner):
+            yield FaultyHost(**vars(there), dataset=dataset, builder=builder.sha256)

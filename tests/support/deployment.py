@@ -14,6 +14,7 @@ from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
+from chiron.client.keyholder import Keyholder
 from chiron.wire.contract import CapabilityGrants, Task
 from chiron.wire.jobs import Job, JobRequest
 from chiron.wire.public_api import BuilderInfo
@@ -53,6 +54,18 @@ async def deployed(
             AsyncClient(running.url, operators_key, store=others_store) as operator,
         ):
             yield Deployment(launcher, owner, operator, running.gateway, settings.state_dir)
+
+
+@asynccontextmanager
+async def keyholding(owner: AsyncClient) -> AsyncIterator[None]:
+    """The owner's side, while her jobs' enclaves are started again: it never tires."""
+    keyholder, stopping = Keyholder(owner, most_an_hour=10_000), asyncio.Event()
+    running = asyncio.create_task(keyholder.run(stopping, look_every_s=0.05))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await running
 
 
 async def publish(operator: AsyncClient, component: bytes) -> BuilderInfo:
