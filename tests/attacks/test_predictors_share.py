@@ -139,7 +139,7 @@ async def test_a_predictor_that_is_told_to_stop_twice_keeps_no_place(full: Party
 
 async def test_one_that_is_started_while_it_ends_is_started_again(full: Party) -> None:
     job = (await jobs_of(full.owner))[0]
-    stop = asyncio.create_task(full.owner("DELETE", f"/v1/jobs/{job}/predictor"))
+    stop = asyncio.create_task(full.running.gateway.predictors.stop(job))
     await asyncio.sleep(0)
     await predicted(full, full.owner, job)
     await stop
