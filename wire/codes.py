@@ -46,8 +46,6 @@ GRANT_UNREADABLE: Final = "grant-unreadable"
 
 GRANT_EXPIRED: Final = "grant-expired"
 """The grant's time is over: sending it again does not help."""
-CHECKPOINT_INVALID: Final = "checkpoint-invalid"
-"""What the host keeps does not open with this grant: it was altered, or was made under another."""
 
 # The parameter server says, its trainers act.
 ANSWER_LOST: Final = "answer-lost"

@@ -17,6 +17,7 @@ from chiron.cli.options import (
     single,
 )
 from chiron.cli.output import done, fail, note, print_json, warn
+from chiron.wire import codes
 
 if TYPE_CHECKING:
     from chiron import AttestationPolicy
@@ -80,7 +81,7 @@ async def _keep(
         keyholder = Keyholder(client, jobs=jobs, policy=policy, most_an_hour=most_an_hour, told=tell)
         if once:
             if not await keyholder.look():
-                fail("gateway-unreachable", "nobody answers: is CHIRON_URL right, and the gateway up?")
+                fail(codes.GATEWAY_UNREACHABLE, "nobody answers: is CHIRON_URL right, and the gateway up?")
                 raise typer.Exit(1)
             return
         stopping = asyncio.Event()

@@ -22,7 +22,6 @@ from chiron.runtime.errors import InputCorrupted, OpenFailed, SealingError
 from chiron.runtime.roles.grant import grant_name
 from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.wire import codes
 from chiron.wire.encoding import WireModel
 from chiron.wire.grants import Grant, Restarts
 from chiron.wire.jobs import JobSpec
@@ -167,4 +166,4 @@ class ShardCheckpoint:
 
 
 def _invalid() -> InputCorrupted:
-    return InputCorrupted(codes.CHECKPOINT_INVALID, "the stored checkpoint is not one that we sealed")
+    return InputCorrupted("checkpoint-invalid", "the stored checkpoint is not one that we sealed")
