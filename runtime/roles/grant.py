@@ -75,7 +75,7 @@ def check_expiry(grant: Grant, now: datetime) -> None:
         raise GrantRefused(codes.GRANT_EXPIRED, "the grant has expired: its owner must give another")
 
 
-def grant_name(grant: Grant | Ticket, spec: JobSpec) -> bytes:
+def grant_name(grant: Grant | Ticket, spec_digest: str) -> bytes:
     """The grant's name: 32 bytes, the same for every holder, which tell nothing of its content.
 
     What a job's enclaves keep and exchange is bound to it: a host can start the same job again with a grant
@@ -83,7 +83,7 @@ def grant_name(grant: Grant | Ticket, spec: JobSpec) -> bytes:
     by which policy are no part of it: the owner may send it again with others.
     """
     told = (
-        bytes.fromhex(spec.digest()),
+        bytes.fromhex(spec_digest),
         grant.owner_public_key,
         grant.owner_signing_key,
         canonical_json(grant.capabilities),

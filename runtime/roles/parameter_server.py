@@ -163,7 +163,7 @@ class _Job:
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
         policy = narrowed(grant.attestation, own)
-        registrar = Registrar(spec, self._ca, policy, clock, grant_name(grant, spec), grant.share)
+        registrar = Registrar(spec, self._ca, policy, clock, grant_name(grant, spec.digest()), grant.share)
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,

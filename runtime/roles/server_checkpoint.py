@@ -118,7 +118,7 @@ class ServerCheckpoint:
         context = bytes.fromhex(self._spec.job) + bytes.fromhex(self._spec.digest())
         share = None
         if grant is not None and grant.restarts is Restarts.OWNER:
-            context, share = context + grant_name(grant, self._spec), grant.share
+            context, share = context + grant_name(grant, self._spec.digest()), grant.share
         sealer = Sealer(self._platform, CHECKPOINT, share)
         return SealedRecord(server_checkpoint(self._spec), _Head, sealer, context)
 

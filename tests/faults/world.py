@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chiron.api.settings import Settings, Timing
 from chiron.client.datasets import Encrypted
@@ -26,7 +27,7 @@ class FaultyHost(Deployment[RolesAsProcesses]):
     dataset: Encrypted
     builder: str
 
-    async def begin(self, **changes: object) -> Job:
+    async def begin(self, **changes: Any) -> Job:
         """A job that has its grant."""
         dataset = self.dataset.bundle.manifest.dataset_id
         request = {"trainers": 2, "exchanges": EXCHANGES} | changes
