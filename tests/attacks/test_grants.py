@@ -34,10 +34,10 @@ from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, Restarts, SignedGrant
 from chiron.wire.labels import CHECKPOINT, GRANT, LEADER_CHECKPOINT, TRAINER_CHECKPOINT
 from chiron.wire.launch import GatewayChannel
-from tests.faults.mortal import SERVER, MortalWorld, mortal_world
 from tests.support.builders import orderly
 from tests.support.deployment import create_and_grant, keyholding, publish
 from tests.support.lone_server import ScriptedGateway, started
+from tests.support.mortal import SERVER, MortalWorld, mortal_world
 from tests.support.roles import Death
 from tests.support.specs import job_spec, launch_spec
 from tests.support.tee import MEASUREMENT, OTHER_IMAGE, DirectPlatform, open_tee, policy_for
