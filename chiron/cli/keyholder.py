@@ -21,7 +21,8 @@ from chiron.wire import codes
 
 if TYPE_CHECKING:
     from chiron import AttestationPolicy
-    from chiron.client.history import Entry
+    from chiron.client.history import Deed
+    from chiron.client.keyholder import Facts
 
 app = single()
 
@@ -74,8 +75,8 @@ async def _keep(
     from chiron import AsyncClient
     from chiron.client.keyholder import Keyholder
 
-    def tell(entry: "Entry") -> None:
-        _tell(entry, as_json=as_json)
+    def tell(job: str, deed: "Deed", facts: "Facts") -> None:
+        _tell(job, deed, facts, as_json=as_json)
 
     async with AsyncClient() as client:
         keyholder = Keyholder(client, jobs=jobs, policy=policy, most_an_hour=most_an_hour, told=tell)
@@ -91,12 +92,12 @@ async def _keep(
         await keyholder.run(stopping)
 
 
-def _tell(entry: "Entry", *, as_json: bool) -> None:
-    from chiron.client.history import Act
+def _tell(job: str, deed: "Deed", facts: "Facts", *, as_json: bool) -> None:
+    from chiron.client.history import Deed
 
     if as_json:
-        print_json(entry.model_dump(mode="json", exclude_none=True))
-    elif entry.act is Act.REFUSED:
-        warn(f"job {entry.job}: nothing was sent: {entry.reason}")
+        print_json({"job": job, "did": deed.value, **facts})
+    elif deed is Deed.REFUSED:
+        warn(f"job {job}: nothing was sent: [{facts['code']}] {facts['reason']}")
     else:
-        done(f"job {entry.job}: {entry.reason}: verified and opened again ({entry.measurement})")
+        done(f"job {job} was started again: verified and opened again ({facts['measurement']})")

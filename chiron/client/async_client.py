@@ -19,6 +19,7 @@ from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, en
 from chiron.client.errors import GatewayError, NotDirect, SpecMismatch
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant, terms_to_send_again
+from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.predictions import Inquirer, Predictions, PredictorSession
 from chiron.client.ra_tls import attested_connector
@@ -32,6 +33,7 @@ from chiron.wire import codes, paths
 from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
+from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, PredictionPolicy, Restarts
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest
 from chiron.wire.public_api import BuilderInfo
@@ -165,14 +167,17 @@ class AsyncClient:
             # Its record would be overwritten, and with it the only key that opens what that job made.
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
-        record = JobRecord(
+        made = JobRecord(
             spec=job.spec,
             owner_key=owner_key,
             share=secrets.token_bytes(SHARE_BYTES),
             class_names=dataset.class_names,
             columns=dataset.columns,
         )
-        self.store.save_job(record)
+        self.store.save_job(made)
+        note(
+            self.store, job.spec.job, Deed.CREATED, spec=job.spec.digest(), dataset=dataset.manifest.digest()
+        )
         return job
 
     async def job(self, job: JobId) -> Job:
@@ -223,7 +228,7 @@ class AsyncClient:
         policy = await self._verifier.policy()
         self.store.save_job(record.model_copy(update={"policy": policy, "terms": given}))
         try:
-            return await self._send(verified, record, given)
+            return await self._send(verified, record, given, Deed.GRANTED)
         except GatewayError as error:
             if error.code == codes.GRANT_ALREADY_GIVEN and record.terms is not None:
                 self.store.save_job(record)
@@ -239,12 +244,25 @@ class AsyncClient:
             GrantImpossible: it was never given, has expired, or the job has ended by our own records.
         """
         record = self.store.job(verified.claims.job)
-        return await self._send(verified, record, terms_to_send_again(record, self._clock()))
+        terms = terms_to_send_again(record, self._clock())
+        return await self._send(verified, record, terms, Deed.GRANTED_AGAIN)
 
-    async def _send(self, verified: VerifiedEvidence, record: JobRecord, terms: GrantTerms) -> Grant:
+    async def _send(
+        self, verified: VerifiedEvidence, record: JobRecord, terms: GrantTerms, deed: Deed
+    ) -> Grant:
         grant = make_grant(self.store, record, terms, await self._verifier.policy())
         sealed = seal_grant(verified, grant, record.signing_key)
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        note(
+            self.store,
+            grant.job,
+            deed,
+            grant=grant_digest(grant),
+            expires_at=grant.expires_at,
+            restarts=grant.restarts.value,
+            measurement=verified.quote.measurement,
+            evidence=sha256_hex(verified.claims.report_data()),
+        )
         return grant
 
     def training(

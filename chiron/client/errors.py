@@ -6,7 +6,8 @@ ChironError
 ├── ExtraMissing                what was asked for needs packages that are not installed
 ├── StoreError
 │   ├── RecordMissing           no such dataset or job in the owner's store
-│   └── RecordUnusable          a record that is malformed, or readable by other users
+│   ├── RecordUnusable          a record that is malformed, or readable by other users
+│   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── SourceInvalid               data that cannot be turned into a dataset
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
@@ -87,6 +88,12 @@ class RecordUnusable(StoreError):
     """A record that cannot be read, or that others can read."""
 
     code = "record-unusable"
+
+
+class HistoryAltered(StoreError):
+    """A job's history was changed after it was written; the message names the first line that shows it."""
+
+    code = "history-altered"
 
 
 class SourceInvalid(ChironError):

@@ -14,22 +14,23 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from chiron.client import history
 from chiron.client.async_client import AsyncClient
 from chiron.client.errors import EvidenceRejected, GatewayError, PolicyMissing
 from chiron.client.gateway_session import is_away
 from chiron.client.granting import OPENINGS_AN_HOUR, HourlyLimit
-from chiron.client.history import Act, Entry
+from chiron.client.history import Deed, note
 from chiron.client.store import JobRecord
 from chiron.client.verifying import HOW_TO_GET_A_MEASUREMENT
 from chiron.wire import codes
 from chiron.wire.attestation import AttestationPolicy
-from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import ChironError
 from chiron.wire.jobs import TERMINAL_STATES, Job
 
 _LOG = logging.getLogger(__name__)
+Facts: TypeAlias = dict[str, str | int]
+Told: TypeAlias = Callable[[str, Deed, Facts], None]
 LOOK_EVERY_S = 5.0
 LONGEST_PAUSE_S = 300.0
 """Between two looks while the gateway is away, and between two attempts at a job that was refused."""
@@ -63,12 +64,12 @@ class Keyholder:
         jobs: Collection[str] | None = None,
         policy: AttestationPolicy | None = None,
         most_an_hour: int = OPENINGS_AN_HOUR,
-        told: Callable[[Entry], None] = lambda _: None,
+        told: Told = lambda _job, _deed, _facts: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Of these `jobs`, or of all in the client's store; by `policy`, or by what each was granted under.
 
-        `told` is called with every entry that is written into a history.
+        `told` is called with everything that is written into a job's history.
         """
         self._client = client
         self._jobs = jobs
@@ -127,13 +128,7 @@ class Keyholder:
         verified = await self._client.verify_job(job)
         await self._client.send_grant_again(verified)
         self._refusals.pop(record.spec.job, None)
-        self._write(
-            record.spec.job,
-            Act.GRANTED_AGAIN,
-            "its parameter server was started again",
-            measurement=verified.quote.measurement,
-            evidence_sha256=sha256_hex(verified.claims.report_data()),
-        )
+        self._told(record.spec.job, Deed.GRANTED_AGAIN, {"measurement": verified.quote.measurement})
 
     def _refuse(self, name: str, error: ChironError) -> None:
         """Note a refusal once, and look at that job again later, and later each time."""
@@ -143,22 +138,10 @@ class Keyholder:
         pause = min(former.pause_s * 2, LONGEST_PAUSE_S) if former else 2 * LOOK_EVERY_S
         self._refusals[name] = _Refusal(error.code, pause, self._clock() + pause)
         if former is None or former.code != error.code:
-            step = f" (step {len(error.steps)})" if isinstance(error, EvidenceRejected) else ""
-            self._write(name, Act.REFUSED, f"[{error.code}]{step} {error}")
-
-    def _write(
-        self,
-        name: str,
-        act: Act,
-        reason: str,
-        *,
-        measurement: str | None = None,
-        evidence_sha256: str | None = None,
-    ) -> None:
-        entry = history.append(
-            self._client.store, name, act, reason, measurement=measurement, evidence_sha256=evidence_sha256
-        )
-        self._told(entry)
+            step = f"step {len(error.steps)}:" if isinstance(error, EvidenceRejected) else ""
+            facts: Facts = {"code": error.code, "reason": f"{step} {error}".strip()[:400]}
+            note(self._client.store, name, Deed.REFUSED, **facts)
+            self._told(name, Deed.REFUSED, facts)
 
 
 class TooManyOpenings(ChironError):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chiron import GrantImpossible, Job, JobState
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.granting import HourlyLimit, make_grant, seal_grant
-from chiron.client.history import Act, entries
+from chiron.client.history import Deed, Entry, History
 from chiron.client.keyholder import Keyholder
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.enrolment import shard_share
@@ -310,6 +310,12 @@ def _attempts(
                     yield Sealer(DirectPlatform(tee), label, one).open(sealed, context=context)
 
 
+def openings(world: MortalWorld, job: Job) -> list[Entry]:
+    """What the owner's side did after the first grant."""
+    written = History(world.owner.store, job.spec.job).entries()
+    return [entry for entry in written if entry.did in (Deed.GRANTED_AGAIN, Deed.REFUSED)]
+
+
 async def test_a_killed_job_waits_without_its_owner_and_goes_on_with_a_keyholder(recorded: Recorded) -> None:
     world = recorded.world
     world.launcher.backend.deaths = [Death((SERVER,), f"PUT {STORED}", 4, heard=True)]
@@ -321,8 +327,8 @@ async def test_a_killed_job_waits_without_its_owner_and_goes_on_with_a_keyholder
     async with keyholding(world.owner):
         ended = await recorded.ended(job)
     assert (ended.state, ended.failure, ended.awaiting_owner) == (JobState.SUCCEEDED, None, False)
-    (entry,) = entries(world.owner.store, job.spec.job)
-    assert (entry.act, entry.measurement) == (Act.GRANTED_AGAIN, MEASUREMENT.hex())
+    (entry,) = openings(world, job)
+    assert (entry.did, entry.facts["measurement"]) == (Deed.GRANTED_AGAIN, MEASUREMENT.hex())
 
 
 async def test_a_keyholder_opens_no_enclave_of_another_measurement(recorded: Recorded) -> None:
@@ -333,9 +339,9 @@ async def test_a_keyholder_opens_no_enclave_of_another_measurement(recorded: Rec
     keyholder = Keyholder(world.owner, policy=policy_for(recorded.tee, OTHER_IMAGE.measurement))
     for _ in range(3):
         assert await keyholder.look()
-    (entry,) = entries(world.owner.store, job.spec.job)
-    assert entry.act is Act.REFUSED
-    assert "measurement" in entry.reason
+    (entry,) = openings(world, job)
+    assert entry.did is Deed.REFUSED
+    assert "measurement" in str(entry.facts["reason"])
     assert (await world.owner.job(job)).awaiting_owner
     await world.owner.cancel(job)
 
@@ -348,11 +354,11 @@ async def test_a_host_that_starts_enclaves_again_all_the_time_gets_no_endless_op
     job = await recorded.begin()
     keyholder = Keyholder(world.owner, most_an_hour=2)
     async with asyncio.timeout(30):
-        while Act.REFUSED not in [entry.act for entry in entries(world.owner.store, job.spec.job)]:
+        while Deed.REFUSED not in [entry.did for entry in openings(world, job)]:
             await keyholder.look()
             await asyncio.sleep(0.02)
-    acts = [entry.act for entry in entries(world.owner.store, job.spec.job)]
-    assert acts == [Act.GRANTED_AGAIN, Act.GRANTED_AGAIN, Act.REFUSED]
+    acts = [entry.did for entry in openings(world, job)]
+    assert acts == [Deed.GRANTED_AGAIN, Deed.GRANTED_AGAIN, Deed.REFUSED]
     await world.owner.cancel(job)
 
 
