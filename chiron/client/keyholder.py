@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from chiron.client.async_client import AsyncClient
-from chiron.client.errors import EvidenceRejected, GatewayError, PolicyMissing
+from chiron.client.errors import GatewayError, PolicyMissing
 from chiron.client.gateway_session import is_away
 from chiron.client.granting import OPENINGS_AN_HOUR, HourlyLimit
 from chiron.client.history import Deed, note
@@ -138,8 +138,7 @@ class Keyholder:
         pause = min(former.pause_s * 2, LONGEST_PAUSE_S) if former else 2 * LOOK_EVERY_S
         self._refusals[name] = _Refusal(error.code, pause, self._clock() + pause)
         if former is None or former.code != error.code:
-            step = f"step {len(error.steps)}:" if isinstance(error, EvidenceRejected) else ""
-            facts: Facts = {"code": error.code, "reason": f"{step} {error}".strip()[:400]}
+            facts: Facts = {"code": error.code, "reason": str(error)[:400]}
             note(self._client.store, name, Deed.REFUSED, **facts)
             self._told(name, Deed.REFUSED, facts)
 

@@ -341,7 +341,7 @@ async def test_a_keyholder_opens_no_enclave_of_another_measurement(recorded: Rec
         assert await keyholder.look()
     (entry,) = openings(world, job)
     assert entry.did is Deed.REFUSED
-    assert "measurement" in str(entry.facts["reason"])
+    assert "MRENCLAVE" in str(entry.facts["reason"])
     assert (await world.owner.job(job)).awaiting_owner
     await world.owner.cancel(job)
 
