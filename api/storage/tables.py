@@ -66,6 +66,8 @@ class BuilderRow(Table):
     capabilities: Mapped[str] = mapped_column(Text)
     """JSON array."""
     created_at: Mapped[str] = mapped_column(String(32), default=now)
+    withdrawn_at: Mapped[str | None] = mapped_column(String(32))
+    """When its operator deleted the component. The row stays: its name stands for no other component."""
 
 
 class DatasetRow(Table):

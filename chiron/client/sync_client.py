@@ -13,10 +13,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
-from chiron.client.async_client import Advance, AsyncClient
+from chiron.client.async_client import AsyncClient
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.predictions import PredictorSession
+from chiron.client.predictors import Advance
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.attestation import AttestationPolicy

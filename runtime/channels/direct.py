@@ -1,4 +1,4 @@
-"""A predictor's own door, for owners who reach it directly: two of the gateway's paths, served over RA-TLS.
+"""A predictor's own door, for owners who reach it directly: three of the gateway's paths, served over RA-TLS.
 
 A predictor has no CA, so its certificate is self-signed and carries evidence. By the handshake the owner
 knows whom she speaks to. Nothing else changes: queries and answers are sealed as through the gateway.
@@ -83,16 +83,20 @@ def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
         asked = EvidenceRequest(nonce=demand.nonce)
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.EVIDENCE, evidence=asked)))
 
-    async def query(request: web.Request) -> web.Response:
-        try:
-            message = SealedMessage.model_validate_json(await request.read())
-        except ValidationError:
-            return refusal(400, "request-malformed")
-        return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.QUERY, message=message)))
+    def sealed(kind: MailKind) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                message = SealedMessage.model_validate_json(await request.read())
+            except ValidationError:
+                return refusal(400, "request-malformed")
+            return _reply(await answer(Mail(id=_MAIL_ID, kind=kind, message=message)))
+
+        return handle
 
     return [
         web.post(paths.JOB_EVIDENCE.of(job), evidence),
-        web.post(paths.JOB_QUERIES.of(job), query),
+        web.post(paths.JOB_OPENING.of(job), sealed(MailKind.OPEN)),
+        web.post(paths.JOB_QUERIES.of(job), sealed(MailKind.QUERY)),
     ]
 
 
