@@ -21,8 +21,7 @@ from chiron.cli.options import (
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from chiron import AttestationPolicy, JobRecord, OwnerStore, Predictions, Rows
-    from chiron.client.opening import Opened
+    from chiron import AttestationPolicy, JobRecord, Opened, OwnerStore, Predictions, Rows
 
 SHOWN_ROWS = 10
 app = single()

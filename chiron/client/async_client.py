@@ -14,6 +14,7 @@ from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import GatewayError, SpecMismatch
+from chiron.client.forgetting import Kind, Tombstone, delete_at_gateway, destroy, tombstone
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant, terms_to_send_again
 from chiron.client.history import Deed, grant_digest, note
@@ -23,11 +24,11 @@ from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
 from chiron.client.store import GrantTerms, JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, training_stages
 from chiron.client.upgrading import move_model
-from chiron.client.verifying import Verifier
+from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import codes, paths
-from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.encoding import sha256_hex
@@ -157,7 +158,7 @@ class AsyncClient(PredictorVerbs):
         dataset = self.store.dataset(request.dataset_id)
         job = await self.gateway.create_job(request)
         check_spec(job.spec, request, dataset.manifest)
-        if self.store.knows_job(job.spec.job):
+        if self.store.knows_job(job.spec.job) or tombstone(self.store, Kind.JOB, job.spec.job):
             # Its record would be overwritten, and with it the only key that opens what that job made.
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
@@ -199,6 +200,14 @@ class AsyncClient(PredictorVerbs):
             EvidenceRejected: a step did not hold.
         """
         return await self._verifier.verified(self.gateway, job_id(job), role)
+
+    async def evidence(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> Evidence:
+        """Fetch evidence over a fresh random nonce, to be read or kept. Nothing of it is verified.
+
+        Raises:
+            GatewayError: there is no such enclave, or it cannot be asked.
+        """
+        return await self.gateway.evidence(job_id(job), role, secrets.token_bytes(NONCE_BYTES))
 
     async def send_grant(
         self,
@@ -378,6 +387,24 @@ class AsyncClient(PredictorVerbs):
         """Cancel a job."""
         self.store.note_ended(job_id(job))
         await self.gateway.cancel(job_id(job))
+
+    async def forget_job(self, job: JobId) -> Tombstone:
+        """Destroy the keys of a job, so that nobody opens what it made; then have the gateway delete it.
+
+        Raises:
+            RecordMissing: this store knows no such job.
+            GatewayError: the keys are destroyed, and the gateway has not deleted yet: repeat.
+        """
+        return await delete_at_gateway(self.gateway, self.store, destroy(self.store, Kind.JOB, job_id(job)))
+
+    async def forget_dataset(self, dataset_id: str) -> Tombstone:
+        """Destroy a dataset's key, so that nobody decrypts it; then have the gateway delete the ciphertext.
+
+        Raises:
+            RecordMissing, GatewayError: as `forget_job`.
+        """
+        stone = destroy(self.store, Kind.DATASET, dataset_id)
+        return await delete_at_gateway(self.gateway, self.store, stone)
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""

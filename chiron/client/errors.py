@@ -144,7 +144,7 @@ class PolicyMissing(ChironError):
 class EvidenceRejected(ChironError):
     """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
 
-    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]") -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]" = ()) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 

@@ -92,6 +92,10 @@ class GatewaySession:
         """PUT bytes; repeated if the connection fails, as every PUT of the interface may be."""
         await self._repeated("PUT", path, data=data, headers={"Content-Type": "application/octet-stream"})
 
+    async def delete(self, path: str) -> None:
+        """DELETE; repeated if the connection fails."""
+        await self._repeated("DELETE", path)
+
     async def post(self, path: str, body: BaseModel | None = None) -> bytes:
         """POST JSON, or nothing, once."""
         if body is None:

@@ -250,6 +250,7 @@ class Client(_Waiting[AsyncClient]):
     job = _waits(AsyncClient.job)
     jobs = _waits(AsyncClient.jobs)
     verify_job = _waits(AsyncClient.verify_job)
+    evidence = _waits(AsyncClient.evidence)
     send_grant = _waits(AsyncClient.send_grant)
     send_grant_again = _waits(AsyncClient.send_grant_again)
     training = _iterates(AsyncClient.training)
@@ -264,6 +265,8 @@ class Client(_Waiting[AsyncClient]):
     direct_predictor = _enters(AsyncClient.direct_predictor)
     upgrade = _waits(AsyncClient.upgrade)
     cancel = _waits(AsyncClient.cancel)
+    forget_job = _waits(AsyncClient.forget_job)
+    forget_dataset = _waits(AsyncClient.forget_dataset)
     observations = _waits(AsyncClient.observations)
 
 

@@ -1,17 +1,18 @@
 """Enrolment: how a trainer or a shard becomes a peer of the parameter server.
 
 1. The trainer verifies the parameter server's evidence: same measurement as its own, same job, and the
-   digest of the job CA's certificate that TLS then trusts.
+   digest of the job CA's certificate that TLS then trusts. It does not judge the machine's patch level yet.
 2. Over TLS without a client certificate it asks for a nonce and sends evidence whose claims bind that nonce
    and its TLS public key.
 3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
    client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
-4. Over mutual TLS the trainer fetches its ticket: the job spec, the dataset key and the
-   owner's share.
+4. Over mutual TLS the trainer fetches its ticket: job spec, dataset key, the owner's share and policy.
+   By the policy it verifies the parameter server's evidence once more, before it uses anything of the ticket.
 
-A shard goes the same way to step 3, where it gets a certificate to serve with, two digests, and what it
-seals its checkpoint under. Nothing has proven by then that whoever is at the other end of the TLS session
-holds the key in the evidence: so that one secret is sealed to the HPKE key in the evidence.
+A shard goes the same way to step 3, where it gets a certificate to serve with, two digests, the policy, by
+which it verifies the parameter server once more, and what it seals its checkpoint under. Nothing has proven
+by then that whoever is at the other end of the TLS session holds the key in the evidence: so that one secret
+is sealed to the HPKE key in the evidence.
 """
 
 import asyncio
@@ -78,6 +79,8 @@ class ShardAdmission(WireModel):
     """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
     sealed_share: Annotated[Base64, Field(min_length=1, max_length=4096)]
     """Sealed by HPKE to the key in the shard's evidence: its share (`shard_share`) of the owner's key."""
+    attestation: AttestationPolicy
+    """The owner's policy, for judging the parameter server."""
 
 
 class Ticket(WireModel):
@@ -89,6 +92,8 @@ class Ticket(WireModel):
     prediction: PredictionPolicy
     owner_public_key: HpkePublicKey
     owner_signing_key: SigningPublicKey
+    attestation: AttestationPolicy
+    """The owner's policy, for judging the parameter server."""
     share: Share
     """The owner's half of the key that the model and trainers' checkpoints are sealed under."""
 
@@ -147,6 +152,7 @@ class Registrar:
             spec_digest=self._spec.digest(),
             grant_name=self._grant_name,
             sealed_share=self._sealed_share(request),
+            attestation=self._policy,
         )
 
     def _sealed_share(self, request: EnrolmentRequest) -> bytes:

@@ -133,10 +133,10 @@ class ShardMembership:
             await self._enter(peer)
 
     async def _enter(self, peer: Ready) -> None:
-        authority, address = verify_server(
+        server = verify_server(
             peer, self._launch, self._platform, self._public_key, self._hpke_key.public_bytes
         )
-        session = anonymous_session(authority, address)
+        session = anonymous_session(server.authority, server.address)
         try:
             admitted = await request_enrolment(
                 session,
@@ -147,14 +147,15 @@ class ShardMembership:
                 self._public_key,
                 self._hpke_key.public_bytes,
             )
+            server.check_accepted(admitted.attestation)
             self._check(admitted)
         except BaseException:
             await session.close()
             raise
         if self._session is not None:
             await self._session.close()
-        self._session, self._address = session, address
-        self.authority, self.certificate = authority, load_certificate(admitted.certificate)
+        self._session, self._address = session, server.address
+        self.authority, self.certificate = server.authority, load_certificate(admitted.certificate)
 
     def _check(self, admitted: ShardAdmission) -> None:
         if admitted.spec_digest != self._launch.spec.digest():

@@ -20,8 +20,8 @@ from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
 from chiron.wire.grants import Grant
 from chiron.wire.launch import GatewayChannel, LaunchSpec
-from tests.channels.conftest import DATASET_KEY, policy
 from tests.support.lone_server import ScriptedGateway
+from tests.support.server_door import DATASET_KEY, policy
 from tests.support.specs import JOB, job_spec, launch_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 

@@ -24,7 +24,7 @@ from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.channels.conftest import GRANT_NAME, SHARDS, Door, open_door
+from tests.support.server_door import GRANT_NAME, SHARDS, Door, open_door
 from tests.support.specs import JOB
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 
@@ -85,7 +85,7 @@ async def test_trainers_reach_each_shard_and_are_told_apart(door: Door) -> None:
 
 async def test_a_shard_is_told_what_seals_its_checkpoint_and_no_other_secret(door: Door) -> None:
     """A share of its own, sealed to the key in its evidence; and the ticket is not for it."""
-    public = {"certificate", "spec_digest", "grant_name"}
+    public = {"certificate", "spec_digest", "grant_name", "attestation"}
     assert set(ShardAdmission.model_fields) == public | {"sealed_share"}
     async with serving(door, 1) as one, serving(door, 2) as two:
         shares = {bytes(32), one.membership.share, two.membership.share}
