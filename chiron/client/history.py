@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from chiron.client.configuration import refuse_exposed
 from chiron.client.errors import HistoryAltered
-from chiron.client.locking import locked
+from chiron.client.locking import lock
 from chiron.client.store import OwnerStore
 from chiron.wire.encoding import Digest, Identifier, WireModel, canonical_json, sha256_hex
 from chiron.wire.grants import Grant
@@ -76,11 +76,9 @@ class History:
             HistoryAltered: the file is not one that this module wrote.
         """
         self._store.directory("history")
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        with (
-            locked(self.path.with_suffix(".lock")),
-            os.fdopen(os.open(self.path, flags, 0o600), "r+b") as file,
-        ):
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            lock(file.fileno())
             lines = _whole_lines(file)
             entry = Entry(
                 number=len(lines) + 1,
