@@ -3,14 +3,15 @@
 from aiohttp import web
 
 from chiron.api import enclave_door
+from chiron.api.errors import JobUnknown
 from chiron.api.gateway import Gateway
 from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.keys import Principal
 from chiron.api.monitoring import METRICS_CONTENT_TYPE, watch_requests
 from chiron.api.openapi import document
-from chiron.api.operations import Call, Routes, bind
+from chiron.api.operations import Call, Routes, bind, credential
 from chiron.api.problems import problems
-from chiron.api.public import jobs, messages, uploads
+from chiron.api.public import guests, jobs, messages, uploads
 from chiron.wire import paths
 from chiron.wire.public_api import Health
 
@@ -38,7 +39,7 @@ async def openapi(call: Call[None, None]) -> web.StreamResponse:
 
 PUBLIC = [
     operation
-    for routes in (uploads.routes, jobs.routes, messages.routes, _service)
+    for routes in (uploads.routes, jobs.routes, messages.routes, guests.routes, _service)
     for operation in routes.operations
 ]
 ENCLAVE = enclave_door.routes.operations
@@ -47,8 +48,12 @@ ENCLAVE = enclave_door.routes.operations
 def public_application(gateway: Gateway) -> web.Application:
     """`/v1/…`, `/healthz`, `/metrics`, `/openapi.json`."""
 
-    async def authenticate(gateway: Gateway, key: str) -> Principal:
-        return await gateway.keys.authenticate(key)
+    async def authenticate(gateway: Gateway, request: web.Request) -> Principal:
+        caller = await gateway.keys.authenticate(credential(request))
+        if caller.job is not None and request.match_info.get("id") != caller.job:
+            # Here and not in each handler: a guest is nowhere but at paths that name its job.
+            raise JobUnknown("you have no job of this id")
+        return caller
 
     gateway.openapi = document(PUBLIC)
     app = web.Application(middlewares=[watch_requests("public", gateway.metrics), problems])
@@ -59,8 +64,8 @@ def public_application(gateway: Gateway) -> web.Application:
 def enclave_application(gateway: Gateway) -> web.Application:
     """`/enclave/v1/…`."""
 
-    async def authenticate(gateway: Gateway, token: str) -> LaunchedEnclave:
-        return gateway.fleet.authenticate(token)
+    async def authenticate(gateway: Gateway, request: web.Request) -> LaunchedEnclave:
+        return gateway.fleet.authenticate(credential(request))
 
     app = web.Application(middlewares=[watch_requests("enclave", gateway.metrics), problems])
     bind(app, gateway, ENCLAVE, authenticate)

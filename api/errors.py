@@ -14,10 +14,12 @@ ApiError                            internal                500
 │   ├── JobUnknown                  job-unknown
 │   ├── ObjectUnknown               object-unknown
 │   ├── ImageUnknown                image-unknown
+│   ├── KeyUnknown                  key-unknown
 │   └── MessageUnknown              message-unknown
 ├── MethodNotAllowed                method-not-allowed      405
 ├── Conflict                                                409
 │   ├── BuilderExists               builder-exists
+│   ├── KeyExists                   key-exists
 │   ├── DatasetExists               dataset-exists
 │   ├── DatasetIncomplete           dataset-incomplete
 │   ├── JobEnded                    job-ended
@@ -34,6 +36,7 @@ ApiError                            internal                500
 │       └── EnclaveRefused          (the enclave's own code)
 ├── Overloaded                      overloaded              429
 │   ├── MailboxFull                 mailbox-full
+│   ├── TooManyGuests               too-many-guests
 │   └── TooManyJobs                 too-many-jobs
 ├── ShuttingDown                    shutting-down           503
 ├── EnclaveTimeout                  enclave-timeout         504
@@ -147,6 +150,12 @@ class ImageUnknown(NotFound):
     code = "image-unknown"
 
 
+class KeyUnknown(NotFound):
+    """No API key of this id, or it does not hold any more."""
+
+    code = "key-unknown"
+
+
 class MessageUnknown(NotFound):
     """No message of this id waits for this enclave's answer."""
 
@@ -170,6 +179,12 @@ class BuilderExists(Conflict):
     """The same component was uploaded with another manifest, or by another operator."""
 
     code = "builder-exists"
+
+
+class KeyExists(Conflict):
+    """There is an API key of this id already."""
+
+    code = "key-exists"
 
 
 class DatasetExists(Conflict):
@@ -269,6 +284,12 @@ class MailboxFull(Overloaded):
     """Too many messages wait for this enclave."""
 
     code = "mailbox-full"
+
+
+class TooManyGuests(Overloaded):
+    """As many guests' keys of a job hold as may."""
+
+    code = "too-many-guests"
 
 
 class TooManyJobs(Overloaded):

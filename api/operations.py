@@ -94,8 +94,8 @@ class Routes:
         return register
 
 
-Authenticate = Callable[["Gateway", str], Awaitable[Any]]
-"""Credential to caller; the caller has a `role`. Raises `Unauthenticated`."""
+Authenticate = Callable[["Gateway", web.Request], Awaitable[Any]]
+"""Who makes a request; the caller has a `role`. Raises `Unauthenticated`."""
 
 
 def bind(
@@ -115,7 +115,7 @@ def _bound(
     async def handle(request: web.Request) -> web.StreamResponse:
         caller = None
         if operation.roles:
-            caller = await authenticate(gateway, credential(request))
+            caller = await authenticate(gateway, request)
             if caller.role not in operation.roles:
                 raise Forbidden(f"this needs a key of the role {' or '.join(sorted(operation.roles))}")
         limit = operation.limit(settings.limits)

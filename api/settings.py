@@ -46,6 +46,8 @@ class Limits(_Frozen):
     running_jobs_per_tenant: int = Field(default=4, ge=1)
     predictors: int = Field(default=16, ge=1)
     """Predictors of all tenants."""
+    guests: int = Field(default=256, ge=0)
+    """Guests' keys of one job that hold at a time."""
     mailbox_messages: int = Field(default=64, ge=1)
     """Messages that wait for one enclave."""
     event_streams: int = Field(default=256, ge=1)

@@ -30,21 +30,30 @@ class Recorder:
     lock_sha256: str
 
     def record(
-        self, image_measurement: str, directory: Path, now: datetime, *, mrenclave: str | None = None
+        self,
+        image_measurement: str,
+        directory: Path,
+        now: datetime,
+        *,
+        mrenclave: str | None = None,
+        mrsigner: str | None = None,
     ) -> InclusionProof:
         """Append the build and write its proof into `directory`; one that is in the log is only proved again.
 
-        `mrenclave` is what evidence will show where that is not the image's own measurement: under SGX.
+        `mrenclave` and `mrsigner` are what evidence will show under SGX, where code is not named by the
+        image's own measurement.
 
         Raises:
             LogCorrupted: there is no log, it was changed, or the key is not its key.
             ValidationError: revision, lock digest or measurement is not one.
         """
         entry = LogEntry(
+            version=1 if mrsigner is None else 2,
             measurement=mrenclave or image_measurement,
             image_measurement=image_measurement,
             source_revision=self.source_revision,
             lock_sha256=self.lock_sha256,
+            signer=mrsigner,
         )
         proof = TransparencyLog.open(self.log).append(entry, self.key, now).prove_entry(entry)
         write_proof(directory, proof)

@@ -119,10 +119,11 @@ class AttestationPolicy(WireModel):
     software_root: Annotated[Base64, Field(min_length=1, max_length=8192)] | None = None
     """DER of a development TEE's root certificate. None, the default, means Intel's root."""
     measurements: Annotated[frozenset[Digest], IN_ORDER] = frozenset()
-    """Accepted MRENCLAVE values."""
+    """Accepted MRENCLAVE values. Where signers are named too, evidence must show one of each."""
     signers: Annotated[frozenset[Digest], IN_ORDER] = frozenset()
-    """Accepted MRSIGNER values, with `product_id` and `minimum_svn`; used where `measurements` is empty."""
+    """Accepted MRSIGNER values. Under Intel's root, evidence is refused unless some are named."""
     product_id: int = Field(default=0, ge=0, le=65_535)
+    """The signer's product, where `measurements` is empty."""
     minimum_svn: int = Field(default=0, ge=0, le=65_535)
     accepted_tcb: Annotated[frozenset[TcbStatus], IN_ORDER] = frozenset(
         {TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}

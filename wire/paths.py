@@ -54,6 +54,8 @@ JOB_EVIDENCE = Path(f"{JOB}/evidence")
 """Evidence and queries are also served by a predictor's own door."""
 JOB_GRANT = Path(f"{JOB}/grant")
 JOB_QUERIES = Path(f"{JOB}/queries")
+JOB_GUESTS = Path(f"{JOB}/guests")
+JOB_GUEST = Path(f"{JOB_GUESTS}/{{key_id:[0-9a-f]{{16}}}}")
 JOB_PREDICTOR = Path(f"{JOB}/predictor")
 JOB_PREDICTOR_OF_IMAGE = Path(f"{JOB_PREDICTOR}/{_SHA256}")
 JOB_UPGRADE = Path(f"{JOB}/upgrade")

@@ -5,11 +5,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from chiron.wire.apikeys import MAX_KEY_CHARACTERS, KeyId
 from chiron.wire.attestation import Evidence, Nonce, Role
 from chiron.wire.contract import BuilderManifest, Capability
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel
 from chiron.wire.grants import SignedUpgradeOrder
+from chiron.wire.opening import Time
 from chiron.wire.transparency import InclusionProof
 
 
@@ -86,6 +88,37 @@ class UpgradeDemand(WireModel):
     order: SignedUpgradeOrder
     taker: Evidence
     """The waiting enclave's evidence, over the order's nonce."""
+
+
+MAX_LABEL_CHARACTERS = 100
+
+
+class GuestRequest(WireModel):
+    """POST /v1/jobs/{id}/guests: make an API key for somebody who may ask this job's predictor."""
+
+    expires_at: Time
+    """From then on the key is worth nothing."""
+    label: str = Field(default="", max_length=MAX_LABEL_CHARACTERS)
+    """Whose it is, in the owner's words. The operator reads them, too."""
+
+
+class GuestInfo(WireModel):
+    """An item of GET /v1/jobs/{id}/guests."""
+
+    key_id: KeyId
+    label: str = Field(max_length=MAX_LABEL_CHARACTERS)
+    expires_at: Time
+    created_at: str
+    """RFC 3339, UTC."""
+    last_used_at: str | None
+    """To the minute; None if it was not used yet."""
+
+
+class GuestKey(WireModel):
+    """Answer to `GuestRequest`: the key is told this once."""
+
+    guest: GuestInfo
+    key: str = Field(max_length=MAX_KEY_CHARACTERS, repr=False)
 
 
 class Health(WireModel):

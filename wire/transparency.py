@@ -1,9 +1,15 @@
 """What the transparency log says: entries, signed heads and proofs (RFC 9162's terms)."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from chiron.wire.encoding import Digest, Signature, SigningPublicKey, WireModel, canonical_json
 from chiron.wire.labels import LOG_HEAD, bind
@@ -18,9 +24,9 @@ Path = Annotated[tuple[Digest, ...], Field(max_length=64)]
 
 
 class LogEntry(WireModel):
-    """One build of an enclave image."""
+    """One build of an enclave image: version 2 where its enclave is signed, 1 where it is not."""
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     measurement: Digest
     """What evidence shows: MRENCLAVE, or for the development TEE the image's own measurement."""
     image_measurement: Digest
@@ -29,6 +35,21 @@ class LogEntry(WireModel):
     """Git commit of the source that was built."""
     lock_sha256: Digest
     """SHA-256 of the dependency lock that was installed."""
+    signer: Digest | None = None
+    """MRSIGNER of the enclave; version 1 has none, and is written without this field."""
+
+    @model_validator(mode="after")
+    def _signed_from_version_2(self) -> Self:
+        if (self.version == 2) != (self.signer is not None):
+            raise ValueError("an entry of version 2 names a signer, one of version 1 does not")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if self.version == 1:
+            fields.pop("signer", None)
+        return fields
 
     def leaf(self) -> bytes:
         """The bytes that the tree holds for this entry."""

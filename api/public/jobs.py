@@ -12,7 +12,7 @@ from aiohttp import web
 from chiron.api.bodies import send_blob
 from chiron.api.errors import Overloaded, RequestInvalid
 from chiron.api.jobs.specification import make_spec
-from chiron.api.keys import BOTH, OWNER, Principal, sees_jobs_of
+from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.problems import STARTED
 from chiron.api.storage.tables import EventRow
@@ -35,13 +35,13 @@ async def create(call: Call[Principal, JobRequest]) -> Job:
     return await gateway.supervisor.create(tenant, spec)
 
 
-@routes.add("GET", paths.JOBS, roles=BOTH, answer=list[Job])
+@routes.add("GET", paths.JOBS, roles=READERS, answer=list[Job])
 async def list_jobs(call: Call[Principal, None]) -> Sequence[Job]:
     """List jobs, newest first: an owner's own, or everybody's for an operator."""
     return await call.gateway.records.listed(sees_jobs_of(call.caller))
 
 
-@routes.add("GET", paths.JOB, roles=BOTH, answer=Job)
+@routes.add("GET", paths.JOB, roles=READERS, answer=Job)
 async def show_job(call: Call[Principal, None]) -> Job:
     """Show a job's public state."""
     return await _job(call)
@@ -55,7 +55,7 @@ async def cancel(call: Call[Principal, None]) -> Job:
     return await _job(call)
 
 
-@routes.add("GET", paths.JOB_OBJECTS, roles=BOTH, answer=list[ObjectInfo])
+@routes.add("GET", paths.JOB_OBJECTS, roles=READERS, answer=list[ObjectInfo])
 async def list_objects(call: Call[Principal, None]) -> Sequence[ObjectInfo]:
     """List a job's sealed objects: names and sizes."""
     return await call.gateway.objects.listed((await _job(call)).spec.job)
@@ -68,7 +68,7 @@ async def fetch_object(call: Call[Principal, None]) -> web.StreamResponse:
     return await send_blob(call.request, size, content)
 
 
-@routes.add("GET", paths.JOB_OBSERVATIONS, roles=BOTH, answer=list[Observation])
+@routes.add("GET", paths.JOB_OBSERVATIONS, roles=READERS, answer=list[Observation])
 async def list_observations(call: Call[Principal, None]) -> Sequence[Observation]:
     """List all that the operator's side stored and relayed for a job: kind, name, bytes."""
     return await call.gateway.observations.of((await _job(call)).spec.job)
@@ -90,7 +90,7 @@ async def start_predictor_of(call: Call[Principal, None]) -> PredictorStatus:
     return call.gateway.predictors.status(job.spec.job)
 
 
-@routes.add("GET", paths.JOB_PREDICTOR, roles=BOTH, answer=PredictorStatus)
+@routes.add("GET", paths.JOB_PREDICTOR, roles=READERS | GUESTS, answer=PredictorStatus)
 async def show_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Show whether a job's predictor runs, and where it is reached directly."""
     return call.gateway.predictors.status((await _job(call)).spec.job)
@@ -110,7 +110,7 @@ async def _job(call: Call[Principal, None]) -> Job:
 EVENT_STREAM = "text/event-stream"
 
 
-@routes.add("GET", paths.JOB_EVENTS, roles=BOTH, answer=EVENT_STREAM)
+@routes.add("GET", paths.JOB_EVENTS, roles=READERS, answer=EVENT_STREAM)
 async def follow(call: Call[Principal, None]) -> web.StreamResponse:
     """Follow a job to its end: each event's data is the job as `GET /v1/jobs/{id}` showed it then."""
     gateway = call.gateway
@@ -130,7 +130,7 @@ async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.Stre
     response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
     call.request[STARTED] = True
     await response.prepare(call.request)
-    while not gateway.stopping.is_set():
+    while not gateway.stopping.is_set() and await gateway.keys.holds(call.caller):
         change = gateway.records.next_change(name)
         ended = await gateway.records.state(name) in TERMINAL_STATES
         rows = await gateway.records.events(name, after)

@@ -5,11 +5,12 @@ The gateway carries what they say to each other, and can read none of it.
 
 from collections.abc import Sequence
 
-from chiron.api.keys import BOTH, OWNER, Principal, sees_jobs_of
+from chiron.api.errors import Forbidden
+from chiron.api.keys import GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.settings import Limits
 from chiron.wire import paths
-from chiron.wire.attestation import Evidence
+from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, SealedMessage
 from chiron.wire.public_api import EvidenceDemand, ImageInfo, PredictorStatus, UpgradeDemand
 
@@ -29,9 +30,11 @@ def _query_limit(limits: Limits) -> int:
     return _in_base64(limits.message_bytes)
 
 
-@routes.add("POST", paths.JOB_EVIDENCE, roles=BOTH, body=EvidenceDemand, answer=Evidence)
+@routes.add("POST", paths.JOB_EVIDENCE, roles=READERS | GUESTS, body=EvidenceDemand, answer=Evidence)
 async def evidence(call: Call[Principal, EvidenceDemand]) -> Evidence:
     """Have an enclave of the job quote fresh evidence over your nonce; verify it before you trust it."""
+    if call.caller.role is TenantRole.GUEST and call.body.role is not Role.PREDICTOR:
+        raise Forbidden("a guest's key is for the predictor only")
     job = await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     return await call.gateway.relay.evidence(job, call.body.role, EvidenceRequest(nonce=call.body.nonce))
 
@@ -46,7 +49,7 @@ async def grant(call: Call[Principal, SealedMessage]) -> None:
 @routes.add(
     "POST",
     paths.JOB_QUERIES,
-    roles=OWNER,
+    roles=OWNER | GUESTS,
     body=SealedMessage,
     answer=SealedMessage,
     limit=_query_limit,
@@ -61,7 +64,7 @@ def _order_limit(limits: Limits) -> int:
     return limits.evidence_bytes + limits.grant_bytes
 
 
-@routes.add("GET", paths.IMAGES, roles=BOTH, answer=list[ImageInfo])
+@routes.add("GET", paths.IMAGES, roles=READERS, answer=list[ImageInfo])
 async def list_images(call: Call[Principal, None]) -> Sequence[ImageInfo]:
     """List the enclave images that can be launched, the current one first, with their proofs of inclusion."""
     return call.gateway.launcher.images

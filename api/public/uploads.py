@@ -10,7 +10,7 @@ from aiohttp import BodyPartReader, MultipartReader, web
 
 from chiron.api.bodies import parse_json, pieces
 from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
-from chiron.api.keys import BOTH, OPERATOR, OWNER, Principal
+from chiron.api.keys import OPERATOR, OWNER, READERS, Principal
 from chiron.api.operations import Call, Routes
 from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
@@ -45,13 +45,13 @@ async def publish(call: Call[Principal, None]) -> BuilderInfo:
     return info
 
 
-@routes.add("GET", paths.BUILDERS, roles=BOTH, answer=list[BuilderInfo])
+@routes.add("GET", paths.BUILDERS, roles=READERS, answer=list[BuilderInfo])
 async def list_builders(call: Call[Principal, None]) -> Sequence[BuilderInfo]:
     """List the builders, newest first."""
     return await call.gateway.builders.listed()
 
 
-@routes.add("GET", paths.BUILDER, roles=BOTH, answer=BuilderInfo)
+@routes.add("GET", paths.BUILDER, roles=READERS, answer=BuilderInfo)
 async def show_builder(call: Call[Principal, None]) -> BuilderInfo:
     """Show a builder and the capabilities that it asks for."""
     return await call.gateway.builders.info(call.path("sha256"))

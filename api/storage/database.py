@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import event, select
+from sqlalchemy import Connection, event, insert, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.schema import CreateColumn
 
 from chiron.api.errors import StorageError, StorageInUse, StorageVersion
 from chiron.api.storage.tables import SCHEMA_VERSION, SchemaRow, Table
@@ -27,10 +28,10 @@ class Database:
 
     @classmethod
     async def open(cls, url: str) -> Self:
-        """Connect, and make the tables of a new database.
+        """Connect, make the tables of a new database, and bring those of an earlier version up to ours.
 
         Raises:
-            StorageVersion: another version of the gateway made the tables.
+            StorageVersion: a later version of the gateway made the tables.
             StorageError: it cannot be opened.
         """
         engine = create_async_engine(url, hide_parameters=True)
@@ -65,13 +66,38 @@ class Database:
 
     async def _make_tables(self) -> None:
         async with self._engine.begin() as connection:
-            await connection.run_sync(Table.metadata.create_all)
-        async with self.writing() as session:
-            version = await session.scalar(select(SchemaRow.version))
-            if version is None:
-                session.add(SchemaRow(version=SCHEMA_VERSION))
-            elif version != SCHEMA_VERSION:
-                raise StorageVersion(f"the database has schema {version}, this gateway {SCHEMA_VERSION}")
+            await connection.run_sync(_bring_up)
+
+
+def _bring_up(connection: Connection) -> None:
+    """Nothing is changed of a later version's database, and nothing is taken away of an earlier one's.
+
+    Whatever interrupts this, it finishes when the database is opened again: the version is written last.
+    """
+    found = inspect(connection)
+    there = set(found.get_table_names())
+    known = connection.scalar(select(SchemaRow.version)) if SchemaRow.__tablename__ in there else None
+    if known is not None and known > SCHEMA_VERSION:
+        raise StorageVersion(
+            f"the database has schema {known}, this gateway {SCHEMA_VERSION}: use a newer one"
+        )
+    missing = [
+        column
+        for table in Table.metadata.sorted_tables
+        if table.name in there
+        for column in table.columns
+        if column.name not in {present["name"] for present in found.get_columns(table.name)}
+    ]
+    for column in missing:
+        written = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {written}"))
+    Table.metadata.create_all(connection)
+    for index in (index for column in missing for index in column.table.indexes):
+        index.create(connection, checkfirst=True)
+    if known is None:
+        connection.execute(insert(SchemaRow).values(version=SCHEMA_VERSION))
+    else:
+        connection.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Goes up with every change of these tables. A column that is added can be null, or has a server's default:
+then a database of an earlier version gets it when it is opened (`Database.open`)."""
 
 Counter = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts only INTEGER primary keys up by itself."""
@@ -17,7 +19,12 @@ class Table(DeclarativeBase):
 
 def now() -> str:
     """This moment as it is stored and shown."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(datetime.now(UTC))
+
+
+def moment(at: datetime) -> str:
+    """A time as it is stored and shown; later times are greater as text, too."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class SchemaRow(Table):
@@ -37,6 +44,15 @@ class KeyRow(Table):
     secret_sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[str] = mapped_column(String(32), default=now)
     revoked_at: Mapped[str | None] = mapped_column(String(32))
+    expires_at: Mapped[str | None] = mapped_column(String(32))
+    last_used_at: Mapped[str | None] = mapped_column(String(32))
+    """To the minute, or every request would be a write."""
+    label: Mapped[str | None] = mapped_column(String(100))
+    """Whose it is, in words of whoever had it made."""
+    job: Mapped[str | None] = mapped_column(String(32), index=True)
+    """A guest's key is good for this job only."""
+    by_hash: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Its holder made it, and told us the hash only."""
 
 
 class BuilderRow(Table):

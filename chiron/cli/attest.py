@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chiron.cli.options import Json, Measurement, PolicyFile, SoftwareRoot, chosen_policy, client, group
+from chiron.cli.options import (
+    Json,
+    Measurement,
+    PolicyFile,
+    Signer,
+    SoftwareRoot,
+    chosen_policy,
+    client,
+    group,
+)
 from chiron.cli.output import done, print_json, print_steps
 from chiron.wire.attestation import AttestationPolicy, Role
 
@@ -29,6 +38,7 @@ def verify_command(
     ] = None,
     nonce: Annotated[str | None, typer.Option(metavar="HEX", help="With --evidence: your nonce.")] = None,
     measurement: Measurement = None,
+    signer: Signer = None,
     policy: PolicyFile = None,
     trust_software_root: SoftwareRoot = None,
     json: Json = False,
@@ -39,7 +49,7 @@ def verify_command(
     """
     from chiron import EvidenceRejected
 
-    accepted = chosen_policy(measurement, policy, trust_software_root)
+    accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     try:
         if evidence is not None:
             steps = _from_file(evidence, nonce, accepted, role, job)

@@ -71,7 +71,8 @@ def measure_command(
 ) -> None:
     """Tell the measurement of an image as it is on disk now: one changed byte changes it.
 
-    With --occlum: MRENCLAVE of a built Occlum instance, out of what its author signed. Untested on hardware.
+    With --occlum: MRENCLAVE and MRSIGNER of a built Occlum instance, one a line, out of what its author
+    signed. Untested on hardware.
 
     **Example**: `chiron image measure`
 
@@ -88,6 +89,7 @@ def measure_command(
             print_json(asdict(signed))
         else:
             print(signed.mrenclave)
+            print(signed.mrsigner)
         return
     manifest = examine(directory)
     if json:

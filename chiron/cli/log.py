@@ -61,6 +61,9 @@ def append_command(
         str | None,
         typer.Option(metavar="HEX", help="SGX: what `occlum print mrenclave` says, instead of --instance."),
     ] = None,
+    mrsigner: Annotated[
+        str | None, typer.Option(metavar="HEX", help="With --mrenclave: what `occlum print mrsigner` says.")
+    ] = None,
     lock: Annotated[
         Path | None, typer.Option(help="The dependency lock it was built from; default: the checkout's.")
     ] = None,
@@ -78,17 +81,25 @@ def append_command(
     recording = recorder(log, key, revision=revision, lock=lock)
     if instance is not None:
         signed = read_instance(instance)
-        if mrenclave is not None and mrenclave.lower() != signed.mrenclave:
-            raise ConfigurationInvalid("--mrenclave is not what the instance's enclave is signed with")
+        named = (mrenclave or signed.mrenclave).lower(), (mrsigner or signed.mrsigner).lower()
+        if named != (signed.mrenclave, signed.mrsigner):
+            raise ConfigurationInvalid("--mrenclave or --mrsigner is not the instance's")
         if signed.debug:
             warn("a debuggable enclave: no policy accepts its evidence")
-        mrenclave = signed.mrenclave
+        mrenclave, mrsigner = named
+    if (mrenclave is None) != (mrsigner is None):
+        raise ConfigurationInvalid("an enclave is named by both, --mrenclave and --mrsigner")
     beside = instance or image
     try:
-        measured = mrenclave.lower() if mrenclave else None
-        proof = recording.record(measure(image), beside, datetime.now(UTC), mrenclave=measured)
+        proof = recording.record(
+            measure(image),
+            beside,
+            datetime.now(UTC),
+            mrenclave=mrenclave and mrenclave.lower(),
+            mrsigner=mrsigner and mrsigner.lower(),
+        )
     except ValidationError as error:
-        raise ConfigurationInvalid("--mrenclave is 64 hexadecimal digits") from error
+        raise ConfigurationInvalid("--mrenclave and --mrsigner are 64 hexadecimal digits each") from error
     if json:
         print_json({"entry": proof.entry.model_dump(), "head": proof.head.model_dump(mode="json")})
         return

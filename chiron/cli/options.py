@@ -33,6 +33,15 @@ Measurement = Annotated[
         help="MRENCLAVE of enclave code that you accept; may be repeated. `chiron image measure` tells it.",
     ),
 ]
+Signer = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--signer",
+        metavar="HEX",
+        help="MRSIGNER that you accept besides; needed on SGX. May be repeated. "
+        "`chiron image measure --occlum` tells it.",
+    ),
+]
 PolicyFile = Annotated[
     Path | None,
     typer.Option(
@@ -113,7 +122,10 @@ def client(policy: "AttestationPolicy | None" = None, connecting: "Connecting | 
 
 
 def chosen_policy(
-    measurement: list[str] | None, policy: Path | None, software_root: Path | None
+    measurement: list[str] | None,
+    policy: Path | None,
+    software_root: Path | None,
+    signer: list[str] | None = None,
 ) -> "AttestationPolicy":
     """The policy that the options name.
 
@@ -122,7 +134,7 @@ def chosen_policy(
     """
     from chiron import policy_of
 
-    return policy_of(measurement or (), file=policy, software_root=software_root)
+    return policy_of(measurement or (), signers=signer or (), file=policy, software_root=software_root)
 
 
 def read_builder(path: Path, manifest: Path | None) -> "tuple[bytes, BuilderManifest]":

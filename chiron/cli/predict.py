@@ -10,6 +10,7 @@ from chiron.cli.options import (
     Json,
     Measurement,
     PolicyFile,
+    Signer,
     SoftwareRoot,
     chosen_policy,
     client,
@@ -36,6 +37,7 @@ def predict_command(
         bool, typer.Option("--direct", help="Speak to the predictor's enclave itself, not by the gateway.")
     ] = False,
     measurement: Measurement = None,
+    signer: Signer = None,
     policy: PolicyFile = None,
     trust_software_root: SoftwareRoot = None,
     json: Json = False,
@@ -63,7 +65,7 @@ def predict_command(
             record.class_names,
             record.columns,
         )
-        accepted = _policy(record, measurement, policy, trust_software_root)
+        accepted = _policy(record, measurement, policy, trust_software_root, signer)
         with client(accepted, opening) as connection, progress_bar("predicting", "rows") as advance:
             predictions = connection.predict(record.spec.job, asked.x, advance, direct=direct)
     if output:
@@ -86,13 +88,17 @@ def _rows_path(store: "OwnerStore", record: "JobRecord", rows: Path | None, *, h
 
 
 def _policy(
-    record: "JobRecord", measurement: list[str] | None, policy: Path | None, software_root: Path | None
+    record: "JobRecord",
+    measurement: list[str] | None,
+    policy: Path | None,
+    software_root: Path | None,
+    signer: list[str] | None,
 ) -> "AttestationPolicy":
     from chiron import PolicyMissing
     from chiron.client.verifying import HOW_TO_GET_A_MEASUREMENT
 
-    if measurement or policy or software_root:
-        return chosen_policy(measurement, policy, software_root)
+    if measurement or policy or software_root or signer:
+        return chosen_policy(measurement, policy, software_root, signer)
     if record.policy is None:
         raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
     return record.policy

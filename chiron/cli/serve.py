@@ -225,7 +225,7 @@ def _keys() -> None:
 @keys_app.command("create")
 def create_key_command(
     tenant: Annotated[str, typer.Option(help="Whose key: lower-case letters, digits and hyphens.")],
-    role: Annotated[Literal["owner", "operator"], typer.Option(help="What it is for.")] = "owner",
+    role: Annotated[Literal["owner", "operator", "auditor"], typer.Option(help="What it is for.")] = "owner",
     state_dir: Annotated[Path, typer.Option(help="The gateway's directory.")] = STATE_DIR,
     json: Json = False,
 ) -> None:
@@ -233,10 +233,14 @@ def create_key_command(
 
     **Example**: `chiron keys create --tenant clinic-a --role owner > clinic-a.key`
     """
-    from chiron.api.keys import TenantRole, create_key
+    from chiron.api.keys import TenantRole, opened_keys
     from chiron.api.settings import Settings
 
-    key = asyncio.run(create_key(Settings(state_dir=state_dir), tenant, TenantRole(role)))
+    async def made() -> str:
+        async with opened_keys(Settings(state_dir=state_dir)) as keys:
+            return await keys.create(tenant, TenantRole(role))
+
+    key = asyncio.run(made())
     if json:
         print_json({"tenant": tenant, "role": role, "key": key})
         return

@@ -10,6 +10,7 @@ from chiron.cli.options import (
     Json,
     Measurement,
     PolicyFile,
+    Signer,
     SoftwareRoot,
     Yes,
     chosen_policy,
@@ -35,6 +36,7 @@ def train_command(
     dataset: Annotated[str, typer.Argument(help="Dataset id, or the directory that was uploaded.")],
     builder: Annotated[str, typer.Argument(help="Builder's name or SHA-256 (`chiron builder list`).")],
     measurement: Measurement = None,
+    signer: Signer = None,
     policy: PolicyFile = None,
     trust_software_root: SoftwareRoot = None,
     trainers: Annotated[int, typer.Option(min=1, max=1024, help="Trainer enclaves.")] = 2,
@@ -66,7 +68,7 @@ def train_command(
     """
     from chiron import EvidenceRejected, ExchangeTerms, JobRequest, OwnerStore, PredictionPolicy
 
-    accepted = chosen_policy(measurement, policy, trust_software_root)
+    accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     record = find_dataset(OwnerStore(), dataset)
     prediction = PredictionPolicy(top_k=top_k, decimals=decimals, query_budget=query_budget)
     with client(accepted) as connection:

@@ -9,6 +9,7 @@ from chiron.cli.options import (
     Json,
     Measurement,
     PolicyFile,
+    Signer,
     SoftwareRoot,
     Yes,
     chosen_policy,
@@ -28,6 +29,7 @@ app = single()
 def upgrade_command(
     job: Annotated[str, typer.Argument(help="Job id, or the beginning of one.")],
     measurement: Measurement = None,
+    signer: Signer = None,
     policy: PolicyFile = None,
     trust_software_root: SoftwareRoot = None,
     yes: Yes = False,
@@ -37,15 +39,15 @@ def upgrade_command(
 
     Until then it is sealed to the old code. The newer enclave is verified here. The older one hands the model
     over only by your signed order, and only to that very enclave; the operator carries what it cannot read.
-    With --measurement alone, everything else is as in the policy that the job was granted under. From then on
-    `chiron predict` accepts the newer code.
+    With --measurement alone, everything else is as in the policy that the job was granted under, its signers
+    too. From then on `chiron predict` accepts the newer code.
 
     **Example**: `chiron upgrade 1c0e --measurement 9b2d…`
     """
     from chiron import EvidenceRejected, OwnerStore
 
     record = find_job(OwnerStore(), job)
-    accepted = _new_policy(record, measurement, policy, trust_software_root)
+    accepted = _new_policy(record, measurement, policy, trust_software_root, signer)
     note(f"the model of job {record.spec.job} will be handed over")
     note("  from enclave code " + _named(record.policy))
     note("  to enclave code " + _named(accepted))
@@ -65,21 +67,29 @@ def upgrade_command(
 
 
 def _new_policy(
-    record: "JobRecord", measurement: list[str] | None, policy: Path | None, software_root: Path | None
+    record: "JobRecord",
+    measurement: list[str] | None,
+    policy: Path | None,
+    software_root: Path | None,
+    signer: list[str] | None,
 ) -> "AttestationPolicy":
     from chiron import PolicyMissing, UpgradeImpossible
     from chiron.client.verifying import HOW_TO_GET_A_MEASUREMENT, software_root_der
 
     if policy is not None:
-        return chosen_policy(measurement, policy, software_root)
+        return chosen_policy(measurement, policy, software_root, signer)
     if record.policy is None:
         raise UpgradeImpossible("the job had no grant from this machine: nothing says what to accept")
     if not measurement:
         raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
-    named = chosen_policy(measurement, None, None)
+    named = chosen_policy(measurement, None, None, signer)
     root = software_root_der(software_root) if software_root else record.policy.software_root
     return record.policy.model_copy(
-        update={"measurements": named.measurements, "signers": frozenset(), "software_root": root}
+        update={
+            "measurements": named.measurements,
+            "signers": named.signers or record.policy.signers,
+            "software_root": root,
+        }
     )
 
 

@@ -90,4 +90,4 @@ def _giver(record: JobRecord, images: list[ImageInfo]) -> AttestationPolicy:
 
 
 def _narrowed(policy: AttestationPolicy, measurement: str) -> AttestationPolicy:
-    return policy.model_copy(update={"measurements": frozenset({measurement}), "signers": frozenset()})
+    return policy.model_copy(update={"measurements": frozenset({measurement})})

@@ -30,27 +30,33 @@ HOW_TO_GET_A_MEASUREMENT = (
 
 
 def policy_of(
-    measurements: Iterable[str] = (), *, file: Path | None = None, software_root: Path | None = None
+    measurements: Iterable[str] = (),
+    *,
+    signers: Iterable[str] = (),
+    file: Path | None = None,
+    software_root: Path | None = None,
 ) -> AttestationPolicy:
     """The policy in `file`, or one that accepts these measurements; under Intel's root unless told otherwise.
+
+    Under Intel's root evidence is refused unless a signer (MRSIGNER) is named as well.
 
     Raises:
         PolicyMissing: neither measurements nor a file were given.
         ConfigurationInvalid: a measurement, the file or the root is malformed.
     """
-    chosen = frozenset(measurement.lower() for measurement in measurements)
-    if not chosen and file is None:
+    options = {
+        "measurements": frozenset(measurement.lower() for measurement in measurements),
+        "signers": frozenset(signer.lower() for signer in signers),
+        "software_root": software_root_der(software_root) if software_root else None,
+    }
+    given = {name: value for name, value in options.items() if value}
+    if file is None and "measurements" not in given:
         raise PolicyMissing(HOW_TO_GET_A_MEASUREMENT)
     try:
-        policy = load_policy(file) if file else AttestationPolicy(measurements=chosen)
+        fields = load_policy(file).model_dump() if file else {}
+        return AttestationPolicy.model_validate(fields | given)
     except (PolicyInvalid, ValidationError) as error:
         raise ConfigurationInvalid(f"the attestation policy cannot be used: {_reason(error)}") from error
-    changes: dict[str, object] = {}
-    if file and chosen:
-        changes["measurements"] = chosen
-    if software_root:
-        changes["software_root"] = software_root_der(software_root)
-    return policy.model_copy(update=changes)
 
 
 def software_root_der(path: Path) -> bytes:

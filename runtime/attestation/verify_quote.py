@@ -74,9 +74,10 @@ def verify_quote(
     appraisal.check(
         Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}"
     )
-    _check_measurement(appraisal, parsed.report, policy)
+    with appraisal.step(Step.MEASUREMENT) as finding:
+        finding.detail = _check_code(parsed.report, policy)
     with appraisal.step(Step.TRANSPARENCY) as finding:
-        finding.detail = _check_log(parsed.report.measurement.hex(), policy)
+        finding.detail = _check_log(parsed.report, policy)
     return VerifiedQuote(
         measurement=opinion.measurement,
         signer=opinion.signer,
@@ -223,28 +224,47 @@ def _agreed_verdict(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
     return verdict
 
 
-def _check_measurement(appraisal: Appraisal, report: Report, policy: AttestationPolicy) -> None:
+def _check_code(report: Report, policy: AttestationPolicy) -> str:
+    """Step 10: MRENCLAVE and MRSIGNER, each where the policy names some.
+
+    MRENCLAVE does not cover MRSIGNER, and whoever signs an Occlum enclave can write the layer that lies over
+    its measured files. So genuine evidence is nothing without a signer that its verifier trusts.
+
+    Raises:
+        StepFailed: it is not code that the policy accepts.
+    """
     measurement, signer = report.measurement.hex(), report.signer.hex()
+    if not policy.signers and policy.software_root in (None, INTEL_ROOT_DER()):
+        raise StepFailed(
+            "the policy names no signer: add MRSIGNER of a key that the operator does not hold "
+            '(--signer HEX, or signers = ["…"] in the policy file)'
+        )
+    if policy.measurements and measurement not in policy.measurements:
+        raise StepFailed(f"MRENCLAVE {measurement}")
+    shown = f"MRSIGNER {signer}, product {report.product_id}, SVN {report.svn}"
+    if policy.signers and (signer not in policy.signers or report.svn < policy.minimum_svn):
+        raise StepFailed(shown)
     if policy.measurements:
-        appraisal.check(Step.MEASUREMENT, measurement in policy.measurements, f"MRENCLAVE {measurement}")
-        return
-    accepted = (
-        signer in policy.signers
-        and report.product_id == policy.product_id
-        and report.svn >= policy.minimum_svn
-    )
-    detail = f"MRSIGNER {signer}, product {report.product_id}, SVN {report.svn}"
-    appraisal.check(Step.MEASUREMENT, accepted, detail)
+        return f"MRENCLAVE {measurement}" + (f", MRSIGNER {signer}" if policy.signers else "")
+    if report.product_id != policy.product_id:
+        raise StepFailed(shown)
+    return shown
 
 
-def _check_log(measurement: str, policy: AttestationPolicy) -> str:
+def _check_log(report: Report, policy: AttestationPolicy) -> str:
+    """Step 11: an entry of the log names this measurement, and this signer where it names one.
+
+    Raises:
+        StepFailed: none does, or it is not in the log.
+    """
     if policy.transparency is None:
         return "not demanded"
+    measurement, signer = report.measurement.hex(), report.signer.hex()
     for proof in policy.transparency.proofs:
-        if proof.entry.measurement == measurement:
+        if proof.entry.measurement == measurement and proof.entry.signer in (None, signer):
             try:
                 check_inclusion(proof, policy.transparency.log_public_key)
             except LogRefused as error:
                 raise StepFailed(str(error)) from error
             return f"entry {proof.index} of {proof.head.head.tree_size}, {proof.entry.source_revision[:12]}"
-    raise StepFailed("no inclusion proof for this measurement")
+    raise StepFailed("no inclusion proof for this measurement and its signer")

@@ -41,21 +41,29 @@ def own_measurement(own: Evidence) -> str:
     return bytes(report.mr_enclave).hex()
 
 
+def own_signer(own: Evidence) -> str:
+    """MRSIGNER in hex, from the same."""
+    report = dcap_qvl.parse_quote(own.quote).report
+    return bytes(report.mr_signer).hex()
+
+
 def like_ourselves(own: Evidence, platform: SoftwarePlatformSpec | SgxPlatformSpec) -> AttestationPolicy:
-    """A policy that accepts only our own measurement, under the root that our own platform stands on.
+    """A policy that accepts only our own code and signer, under the root that our own platform stands on.
 
     A trainer checks the parameter server by this before it has the owner's policy. It guards no secret (the
     trainer holds none yet); it keeps a host from wasting work with an impostor.
     """
     root = _software_root(own.collateral) if platform.kind == "software" else None
-    return AttestationPolicy(software_root=root, measurements=frozenset({own_measurement(own)}))
+    return AttestationPolicy(
+        software_root=root,
+        measurements=frozenset({own_measurement(own)}),
+        signers=frozenset({own_signer(own)}),
+    )
 
 
 def narrowed(owner: AttestationPolicy, own: Evidence) -> AttestationPolicy:
     """The owner's policy, narrowed to our own measurement: what every peer of a job must satisfy."""
-    return owner.model_copy(
-        update={"measurements": frozenset({own_measurement(own)}), "signers": frozenset()}
-    )
+    return owner.model_copy(update={"measurements": frozenset({own_measurement(own)})})
 
 
 def clock_from(issued_at: int) -> Callable[[], datetime]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chiron.api.keys import TenantRole, create_key
+from chiron.api.keys import TenantRole, opened_keys
 from chiron.api.settings import Settings
 from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from tests.api.conftest import Party
@@ -38,7 +38,8 @@ async def test_a_revoked_key_is_refused_at_once(world: Party) -> None:
 
 
 async def test_a_key_made_beside_the_running_gateway_counts(world: Party, settings: Settings) -> None:
-    key = await create_key(settings, "clinic", TenantRole.OWNER)
+    async with opened_keys(settings) as keys:
+        key = await keys.create("clinic", TenantRole.OWNER)
     assert (await Caller(world.nobody.session, world.nobody.url, key)("GET", "/v1/datasets")).json == []
 
 

@@ -14,6 +14,7 @@ from chiron.api.errors import StorageError, StorageInUse, StorageVersion
 from chiron.api.jobs.supervisor import remaining_s
 from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
+from chiron.api.storage.tables import SCHEMA_VERSION
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import GatewayRefused
 from chiron.wire.attestation import Role
@@ -199,7 +200,29 @@ async def test_a_socket_left_by_a_killed_gateway_is_no_obstacle(
         assert settings.state_dir.stat().st_mode & 0o777 in (0o700, 0o755)
 
 
-async def test_a_database_of_another_version_is_refused(
+async def test_a_database_of_the_first_version_goes_on(
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
+) -> None:
+    async with running_gateway(settings, launcher) as running:
+        keys = running.first_keys
+    assert keys is not None
+    with sqlite3.connect(settings.state_dir / "gateway.sqlite3") as connection:
+        connection.execute("DROP INDEX ix_api_keys_job")
+        for column in ("expires_at", "last_used_at", "label", "job", "by_hash"):
+            connection.execute(f"ALTER TABLE api_keys DROP COLUMN {column}")
+        connection.execute("UPDATE schema SET version = 1")
+    connection.close()
+    async with running_gateway(settings, scripted(settings.socket_path)) as running:
+        assert running.first_keys is None
+        assert (await running.gateway.keys.authenticate(keys.owner)).tenant == "owner"
+        assert [row.by_hash for row in await running.gateway.keys.listed()] == [False, False]
+    with sqlite3.connect(settings.state_dir / "gateway.sqlite3") as connection:
+        assert connection.execute("SELECT version FROM schema").fetchall() == [(SCHEMA_VERSION,)]
+        assert connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ix_api_keys_job'").fetchall()
+    connection.close()
+
+
+async def test_a_database_of_a_later_version_is_refused(
     settings: Settings, launcher: SimulatedLauncher[Scripts]
 ) -> None:
     async with running_gateway(settings, launcher):

@@ -15,6 +15,7 @@ from chiron.runtime.attestation.quote import SgxQuote
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.attestation.tcb import converge
 from chiron.runtime.attestation.verify import Expected, VerifiedQuote, verify, verify_quote
+from chiron.runtime.attestation.verify_quote import INTEL_ROOT_DER
 from chiron.runtime.errors import EvidenceRefused, PlatformUnavailable
 from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
 from tests.support import genuine
@@ -56,7 +57,8 @@ class TestGenuineEvidence:
         raw = genuine.evidence(f"{name}_quote_collateral.json").read_bytes()
         collateral = Collateral.model_validate_json(raw)
         accepted = {"accepted_tcb": ["ConfigurationAndSWHardeningNeeded"]}
-        fields = {"measurements": [genuine.MEASUREMENT]} | accepted | policy
+        code = {"measurements": [genuine.MEASUREMENT], "signers": [genuine.SIGNER]}
+        fields = code | accepted | policy
         return verify_quote(bytes(quote), collateral, AttestationPolicy.model_validate(fields), at)
 
     def _refusal(self, **options: Any) -> EvidenceRefused:
@@ -106,6 +108,18 @@ class TestGenuineEvidence:
     def test_is_refused_for_another_measurement(self) -> None:
         assert self._refusal(measurements=["0" * 64]).step is Step.MEASUREMENT
 
+    def test_is_refused_for_another_signer(self) -> None:
+        assert self._refusal(signers=["0" * 64]).step is Step.MEASUREMENT
+
+    @pytest.mark.parametrize("named", [{}, {"software_root": INTEL_ROOT_DER()}])
+    def test_is_refused_by_a_policy_without_signers_which_is_told_to_add_one(
+        self, named: dict[str, bytes]
+    ) -> None:
+        error = self._refusal(signers=[], **named)
+        assert error.step is Step.MEASUREMENT
+        assert "names no signer" in str(error)
+        assert "--signer" in str(error)
+
 
 class TestGenuineEvidenceOfAugust:
     """Quotes of another platform, with Intel's collateral of another month."""
@@ -113,7 +127,7 @@ class TestGenuineEvidenceOfAugust:
     def _verify(self, name: str, **policy: Any) -> VerifiedQuote:
         collateral = Collateral.model_validate_json(genuine.evidence("aug2025.json").read_bytes())
         quote = genuine.evidence(name).read_bytes()
-        fields = {"measurements": [quote[112:144].hex()]} | policy
+        fields = {"measurements": [quote[112:144].hex()], "signers": [quote[176:208].hex()]} | policy
         return verify_quote(quote, collateral, AttestationPolicy.model_validate(fields), AUGUST)
 
     def test_is_accepted_in_its_time_by_the_default_policy(self) -> None:
@@ -149,9 +163,16 @@ def test_signer_policy_accepts_higher_svns_of_its_product() -> None:
     assert refusal(HONEST, OURS.policy(**fields, minimum_svn=8)).step is Step.MEASUREMENT
 
 
-def test_signers_do_not_matter_where_measurements_are_named() -> None:
-    policy = OURS.policy(measurements=["0" * 64], signers=[IDENTITY.signer.hex()], product_id=3)
-    assert refusal(HONEST, policy).step is Step.MEASUREMENT
+def test_measurement_and_signer_are_both_demanded_where_both_are_named() -> None:
+    signers = [IDENTITY.signer.hex()]
+    verify(HONEST, OURS.policy(signers=signers), EXPECTED, NOW)
+    verify(HONEST, OURS.policy(signers=signers, minimum_svn=IDENTITY.svn), EXPECTED, NOW)
+    for wrong in (
+        {"measurements": ["0" * 64], "signers": signers, "product_id": 3},
+        {"signers": ["0" * 64]},
+        {"signers": signers, "minimum_svn": IDENTITY.svn + 1},
+    ):
+        assert refusal(HONEST, OURS.policy(**wrong)).step is Step.MEASUREMENT
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from chiron.enclave_image.measurement import measure
 from chiron.runtime.attestation.steps import Step
 from chiron.wire.attestation import Collateral
 from tests.support.forge import JOB, MEASUREMENT, NONCE, Platform
-from tests.support.genuine import IN_DATE, evidence
+from tests.support.genuine import IN_DATE, SIGNER, evidence
 from tests.support.genuine import MEASUREMENT as MEASUREMENT_OF_SAMPLE
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,8 @@ class Genuine:
     ) -> int:
         arguments = ["--quote", str(quote or evidence(f"{name}_quote"))]
         arguments += ["--collateral", str(evidence(f"{name}_quote_collateral.json"))]
-        arguments += ["--mrenclave", MEASUREMENT_OF_SAMPLE, *(["--at", at] if at else []), *options]
+        arguments += ["--mrenclave", MEASUREMENT_OF_SAMPLE, "--mrsigner", SIGNER]
+        arguments += [*(["--at", at] if at else []), *options]
         return int(self._script.main(arguments))
 
     def out(self) -> str:

@@ -13,6 +13,7 @@ from chiron.enclave_image.errors import LogCorrupted, SourceUnknown
 from chiron.enclave_image.manifest import INCLUSION_PROOF, read_proof
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.recording import clean_revision
+from chiron.enclave_image.sigstruct import read_instance
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.runtime.transparency import check_inclusion
 from tests.image.test_sigstruct import MRENCLAVE, sigstruct
@@ -68,8 +69,10 @@ def test_occlum_instance_is_recorded_under_its_mrenclave(
     assert proof is not None
     assert proof.entry.measurement == MRENCLAVE.hex()
     assert proof.entry.image_measurement == measure(built)
-    assert main([*append, "--instance", str(instance), "--mrenclave", "0" * 64]) == 1
-    assert "[configuration-invalid]" in capsys.readouterr().err
+    assert proof.entry.signer == read_instance(instance).mrsigner
+    for wrong in ("--mrenclave", "--mrsigner"):
+        assert main([*append, "--instance", str(instance), wrong, "0" * 64]) == 1
+        assert "[configuration-invalid]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", [["--log", "log"], ["--log-key", "key.pem"], ["--revision", REVISION]])

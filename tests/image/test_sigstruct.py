@@ -87,7 +87,7 @@ def test_command_tells_mrenclave_and_says_that_there_is_no_instance(
     instance: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["image", "measure", "--occlum", str(instance)]) == 0
-    assert capsys.readouterr().out == f"{MRENCLAVE.hex()}\n"
+    assert capsys.readouterr().out == f"{MRENCLAVE.hex()}\n{read_instance(instance).mrsigner}\n"
     assert main(["image", "measure", "--occlum", str(instance), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["product_id"] == 7
     assert main(["image", "measure", "--occlum", str(instance / "nowhere")]) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from chiron.enclave_image.measurement import measure
 from tests.package.building import PROJECT, Archives, Environment
-from tests.support.genuine import IN_DATE, MEASUREMENT, evidence
+from tests.support.genuine import IN_DATE, MEASUREMENT, SIGNER, evidence
 
 USE = 'import chiron; from chiron import Client; print(Client.__module__.startswith("chiron.client."))'
 OTHERS = ("api.py", "ps.py", "runtime.py", "wire.py", "wasm_sandbox.py", "enclave_image.py", "builder_kit.py")
@@ -23,9 +23,11 @@ from pathlib import Path
 from chiron.runtime.attestation.verify import verify_quote
 from chiron.wire.attestation import AttestationPolicy, Collateral
 
-quote, collateral, measurement, at = sys.argv[1:]
+quote, collateral, measurement, signer, at = sys.argv[1:]
 policy = AttestationPolicy(
-    measurements=frozenset({measurement}), accepted_tcb=frozenset({"ConfigurationAndSWHardeningNeeded"})
+    measurements=frozenset({measurement}),
+    signers=frozenset({signer}),
+    accepted_tcb=frozenset({"ConfigurationAndSWHardeningNeeded"}),
 )
 checked = Collateral.model_validate_json(Path(collateral).read_bytes())
 verified = verify_quote(Path(quote).read_bytes(), checked, policy, datetime.fromisoformat(at))
@@ -127,7 +129,7 @@ def test_a_builder_project_is_made_from_the_templates(installed: Environment, tm
 def test_genuine_evidence_is_verified(installed: Environment) -> None:
     """Under Intel's root certificate, which is in the archive."""
     files = [evidence("sgx_quote"), evidence("sgx_quote_collateral.json")]
-    verified = installed.run("python", "-c", VERIFY, *files, MEASUREMENT, IN_DATE)
+    verified = installed.run("python", "-c", VERIFY, *files, MEASUREMENT, SIGNER, IN_DATE)
     assert verified.stdout.strip() == MEASUREMENT, verified.stderr
 
 

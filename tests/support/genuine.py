@@ -18,6 +18,8 @@ BESIDE = (ROOT.parent / "shared" / "data" / "dcap", ROOT.parent / "shared" / "ca
 
 MEASUREMENT = "33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb"
 """MRENCLAVE of `sgx_quote`."""
+SIGNER = "815f42f11cf64430c30bab7816ba596a1da0130c3b028b673133a66cf9a3e0e6"
+"""MRSIGNER of `sgx_quote`."""
 IN_DATE = "2025-06-25T00:00:00Z"
 """A time at which its collateral holds: 2025-06-19 to 2025-07-19."""
 

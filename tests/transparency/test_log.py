@@ -20,7 +20,7 @@ from chiron.runtime.errors import EvidenceRefused, LogRefused
 from chiron.runtime.transparency import check_consistency, check_head, check_inclusion
 from chiron.wire.attestation import Role
 from chiron.wire.transparency import InclusionProof, LogEntry, TransparencyPolicy
-from tests.support.forge import JOB, MEASUREMENT, NONCE, NOW, Platform
+from tests.support.forge import JOB, MEASUREMENT, NONCE, NOW, SIGNER, Platform
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -204,18 +204,28 @@ class TestPolicy:
         steps = verify(self.OURS.evidence(), policy, expected, NOW).steps
         return steps[Step.TRANSPARENCY.number - 1].detail
 
-    def _proof(self, directory: Path) -> InclusionProof:
+    def _proof(self, directory: Path, **signed: Any) -> InclusionProof:
         build = LogEntry(
             measurement=MEASUREMENT.hex(),
             image_measurement="1" * 64,
             source_revision="a" * 40,
             lock_sha256="0" * 64,
+            **signed,
         )
         return filled(directory, 3).append(build, KEY, NOW).prove_inclusion(MEASUREMENT.hex())
 
     def test_logged_measurement_is_accepted_and_its_source_named(self, tmp_path: Path) -> None:
         policy = TransparencyPolicy(log_public_key=PUBLIC, proofs=(self._proof(tmp_path),))
         assert self._verify(policy) == "entry 3 of 4, aaaaaaaaaaaa"
+
+    def test_entry_that_names_a_signer_holds_for_that_signer_only(self, tmp_path: Path) -> None:
+        for signer, name in ((SIGNER.hex(), "ours"), ("0" * 64, "another")):
+            proof = self._proof(tmp_path / name, version=2, signer=signer)
+            policy = TransparencyPolicy(log_public_key=PUBLIC, proofs=(proof,))
+            if name == "ours":
+                assert self._verify(policy) == "entry 3 of 4, aaaaaaaaaaaa"
+            else:
+                assert "its signer" in str(self._refusal(policy))
 
     def test_measurement_without_proof_is_refused(self, tmp_path: Path) -> None:
         other = filled(tmp_path, 3).prove_inclusion(entry(1).measurement)
@@ -280,9 +290,14 @@ class TestCommand:
         first = json.loads(capsys.readouterr().out)
         (tmp_path / "head.json").write_text(json.dumps(first["head"]))
         assert first["entry"]["measurement"] == first["entry"]["image_measurement"]
-        assert main([*append, "--revision", "b" * 40, "--mrenclave", "E" * 64]) == 0
+        enclave = ["--mrenclave", "E" * 64]
+        assert main([*append, "--revision", "b" * 40, *enclave]) == 1
+        assert "--mrsigner" in capsys.readouterr().err
+        assert main([*append, "--revision", "b" * 40, *enclave, "--mrsigner", "F" * 64]) == 0
         second = json.loads(capsys.readouterr().out)["entry"]
-        assert second["measurement"] == "e" * 64
+        assert (second["version"], second["measurement"], second["signer"]) == (2, "e" * 64, "f" * 64)
+        assert first["entry"]["version"] == 1
+        assert "signer" not in first["entry"]
         assert second["image_measurement"] == first["entry"]["image_measurement"]
         assert main(["log", "prove", "log", "--measurement", first["entry"]["measurement"]]) == 0
         (tmp_path / "inclusion.json").write_text(capsys.readouterr().out)

@@ -1,0 +1,196 @@
+"""What a gateway's API keys let through: each no more than its role, its job and its time."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from chiron.api.applications import PUBLIC
+from chiron.api.keys import TenantRole
+from tests.support.caller import Caller, created_job
+from tests.support.party import Party
+
+GRANT = {"sealed": base64.b64encode(b"grant").decode()}
+NONCE = base64.b64encode(bytes(32)).decode()
+FOREIGN = "ab" * 16
+
+
+def in_an_hour() -> int:
+    return int(time.time()) + 3600
+
+
+def holder(world: Party, key: str) -> Caller:
+    return Caller(world.nobody.session, world.nobody.url, key)
+
+
+def key_of(caller: Caller) -> str:
+    return caller.headers["Authorization"].removeprefix("Bearer ")
+
+
+def id_of(key: str) -> str:
+    return key.split("_")[1]
+
+
+async def with_predictor(world: Party, component: bytes) -> str:
+    """A job that succeeded, whose predictor runs."""
+    job = await world.create_job(component)
+    assert (await world.owner("POST", f"/v1/jobs/{job}/grant", json=GRANT)).status == 204
+    assert (await world.end_of(job))["state"] == "succeeded"
+    assert (await world.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
+    return job
+
+
+async def invited(world: Party, job: str, **changes: Any) -> tuple[Caller, str]:
+    """A guest of the job, and the key's id."""
+    body = {"expires_at": in_an_hour(), "label": "colleague"} | changes
+    answer = await world.owner("POST", f"/v1/jobs/{job}/guests", json=body)
+    assert answer.status == 201, answer.raw
+    return holder(world, answer.json["key"]), answer.json["guest"]["key_id"]
+
+
+def routes(job: str) -> Iterator[tuple[str, str]]:
+    """Every operation of the public door that needs a key, with the variables of its path filled in."""
+    for operation in PUBLIC:
+        if operation.roles:
+            values = {
+                "id": job,
+                "sha256": "0" * 64,
+                "name": "model",
+                "number": "0",
+                "key_id": "0" * 16,
+            }
+            path = operation.path.template
+            for name, _ in operation.path.variables:
+                path = path.replace(f"{{{name}}}", values[name])
+            yield operation.method, path
+
+
+async def test_a_guest_asks_the_predictor_of_its_job_and_starts_nothing(
+    world: Party, component: bytes
+) -> None:
+    job = await with_predictor(world, component)
+    guest, _ = await invited(world, job)
+    evidence = {"role": "predictor", "nonce": NONCE}
+    assert (await guest("POST", f"/v1/jobs/{job}/evidence", json=evidence)).status == 200
+    assert (await guest("GET", f"/v1/jobs/{job}/predictor")).json["state"] == "ready"
+    assert (await guest("POST", f"/v1/jobs/{job}/queries", json=GRANT)).status == 200
+    allowed = {
+        ("POST", f"/v1/jobs/{job}/evidence"),
+        ("GET", f"/v1/jobs/{job}/predictor"),
+        ("POST", f"/v1/jobs/{job}/queries"),
+    }
+    for method, path in set(routes(job)) - allowed:
+        answer = await guest(method, path)
+        assert answer.code in ("forbidden", "job-unknown"), (method, path, answer.raw)
+    assert (await world.owner("GET", f"/v1/jobs/{job}/predictor")).json["state"] == "ready"
+
+
+async def test_a_guests_key_is_worth_nothing_for_another_job(world: Party, component: bytes) -> None:
+    job = await with_predictor(world, component)
+    guest, _ = await invited(world, job)
+    request = {
+        "dataset_id": FOREIGN,
+        "builder_sha256": (await world.owner("GET", "/v1/builders")).json[0]["sha256"],
+    }
+    other = await created_job(world.owner, request | {"trainers": 1, "exchanges": 1})
+    for method, path in routes(other):
+        answer = await guest(method, path)
+        assert answer.code == "job-unknown", (method, path, answer.raw)
+    # A stranger's key for the same job does no better.
+    for method, path in routes(job):
+        if path.startswith("/v1/jobs/"):
+            assert (await world.stranger(method, path, json={})).status >= 400
+
+
+async def test_a_guest_is_shown_no_evidence_of_the_training_enclaves(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    guest, _ = await invited(world, job)
+    demand = {"role": "parameter-server", "nonce": NONCE}
+    assert (await guest("POST", f"/v1/jobs/{job}/evidence", json=demand)).code == "forbidden"
+
+
+async def test_a_guests_key_ends_with_its_time_and_cannot_be_made_for_the_past(
+    world: Party, component: bytes
+) -> None:
+    job = await world.create_job(component)
+    body = {"expires_at": int(time.time()) - 1}
+    assert (await world.owner("POST", f"/v1/jobs/{job}/guests", json=body)).code == "invalid-request"
+    guest, _ = await invited(world, job, expires_at=int(time.time()) + 2)
+    assert (await guest("GET", f"/v1/jobs/{job}/predictor")).status == 200
+    await asyncio.sleep(2.1)
+    assert (await guest("GET", f"/v1/jobs/{job}/predictor")).code == "unauthenticated"
+    assert (await world.owner("GET", f"/v1/jobs/{job}/guests")).json == []
+
+
+async def test_a_guest_who_was_dismissed_is_refused_at_once(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    guest, key_id = await invited(world, job)
+    other, _ = await invited(world, job)
+    assert [entry["label"] for entry in (await world.owner("GET", f"/v1/jobs/{job}/guests")).json] == [
+        "colleague"
+    ] * 2
+    assert (await world.owner("DELETE", f"/v1/jobs/{job}/guests/{key_id}")).status == 204
+    assert (await guest("GET", f"/v1/jobs/{job}/predictor")).code == "unauthenticated"
+    assert (await other("GET", f"/v1/jobs/{job}/predictor")).status == 200
+    assert (await world.owner("DELETE", f"/v1/jobs/{job}/guests/{key_id}")).code == "key-unknown"
+
+
+async def test_nobody_invites_to_or_dismisses_from_a_job_of_another_tenant(
+    world: Party, component: bytes
+) -> None:
+    job = await world.create_job(component)
+    _, key_id = await invited(world, job)
+    guests = f"/v1/jobs/{job}/guests"
+    for caller, code in ((world.stranger, "job-unknown"), (world.operator, "forbidden")):
+        assert (await caller("POST", guests, json={"expires_at": in_an_hour()})).code == code
+        assert (await caller("GET", guests)).code == code
+        assert (await caller("DELETE", f"{guests}/{key_id}")).code == code
+    owners = id_of(key_of(world.owner))
+    assert (await world.owner("DELETE", f"{guests}/{owners}")).code == "key-unknown"
+    assert (await world.owner("GET", guests)).status == 200
+
+
+async def test_an_auditor_reads_public_facts_and_changes_nothing(world: Party, component: bytes) -> None:
+    job = await with_predictor(world, component)
+    key = await world.running.gateway.keys.create("hospital", TenantRole.AUDITOR)
+    auditor = holder(world, key)
+    read = {
+        ("GET", f"/v1/jobs/{job}"),
+        ("GET", f"/v1/jobs/{job}/events"),
+        ("GET", f"/v1/jobs/{job}/objects"),
+        ("GET", f"/v1/jobs/{job}/observations"),
+        ("GET", f"/v1/jobs/{job}/predictor"),
+        ("GET", "/v1/jobs"),
+        ("GET", "/v1/images"),
+        ("GET", "/v1/builders"),
+    }
+    for method, path in read:
+        assert (await auditor(method, path)).status == 200, path
+    demand = {"role": "predictor", "nonce": NONCE}
+    assert (await auditor("POST", f"/v1/jobs/{job}/evidence", json=demand)).status == 200
+    also = {("GET", f"/v1/builders/{'0' * 64}"), ("POST", f"/v1/jobs/{job}/evidence")}
+    for method, path in set(routes(job)) - read - also:
+        assert (await auditor(method, path)).code == "forbidden", (method, path)
+
+
+async def test_an_auditor_of_one_tenant_sees_nothing_of_another(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    auditor = holder(world, await world.running.gateway.keys.create("rival", TenantRole.AUDITOR))
+    assert (await auditor("GET", "/v1/jobs")).json == []
+    assert (await auditor("GET", f"/v1/jobs/{job}")).code == "job-unknown"
+    demand = {"role": "parameter-server", "nonce": NONCE}
+    assert (await auditor("POST", f"/v1/jobs/{job}/evidence", json=demand)).code == "job-unknown"
+
+
+async def test_a_key_that_is_revoked_while_it_streams_is_told_nothing_more(
+    world: Party, component: bytes
+) -> None:
+    job = await world.create_job(component)
+    session, url = world.owner.session, f"{world.owner.url}/v1/jobs/{job}/events"
+    leaked = await world.running.gateway.keys.create("hospital", TenantRole.OWNER)
+    async with session.get(url, headers={"Authorization": f"Bearer {leaked}"}) as stream:
+        assert b"id: 1\n" in await stream.content.readuntil(b"\n\n")
+        assert await world.running.gateway.keys.revoke(id_of(leaked))
+        assert (await world.owner("POST", f"/v1/jobs/{job}/cancel")).status == 200
+        assert b"cancelled" not in await asyncio.wait_for(stream.content.read(), 5)
