@@ -143,13 +143,7 @@ class Door:
             connection.kept = True
 
     async def read(self, request: web.Request, limit: int) -> bytes:
-        """A stranger's whole body; its request is answered to the end from then on.
-
-        Raises:
-            LimitExceeded: it is more than `limit` bytes; no more are read.
-            BodyTooSlow: it was not here in time.
-            OSError: the connection broke, or was given up for others.
-        """
+        """A stranger's whole body, as `read_stranger`."""
         connection = self._connections.get(request.protocol)
         body = bytearray()
         try:
@@ -266,6 +260,17 @@ DOOR = web.AppKey("door", Door)
 """The door that an application is served at."""
 
 
+async def read_stranger(request: web.Request, limit: int) -> bytes:
+    """The whole body of a request, whoever sent it; the request is answered to the end from then on.
+
+    Raises:
+        LimitExceeded: it is more than `limit` bytes; no more are read.
+        BodyTooSlow: it was not here in time.
+        OSError: the connection broke, or was given up for others.
+    """
+    return await request.config_dict[DOOR].read(request, limit)
+
+
 @asynccontextmanager
 async def open_door(
     app: web.Application,
@@ -276,7 +281,7 @@ async def open_door(
     context: ssl.SSLContext | None = None,
     shutdown_s: float = 60,
 ) -> AsyncIterator[Door]:
-    """Serve `app`, by TLS with a `context`, while the block lasts; requests under way at its end are answered.
+    """Serve `app`, by TLS with a `context`, while the block lasts. What is under way at its end is answered.
 
     Raises:
         OSError: the address is taken, or is none of this machine's.

@@ -107,11 +107,8 @@ class _Predictor:
             yield
             return
         evidence = self._evidence(BOOT_NONCE)
-        runner = await serve_directly(self.launch, self.answer, self.keys.tls_key, evidence)
-        try:
+        async with serve_directly(self.launch, self.answer, self.keys.tls_key, evidence):
             yield
-        finally:
-            await runner.cleanup()
 
     async def answer(self, mail: Mail) -> MailReply:
         """Reply to the owner's message; a refusal's code depends on public facts only."""

@@ -23,7 +23,7 @@ from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.channels.conftest import GRANT_NAME, SHARDS, Door, open_door
+from tests.support.enrolment_door import GRANT_NAME, SHARDS, Door, open_door
 from tests.support.specs import JOB
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 
