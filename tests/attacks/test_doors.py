@@ -217,7 +217,7 @@ async def test_attack_idle_connections_at_the_parameter_server_lock_no_trainer_o
 ) -> None:
     async with (
         join(server.ready, server.launch(index=1), server.platform) as member,
-        AsyncExitStack() as all_,
+        AsyncExitStack() as strangers,
     ):
         for k in range(300):
             stranger = await Stranger.at(host_and_port(server.address), f"127.0.0.{2 + k % 3}")
