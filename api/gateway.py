@@ -58,7 +58,7 @@ class Gateway:
         gateway = cls(settings, database, launcher)
         gateway._predicting = await gateway.fleet.revoke_left_over()
         await gateway.supervisor.reconcile()
-        return gateway, await gateway.keys.bootstrap()
+        return gateway, await gateway.keys.bootstrap() if settings.first_keys else None
 
     async def resume(self) -> None:
         """Launch again what an earlier process left unfinished, now that enclaves can reach us."""

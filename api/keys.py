@@ -24,6 +24,8 @@ from chiron.wire.apikeys import KEY, MAX_KEY_CHARACTERS, new_key
 from chiron.wire.encoding import sha256_hex
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+KEY_ID = re.compile(r"[0-9a-f]{16}")
+HASH = re.compile(r"[0-9a-f]{64}")
 _NO_SECRET = sha256_hex(b"")
 _USE_NOTED = timedelta(minutes=1)
 """How exactly a key's last use is known."""
@@ -128,8 +130,10 @@ class KeyRing:
 
         Raises:
             KeyExists: there is a key of this id.
-            RequestInvalid: as `create`.
+            RequestInvalid: as `create`; or it is no id and no hash.
         """
+        if not (KEY_ID.fullmatch(key_id) and HASH.fullmatch(secret_sha256)):
+            raise RequestInvalid("id: 16 hexadecimal digits; hash: 64, both in lower case")
         await self._add(terms.row(key_id, secret_sha256, by_hash=True))
 
     async def rotate(

@@ -91,6 +91,10 @@ class Settings(_Frozen):
     enclave_host: str | None = None
     """Serve the enclave-facing API over TCP too, for launchers on other machines."""
     enclave_port: int = Field(default=0, ge=0, le=65_535)
+    operator_may_cancel: bool = False
+    """Whether an operator's key ends tenants' jobs and predictors. Each time is logged."""
+    first_keys: bool = True
+    """Whether a gateway without any API key makes two, to be shown once."""
     limits: Limits = Limits()
     timing: Timing = Timing()
 

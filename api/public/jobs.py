@@ -4,15 +4,16 @@ A job's events are its public progress as server-sent events, replayed from Last
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 
 from aiohttp import web
 
 from chiron.api.bodies import send_blob
-from chiron.api.errors import Overloaded, RequestInvalid
+from chiron.api.errors import Forbidden, Overloaded, RequestInvalid
 from chiron.api.jobs.specification import make_spec
-from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, sees_jobs_of
+from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.problems import STARTED
 from chiron.api.storage.tables import EventRow
@@ -22,6 +23,7 @@ from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobState, PublicF
 from chiron.wire.public_api import PredictorState, PredictorStatus
 
 routes = Routes()
+_LOG = logging.getLogger(__name__)
 
 
 @routes.add("POST", paths.JOBS, roles=OWNER, body=JobRequest, answer=Job, status=201)
@@ -50,7 +52,7 @@ async def show_job(call: Call[Principal, None]) -> Job:
 @routes.add("POST", paths.JOB_CANCEL, roles=BOTH, answer=Job)
 async def cancel(call: Call[Principal, None]) -> Job:
     """End a job and its enclaves."""
-    job = await _job(call)
+    job = await _job_to_end(call)
     await call.gateway.supervisor.cancel(job.spec.job)
     return await _job(call)
 
@@ -99,12 +101,27 @@ async def show_predictor(call: Call[Principal, None]) -> PredictorStatus:
 @routes.add("DELETE", paths.JOB_PREDICTOR, roles=BOTH, answer=PredictorStatus)
 async def stop_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Stop a job's predictor."""
-    await call.gateway.predictors.stop((await _job(call)).spec.job)
+    await call.gateway.predictors.stop((await _job_to_end(call)).spec.job)
     return PredictorStatus(state=PredictorState.STOPPED)
 
 
 async def _job(call: Call[Principal, None]) -> Job:
     return await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
+
+
+async def _job_to_end(call: Call[Principal, None]) -> Job:
+    """The job that is to be ended: its owner may, and an operator where the settings say so.
+
+    Raises:
+        Forbidden: an operator asked, and this gateway's settings give operators no such right.
+    """
+    job, caller = await _job(call), call.caller
+    if caller.role is TenantRole.OPERATOR:
+        if not call.gateway.settings.operator_may_cancel:
+            raise Forbidden("operators publish, owners own: this gateway runs without --operator-may-cancel")
+        facts = {"job": job.spec.job, "key": caller.key_id, "operation": call.request.method}
+        _LOG.warning("an operator ends what is a tenant's", extra=facts)
+    return job
 
 
 EVENT_STREAM = "text/event-stream"

@@ -27,7 +27,10 @@ _PARTS = {
     "builder": ("chiron.cli.builder:app", "Write, build, check and publish builders."),
     "image": ("chiron.cli.image:app", "The enclave image: everything that runs inside, measured."),
     "serve": ("chiron.cli.serve:app", "Run a gateway until Ctrl-C or SIGTERM; its enclaves end with it."),
-    "keys": ("chiron.cli.serve:keys_app", "API keys of a gateway that runs on this machine."),
+    "keys": (
+        "chiron.cli.keys:app",
+        "API keys of a gateway that runs on this machine; and a key of your own, for any.",
+    ),
     "doctor": (
         "chiron.cli.doctor:app",
         "Check this machine's set-up and say what to do about what is missing.",

@@ -5,6 +5,7 @@ A dataset, builder or job is named by its id, the beginning of one, a name or a 
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,6 +162,26 @@ def read_builder(path: Path, manifest: Path | None) -> "tuple[bytes, BuilderMani
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
         raise ConfigurationInvalid(f"{described} is no builder manifest: {wrong}") from error
+
+
+def time_named(text: str, now: datetime) -> datetime:
+    """When something ends: a number of days from now, or the end of a day like 2027-01-31 (UTC).
+
+    Raises:
+        ConfigurationInvalid: it is neither, or has passed.
+    """
+    from chiron import ConfigurationInvalid
+
+    try:
+        if text.isascii() and text.isdigit():
+            until = now + timedelta(days=int(text))
+        else:
+            until = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise ConfigurationInvalid(f"{text!r} is neither a number of days nor a date") from None
+    if until <= now:
+        raise ConfigurationInvalid(f"{text!r} has passed")
+    return until
 
 
 def find_dataset(store: "OwnerStore", text: str) -> "DatasetRecord":

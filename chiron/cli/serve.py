@@ -1,16 +1,17 @@
-"""`chiron serve` and `chiron keys`: the operator's gateway, with enclaves on this machine, and its keys."""
+"""`chiron serve`: the operator's gateway, with enclaves on this machine."""
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from platformdirs import user_data_path
 
-from chiron.cli.options import Json, group, single
+from chiron.cli.options import Json, single
 from chiron.cli.output import done, fail, note, print_json, warn
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ ROOT_FILE = "software-root.pem"
 """In the state directory: root certificate of the development TEE, for --trust-software-root."""
 
 app = single()
-keys_app = group("API keys of a gateway that runs on this machine.")
 
 
 class LauncherKind(StrEnum):
@@ -74,13 +74,18 @@ def serve_command(
         str | None, typer.Option(help="occlum: address at which enclaves reach us and each other.")
     ] = None,
     enclave_port: Annotated[int, typer.Option(min=0, max=65_535, help="occlum: our port for them.")] = 8800,
+    operator_may_cancel: Annotated[
+        bool,
+        typer.Option("--operator-may-cancel", help="Let operators' keys end tenants' jobs and predictors."),
+    ] = False,
     pccs_url: Annotated[str, typer.Option(help="occlum: where collateral is.")] = "http://127.0.0.1:8081",
     json: Json = False,
 ) -> None:
     """Run a gateway until Ctrl-C or SIGTERM; its enclaves end with it.
 
-    At the first start the enclave image is built, and one operator's and one owner's API key are printed,
-    this once. Logs go to standard error, one JSON object a line; enclaves' own are in the state directory.
+    At the first start the enclave image is built, and one operator's and one owner's API key are printed to
+    standard output, this once; where that is no terminal, only with --json. Else make keys by `chiron keys`.
+    Logs go to standard error, one JSON object a line; enclaves' own are in the state directory.
 
     **Example**: `chiron serve`
 
@@ -94,7 +99,15 @@ def serve_command(
     from chiron.api.launchers.occlum import OcclumOptions
     from chiron.api.monitoring import configure_logs
 
-    settings = _settings(state_dir=state_dir, host=host, port=port)
+    # A pipe of a service manager is a log, where no key belongs.
+    first_keys = json or sys.stdout.isatty()
+    settings = _settings(
+        state_dir=state_dir,
+        host=host,
+        port=port,
+        operator_may_cancel=operator_may_cancel,
+        first_keys=first_keys,
+    )
     make_launcher: MakeLauncher
     if launcher is LauncherKind.OCCLUM:
         if instance is None or enclave_host is None:
@@ -208,41 +221,9 @@ def _tell(running: "RunningGateway", launcher: LauncherKind, root: Path, *, as_j
         note(f"  software root  {root}")
     if keys is not None:
         note("These keys are shown once and stored nowhere in the clear:")
-        note(f"  operator  {keys.operator}")
-        note(f"  owner     {keys.owner}")
+        print(f"  operator  {keys.operator}\n  owner     {keys.owner}", flush=True)
     if software:
         warn(
             "enclaves run on a SOFTWARE TEE: for development only. This machine can read everything in "
             "them; owners have to ask for it with --trust-software-root"
         )
-
-
-@keys_app.callback()
-def _keys() -> None:
-    """Keeps `create` a subcommand."""
-
-
-@keys_app.command("create")
-def create_key_command(
-    tenant: Annotated[str, typer.Option(help="Whose key: lower-case letters, digits and hyphens.")],
-    role: Annotated[Literal["owner", "operator", "auditor"], typer.Option(help="What it is for.")] = "owner",
-    state_dir: Annotated[Path, typer.Option(help="The gateway's directory.")] = STATE_DIR,
-    json: Json = False,
-) -> None:
-    """Make an API key; it is printed once, on stdout, and stored nowhere in the clear.
-
-    **Example**: `chiron keys create --tenant clinic-a --role owner > clinic-a.key`
-    """
-    from chiron.api.keys import TenantRole, opened_keys
-    from chiron.api.settings import Settings
-
-    async def made() -> str:
-        async with opened_keys(Settings(state_dir=state_dir)) as keys:
-            return await keys.create(tenant, TenantRole(role))
-
-    key = asyncio.run(made())
-    if json:
-        print_json({"tenant": tenant, "role": role, "key": key})
-        return
-    print(key)
-    note(f"a key of tenant {tenant} as {role}; give it to them through a safe channel")

@@ -1,5 +1,6 @@
 """Where the gateway is and with which key we speak to it: environment first, then `config.toml`."""
 
+import json
 import os
 import re
 import tomllib
@@ -73,19 +74,51 @@ def load_configuration() -> Configuration:
         ConfigurationInvalid: the file or a value is malformed.
         RecordUnusable: the file holds an API key and can be read by others.
     """
-    path = config_path()
-    settings: dict[str, Any] = {}
-    if path.exists():
-        try:
-            settings = tomllib.loads(path.read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationInvalid(f"{path} is not TOML") from error
-        if "api_key" in settings:
-            refuse_exposed(path)
+    settings = _settings_of(config_path())
     for name, variable in (("url", URL_VARIABLE), ("api_key", KEY_VARIABLE)):
         if value := os.environ.get(variable):
             settings[name] = value
     return _checked(settings)
+
+
+def _settings_of(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        settings = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationInvalid(f"{path} is not TOML") from error
+    if "api_key" in settings:
+        refuse_exposed(path)
+    return settings
+
+
+def keep_key(key: str, path: Path | None = None) -> tuple[Path, bool]:
+    """Write a new API key to a 0600 file; where it is, and whether the configuration names it now.
+
+    A configuration that names another key stays as it is: that key is the one that works today.
+
+    Raises:
+        ConfigurationInvalid: there is such a file already, or it cannot be written.
+        RecordUnusable: as `load_configuration`.
+    """
+    configured, chosen = config_path(), (path or default_home() / "api.key").absolute()
+    used = not _settings_of(configured).keys() & {"api_key", "api_key_file"}
+    try:
+        for place in (chosen, configured):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(chosen, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{key}\n")
+        if used:
+            before = configured.read_text() if configured.exists() else ""
+            # What JSON writes of a string, TOML reads as the same.
+            named = f"api_key_file = {json.dumps(str(chosen))}\n"
+            configured.write_text(before + ("\n" if before and not before.endswith("\n") else "") + named)
+    except FileExistsError:
+        raise ConfigurationInvalid(f"{chosen} exists: name another file, and let it take its place") from None
+    except OSError as error:
+        raise ConfigurationInvalid(f"{chosen} cannot be written: {error.strerror}") from error
+    return chosen, used
 
 
 def _checked(settings: dict[str, Any]) -> Configuration:

@@ -2,14 +2,29 @@
 
 import asyncio
 import base64
+import json
+import logging
+import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from chiron.api import server
 from chiron.api.applications import PUBLIC
-from chiron.api.keys import TenantRole
+from chiron.api.errors import KeyExists, KeyUnknown, RequestInvalid
+from chiron.api.keys import KeyTerms, TenantRole
+from chiron.api.server import running_gateway
+from chiron.api.settings import Settings
+from chiron.cli.application import main
+from chiron.wire.apikeys import new_key
 from tests.support.caller import Caller, created_job
-from tests.support.party import Party
+from tests.support.launcher import SimulatedLauncher
+from tests.support.party import Party, party
+from tests.support.scripts import Scripts
 
 GRANT = {"sealed": base64.b64encode(b"grant").decode()}
 NONCE = base64.b64encode(bytes(32)).decode()
@@ -194,3 +209,116 @@ async def test_a_key_that_is_revoked_while_it_streams_is_told_nothing_more(
         assert await world.running.gateway.keys.revoke(id_of(leaked))
         assert (await world.owner("POST", f"/v1/jobs/{job}/cancel")).status == 200
         assert b"cancelled" not in await asyncio.wait_for(stream.content.read(), 5)
+
+
+async def test_an_operators_key_ends_no_tenants_job_or_predictor(world: Party, component: bytes) -> None:
+    job = await with_predictor(world, component)
+    assert (await world.operator("DELETE", f"/v1/jobs/{job}/predictor")).code == "forbidden"
+    assert (await world.owner("GET", f"/v1/jobs/{job}/predictor")).json["state"] == "ready"
+    ends = (("POST", "cancel"), ("POST", "grant"), ("POST", "queries"), ("GET", "objects/model"))
+    for method, path in ends:
+        answer = await world.operator(method, f"/v1/jobs/{job}/{path}", json=GRANT)
+        assert answer.code == "forbidden", path
+
+
+async def test_an_operator_who_was_given_the_right_to_cancel_leaves_a_trace(
+    settings: Settings,
+    launcher: SimulatedLauncher[Scripts],
+    component: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async for world in party(settings.model_copy(update={"operator_may_cancel": True}), launcher):
+        job = await world.create_job(component)
+        assert (await world.operator("POST", f"/v1/jobs/{job}/cancel")).json["state"] == "cancelled"
+        (told,) = [record.__dict__ for record in caplog.records if "operator" in record.message]
+        assert (told["job"], told["key"]) == (job, id_of(key_of(world.operator)))
+
+
+async def test_a_rotated_key_holds_for_its_overlap_and_no_longer(world: Party) -> None:
+    keys = world.running.gateway.keys
+    old = await keys.create("hospital", TenantRole.OWNER)
+    new, _ = await keys.rotate(id_of(old), timedelta(seconds=1))
+    for key in (old, new):
+        assert (await holder(world, key)("GET", "/v1/jobs")).status == 200
+    await asyncio.sleep(1.1)
+    assert (await holder(world, old)("GET", "/v1/jobs")).code == "unauthenticated"
+    assert (await holder(world, new)("GET", "/v1/jobs")).status == 200
+    with pytest.raises(KeyUnknown):
+        await keys.rotate(id_of(old), timedelta(seconds=1))
+
+
+async def test_rotating_a_leaked_key_does_not_lengthen_its_life(world: Party) -> None:
+    keys, soon = world.running.gateway.keys, datetime.now(UTC) + timedelta(seconds=1)
+    leaked = await keys.create("hospital", TenantRole.OWNER, expires_at=soon)
+    successor, _ = await keys.rotate(id_of(leaked), timedelta(days=30))
+    await asyncio.sleep(1.1)
+    for key in (leaked, successor):
+        assert (await holder(world, key)("GET", "/v1/jobs")).code == "unauthenticated"
+
+
+async def test_an_owners_key_is_never_seen_by_the_operator(world: Party, settings: Settings) -> None:
+    made = new_key()
+    keys = world.running.gateway.keys
+    terms = KeyTerms("clinic", TenantRole.OWNER)
+    assert (await holder(world, made.text)("GET", "/v1/jobs")).code == "unauthenticated"
+    await keys.register(made.id, made.secret_sha256, terms)
+    assert (await holder(world, made.text)("GET", "/v1/jobs")).json == []
+    assert made.text not in repr(made)
+    with pytest.raises(KeyExists):
+        await keys.register(made.id, new_key().secret_sha256, terms)
+    with pytest.raises(RequestInvalid, match="holder"):
+        await keys.rotate(made.id, timedelta(hours=1))
+    # The hash is not the key: whoever reads the database cannot come in with it.
+    for forged in (f"chiron_{made.id}_{made.secret_sha256[:43]}", made.secret_sha256):
+        assert (await holder(world, forged)("GET", "/v1/jobs")).code == "unauthenticated"
+
+
+async def test_no_key_is_in_any_line_that_anything_logs(
+    settings: Settings,
+    launcher: SimulatedLauncher[Scripts],
+    component: bytes,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async for world in party(settings, launcher):
+            job = await with_predictor(world, component)
+            guest, _ = await invited(world, job)
+            assert (await guest("GET", f"/v1/jobs/{job}/predictor")).status == 200
+            assert (await holder(world, key_of(guest)[:-1] + "!")("GET", "/v1/jobs")).status == 401
+            first = world.running.first_keys
+            assert first is not None
+            rotated, _ = await world.running.gateway.keys.rotate(id_of(first.owner), timedelta(hours=1))
+            known = [first.operator, first.owner, rotated, *map(key_of, (world.owner, world.operator, guest))]
+    assert caplog.records
+    logged = json.dumps([record.__dict__ for record in caplog.records], default=str)
+    out, err = capfd.readouterr()
+    for key in known:
+        secret = key.split("_", 2)[2]
+        assert secret not in logged + out + err
+    stored = [path.read_bytes() for path in settings.state_dir.rglob("*") if path.is_file()]
+    assert not any(key.split("_", 2)[2].encode() in content for key in known for content in stored)
+
+
+@pytest.mark.parametrize(("told", "terminal"), [((), False), ((), True), (("--json",), False)])
+def test_a_service_managers_log_gets_no_first_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: tuple[str, ...], terminal: bool
+) -> None:
+    chosen: list[Settings] = []
+
+    async def served(settings: Settings, *_: object, **__: object) -> None:
+        chosen.append(settings)
+
+    monkeypatch.setattr(server, "serve", served)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    image = ["--image", str(tmp_path), "--state-dir", str(tmp_path)]
+    assert main(["serve", *image, *told]) == 0
+    assert [settings.first_keys for settings in chosen] == [bool(told) or terminal]
+
+
+async def test_a_gateway_without_keys_lets_nobody_in_rather_than_making_some(
+    settings: Settings, launcher: SimulatedLauncher[Scripts]
+) -> None:
+    async with running_gateway(settings.model_copy(update={"first_keys": False}), launcher) as running:
+        assert running.first_keys is None
+        assert await running.gateway.keys.listed() == []
