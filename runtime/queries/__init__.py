@@ -1,9 +1,10 @@
 """Queries to a predictor enclave and its answers, as they travel: sealed, and of one size a job.
 
-A query is signed by the model's owner (Ed25519, label QUERY_SIGNATURE) over the job, the predictor's key and
-the whole plaintext, which holds request id, one-time key and rows. Signature and plaintext are then sealed to
-the key in the predictor's verified evidence (label QUERY, context: the job's id). So nobody else can ask, and
-what was signed for one start of one predictor is worth nothing at another.
+A query is signed by who asks, the model's owner or a pass's holder (Ed25519, label QUERY_SIGNATURE), over the
+job, the predictor's key and the whole plaintext, which names the asker and holds request id, one-time key and
+rows. Signature and plaintext are then sealed to the key in the predictor's verified evidence (label QUERY,
+context: the job's id). So nobody else can ask, and what was signed for one start of one predictor is worth
+nothing at another.
 
 The answer is sealed to the query's one-time key (label ANSWER, context: the job's id and the request id), so
 that it opens only as the answer to this query, and nobody can open either once that key is gone.
@@ -11,6 +12,7 @@ that it opens only as the answer to this query, and nobody can open either once 
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -32,12 +34,14 @@ from chiron.runtime.queries.answer import (
     encode_answer,
     refused,
 )
-from chiron.runtime.queries.query import Query, decode_query, encode_query
+from chiron.runtime.queries.query import OWNER, Query, asker_of, decode_query, encode_query
 from chiron.runtime.sealing import hpke
+from chiron.wire.encoding import Identifier
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import ANSWER, QUERY, QUERY_SIGNATURE, bind
 
 __all__ = [
+    "OWNER",
     "Answer",
     "AnswerOutcome",
     "PendingQuery",
@@ -66,29 +70,35 @@ class PendingQuery(NamedTuple):
 
 
 def seal_query(
-    spec: JobSpec, x: NDArray[Any], predictor_key: bytes, signing_key: Ed25519PrivateKey
+    spec: JobSpec,
+    x: NDArray[Any],
+    predictor_key: bytes,
+    signing_key: Ed25519PrivateKey,
+    asker: Identifier = OWNER,
 ) -> PendingQuery:
-    """A query about `x` with a fresh one-time key, signed by the model's owner.
+    """A query about `x` with a fresh one-time key, signed by its asker: the owner, or the holder of a pass.
 
     Raises:
         RowsInvalid: the rows are not of the job's form.
     """
     reply_key = hpke.PrivateKey.generate()
-    query = Query.about(x, reply_key.public_bytes)
+    query = Query.about(x, reply_key.public_bytes, asker)
     plaintext = encode_query(spec, query)
     signature = signing_key.sign(_signed(spec, predictor_key, plaintext))
     sealed = hpke.seal(predictor_key, signature + plaintext, label=QUERY, context=bytes.fromhex(spec.job))
     return PendingQuery(sealed, query.request_id, reply_key)
 
 
-def open_query(spec: JobSpec, sealed: bytes, key: hpke.PrivateKey, owner: bytes) -> Query:
-    """The predictor's side of `seal_query`; `owner` is the Ed25519 public key that may ask.
+def open_query(
+    spec: JobSpec, sealed: bytes, key: hpke.PrivateKey, key_of: Callable[[Identifier], bytes | None]
+) -> Query:
+    """The predictor's side of `seal_query`; `key_of` says whose Ed25519 public key signs for an asker.
 
-    The signature is checked before anything of the plaintext is read.
+    The signature is checked before anything else of the plaintext is read.
 
     Raises:
         QueryUnreadable: not sealed to this key and job.
-        QueryUnauthorised: not signed by the owner for this key and job.
+        QueryUnauthorised: not signed for this key and job by one who may ask.
         QueryMalformed: it opens, but is no query of this job.
     """
     try:
@@ -96,11 +106,14 @@ def open_query(spec: JobSpec, sealed: bytes, key: hpke.PrivateKey, owner: bytes)
     except SealingError as error:
         raise QueryUnreadable("the query is not sealed to this predictor and job") from error
     signature, plaintext = opened[:SIGNATURE_BYTES], opened[SIGNATURE_BYTES:]
+    signer = key_of(asker_of(plaintext))
+    if signer is None:
+        raise QueryUnauthorised("the query is not by anybody who may ask")
     try:
         signed = _signed(spec, key.public_bytes, plaintext)
-        Ed25519PublicKey.from_public_bytes(owner).verify(signature, signed)
+        Ed25519PublicKey.from_public_bytes(signer).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:
-        raise QueryUnauthorised("the query is not signed by the model's owner for this predictor") from error
+        raise QueryUnauthorised("the query is not signed by its asker for this predictor") from error
     return decode_query(spec, plaintext)
 
 
@@ -137,7 +150,7 @@ def open_answer(spec: JobSpec, pending: PendingQuery, sealed: bytes) -> Answer:
 
 
 def _signed(spec: JobSpec, predictor_key: bytes, plaintext: bytes) -> bytes:
-    """What the owner signs of a query."""
+    """What is signed of a query."""
     digests = hashlib.sha256(predictor_key).digest() + hashlib.sha256(plaintext).digest()
     return bind(QUERY_SIGNATURE, bytes.fromhex(spec.job) + digests)
 

@@ -1,8 +1,8 @@
 """A query's plaintext: always as long as the job spec says, however many rows it really asks about.
 
-Layout: magic (8), request id (16), number of rows (4, little-endian), one-time HPKE public key that the
-answer is sealed to (1216), canonical safetensors of `x` [query_rows, *input_shape], filled up with zero
-rows.
+Layout: magic (8), who asks (16: the id of a pass, or zeros for the owner), request id (16), number of rows
+(4, little-endian), one-time HPKE public key that the answer is sealed to (1216), canonical safetensors of `x`
+[query_rows, *input_shape], filled up with zero rows.
 """
 
 import secrets
@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from chiron.runtime.datasets.tensors import Form, TensorLayout, is_blank
 from chiron.runtime.errors import QueryMalformed, RowsInvalid, TensorsMalformed
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
+from chiron.wire.encoding import Identifier
 from chiron.wire.jobs import JobSpec
 
 MAGIC = b"CHIRONq1"
+ASKER_BYTES = 16
 REQUEST_ID_BYTES = 16
-_HEAD = struct.Struct(f"<8s{REQUEST_ID_BYTES}sI{PUBLIC_KEY_BYTES}s")
+OWNER: Identifier = "0" * 32
+"""Who asks, where it is the model's owner; no pass has this id."""
+_HEAD = struct.Struct(f"<8s{ASKER_BYTES}s{REQUEST_ID_BYTES}sI{PUBLIC_KEY_BYTES}s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +36,19 @@ class Query:
     reply_public_key: bytes
     request_id: bytes
     """16 random bytes that the answer repeats."""
+    asker: Identifier = OWNER
+    """The pass that it is asked under, or `OWNER`."""
 
     @classmethod
-    def about(cls, x: NDArray[Any], reply_public_key: bytes) -> "Query":
+    def about(cls, x: NDArray[Any], reply_public_key: bytes, asker: Identifier = OWNER) -> "Query":
         """A query with a fresh request id."""
-        return cls(x, reply_public_key, secrets.token_bytes(REQUEST_ID_BYTES))
+        return cls(x, reply_public_key, secrets.token_bytes(REQUEST_ID_BYTES), asker)
+
+
+def asker_of(plaintext: bytes) -> Identifier:
+    """Who a plaintext, of which nothing is checked yet, says that it comes from."""
+    start = len(MAGIC)
+    return plaintext[start : start + ASKER_BYTES].hex()
 
 
 def query_bytes(spec: JobSpec) -> int:
@@ -61,7 +73,8 @@ def encode_query(spec: JobSpec, query: Query) -> bytes:
         body = layout.dump({"x": filled})
     except TensorsMalformed as error:
         raise RowsInvalid(str(error)) from error
-    return _HEAD.pack(MAGIC, query.request_id, count, query.reply_public_key) + body
+    asker = bytes.fromhex(query.asker)
+    return _HEAD.pack(MAGIC, asker, query.request_id, count, query.reply_public_key) + body
 
 
 def decode_query(spec: JobSpec, plaintext: bytes) -> Query:
@@ -72,7 +85,7 @@ def decode_query(spec: JobSpec, plaintext: bytes) -> Query:
     """
     if len(plaintext) != query_bytes(spec):
         raise QueryMalformed("the query is not as long as this job's queries are")
-    magic, request_id, count, reply_public_key = _HEAD.unpack_from(plaintext)
+    magic, asker, request_id, count, reply_public_key = _HEAD.unpack_from(plaintext)
     if magic != MAGIC or not 1 <= count <= spec.query_rows:
         raise QueryMalformed("the query's head is malformed")
     try:
@@ -81,7 +94,7 @@ def decode_query(spec: JobSpec, plaintext: bytes) -> Query:
         raise QueryMalformed(f"the query is {error}") from error
     if not is_blank(x[count:]):
         raise QueryMalformed("the query has rows after its last one")
-    return Query(x[:count], reply_public_key, request_id)
+    return Query(x[:count], reply_public_key, request_id, asker.hex())
 
 
 def _layout(spec: JobSpec) -> TensorLayout:

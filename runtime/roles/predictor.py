@@ -20,7 +20,16 @@ from chiron.runtime.errors import (
     QueryReplayed,
     UpgradeRefused,
 )
-from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
+from chiron.runtime.queries import (
+    OWNER,
+    Answer,
+    AnswerOutcome,
+    Query,
+    answered,
+    open_query,
+    refused,
+    seal_answer,
+)
 from chiron.runtime.roles.predictor_state import PredictorKeys, QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model
 from chiron.runtime.roles.upgrade import give_away, take_over
@@ -147,8 +156,8 @@ class _Predictor:
     async def _answer_query(self, sealed: bytes) -> bytes:
         spec = self.launch.spec
         try:
-            owner = self.header.owner_signing_key
-            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, owner)
+            askers = {OWNER: self.header.owner_signing_key}
+            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, askers.get)
             self._take(query)
             return seal_answer(spec, query, await self._predict(query))
         except QueryError as error:

@@ -136,7 +136,7 @@ async def test_rows_reply_key_and_request_id_cannot_be_changed_under_the_owners_
     key, owner = await _predictor_key(door), _record(door).signing_key
     plaintext = _plaintext()
     signature = _signature(SPEC, plaintext, key, owner)
-    for place in (8, 24, 28, 28 + hpke.PUBLIC_KEY_BYTES - 1, len(plaintext) - 1):
+    for place in (8, 24, 40, 44, 44 + hpke.PUBLIC_KEY_BYTES - 1, len(plaintext) - 1):
         changed = bytearray(plaintext)
         changed[place] ^= 1
         assert await _code(door, _sealed(bytes(changed), signature, key)) == "query-unauthorised"

@@ -18,6 +18,7 @@ from chiron.runtime.errors import (
     RowsInvalid,
 )
 from chiron.runtime.queries import (
+    OWNER,
     Answer,
     AnswerOutcome,
     Query,
@@ -40,8 +41,8 @@ from tests.support.specs import dataset_manifest, job_spec
 
 ROWS = 4
 ID = bytes(range(16))
-OWNER = Ed25519PrivateKey.generate()
-OWNER_KEY = OWNER.public_key().public_bytes_raw()
+SIGNING_KEY = Ed25519PrivateKey.generate()
+ASKERS = {OWNER: SIGNING_KEY.public_key().public_bytes_raw()}
 
 
 def job_for(task: Task = Task.CLASSIFICATION, **changes: Any) -> JobSpec:
@@ -109,8 +110,8 @@ def test_bytes_that_are_no_query_or_answer_are_refused(data: bytes) -> None:
 
 def test_hidden_rows_and_foreign_sizes_are_refused() -> None:
     full = encode_query(SPEC, Query(np.ones((2, 2, 3), np.float32), bytes(PUBLIC_KEY_BYTES), ID))
-    one_row = full[:24] + (1).to_bytes(4, "little") + full[28:]
-    no_rows = full[:24] + bytes(4) + full[28:]
+    one_row = full[:40] + (1).to_bytes(4, "little") + full[44:]
+    no_rows = full[:40] + bytes(4) + full[44:]
     for plaintext in (one_row, no_rows, full + b"\0", full[:-1]):
         with pytest.raises(QueryMalformed):
             decode_query(SPEC, plaintext)
@@ -196,17 +197,17 @@ def test_an_answer_with_an_impossible_head_or_class_is_refused() -> None:
 def test_sealed_queries_and_answers_go_only_to_the_one_they_are_for() -> None:
     predictor, other = PrivateKey.generate(), PrivateKey.generate()
     x = np.ones((2, 2, 3), np.float32)
-    pending = seal_query(SPEC, x, predictor.public_bytes, OWNER)
+    pending = seal_query(SPEC, x, predictor.public_bytes, SIGNING_KEY)
     for key, spec in ((other, SPEC), (predictor, job_for(job="c" * 32))):
         with pytest.raises(QueryUnreadable):
-            open_query(spec, pending.sealed, key, OWNER_KEY)
-    query = open_query(SPEC, pending.sealed, predictor, OWNER_KEY)
+            open_query(spec, pending.sealed, key, ASKERS.get)
+    query = open_query(SPEC, pending.sealed, predictor, ASKERS.get)
     np.testing.assert_array_equal(query.x, x)
     sealed = seal_answer(
         SPEC, query, answered(SPEC, query.request_id, np.zeros((2, 5), np.float32), PredictionPolicy())
     )
     assert open_answer(SPEC, pending, sealed).outcome is AnswerOutcome.ANSWERED
-    another = seal_query(SPEC, x, predictor.public_bytes, OWNER)
+    another = seal_query(SPEC, x, predictor.public_bytes, SIGNING_KEY)
     for wrong in (another, another._replace(reply_key=pending.reply_key), pending._replace(reply_key=other)):
         with pytest.raises(AnswerUnreadable):
             open_answer(SPEC, wrong, sealed)
@@ -214,11 +215,11 @@ def test_sealed_queries_and_answers_go_only_to_the_one_they_are_for() -> None:
 
 def test_sealed_sizes_depend_on_the_job_spec_alone() -> None:
     predictor = PrivateKey.generate()
-    one = seal_query(SPEC, np.zeros((1, 2, 3), np.float32), predictor.public_bytes, OWNER)
+    one = seal_query(SPEC, np.zeros((1, 2, 3), np.float32), predictor.public_bytes, SIGNING_KEY)
     rows = np.random.default_rng(0).normal(size=(ROWS, 2, 3)).astype(np.float32)
-    full = seal_query(SPEC, rows, predictor.public_bytes, OWNER)
+    full = seal_query(SPEC, rows, predictor.public_bytes, SIGNING_KEY)
     assert len(one.sealed) == len(full.sealed)
-    query = open_query(SPEC, one.sealed, predictor, OWNER_KEY)
+    query = open_query(SPEC, one.sealed, predictor, ASKERS.get)
     answer = answered(SPEC, query.request_id, np.ones((1, 5), np.float32), PredictionPolicy(top_k=1))
     exhausted = refused(SPEC, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
     assert len(seal_answer(SPEC, query, answer)) == len(seal_answer(SPEC, query, exhausted))

@@ -19,7 +19,7 @@ from chiron.runtime.attestation.platform import attest
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import GrantRefused
-from chiron.runtime.queries import AnswerOutcome, Query, answered, open_query, refused, seal_answer
+from chiron.runtime.queries import OWNER, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.grant import open_grant
 from chiron.runtime.sealing.hpke import PrivateKey
@@ -155,7 +155,8 @@ class AttestedScripts:
         return 0
 
     def _answer_query(self, spec: JobSpec, key: PrivateKey, sealed: bytes) -> bytes:
-        query = open_query(spec, sealed, key, self.grants[spec.job].owner_signing_key)
+        askers = {OWNER: self.grants[spec.job].owner_signing_key}
+        query = open_query(spec, sealed, key, askers.get)
         policy = self.grants[spec.job].prediction
         self.rows_answered += len(query.x)
         if policy.query_budget is not None and self.rows_answered > policy.query_budget:
