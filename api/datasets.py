@@ -11,6 +11,7 @@ from chiron.api.errors import (
     DatasetIncomplete,
     DatasetUnknown,
 )
+from chiron.api.quotas import Storage
 from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
@@ -23,7 +24,8 @@ from chiron.wire.public_api import DatasetStatus
 class Datasets:
     """Every tenant's datasets; each is seen by its tenant only."""
 
-    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits, storage: Storage) -> None:
+        self._storage = storage
         self._database = database
         self._blobs = blobs
         self._limits = limits
@@ -33,14 +35,16 @@ class Datasets:
 
         Raises:
             DatasetExists: the id is taken by another manifest.
+            StorageFull: the tenant has no room for it.
         """
+        text = canonical_json(manifest).decode()
         digest = manifest.digest()
-        async with self._database.writing() as session:
+        async with self._storage.room_for(tenant, len(text)) as room, self._database.writing() as session:
             row = await session.get(DatasetRow, (tenant, manifest.dataset_id))
             if row is None:
-                text = canonical_json(manifest).decode()
                 row = DatasetRow(tenant=tenant, id=manifest.dataset_id, digest=digest, manifest=text)
                 session.add(row)
+                room.used = len(text)
         if row.digest != digest:
             raise DatasetExists("this dataset id was announced with another manifest")
         return await self.status(tenant, manifest.dataset_id)
@@ -79,19 +83,23 @@ class Datasets:
             DatasetUnknown, ChunkUnknown: there is no such chunk in the manifest.
             BodyTooLarge: it is longer than the manifest says.
             ChunkDigestMismatch: it is another chunk, or was cut short.
+            StorageFull: the tenant has no room for it.
         """
         manifest = await self.manifest(tenant, dataset_id)
         if number >= manifest.chunks:
             raise ChunkUnknown(f"the manifest has {manifest.chunks} chunks")
-        stored = await self._blobs.write(
-            _blob(tenant, dataset_id, number),
-            content,
-            limit=manifest.chunk_ciphertext_bytes,
-            sha256=manifest.chunk_sha256[number],
-        )
-        async with self._database.writing() as session:
-            key = {"tenant": tenant, "dataset": dataset_id, "number": number}
-            await session.merge(ChunkRow(**key, size=stored.size))
+        async with self._storage.room_for(tenant, manifest.chunk_ciphertext_bytes) as room:
+            stored = await self._blobs.write(
+                _blob(tenant, dataset_id, number),
+                content,
+                limit=manifest.chunk_ciphertext_bytes,
+                sha256=manifest.chunk_sha256[number],
+            )
+            async with self._database.writing() as session:
+                key = (tenant, dataset_id, number)
+                if await session.get(ChunkRow, key) is None:
+                    session.add(ChunkRow(tenant=tenant, dataset=dataset_id, number=number, size=stored.size))
+                    room.used = stored.size
         return stored.size
 
     async def complete(self, tenant: str, dataset_id: str) -> DatasetStatus:

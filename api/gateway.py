@@ -14,6 +14,7 @@ from chiron.api.jobs.supervisor import Supervisor
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
 from chiron.api.monitoring import Metrics
+from chiron.api.quotas import Rates, Storage, Streams
 from chiron.api.settings import Settings
 from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.api.storage.database import Database
@@ -28,8 +29,11 @@ class Gateway:
         self.launcher = launcher
         self.metrics = Metrics()
         self.keys = KeyRing(database)
+        self.rates = Rates(limits)
+        self.streams = Streams(limits)
+        self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
-        self.datasets = Datasets(database, blobs, limits)
+        self.datasets = Datasets(database, blobs, limits, self.storage)
         self.observations = Observations(database, limits)
         self.records = JobRecords(database, limits)
         self.objects = JobObjects(database, blobs, self.observations)
@@ -40,7 +44,6 @@ class Gateway:
         self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
         self.stopping = asyncio.Event()
         """Set when the gateway begins to stop. Event streams end then."""
-        self.open_streams = 0
         self.openapi = b""
         self._database = database
         self._predicting: frozenset[str] = frozenset()

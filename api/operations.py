@@ -12,6 +12,7 @@ from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_a
 from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.settings import Limits
 from chiron.wire.answers import json_response
+from chiron.wire.doors import keep
 from chiron.wire.paths import Path
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _bound(
             caller = await authenticate(gateway, request)
             if caller.role not in operation.roles:
                 raise Forbidden(f"this needs a key of the role {' or '.join(sorted(operation.roles))}")
+            keep(request)
         limit = operation.limit(settings.limits)
         refuse_announced(request, limit)
         body = None

@@ -260,6 +260,12 @@ DOOR = web.AppKey("door", Door)
 """The door that an application is served at."""
 
 
+def keep(request: web.Request) -> None:
+    """From now until its answer, a request's connection makes room for nobody: its sender is known."""
+    if DOOR in request.config_dict:
+        request.config_dict[DOOR].keep(request)
+
+
 async def read_stranger(request: web.Request, limit: int) -> bytes:
     """The whole body of a request, whoever sent it; the request is answered to the end from then on.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from chiron.api.bodies import send_blob
-from chiron.api.errors import Forbidden, Overloaded, RequestInvalid
+from chiron.api.errors import Forbidden, RequestInvalid
 from chiron.api.jobs.specification import make_spec
 from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
@@ -19,6 +19,7 @@ from chiron.api.problems import STARTED
 from chiron.api.storage.tables import EventRow
 from chiron.wire import paths
 from chiron.wire.enclave_api import ObjectInfo, Observation
+from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobState, PublicFailure
 from chiron.wire.public_api import PredictorState, PredictorStatus
 
@@ -34,7 +35,10 @@ async def create(call: Call[Principal, JobRequest]) -> Job:
     manifest = await gateway.datasets.manifest(tenant, request.dataset_id)
     complete = await gateway.datasets.is_complete(tenant, request.dataset_id)
     spec = make_spec(secrets.token_hex(16), request, manifest, complete, builder, gateway.settings.limits)
-    return await gateway.supervisor.create(tenant, spec)
+    async with gateway.storage.room_for(tenant, size := len(canonical_json(spec))) as room:
+        job = await gateway.supervisor.create(tenant, spec)
+        room.used = size
+    return job
 
 
 @routes.add("GET", paths.JOBS, roles=READERS, answer=list[Job])
@@ -133,13 +137,8 @@ async def follow(call: Call[Principal, None]) -> web.StreamResponse:
     gateway = call.gateway
     job = await gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     after = _last_event_id(call.request)
-    if gateway.open_streams >= gateway.settings.limits.event_streams:
-        raise Overloaded("as many event streams are open as this gateway allows")
-    gateway.open_streams += 1
-    try:
+    with gateway.streams.one_of(call.caller.tenant):
         return await _stream(call, job, after)
-    finally:
-        gateway.open_streams -= 1
 
 
 async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.StreamResponse:

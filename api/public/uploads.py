@@ -40,7 +40,10 @@ async def publish(call: Call[Principal, None]) -> BuilderInfo:
     except TimeoutError:
         raise RequestTimeout("the upload did not arrive in time") from None
     manifest = parse_json(BuilderManifest, parts["manifest"])
-    info = await call.gateway.builders.add(call.caller.tenant, manifest, parts["component"])
+    storage, tenant = call.gateway.storage, call.caller.tenant
+    async with storage.room_for(tenant, len(parts["component"])):
+        info = await call.gateway.builders.add(tenant, manifest, parts["component"])
+    storage.recount(tenant)
     call.gateway.metrics.stored_bytes.labels("builder").inc(info.size)
     return info
 

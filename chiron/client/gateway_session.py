@@ -8,7 +8,7 @@ import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
-from chiron.wire import paths
+from chiron.wire import codes, paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.bounded import read_stream
 from chiron.wire.codes import Problem
@@ -33,6 +33,8 @@ MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
 MAX_IMAGES_BYTES = 2 * 2**20
 """Measurements and their inclusion proofs."""
+PACED_S = 60.0
+"""How long a request waits for its turn at a gateway that we ask too fast."""
 REPEATED_S = 2.0
 """How long requests that may be repeated are: reads, and uploads of content-addressed bytes."""
 
@@ -103,7 +105,7 @@ class GatewaySession:
         form = aiohttp.FormData()
         form.add_field("manifest", manifest, content_type="application/json", filename="manifest.json")
         form.add_field("component", component, content_type="application/wasm", filename="builder.wasm")
-        return _parse(await self._request("POST", paths.BUILDERS, data=form), BuilderInfo)
+        return _parse(await self._once("POST", paths.BUILDERS, data=form), BuilderInfo)
 
     async def create_dataset(self, manifest: DatasetManifest) -> None:
         """POST /v1/datasets."""
@@ -186,9 +188,12 @@ class GatewaySession:
         backoff = Backoff(REPEATED_S, first_pause_s=0.2)
         return await retry(lambda: self._request(method, path, **options), is_away, backoff)
 
-    async def _request(
-        self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any
-    ) -> bytes:
+    async def _request(self, method: str, path: str, **options: Any) -> bytes:
+        """Once; but as often as the gateway says that we ask too fast, when it has done nothing."""
+        backoff = Backoff(PACED_S, first_pause_s=0.5)
+        return await retry(lambda: self._once(method, path, **options), _too_fast, backoff)
+
+    async def _once(self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any) -> bytes:
         try:
             async with self._session.request(method, self.url + path, **options) as response:
                 body = await _read(response, limit)
@@ -202,6 +207,10 @@ class GatewaySession:
 def is_away(error: Exception) -> bool:
     """Whether the gateway is gone or about to stop: it may be back soon, as it was."""
     return isinstance(error, GatewayUnreachable) or (isinstance(error, GatewayError) and error.status == 503)
+
+
+def _too_fast(error: Exception) -> bool:
+    return isinstance(error, GatewayError) and error.code == codes.TOO_MANY_REQUESTS
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -127,7 +127,7 @@ async def test_event_streams_are_limited_and_freed(settings: Settings, component
         first = asyncio.create_task(world.events(job))
         await asyncio.sleep(0.1)
         refused = await world.owner("GET", f"/v1/jobs/{job}/events")
-        assert (refused.status, refused.code) == (429, "overloaded")
+        assert (refused.status, refused.code) == (429, "too-many-streams")
         first.cancel()
         await asyncio.sleep(0.5)  # The stream's next keepalive finds nobody there.
         await world.owner("POST", f"/v1/jobs/{job}/cancel")
