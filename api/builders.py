@@ -5,12 +5,13 @@ import json
 from collections.abc import AsyncIterator, Sequence
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chiron.api.errors import BuilderExists, BuilderRefused, BuilderUnknown
 from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
-from chiron.api.storage.tables import BuilderRow
+from chiron.api.storage.tables import BuilderRow, now
 from chiron.wasm_sandbox.compilation import ComponentInfo, inspect_component
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.contract import BuilderManifest, Capability
@@ -35,7 +36,8 @@ class Builders:
 
         Raises:
             BuilderRefused: the component is no builder of our world.
-            BuilderExists: it is known with another manifest or from another operator.
+            BuilderExists: it is known with another manifest or from another operator; or this operator has
+                published another component under the same name and version.
         """
         info = await self._inspect(component)
         known = await self._find(info.sha256)
@@ -50,10 +52,12 @@ class Builders:
             size=len(component),
             manifest=canonical_json(manifest).decode(),
             capabilities=json.dumps(sorted(info.capabilities)),
+            created_at=now(),
         )
         async with self._database.writing() as session:
             known = await session.get(BuilderRow, info.sha256)
             if known is None:
+                await _refuse_second(session, row)
                 session.add(row)
         return _same(known or row, tenant, manifest)
 
@@ -90,6 +94,14 @@ class Builders:
                 raise BuilderRefused(error.code, str(error)) from error
 
 
+async def _refuse_second(session: AsyncSession, row: BuilderRow) -> None:
+    """A publisher's name and version stand for one component, for good."""
+    new = _info(row)
+    for other in await session.scalars(select(BuilderRow).where(BuilderRow.tenant == row.tenant)):
+        if _info(other).full_name == new.full_name:
+            raise BuilderExists(f"{new.full_name} is another component, {other.sha256}: raise the version")
+
+
 def _same(row: BuilderRow, tenant: str, manifest: BuilderManifest) -> BuilderInfo:
     if row.tenant != tenant or row.manifest != canonical_json(manifest).decode():
         raise BuilderExists("this component is known with another manifest or from another operator")
@@ -99,6 +111,7 @@ def _same(row: BuilderRow, tenant: str, manifest: BuilderManifest) -> BuilderInf
 def _info(row: BuilderRow) -> BuilderInfo:
     return BuilderInfo(
         sha256=row.sha256,
+        publisher=row.tenant,
         size=row.size,
         capabilities=tuple(Capability(name) for name in json.loads(row.capabilities)),
         manifest=BuilderManifest.model_validate_json(row.manifest),

@@ -20,10 +20,9 @@ from chiron.api.problems import log_unexpected
 from chiron.api.settings import Settings
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import KeyRow, moment
-from chiron.wire.apikeys import KEY, MAX_KEY_CHARACTERS, new_key
+from chiron.wire.apikeys import KEY, MAX_KEY_CHARACTERS, TENANT, new_key
 from chiron.wire.encoding import sha256_hex
 
-TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 KEY_ID = re.compile(r"[0-9a-f]{16}")
 HASH = re.compile(r"[0-9a-f]{64}")
 _NO_SECRET = sha256_hex(b"")
@@ -78,7 +77,7 @@ class KeyTerms:
         Raises:
             RequestInvalid: the tenant's name is not lower-case letters, digits and hyphens.
         """
-        if not TENANT.fullmatch(self.tenant):
+        if not re.fullmatch(TENANT, self.tenant):
             raise RequestInvalid("tenant: 1 to 63 lower-case letters, digits and hyphens")
         return KeyRow(
             id=key_id,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chiron.client.datasets.sources import ArraySource, Description, Source
     from chiron.client.errors import (
         AnswerRefused,
+        BuilderChanged,
         BundleInvalid,
         ConfigurationInvalid,
         ConfigurationMissing,
@@ -64,6 +65,7 @@ __all__ = [
     "ArraySource",
     "AsyncClient",
     "AttestationPolicy",
+    "BuilderChanged",
     "BuilderInfo",
     "Bundle",
     "BundleInvalid",
@@ -157,6 +159,7 @@ _MODULES = {
     ),
     "chiron.client.errors": (
         "AnswerRefused",
+        "BuilderChanged",
         "BundleInvalid",
         "ConfigurationInvalid",
         "ConfigurationMissing",

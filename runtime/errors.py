@@ -13,6 +13,8 @@ ChironError
 │   ├── PlatformFailed          the TEE under us gave no quote or key
 │   ├── UpgradeRefused          an upgrade that the model's owner did not order, or to another enclave
 │   ├── ModelUnusable           the sealed model cannot be opened here
+│   ├── PredictorLocked         a predictor that its owner has not opened, or not any more
+│   ├── OpeningRefused          an opening that opens nothing here
 │   └── QueryRefused            a query that this predictor cannot read
 ├── AttestationError
 │   ├── EvidenceRefused         evidence did not pass a numbered verification step
@@ -35,6 +37,7 @@ ChironError
 │   │   ├── ChunkUnopenable     listed here, but sealed with another key or for another dataset or place
 │   │   └── DatasetTruncated    the manifest ends before or after the dataset did
 │   └── ChunkMalformed          it opens, but its content is not of the declared form
+├── StatementInvalid            counts that this predictor did not sign
 └── QueryError
     ├── RowsInvalid             rows that do not fit the job's inputs
     ├── QueryMalformed          a plaintext that is no query of this job
@@ -126,6 +129,17 @@ class ModelUnusable(EnclaveError):
     """The sealed model does not open, or belongs to another job."""
 
     public = PublicFailure.INPUT_CORRUPTED
+
+
+class PredictorLocked(EnclaveError):
+    """Nothing is answered but for evidence until the model's owner opens the predictor."""
+
+    def __init__(self) -> None:
+        super().__init__("predictor-locked", "the model's owner has to open this predictor")
+
+
+class OpeningRefused(EnclaveError):
+    """An opening that is not the model's owner's, or not for here and now. Nothing has changed by it."""
 
 
 class QueryRefused(EnclaveError):
@@ -261,6 +275,12 @@ class ChunkMalformed(DatasetError):
     """The plaintext is not the canonical form of this dataset's examples."""
 
     code = "chunk-malformed"
+
+
+class StatementInvalid(ChironError):
+    """A statement or settlement that is not this predictor's."""
+
+    code = "statement-invalid"
 
 
 class QueryError(ChironError):

@@ -172,7 +172,7 @@ def _publish(operator: Client, watch: Stopwatch) -> BuilderInfo:
         # Compiled before: what was built of these sources is kept.
         component = build_project(BUILDER)
         info = operator.upload_builder(component, (BUILDER / "manifest.json").read_bytes())
-        done(f"{info.manifest.name} {info.manifest.version}: {info.size:,} bytes, {info.sha256}")
+        done(f"{info.full_name}: {info.size:,} bytes, {info.sha256}")
         note(f"  it asks data owners for: {', '.join(info.capabilities) or 'nothing'}")
     return info
 
@@ -207,7 +207,7 @@ def _grant(
         verified = owner.verify_job(job)
         print_steps(verified.steps)
         capabilities = CapabilityGrants(granted=frozenset(builder.capabilities))
-        for line in grant_in_words(capabilities, PredictionPolicy()):
+        for line in grant_in_words(capabilities, PredictionPolicy(), builder):
             note(f"  • {line}")
         owner.send_grant(verified, capabilities=capabilities)
         done("granted: the dataset's key is sealed to the verified enclave")

@@ -11,7 +11,10 @@ from chiron.wire.encoding import sha256_hex
 
 KEY = re.compile(r"chiron_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 """A key's id, which may be told, and its secret of 256 random bits."""
+TENANT = r"[a-z0-9][a-z0-9-]{0,62}"
+"""The name of a gateway's tenant: whose key it is, and who published a builder."""
 MAX_KEY_CHARACTERS = 100
+TenantName = Annotated[str, StringConstraints(pattern=f"^{TENANT}$")]
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 

@@ -18,6 +18,8 @@ class MailKind(StrEnum):
 
     EVIDENCE = "evidence"
     GRANT = "grant"
+    OPEN = "open"
+    """Carries the opening of a predictor that is locked, or a newer one."""
     QUERY = "query"
     GIVE = "give"
     """Tells a predictor to seal its model to newer code, as the owner ordered."""
@@ -32,7 +34,7 @@ class EvidenceRequest(WireModel):
 
 
 class SealedMessage(WireModel):
-    """Ciphertext that the gateway relays: a grant, a query or an answer."""
+    """Ciphertext that the gateway relays: a grant, an opening, a query or an answer."""
 
     sealed: Annotated[Base64, Field(min_length=1, max_length=MAX_SEALED_MESSAGE_BYTES)]
 

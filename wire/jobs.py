@@ -1,11 +1,12 @@
 """The public job spec, the schedule that follows from it, and a job's life as the operator's side sees it."""
 
 from enum import StrEnum
+from math import prod
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from chiron.wire.contract import BuildRequest, Envelope
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel, digest
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, ExchangeTerms
@@ -16,6 +17,9 @@ IDLE = SUMS - 1
 """Place in the sums that counts idle trainers; the others are the learner's."""
 PLAN_HEAD_BYTES = 64
 """Room for what is said about a plan, beside its graph and recipe."""
+
+MAX_ROWS_BYTES = 48 * 2**20
+"""All rows of one query, and those of its answer, at most. An enclave holds several copies of both."""
 
 
 class JobSpec(WireModel):
@@ -55,6 +59,23 @@ class JobSpec(WireModel):
             trial=trial,
             trials=self.trials,
         )
+
+
+def query_row_bytes(dataset: DatasetManifest) -> int:
+    """Bytes of one row of a query."""
+    return prod(dataset.input_shape) * (1 if dataset.input_dtype is InputType.UINT8 else 4)
+
+
+def answer_row_bytes(dataset: DatasetManifest) -> int:
+    """Bytes of one row of an answer: a class and its score for each class, or a value for each target."""
+    if dataset.task is Task.CLASSIFICATION:
+        return dataset.classes * 8
+    return prod(dataset.target_shape) * 4
+
+
+def query_rows_that_fit(dataset: DatasetManifest) -> int:
+    """The most `query_rows` that a job over this dataset can have; 0 where not one row fits."""
+    return MAX_ROWS_BYTES // max(query_row_bytes(dataset), answer_row_bytes(dataset))
 
 
 def plan_bytes(spec: JobSpec) -> int:

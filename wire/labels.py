@@ -27,6 +27,7 @@ OPENING = Label(b"chiron/v1/opening")
 OPENING_SIGNATURE = Label(b"chiron/v1/opening-signature")
 STATEMENT = Label(b"chiron/v1/statement")
 SETTLEMENT = Label(b"chiron/v1/settlement")
+SETTLEMENT_SIGNATURE = Label(b"chiron/v1/settlement-signature")
 
 
 def bind(label: Label, context: bytes) -> bytes:

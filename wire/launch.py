@@ -1,12 +1,12 @@
 """What the operator's launcher tells an enclave at start: hostile input, nothing in it secret or trusted."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chiron.wire.attestation import Role
 from chiron.wire.encoding import Identifier, WireModel
-from chiron.wire.jobs import JobSpec
+from chiron.wire.jobs import JobSpec, query_rows_that_fit
 
 LAUNCH_VARIABLE = "CHIRON_LAUNCH"
 """Environment variable that holds the `LaunchSpec` as JSON, or `@` and the path of a file that does.
@@ -56,3 +56,9 @@ class LaunchSpec(WireModel):
     taking: Literal[True] | None = None
     """Predictor: begin without a model, and wait for one that code of another measurement gives away."""
     spec: JobSpec
+
+    @model_validator(mode="after")
+    def _queries_fit(self) -> Self:
+        if self.spec.query_rows > query_rows_that_fit(self.spec.dataset):
+            raise ValueError("the job's queries or answers would not fit an enclave: lower query_rows")
+        return self

@@ -18,7 +18,7 @@ from chiron.wire.encoding import (
     WireModel,
     canonical_json,
 )
-from chiron.wire.labels import OPENING_SIGNATURE, STATEMENT, bind
+from chiron.wire.labels import OPENING_SIGNATURE, SETTLEMENT_SIGNATURE, STATEMENT, bind
 
 MAX_PASSES = 256
 """Passes of one job that hold at a time."""
@@ -94,17 +94,54 @@ class Statement(WireModel):
     """Rows answered to all."""
     pass_rows: int | None = Field(default=None, ge=0, lt=2**53)
     """Rows answered under the pass of the query that this goes with; None where the owner asked."""
-    final: bool = False
-    """It answers no more under this opening."""
 
     def signed_bytes(self) -> bytes:
         """What the predictor signs."""
         return bind(STATEMENT, canonical_json(self))
 
 
+class PassRows(WireModel):
+    """How many rows were answered under one pass."""
+
+    id: Identifier
+    rows: int = Field(ge=0, lt=2**53)
+
+
+class Settlement(WireModel):
+    """A predictor's last word on one opening: nothing more is answered under it."""
+
+    version: Literal[1] = 1
+    job: Identifier
+    predictor_key_sha256: Digest
+    opening: int = Field(ge=1, lt=2**53)
+    queries: int = Field(ge=0, lt=2**53)
+    rows: int = Field(ge=0, lt=2**53)
+    """Rows answered to the owner."""
+    passes: tuple[PassRows, ...] = Field(default=(), max_length=MAX_PASSES)
+    """Rows answered under each pass of the opening."""
+
+    def signed_bytes(self) -> bytes:
+        """What the predictor signs."""
+        return bind(SETTLEMENT_SIGNATURE, canonical_json(self))
+
+
+TlsPublicKey = Annotated[Base64, Field(min_length=1, max_length=128)]
+"""DER. Its SHA-256 is in the predictor's evidence, so that an auditor can check what it signed."""
+TlsSignature = Annotated[Base64, Field(min_length=8, max_length=72)]
+"""ECDSA P-256, SHA-256, DER."""
+
+
 class SignedStatement(WireModel):
-    """Signed with the TLS key whose digest is in the predictor's evidence: an auditor can check it."""
+    """Signed by the predictor."""
 
     statement: Statement
-    signature: Annotated[Base64, Field(min_length=8, max_length=72)]
-    """ECDSA P-256, SHA-256, DER."""
+    key: TlsPublicKey
+    signature: TlsSignature
+
+
+class SignedSettlement(WireModel):
+    """Signed by the predictor."""
+
+    settlement: Settlement
+    key: TlsPublicKey
+    signature: TlsSignature

@@ -51,14 +51,16 @@ JOB_OBJECTS = Path(f"{JOB}/objects")
 JOB_OBJECT = Path(f"{JOB_OBJECTS}/{_OBJECT}")
 JOB_OBSERVATIONS = Path(f"{JOB}/observations")
 JOB_EVIDENCE = Path(f"{JOB}/evidence")
-"""Evidence and queries are also served by a predictor's own door."""
+"""Evidence, openings and queries are also served by a predictor's own door."""
 JOB_GRANT = Path(f"{JOB}/grant")
+JOB_OPENING = Path(f"{JOB}/opening")
 JOB_QUERIES = Path(f"{JOB}/queries")
 JOB_GUESTS = Path(f"{JOB}/guests")
 JOB_GUEST = Path(f"{JOB_GUESTS}/{{key_id:[0-9a-f]{{16}}}}")
 JOB_PREDICTOR = Path(f"{JOB}/predictor")
 JOB_PREDICTOR_OF_IMAGE = Path(f"{JOB_PREDICTOR}/{_SHA256}")
 JOB_UPGRADE = Path(f"{JOB}/upgrade")
+JOB_UPGRADE_OPENING = Path(f"{JOB_UPGRADE}/opening")
 JOB_UPGRADE_ORDER = Path(f"{JOB_UPGRADE}/order")
 
 # The gateway's door for enclaves.

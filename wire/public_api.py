@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from chiron.wire.apikeys import MAX_KEY_CHARACTERS, KeyId
+from chiron.wire.apikeys import MAX_KEY_CHARACTERS, KeyId, TenantName
 from chiron.wire.attestation import Evidence, Nonce, Role
 from chiron.wire.contract import BuilderManifest, Capability
 from chiron.wire.datasets import DatasetManifest
@@ -20,6 +20,8 @@ class BuilderInfo(WireModel):
 
     sha256: Digest
     """The digest of the component: the builder's identity."""
+    publisher: TenantName
+    """The operator that published it, as the gateway says."""
     size: int = Field(ge=1)
     """Bytes of the component."""
     capabilities: tuple[Capability, ...]
@@ -27,6 +29,11 @@ class BuilderInfo(WireModel):
     manifest: BuilderManifest
     created_at: str
     """RFC 3339, UTC."""
+
+    @property
+    def full_name(self) -> str:
+        """The name that this gateway gives to no other builder, unless it lies: only the digest is proof."""
+        return f"{self.publisher}/{self.manifest.name}@{self.manifest.version}"
 
 
 class DatasetUpload(WireModel):

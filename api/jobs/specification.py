@@ -9,10 +9,16 @@ from math import prod
 from chiron.api.errors import DatasetIncomplete, JobDoesNotFit, ObjectRefused
 from chiron.api.settings import Limits
 from chiron.wire.attestation import Role
-from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.exchange import ExchangeSpec
-from chiron.wire.jobs import JobRequest, JobSpec
+from chiron.wire.jobs import (
+    MAX_ROWS_BYTES,
+    JobRequest,
+    JobSpec,
+    answer_row_bytes,
+    query_row_bytes,
+    query_rows_that_fit,
+)
 from chiron.wire.objects import find_object, model
 from chiron.wire.public_api import BuilderInfo
 
@@ -33,7 +39,7 @@ def make_spec(
     Raises:
         DatasetIncomplete: the upload was not completed.
         JobDoesNotFit: the builder does not do this task or input, or there are too many trainers
-            or shards.
+            or shards, or rows in a query.
     """
     if not complete:
         raise DatasetIncomplete("complete the dataset's upload first")
@@ -55,6 +61,7 @@ def make_spec(
         raise JobDoesNotFit(f"terms.shards: this gateway runs at most {limits.shards} shards a job")
     if shards > published.envelope.max_parameters:
         raise JobDoesNotFit("terms.shards: the builder's envelope has fewer parameters than that")
+    _check_query_rows(request.query_rows, manifest)
     return JobSpec(
         job=job,
         dataset=manifest,
@@ -72,6 +79,20 @@ def make_spec(
         validation_percent=request.validation_percent,
         query_rows=request.query_rows,
     )
+
+
+def _check_query_rows(query_rows: int, manifest: DatasetManifest) -> None:
+    most = query_rows_that_fit(manifest)
+    if most == 0:
+        raise JobDoesNotFit(
+            f"dataset_id: one row, or the answer to it, is longer than {MAX_ROWS_BYTES} bytes: "
+            "use smaller inputs or targets"
+        )
+    if query_rows > most:
+        raise JobDoesNotFit(
+            f"query_rows: {query_rows} rows of this dataset, or the answers to them, are longer than "
+            f"{MAX_ROWS_BYTES} bytes: ask for at most {most} (chiron train --query-rows {most})"
+        )
 
 
 def object_limit(spec: JobSpec, name: str, role: Role, index: int = 0, *, taking: bool = False) -> int:
@@ -94,12 +115,9 @@ def object_limit(spec: JobSpec, name: str, role: Role, index: int = 0, *, taking
 
 def query_limit(spec: JobSpec) -> int:
     """Bytes of a sealed query."""
-    width = 1 if spec.dataset.input_dtype is InputType.UINT8 else 4
-    return spec.query_rows * prod(spec.dataset.input_shape) * width + SLACK_BYTES
+    return spec.query_rows * query_row_bytes(spec.dataset) + SLACK_BYTES
 
 
 def answer_limit(spec: JobSpec) -> int:
     """Bytes of a sealed answer."""
-    if spec.dataset.task is Task.CLASSIFICATION:
-        return spec.query_rows * spec.dataset.classes * 8 + SLACK_BYTES
-    return spec.query_rows * prod(spec.dataset.target_shape) * 4 + SLACK_BYTES
+    return spec.query_rows * answer_row_bytes(spec.dataset) + SLACK_BYTES

@@ -161,7 +161,8 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
 def upload_command(path: PathArgument, manifest: ManifestOption = None, json: Json = False) -> None:
     """Publish a builder with an operator's key.
 
-    The gateway inspects it as `chiron builder check` does. Its identity is the component's SHA-256.
+    The gateway inspects it as `chiron builder check` does. Its identity is the component's SHA-256. Its name,
+    made of your tenant's and the manifest's name and version, stands for this component for good.
 
     **Example**: `chiron builder upload digits-mlp`
     """
@@ -171,7 +172,7 @@ def upload_command(path: PathArgument, manifest: ManifestOption = None, json: Js
     if json:
         print_json(info.model_dump(mode="json"))
         return
-    done(f"published {info.manifest.name} {info.manifest.version}: {info.sha256}")
+    done(f"published {info.full_name}: {info.sha256}")
     asks = ", ".join(info.capabilities) or "nothing"
     note(f"  it asks data owners for: {asks}")
 
@@ -188,11 +189,10 @@ def list_command(json: Json = False) -> None:
         print_json([info.model_dump(mode="json") for info in builders])
         return
     print_table(
-        ["builder", "version", "tasks", "parameters", "asks for", "sha256"],
+        ["builder", "tasks", "parameters", "asks for", "sha256"],
         [
             (
-                info.manifest.name,
-                info.manifest.version,
+                info.full_name,
                 "+".join(sorted(info.manifest.tasks)),
                 f"≤ {info.manifest.envelope.max_parameters:,}",
                 ", ".join(info.capabilities) or "nothing",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typer._click.core import Context
     from typer.core import TyperOption
 
-    from chiron import AttestationPolicy, BuilderInfo, Client, DatasetRecord, JobRecord, OwnerStore
+    from chiron import AttestationPolicy, Client, DatasetRecord, JobRecord, OwnerStore
     from chiron.client.connecting import Connecting
     from chiron.wire.contract import BuilderManifest
 
@@ -207,21 +207,6 @@ def find_job(store: "OwnerStore", text: str) -> "JobRecord":
     """
     known = {record.spec.job: record for record in store.jobs()}
     return known[_unique(text, known, "job")]
-
-
-def find_builder(connection: "Client", text: str) -> "BuilderInfo":
-    """The builder of this digest, beginning of a digest, or name (the newest of that name).
-
-    Raises:
-        ConfigurationInvalid: none or several fit.
-        GatewayError: the gateway does not list its builders.
-    """
-    builders = connection.builders()
-    named = [builder for builder in builders if builder.manifest.name == text]
-    if named:
-        return max(named, key=lambda builder: builder.created_at)
-    known = {builder.sha256: builder for builder in builders}
-    return known[_unique(text, known, "builder")]
 
 
 def _unique(text: str, known: Iterable[str], noun: str) -> str:

@@ -15,7 +15,6 @@ from chiron.cli.options import (
     Yes,
     chosen_policy,
     client,
-    find_builder,
     find_dataset,
     single,
 )
@@ -34,7 +33,9 @@ HARMLESS = CapabilityGrants().granted | {Capability.RANDOM}
 @app.command("train")
 def train_command(
     dataset: Annotated[str, typer.Argument(help="Dataset id, or the directory that was uploaded.")],
-    builder: Annotated[str, typer.Argument(help="Builder's name or SHA-256 (`chiron builder list`).")],
+    builder: Annotated[
+        str, typer.Argument(help="publisher/name@version, or SHA-256; `chiron builder list`.")
+    ],
     measurement: Measurement = None,
     signer: Signer = None,
     policy: PolicyFile = None,
@@ -62,17 +63,21 @@ def train_command(
     Before your key leaves this machine, the enclave's evidence is verified in front of you, step by step,
     against the measurement you name; then you are told what is granted, and asked.
 
-    **Example**: `chiron train digits.enc digits-mlp --measurement 4f0c… --trainers 2`
+    A builder's name, like `lab/digits-mlp@1.0.0`, may be shortened as long as it fits one builder. It is the
+    operator's word; the SHA-256 that you are shown is what runs: give that, and nothing else is taken.
+
+    **Example**: `chiron train digits.enc lab/digits-mlp@1.0.0 --measurement 4f0c… --trainers 2`
 
     **Example**: `chiron train digits.enc digits-mlp -m 4f0c… --trust-software-root root.pem --yes`
     """
     from chiron import EvidenceRejected, ExchangeTerms, JobRequest, OwnerStore, PredictionPolicy
+    from chiron.client.builders import remember
 
     accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     record = find_dataset(OwnerStore(), dataset)
     prediction = PredictionPolicy(top_k=top_k, decimals=decimals, query_budget=query_budget)
     with client(accepted) as connection:
-        info = find_builder(connection, builder)
+        info = connection.find_builder(builder)
         capabilities = agreed_capabilities(info.capabilities, grant, sample_examples, may_ask=not yes)
         request = JobRequest(
             dataset_id=record.manifest.dataset_id,
@@ -91,7 +96,8 @@ def train_command(
             connection.training(request, capabilities=capabilities, prediction=prediction)
         ) as stages:
             try:
-                job = _grant(stages, info, lambda: _agree(capabilities, prediction, yes=yes))
+                job = _grant(stages, info, lambda: _agree(info, capabilities, prediction, yes=yes))
+                remember(connection.store, info)
             except EvidenceRejected as error:
                 print_steps(error.steps)
                 raise
@@ -102,12 +108,12 @@ def train_command(
 def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[], None]) -> "Job":
     """Show everything up to the grant, which follows the first evidence only if the owner agrees."""
     from chiron import Created, Granted, Verified
+    from chiron.client.builders import in_words
 
     for stage in stages:
         match stage:
             case Created(job):
-                named = f"{builder.manifest.name} {builder.manifest.version}"
-                note(f"job {job.spec.job}: {named}, {job.spec.exchange.trainers} trainers")
+                note(f"job {job.spec.job}: {in_words(builder)}, {job.spec.exchange.trainers} trainers")
                 note("evidence of the parameter server, over our fresh nonce:")
             case Verified(evidence, again):
                 if again:
@@ -122,11 +128,13 @@ def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[]
     return job
 
 
-def _agree(capabilities: CapabilityGrants, prediction: "PredictionPolicy", *, yes: bool) -> None:
+def _agree(
+    builder: "BuilderInfo", capabilities: CapabilityGrants, prediction: "PredictionPolicy", *, yes: bool
+) -> None:
     from chiron.client.training import grant_in_words
 
     note("You grant:")
-    for line in grant_in_words(capabilities, prediction):
+    for line in grant_in_words(capabilities, prediction, builder):
         note(f"  • {line}")
     if not yes:
         typer.confirm("Send this grant?", abort=True, err=True)

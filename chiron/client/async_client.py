@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client import uploads
+from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import NotDirect, SpecMismatch
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
-from chiron.client.predictions import Predictions, PredictorSession
+from chiron.client.predictions import Inquirer, Predictions, PredictorSession
 from chiron.client.ra_tls import attested_connector
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
@@ -111,7 +112,18 @@ class AsyncClient:
 
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
-        return await self.gateway.get(paths.BUILDER.of(sha256), BuilderInfo)
+        return answered(sha256, await self.gateway.get(paths.BUILDER.of(sha256), BuilderInfo))
+
+    async def find_builder(self, text: str) -> BuilderInfo:
+        """The one builder of this name (`publisher/name@version`, or a part that says which) or digest.
+
+        Raises:
+            ConfigurationInvalid: none is, or several are; then the choices are named.
+            BuilderChanged: the name stood for another digest when it was granted.
+        """
+        found = find_builder(await self.builders(), text)
+        refuse_changed(self.store, found, text)
+        return found
 
     async def encrypt(
         self,
@@ -309,7 +321,7 @@ class AsyncClient:
         record = self.store.job(_id(job))
         await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
         verified = await self.verify_job(record.spec.job, Role.PREDICTOR)
-        return PredictorSession(self.gateway, record, verified)
+        return PredictorSession(self.gateway, _owner(record), verified)
 
     async def predictor_address(self, job: JobId) -> str:
         """Start the job's predictor if need be; host:port at which it is reached without the gateway.
@@ -343,7 +355,7 @@ class AsyncClient:
         connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
         async with GatewaySession(f"https://{place}", None, connector) as session:
             verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR)
-            yield PredictorSession(session, record, verified)
+            yield PredictorSession(session, _owner(record), verified)
 
     async def predict(
         self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
@@ -382,3 +394,7 @@ class AsyncClient:
 
 def _id(job: JobId) -> str:
     return job.spec.job if isinstance(job, Job) else job
+
+
+def _owner(record: JobRecord) -> Inquirer:
+    return Inquirer(record.spec, record.signing_key, class_names=record.class_names)

@@ -16,6 +16,7 @@ ChironError
 ├── EvidenceRejected            evidence did not verify; `steps` tells how far it came
 ├── PeerNotAttested             a TLS peer whose certificate carries no evidence that holds (also an SSLError)
 ├── LogRejected                 a transparency log or proof did not verify
+├── BuilderChanged              a builder's name stands for another digest than when it was granted
 ├── SpecMismatch                the gateway's job is not the one that was asked for
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
 ├── ReportUnreadable            a sealed report or outcome is not for this owner and job
@@ -157,6 +158,12 @@ class LogRejected(ChironError):
     """A transparency log or proof did not verify."""
 
     code = "log-rejected"
+
+
+class BuilderChanged(ChironError):
+    """The gateway gives a builder's name to another component than when it was granted."""
+
+    code = "builder-changed"
 
 
 class SpecMismatch(ChironError):

@@ -1,21 +1,23 @@
 """Predictions: rows go to a verified predictor in sealed queries of one size; its answers become a table."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from chiron.client.errors import AnswerRefused, GatewayMisbehaved, SpecMismatch
 from chiron.client.gateway_session import GatewaySession, each
-from chiron.client.store import JobRecord
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import RowsInvalid
-from chiron.runtime.queries import Answer, AnswerOutcome, open_answer, seal_query
+from chiron.runtime.queries import OWNER, Answer, AnswerOutcome, open_answer, seal_query
 from chiron.wire import paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
+from chiron.wire.encoding import Identifier
+from chiron.wire.jobs import JobSpec
 
 _WORDS = {
     AnswerOutcome.BUDGET_EXHAUSTED: "the grant's query budget is used up",
@@ -72,21 +74,35 @@ def joined(answers: Sequence[Answer], class_names: tuple[str, ...]) -> Predictio
     )
 
 
+@dataclass(frozen=True)
+class Inquirer:
+    """As whom a job's predictor is asked: its model's owner, or the holder of a pass."""
+
+    spec: JobSpec
+    signing_key: Ed25519PrivateKey = field(repr=False)
+    """Signs the queries."""
+    asker: Identifier = OWNER
+    """The pass's id, where it is the holder of one."""
+    class_names: tuple[str, ...] = ()
+    """The classes of the answers, by number."""
+
+
 class PredictorSession:
     """One verified predictor of one job."""
 
-    def __init__(self, gateway: GatewaySession, record: JobRecord, verified: VerifiedEvidence) -> None:
+    def __init__(self, gateway: GatewaySession, inquirer: Inquirer, verified: VerifiedEvidence) -> None:
         """
         Raises:
             SpecMismatch: the evidence is not of this job's predictor.
         """
         claims = verified.claims
-        if claims.role is not Role.PREDICTOR or claims.job != record.spec.job or not claims.hpke_public_key:
+        job = inquirer.spec.job
+        if claims.role is not Role.PREDICTOR or claims.job != job or not claims.hpke_public_key:
             raise SpecMismatch("the evidence is not of this job's predictor")
         self.verified = verified
         self._key = claims.hpke_public_key
         self._gateway = gateway
-        self._record = record
+        self._inquirer = inquirer
 
     async def predict(
         self, x: NDArray[Any], advance: Callable[[int, int], None] | None = None
@@ -98,7 +114,7 @@ class PredictorSession:
             AnswerRefused: the predictor gave no answer.
             AnswerUnreadable, AnswerMalformed: what came back is not its answer to our query.
         """
-        step = self._record.spec.query_rows
+        step = self._inquirer.spec.query_rows
         if len(x) == 0:
             raise RowsInvalid("there are no rows to predict")
         answers: dict[int, Answer] = {}
@@ -110,11 +126,11 @@ class PredictorSession:
 
         await each(range(0, len(x), step), ask, at_once=PARALLEL_QUERIES)
         in_order = [answers[start] for start in sorted(answers)]
-        return joined(in_order, self._record.class_names)
+        return joined(in_order, self._inquirer.class_names)
 
     async def _ask(self, rows: NDArray[Any]) -> Answer:
-        spec = self._record.spec
-        pending = seal_query(spec, rows, self._key, self._record.signing_key)
+        spec, asking = self._inquirer.spec, self._inquirer
+        pending = seal_query(spec, rows, self._key, asking.signing_key, asking.asker)
         body = await self._gateway.relay(paths.JOB_QUERIES.of(spec.job), pending.sealed)
         try:
             sealed = SealedMessage.model_validate_json(body).sealed

@@ -21,7 +21,7 @@ from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
 from chiron.runtime.sealing.stream import KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.datasets import DatasetManifest
-from chiron.wire.encoding import Base64, Identifier, Share, WireModel
+from chiron.wire.encoding import Base64, Digest, Identifier, Share, WireModel, sha256_hex
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
 
@@ -98,6 +98,14 @@ class JobRecord(WireModel):
         return self.signing_key.public_key().public_bytes_raw()
 
 
+class BuilderRecord(WireModel):
+    """The builder that was granted under a name."""
+
+    name: str = Field(max_length=200)
+    """As `publisher/name@version`."""
+    sha256: Digest
+
+
 class OwnerStore:
     """Directory of records; created 0700 on first use."""
 
@@ -140,6 +148,21 @@ class OwnerStore:
         """All jobs' records."""
         return self._all("jobs", JobRecord)
 
+    def save_builder(self, record: BuilderRecord) -> Path:
+        """Write down which builder a name stands for."""
+        return self._save("builders", _place_of(record.name), record)
+
+    def builder(self, name: str) -> BuilderRecord | None:
+        """The builder that this name stood for when it was granted last; None if it never was.
+
+        Raises:
+            RecordUnusable: the record cannot be trusted.
+        """
+        try:
+            return self._load("builders", _place_of(name), BuilderRecord)
+        except RecordMissing:
+            return None
+
     def directory(self, *parts: str) -> Path:
         """A private directory below the root, made if need be."""
         path = self.root
@@ -163,6 +186,11 @@ class OwnerStore:
     def _all(self, kind: str, model: type[_Record]) -> Iterator[_Record]:
         for path in sorted((self.root / kind).glob("*.json")):
             yield read_private(path, model)
+
+
+def _place_of(name: str) -> str:
+    """A file's name for any text."""
+    return sha256_hex(name.encode())[:32]
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -244,6 +244,7 @@ class Client(_Waiting[AsyncClient]):
     upload_builder = _waits(AsyncClient.upload_builder)
     builders = _waits(AsyncClient.builders)
     builder = _waits(AsyncClient.builder)
+    find_builder = _waits(AsyncClient.find_builder)
     create_job = _waits(AsyncClient.create_job)
     job = _waits(AsyncClient.job)
     jobs = _waits(AsyncClient.jobs)

@@ -16,6 +16,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chiron.client.builders import in_words
 from chiron.client.errors import GatewayError, SpecMismatch
 from chiron.client.jobs import raise_if_ended_badly
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -26,6 +27,7 @@ from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import Job, JobRequest, JobState
 from chiron.wire.labels import GRANT
+from chiron.wire.public_api import BuilderInfo
 from chiron.wire.reports import Outcome, TrainingReport
 
 if TYPE_CHECKING:
@@ -167,9 +169,13 @@ def seal_grant(verified: VerifiedEvidence, grant: Grant) -> bytes:
     return hpke.seal(claims.hpke_public_key, plaintext, label=GRANT, context=bytes.fromhex(grant.job))
 
 
-def grant_in_words(capabilities: CapabilityGrants, prediction: PredictionPolicy) -> list[str]:
+def grant_in_words(
+    capabilities: CapabilityGrants, prediction: PredictionPolicy, builder: BuilderInfo | None = None
+) -> list[str]:
     """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
     lines = ["The verified enclaves may decrypt this dataset, for this job only."]
+    if builder is not None:
+        lines.append(f"The builder is {in_words(builder)}; no other runs in this job.")
     for capability in sorted(capabilities.granted):
         words = _CAPABILITY_WORDS[capability]
         if capability is Capability.DATASET_SAMPLE:

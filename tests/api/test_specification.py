@@ -22,7 +22,9 @@ from tests.support.caller import BUILDER_MANIFEST, manifest
 
 def builder() -> BuilderInfo:
     published = BuilderManifest.model_validate(BUILDER_MANIFEST)
-    return BuilderInfo(sha256="0" * 64, size=1, capabilities=(), manifest=published, created_at="now")
+    return BuilderInfo(
+        sha256="0" * 64, publisher="lab", size=1, capabilities=(), manifest=published, created_at="now"
+    )
 
 
 def spec(trainers: int = 2, exchanges: int = 3, query_rows: int = 64, shards: int = 1) -> JobSpec:
