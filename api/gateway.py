@@ -34,7 +34,7 @@ class Gateway:
         self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
         self.datasets = Datasets(database, blobs, limits, self.storage)
-        self.observations = Observations(database, limits)
+        self.observations = Observations(database)
         self.records = JobRecords(database, limits)
         self.objects = JobObjects(database, blobs, self.observations)
         self.fleet = Fleet(settings, database, launcher, self.metrics)

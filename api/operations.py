@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
 from chiron.api.errors import Forbidden, Unauthenticated
+from chiron.api.paging import PageRequest, page_request
 from chiron.api.settings import Limits
 from chiron.wire.answers import json_response
 from chiron.wire.doors import keep
@@ -34,6 +35,10 @@ class Call(Generic[Caller, Body]):
     request: web.Request
     caller: Caller
     body: Body
+
+    def page(self) -> PageRequest:
+        """Which page of a list is wanted; raises `RequestInvalid`."""
+        return page_request(self.request, self.gateway.settings.limits)
 
     def path(self, name: str) -> str:
         """A variable of the path; its pattern was checked by the router."""

@@ -30,9 +30,7 @@ class Limits(_Frozen):
     """A sealed query or answer, decoded, whatever the job's spec would allow."""
     evidence_bytes: int = Field(default=2 * 2**20, ge=1024)
     listed: int = Field(default=1000, ge=1)
-    """Items of one listing."""
-    observations: int = Field(default=20_000, ge=1)
-    """Observations in one answer."""
+    """Items of one page of a list, at most."""
     trainers: int = Field(default=16, ge=1, le=1024)
     """Trainers of one job."""
     shards: int = Field(default=16, ge=1, le=64)

@@ -6,11 +6,10 @@ A job's events are its public progress as server-sent events, replayed from Last
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
 
 from aiohttp import web
 
-from chiron.api.bodies import send_blob
+from chiron.api.bodies import JSON_CONTENT_TYPE, send_blob
 from chiron.api.errors import Forbidden, RequestInvalid
 from chiron.api.jobs.specification import make_spec
 from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
@@ -21,7 +20,7 @@ from chiron.wire import paths
 from chiron.wire.enclave_api import ObjectInfo, Observation
 from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobState, PublicFailure
-from chiron.wire.public_api import PredictorState, PredictorStatus
+from chiron.wire.public_api import Page, PredictorState, PredictorStatus
 
 routes = Routes()
 _LOG = logging.getLogger(__name__)
@@ -41,10 +40,11 @@ async def create(call: Call[Principal, JobRequest]) -> Job:
     return job
 
 
-@routes.add("GET", paths.JOBS, roles=READERS, answer=list[Job])
-async def list_jobs(call: Call[Principal, None]) -> Sequence[Job]:
+@routes.add("GET", paths.JOBS, roles=READERS, answer=Page[Job])
+async def list_jobs(call: Call[Principal, None]) -> web.Response:
     """List jobs, newest first: an owner's own, or everybody's for an operator."""
-    return await call.gateway.records.listed(sees_jobs_of(call.caller))
+    page = await call.gateway.records.listed(sees_jobs_of(call.caller), call.page())
+    return web.Response(body=page, content_type=JSON_CONTENT_TYPE)
 
 
 @routes.add("GET", paths.JOB, roles=READERS, answer=Job)
@@ -61,10 +61,10 @@ async def cancel(call: Call[Principal, None]) -> Job:
     return await _job(call)
 
 
-@routes.add("GET", paths.JOB_OBJECTS, roles=READERS, answer=list[ObjectInfo])
-async def list_objects(call: Call[Principal, None]) -> Sequence[ObjectInfo]:
+@routes.add("GET", paths.JOB_OBJECTS, roles=READERS, answer=Page[ObjectInfo])
+async def list_objects(call: Call[Principal, None]) -> Page[ObjectInfo]:
     """List a job's sealed objects: names and sizes."""
-    return await call.gateway.objects.listed((await _job(call)).spec.job)
+    return await call.gateway.objects.listed((await _job(call)).spec.job, call.page())
 
 
 @routes.add("GET", paths.JOB_OBJECT, roles=OWNER, answer="application/octet-stream")
@@ -74,10 +74,10 @@ async def fetch_object(call: Call[Principal, None]) -> web.StreamResponse:
     return await send_blob(call.request, size, content)
 
 
-@routes.add("GET", paths.JOB_OBSERVATIONS, roles=READERS, answer=list[Observation])
-async def list_observations(call: Call[Principal, None]) -> Sequence[Observation]:
+@routes.add("GET", paths.JOB_OBSERVATIONS, roles=READERS, answer=Page[Observation])
+async def list_observations(call: Call[Principal, None]) -> Page[Observation]:
     """List all that the operator's side stored and relayed for a job: kind, name, bytes."""
-    return await call.gateway.observations.of((await _job(call)).spec.job)
+    return await call.gateway.observations.of((await _job(call)).spec.job, call.page())
 
 
 @routes.add("POST", paths.JOB_PREDICTOR, roles=OWNER, answer=PredictorStatus, status=202)

@@ -4,7 +4,6 @@ A dataset comes in pieces that can be repeated and resumed.
 """
 
 import asyncio
-from collections.abc import Sequence
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
@@ -15,7 +14,7 @@ from chiron.api.operations import Call, Routes
 from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.datasets import MAX_CHUNK_BYTES
-from chiron.wire.public_api import BuilderInfo, DatasetStatus, DatasetUpload
+from chiron.wire.public_api import BuilderInfo, DatasetStatus, DatasetSummary, DatasetUpload, Page
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024
@@ -48,10 +47,10 @@ async def publish(call: Call[Principal, None]) -> BuilderInfo:
     return info
 
 
-@routes.add("GET", paths.BUILDERS, roles=READERS, answer=list[BuilderInfo])
-async def list_builders(call: Call[Principal, None]) -> Sequence[BuilderInfo]:
+@routes.add("GET", paths.BUILDERS, roles=READERS, answer=Page[BuilderInfo])
+async def list_builders(call: Call[Principal, None]) -> Page[BuilderInfo]:
     """List the builders, newest first."""
-    return await call.gateway.builders.listed()
+    return await call.gateway.builders.listed(call.page())
 
 
 @routes.add("GET", paths.BUILDER, roles=READERS, answer=BuilderInfo)
@@ -102,10 +101,10 @@ async def announce(call: Call[Principal, DatasetUpload]) -> DatasetStatus:
     return await call.gateway.datasets.announce(call.caller.tenant, call.body.manifest)
 
 
-@routes.add("GET", paths.DATASETS, roles=OWNER, answer=list[DatasetStatus])
-async def list_datasets(call: Call[Principal, None]) -> Sequence[DatasetStatus]:
+@routes.add("GET", paths.DATASETS, roles=OWNER, answer=Page[DatasetSummary])
+async def list_datasets(call: Call[Principal, None]) -> Page[DatasetSummary]:
     """List your datasets, newest first."""
-    return await call.gateway.datasets.listed(call.caller.tenant)
+    return await call.gateway.datasets.listed(call.caller.tenant, call.page())
 
 
 @routes.add("GET", paths.DATASET, roles=OWNER, answer=DatasetStatus)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -22,6 +23,7 @@ from chiron.wire.public_api import (
     DatasetUpload,
     EvidenceDemand,
     ImageInfo,
+    Page,
     PredictorStatus,
     UpgradeDemand,
 )
@@ -29,6 +31,10 @@ from chiron.wire.retrying import Backoff, retry
 
 _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")
+_Listed = TypeVar("_Listed", bound=BaseModel)
+PAGE_ITEMS = 1000
+MAX_LISTED = 2_000_000
+"""Items of one list over all its pages: a longer one is taken for a list without end."""
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
 MAX_IMAGES_BYTES = 2 * 2**20
@@ -84,6 +90,19 @@ class GatewaySession:
             GatewayError: as every method here: refused, unreachable or misbehaved.
         """
         return _parse(await self.fetch(path), model)
+
+    async def listed(self, path: str, page: type[Page[_Listed]]) -> list[_Listed]:
+        """GET every page of a list."""
+        found: list[_Listed] = []
+        asked = f"{path}?limit={PAGE_ITEMS}"
+        while True:
+            part = await self.get(asked, page)
+            found += part.items
+            if part.next is None:
+                return found
+            if not part.items or len(found) > MAX_LISTED:
+                raise GatewayMisbehaved("the gateway's list has no end")
+            asked = f"{path}?limit={PAGE_ITEMS}&cursor={quote(part.next, safe='')}"
 
     async def fetch(self, path: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """GET bytes, at most `limit`; repeated if the connection fails."""
@@ -161,11 +180,11 @@ class GatewaySession:
 
     async def objects(self, job_id: str) -> list[ObjectInfo]:
         """GET /v1/jobs/{id}/objects."""
-        return await self.get(paths.JOB_OBJECTS.of(job_id), list[ObjectInfo])
+        return await self.listed(paths.JOB_OBJECTS.of(job_id), Page[ObjectInfo])
 
     async def observations(self, job_id: str) -> list[Observation]:
         """GET /v1/jobs/{id}/observations."""
-        return await self.get(paths.JOB_OBSERVATIONS.of(job_id), list[Observation])
+        return await self.listed(paths.JOB_OBSERVATIONS.of(job_id), Page[Observation])
 
     async def events(self, path: str, after: str | None = None) -> AsyncIterator[Event]:
         """Server-sent events at `path` after the one with that id, until the gateway ends the stream."""

@@ -43,7 +43,9 @@ async def test_a_revoked_key_is_refused_at_once(world: Party) -> None:
 async def test_a_key_made_beside_the_running_gateway_counts(world: Party, settings: Settings) -> None:
     async with opened_keys(settings) as keys:
         key = await keys.create("clinic", TenantRole.OWNER)
-    assert (await Caller(world.nobody.session, world.nobody.url, key)("GET", "/v1/datasets")).json == []
+    assert (await Caller(world.nobody.session, world.nobody.url, key)("GET", "/v1/datasets")).json[
+        "items"
+    ] == []
 
 
 async def test_no_key_is_stored_in_the_clear(world: Party, settings: Settings) -> None:
