@@ -66,7 +66,7 @@ class Gateway:
     async def resume(self) -> None:
         """Launch again what an earlier process left unfinished, now that enclaves can reach us."""
         self.supervisor.resume()
-        self.predictors.resume([await self.records.owned(job) for job in sorted(self._predicting)])
+        await self.predictors.resume([await self.records.owned(job) for job in sorted(self._predicting)])
 
     async def stop_enclaves(self) -> None:
         """End every enclave, which can call until then. The next start launches them again."""

@@ -44,6 +44,8 @@ class Limits(_Frozen):
     running_jobs_per_tenant: int = Field(default=4, ge=1)
     predictors: int = Field(default=16, ge=1)
     """Predictors of all tenants."""
+    predictors_per_tenant: int = Field(default=4, ge=1)
+    """A tenant's share of them. It may have more while there is room, and makes room for others' shares."""
     guests: int = Field(default=256, ge=0)
     """Guests' keys of one job that hold at a time."""
     mailbox_messages: int = Field(default=64, ge=1)
@@ -77,6 +79,8 @@ class Timing(_Frozen):
     """The longest `wait` that an enclave may ask for."""
     relay_s: float = Field(default=90, gt=0)
     """An owner's message, until the enclave has answered it."""
+    predictor_idle_s: float = Field(default=15 * 60, gt=0)
+    """A predictor that nobody has asked for so long is ended; it starts again when it is asked for."""
     event_keepalive_s: float = Field(default=15, gt=0)
     header_s: float = Field(default=15, gt=0)
     """From a connection's beginning to its first request's whole header."""

@@ -99,7 +99,7 @@ class PredictorStatus(WireModel):
     """POST and GET /v1/jobs/{id}/predictor."""
 
     state: PredictorState
-    address: str | None = Field(default=None, max_length=300)
+    address: str | None = Field(default=None, max_length=300, pattern=r"^[A-Za-z0-9.:\[\]-]+:\d{1,5}$")
     """host:port at which it is reached directly (RA-TLS), once it is ready; None where it is not."""
 
 

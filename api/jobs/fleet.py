@@ -4,6 +4,9 @@ import asyncio
 import hmac
 import logging
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select, update
@@ -44,6 +47,25 @@ class LaunchedEnclave:
     taking: bool = False
     """True while it waits for the model that an enclave of older code gives it."""
 
+    asked: int = 0
+    """Messages to it that are under way."""
+    used_at: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A block in which it is asked something."""
+        self.asked += 1
+        try:
+            yield
+        finally:
+            self.asked -= 1
+            self.used_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """How long nobody has asked it anything."""
+        return 0.0 if self.asked else time.monotonic() - self.used_at
+
     @property
     def name(self) -> str:
         """For logs and observations."""
@@ -54,7 +76,8 @@ class LaunchedEnclave:
         return hmac.compare_digest(self.token_sha256, sha256_hex(secret.encode()))
 
     def announce(self, ready: Ready) -> None:
-        """It is up; said again, the first word counts."""
+        """It is up. Said again, the first word counts, and it was used at its own door, unseen by us."""
+        self.used_at = time.monotonic()
         if not self.ready.done():
             self.ready.set_result(ready)
 

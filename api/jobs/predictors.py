@@ -1,7 +1,11 @@
-"""Predictors of jobs that succeeded: started on demand, started again, and moved to newer enclave code."""
+"""Predictors of jobs that succeeded: started on demand, ended when idle, and moved to newer enclave code."""
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 
 from chiron.api.errors import (
     ApiError,
@@ -19,11 +23,20 @@ from chiron.api.problems import log_unexpected
 from chiron.api.settings import Settings
 from chiron.wire.attestation import Role
 from chiron.wire.grants import UpgradeMail
-from chiron.wire.jobs import Job, JobState
+from chiron.wire.jobs import Job, JobSpec, JobState
 from chiron.wire.public_api import ImageInfo, PredictorState, PredictorStatus, UpgradeDemand
 
+_LOG = logging.getLogger(__name__)
 _GIVER = 1
 """Index of the older enclave; the newer is the job's predictor, which has 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    enclave: LaunchedEnclave
+    ending: asyncio.Event
+    """Set once it is to end. Its task is not cancelled: however often it is told, it ends in order."""
+    task: asyncio.Task[None]
 
 
 class Predictors:
@@ -36,7 +49,9 @@ class Predictors:
         self._settings = settings
         self._fleet = fleet
         self._supervisor = supervisor
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, _Running] = {}
+        self._places = asyncio.Semaphore(settings.limits.predictors)
+        """Of processes. One that is to end keeps its place until it has; who follows it waits for that."""
         self._closing = False
 
     def state(self, job: str) -> PredictorState:
@@ -53,7 +68,7 @@ class Predictors:
             return PredictorStatus(state=state)
         return PredictorStatus(state=state, address=enclave.handle.door)
 
-    def start(
+    async def start(
         self, tenant: str, job: Job, *, measurement: str | None = None, taking: bool = False
     ) -> PredictorState:
         """Begin to launch the job's predictor unless there is one; messages may be sent to it at once.
@@ -64,22 +79,51 @@ class Predictors:
         Raises:
             ImageUnknown: this gateway has no image of that measurement.
             JobNotSucceeded: there is no model to open.
-            Overloaded: as many predictors run as may.
+            Overloaded: as many predictors run as may, and none has to make room for this tenant's.
             ShuttingDown: nothing new is begun.
         """
         name = job.spec.job
         self.require_image(measurement)
         if job.state is not JobState.SUCCEEDED:
             raise JobNotSucceeded("a predictor needs a job that succeeded")
-        if self._closing:
-            raise ShuttingDown("the gateway is stopping")
-        if name not in self._tasks:
-            if len(self._tasks) >= self._settings.limits.predictors:
-                raise Overloaded("as many predictors are running as this gateway allows")
-            enclave, token = self._fleet.register(tenant, job.spec, Role.PREDICTOR)
-            enclave.measurement, enclave.taking = measurement, taking
-            self._tasks[name] = asyncio.create_task(self._run(enclave, token))
-        return self.state(name)
+        while (running := self._running.get(name)) and running.ending.is_set():
+            await asyncio.wait({running.task})
+        if running is None:
+            if self._closing:
+                raise ShuttingDown("the gateway is stopping")
+            self._make_room(tenant)
+            running = self._begun(tenant, job.spec, measurement, taking=taking)
+        with running.enclave.in_use():
+            return self.state(name)
+
+    def _begun(self, tenant: str, spec: JobSpec, measurement: str | None, *, taking: bool) -> _Running:
+        enclave, token = self._fleet.register(tenant, spec, Role.PREDICTOR)
+        enclave.measurement, enclave.taking = measurement, taking
+        ending = asyncio.Event()
+        begun = _Running(enclave, ending, asyncio.create_task(self._run(enclave, token, ending)))
+        self._running[spec.job] = begun
+        return begun
+
+    def _make_room(self, tenant: str) -> None:
+        """Where as many run as may, end the one that has been idle longest of those that must give way.
+
+        A tenant below its share takes a place of one above it, even if that predictor is in use: else the
+        other would only have to keep them busy. A tenant that has its share gives way to itself.
+        """
+        staying = [one for one in self._running.values() if not one.ending.is_set()]
+        if len(staying) < self._settings.limits.predictors:
+            return
+        held = Counter(one.enclave.tenant for one in staying)
+        share = self._settings.limits.predictors_per_tenant
+        if held[tenant] < share:
+            giving_way = [one for one in staying if held[one.enclave.tenant] > share]
+        else:
+            giving_way = [one for one in staying if one.enclave.tenant == tenant and not one.enclave.asked]
+        if not giving_way:
+            raise Overloaded("as many predictors are running as this gateway allows")
+        ended = max(giving_way, key=lambda one: one.enclave.idle_s)
+        _LOG.info("predictor makes room", extra={"job": ended.enclave.spec.job})
+        ended.ending.set()
 
     async def ensure(self, tenant: str, job: Job, measurement: str | None = None) -> PredictorState:
         """Start the job's predictor from this image; one that runs from another image is stopped first.
@@ -95,7 +139,7 @@ class Predictors:
             and self._of(running.measurement) != self._of(measurement)
         ):
             await self.stop(job.spec.job)
-        return self.start(tenant, job, measurement=measurement)
+        return await self.start(tenant, job, measurement=measurement)
 
     def _of(self, measurement: str | None) -> str:
         return measurement or self._images[0].measurement
@@ -108,11 +152,11 @@ class Predictors:
         if measurement is not None and measurement not in {image.measurement for image in self._images}:
             raise ImageUnknown("this gateway has no enclave image of that measurement")
 
-    def resume(self, jobs: Sequence[tuple[str, Job]]) -> None:
+    async def resume(self, jobs: Sequence[tuple[str, Job]]) -> None:
         """Launch the predictors again that ran when the gateway ended, each job's with its tenant."""
         for tenant, job in jobs:
             try:
-                self.start(tenant, job)
+                await self.start(tenant, job)
             except ApiError as error:
                 log_unexpected(error, job=job.spec.job)
 
@@ -122,33 +166,47 @@ class Predictors:
         Raises:
             EnclaveNotRunning: there is none.
         """
-        task = self._tasks.get(job)
-        if task is None:
+        running = self._running.get(job)
+        if running is None:
             raise EnclaveNotRunning("the job has no predictor; start one first")
-        task.cancel()
-        await asyncio.wait({task})
+        running.ending.set()
+        await asyncio.wait({running.task})
 
     async def close(self) -> None:
         """End every predictor."""
         self._closing = True
-        tasks = set(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        left = list(self._running.values())
+        for running in left:
+            running.ending.set()
+        if left:
+            await asyncio.wait({running.task for running in left})
 
-    async def _run(self, enclave: LaunchedEnclave, token: str) -> None:
+    async def _run(self, enclave: LaunchedEnclave, token: str, ending: asyncio.Event) -> None:
         job = enclave.spec.job
-        try:
-            # The job's other enclaves must be gone: freeing what they held would take this one along.
-            await self._supervisor.settled(job)
-            await self._fleet.start(enclave, token)
-            await enclave.gone.wait()
-        except Exception as error:
-            log_unexpected(error, job=job, enclave=enclave.name)
-        finally:
+        async with AsyncExitStack() as place:
+            life = asyncio.create_task(self._live(enclave, token, place))
+            told = asyncio.create_task(ending.wait())
+            await asyncio.wait({life, told}, return_when=asyncio.FIRST_COMPLETED)
+            ending.set()
+            life.cancel()
+            await asyncio.wait({life, told})
+            if not life.cancelled() and (error := life.exception()) is not None:
+                log_unexpected(error, job=job, enclave=enclave.name)
             await self._fleet.dismiss(job, frozenset({Role.PREDICTOR}))
-            del self._tasks[job]
+        del self._running[job]
+
+    async def _live(self, enclave: LaunchedEnclave, token: str, place: AsyncExitStack) -> None:
+        """Launch it; return once it has ended, or nobody has asked it for long."""
+        await place.enter_async_context(self._places)
+        # The job's other enclaves must be gone: freeing what they held would take this one along.
+        await self._supervisor.settled(enclave.spec.job)
+        await self._fleet.start(enclave, token)
+        while (left := self._settings.timing.predictor_idle_s - enclave.idle_s) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await enclave.gone.wait()
+                return
+        _LOG.info("predictor was idle", extra={"job": enclave.spec.job})
 
 
 class Upgrades:
@@ -171,7 +229,7 @@ class Upgrades:
             raise UpgradeRunning("the job's model is on its way already")
         if self._predictors.state(job.spec.job) is not PredictorState.STOPPED:
             await self._predictors.stop(job.spec.job)
-        return self._predictors.start(tenant, job, taking=True)
+        return await self._predictors.start(tenant, job, taking=True)
 
     async def carry(self, tenant: str, job: Job, demand: UpgradeDemand) -> None:
         """Start the giving enclave, and carry the model from it to the one that waits.

@@ -131,9 +131,10 @@ class Relay:
     ) -> MailReply:
         seconds = self._settings.timing.relay_s
         try:
-            return await enclave.mailbox.ask(
-                kind, seconds=seconds, evidence=evidence, message=message, upgrade=upgrade
-            )
+            with enclave.in_use():
+                return await enclave.mailbox.ask(
+                    kind, seconds=seconds, evidence=evidence, message=message, upgrade=upgrade
+                )
         except EnclaveGone:
             _LOG.info("enclave gone", extra={"job": enclave.spec.job, "enclave": enclave.name})
             raise

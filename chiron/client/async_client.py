@@ -177,8 +177,15 @@ class AsyncClient:
         return job
 
     async def job(self, job: JobId) -> Job:
-        """The job as the gateway tells it."""
-        return await self.gateway.job(_id(job))
+        """The job as the gateway tells it.
+
+        Raises:
+            SpecMismatch: its spec is not the one that it had when it was created on this machine.
+        """
+        told = await self.gateway.job(_id(job))
+        if self.store.knows_job(told.spec.job) and self.store.job(told.spec.job).spec != told.spec:
+            raise SpecMismatch("the gateway tells another spec of this job than when it was created")
+        return told
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
@@ -385,7 +392,7 @@ class AsyncClient:
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
-        await self.gateway.post(paths.JOB_CANCEL.of(_id(job)))
+        await self.gateway.cancel(_id(job))
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""

@@ -126,13 +126,17 @@ class GatewaySession:
         form.add_field("component", component, content_type="application/wasm", filename="builder.wasm")
         return _parse(await self._once("POST", paths.BUILDERS, data=form), BuilderInfo)
 
-    async def create_dataset(self, manifest: DatasetManifest) -> None:
+    async def create_dataset(self, manifest: DatasetManifest) -> DatasetStatus:
         """POST /v1/datasets."""
-        await self.post(paths.DATASETS, DatasetUpload(manifest=manifest))
+        return _parse(await self.post(paths.DATASETS, DatasetUpload(manifest=manifest)), DatasetStatus)
 
     async def dataset(self, dataset_id: str) -> DatasetStatus:
         """GET /v1/datasets/{id}."""
         return await self.get(paths.DATASET.of(dataset_id), DatasetStatus)
+
+    async def complete_dataset(self, dataset_id: str) -> DatasetStatus:
+        """POST /v1/datasets/{id}/complete."""
+        return _parse(await self.post(paths.DATASET_COMPLETE.of(dataset_id)), DatasetStatus)
 
     async def create_job(self, request: JobRequest) -> Job:
         """POST /v1/jobs."""
@@ -140,7 +144,11 @@ class GatewaySession:
 
     async def job(self, job_id: str) -> Job:
         """GET /v1/jobs/{id}."""
-        return await self.get(paths.JOB.of(job_id), Job)
+        return the_job(job_id, await self.get(paths.JOB.of(job_id), Job))
+
+    async def cancel(self, job_id: str) -> Job:
+        """POST /v1/jobs/{id}/cancel."""
+        return the_job(job_id, _parse(await self.post(paths.JOB_CANCEL.of(job_id)), Job))
 
     async def evidence(self, job_id: str, role: Role, nonce: bytes) -> Evidence:
         """POST /v1/jobs/{id}/evidence: evidence over our nonce; not verified here."""
@@ -230,6 +238,17 @@ def is_away(error: Exception) -> bool:
 
 def _too_fast(error: Exception) -> bool:
     return isinstance(error, GatewayError) and error.code == codes.TOO_MANY_REQUESTS
+
+
+def the_job(asked: str, answered: Job) -> Job:
+    """The job, if it is the one that was asked for.
+
+    Raises:
+        GatewayMisbehaved: it is another.
+    """
+    if answered.spec.job != asked:
+        raise GatewayMisbehaved("the gateway answered with another job than was asked for")
+    return answered
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -11,7 +11,7 @@ from chiron.client.errors import (
     ReportUnreadable,
     SpecMismatch,
 )
-from chiron.client.gateway_session import GatewaySession, is_away
+from chiron.client.gateway_session import GatewaySession, is_away, the_job
 from chiron.client.store import JobRecord
 from chiron.runtime.errors import OpenFailed
 from chiron.runtime.reports import open_outcome, open_report
@@ -58,6 +58,7 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
 
     Raises:
         GatewayUnreachable: the gateway stayed away for `AWAY_S`.
+        GatewayMisbehaved: it told of another job.
     """
     seen: str | None = None
     backoff = Backoff(AWAY_S, first_pause_s=0.1)
@@ -66,7 +67,7 @@ async def watch(gateway: GatewaySession, job_id: str) -> AsyncGenerator[Job]:
             async for event in gateway.events(paths.JOB_EVENTS.of(job_id), after=seen):
                 backoff.reset()
                 seen = event.id
-                job = _parse(event.data)
+                job = the_job(job_id, _parse(event.data))
                 yield job
                 if job.state in TERMINAL_STATES:
                     return

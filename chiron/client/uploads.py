@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from chiron.client.datasets.bundle import Bundle
 from chiron.client.errors import GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession, each
 from chiron.wire import paths
-from chiron.wire.encoding import sha256_hex
-from chiron.wire.public_api import BuilderInfo
+from chiron.wire.contract import BuilderManifest
+from chiron.wire.datasets import DatasetManifest
+from chiron.wire.encoding import canonical_json, sha256_hex
+from chiron.wire.public_api import BuilderInfo, DatasetStatus
 
 PARALLEL_CHUNKS = 4
 """Chunks in flight, which is also how many are in memory."""
@@ -23,7 +27,16 @@ async def upload_builder(gateway: GatewaySession, component: bytes, manifest: by
     info = await gateway.upload_builder(manifest, component)
     if info.sha256 != sha256_hex(component):
         raise GatewayMisbehaved("the gateway stored the builder under another digest")
+    if canonical_json(info.manifest) != canonical_json(_published(manifest)):
+        raise GatewayMisbehaved("the gateway stored another manifest with the builder")
     return info
+
+
+def _published(manifest: bytes) -> BuilderManifest:
+    try:
+        return BuilderManifest.model_validate_json(manifest)
+    except ValidationError as error:
+        raise GatewayMisbehaved("the gateway took a manifest that is none") from error
 
 
 async def upload_dataset(
@@ -33,11 +46,10 @@ async def upload_dataset(
 
     Raises:
         BundleInvalid: a chunk on disk is not the one in the manifest.
-        GatewayError: the gateway refused.
+        GatewayError: the gateway refused, or (`gateway-misbehaved`) speaks of another dataset.
     """
     manifest = bundle.manifest
-    await gateway.create_dataset(manifest)
-    received = set((await gateway.dataset(manifest.dataset_id)).received)
+    received = set(_this_one(manifest, await gateway.create_dataset(manifest)).received)
     done = len(received)
     if advance:
         advance(done, manifest.chunks)
@@ -52,4 +64,14 @@ async def upload_dataset(
 
     missing = (number for number in range(manifest.chunks) if number not in received)
     await each(missing, send, at_once=PARALLEL_CHUNKS)
-    await gateway.post(paths.DATASET_COMPLETE.of(manifest.dataset_id))
+    if not _this_one(manifest, await gateway.complete_dataset(manifest.dataset_id)).complete:
+        raise GatewayMisbehaved("the gateway took every chunk, and says that some are missing")
+
+
+def _this_one(manifest: DatasetManifest, status: DatasetStatus) -> DatasetStatus:
+    told = (status.dataset_id, status.digest, status.chunks)
+    if told != (manifest.dataset_id, manifest.digest(), manifest.chunks):
+        raise GatewayMisbehaved("the gateway answered with another dataset than was sent")
+    if not set(status.received) <= set(range(manifest.chunks)):
+        raise GatewayMisbehaved("the gateway says that it has chunks which there are not")
+    return status
