@@ -46,6 +46,10 @@ class Rate:
             )
         self._buckets[caller] = tokens - 1, now
 
+    def __len__(self) -> int:
+        """Callers that are remembered."""
+        return len(self._buckets)
+
     def _tokens(self, bucket: tuple[float, float]) -> float:
         tokens, at = bucket
         return min(self._burst, tokens + (self._clock() - at) * self._per_s)
