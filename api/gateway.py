@@ -18,6 +18,7 @@ from chiron.api.quotas import Rates, Storage, Streams
 from chiron.api.settings import Settings
 from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.api.storage.database import Database
+from chiron.wire.private import private_directory
 
 
 class Gateway:
@@ -55,8 +56,9 @@ class Gateway:
 
         Raises:
             StorageError: the database cannot be opened, or is of another version.
+            DirectoryNotOurs: the state directory is another user's.
         """
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(settings.state_dir)
         database = await Database.open(settings.sqlalchemy_url)
         gateway = cls(settings, database, launcher)
         gateway._predicting = await gateway.fleet.revoke_left_over()
