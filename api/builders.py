@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chiron.api.errors import BuilderExists, BuilderRefused, BuilderUnknown
+from chiron.api.errors import BuilderExists, BuilderRefused, BuilderUnknown, Forbidden
 from chiron.api.paging import PageRequest, newest_first
 from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
@@ -42,10 +42,10 @@ class Builders:
         """
         info = await self._inspect(component)
         known = await self._find(info.sha256)
-        if known is not None:
+        if known is not None and known.withdrawn_at is None:
             return _same(known, tenant, manifest)
         await self._blobs.write(
-            _blob(info.sha256), _once(component), limit=len(component), sha256=info.sha256
+            builder_blob(info.sha256), _once(component), limit=len(component), sha256=info.sha256
         )
         row = BuilderRow(
             sha256=info.sha256,
@@ -60,7 +60,12 @@ class Builders:
             if known is None:
                 await _refuse_second(session, row)
                 session.add(row)
-        return _same(known or row, tenant, manifest)
+            else:
+                # Published anew after it was withdrawn.
+                answer = _same(known, tenant, manifest)
+                known.withdrawn_at = None
+                return answer
+        return _same(row, tenant, manifest)
 
     async def info(self, sha256: str) -> BuilderInfo:
         """What is public of a builder.
@@ -69,20 +74,35 @@ class Builders:
             BuilderUnknown: there is none.
         """
         row = await self._find(sha256)
-        if row is None:
+        if row is None or row.withdrawn_at is not None:
             raise BuilderUnknown("there is no builder of this digest")
         return _info(row)
 
+    async def require_publisher(self, tenant: str, sha256: str) -> None:
+        """
+        Raises:
+            BuilderUnknown: there is no builder of this digest.
+            Forbidden: another operator published it.
+        """
+        if (await self.info(sha256)).publisher != tenant:
+            raise Forbidden("another operator published this builder")
+
+    async def withdraw(self, sha256: str) -> None:
+        """Offer a builder no longer."""
+        async with self._database.writing() as session:
+            (await session.get_one(BuilderRow, sha256)).withdrawn_at = now()
+
     async def listed(self, wanted: PageRequest) -> Page[BuilderInfo]:
         """All builders, newest first."""
-        query = newest_first(select(BuilderRow), wanted, BuilderRow.created_at, BuilderRow.sha256)
+        offered = select(BuilderRow).where(BuilderRow.withdrawn_at.is_(None))
+        query = newest_first(offered, wanted, BuilderRow.created_at, BuilderRow.sha256)
         async with self._database.reading() as session:
             rows = (await session.scalars(query)).all()
         return wanted.page(Page[BuilderInfo], rows, lambda row: (row.created_at, row.sha256), _info)
 
     def component(self, info: BuilderInfo) -> AsyncIterator[bytes]:
         """The component's bytes; raises `StorageDamaged`."""
-        return self._blobs.read(_blob(info.sha256), info.size)
+        return self._blobs.read(builder_blob(info.sha256), info.size)
 
     async def _find(self, sha256: str) -> BuilderRow | None:
         async with self._database.reading() as session:
@@ -121,7 +141,8 @@ def _info(row: BuilderRow) -> BuilderInfo:
     )
 
 
-def _blob(sha256: str) -> str:
+def builder_blob(sha256: str) -> str:
+    """Key of a builder's blob."""
     return f"builders/{sha256}"
 
 

@@ -121,10 +121,14 @@ class Datasets:
                 sha256=manifest.chunk_sha256[number],
             )
             async with self._database.writing() as session:
-                key = (tenant, dataset_id, number)
-                if await session.get(ChunkRow, key) is None:
+                there = await session.get(DatasetRow, (tenant, dataset_id)) is not None
+                if there and await session.get(ChunkRow, (tenant, dataset_id, number)) is None:
                     session.add(ChunkRow(tenant=tenant, dataset=dataset_id, number=number, size=stored.size))
                     room.used = stored.size
+        if not there:
+            # Its owner had the dataset deleted while this chunk was on its way.
+            await self._blobs.delete(_blob(tenant, dataset_id, number))
+            raise DatasetUnknown("you have no dataset of this id")
         return stored.size
 
     async def complete(self, tenant: str, dataset_id: str) -> DatasetStatus:
@@ -190,4 +194,9 @@ def _parsed(manifest: str) -> DatasetManifest:
 
 
 def _blob(tenant: str, dataset_id: str, number: int) -> str:
-    return f"datasets/{tenant}/{dataset_id}/{number}"
+    return f"{dataset_blobs(tenant, dataset_id)}/{number}"
+
+
+def dataset_blobs(tenant: str, dataset_id: str) -> str:
+    """What the keys of a dataset's blobs begin with."""
+    return f"datasets/{tenant}/{dataset_id}"

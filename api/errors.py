@@ -24,6 +24,9 @@ ApiError                            internal                500
 │   ├── DatasetIncomplete           dataset-incomplete
 │   ├── JobEnded                    job-ended
 │   ├── JobNotSucceeded             job-not-succeeded
+│   ├── DatasetInUse                dataset-in-use
+│   ├── JobInUse                    job-in-use
+│   ├── BuilderInUse                builder-in-use
 │   ├── EnclaveNotRunning           enclave-not-running
 │   ├── UpgradeRunning              upgrade-running
 │   └── ProgressRefused             progress-refused
@@ -222,6 +225,24 @@ class EnclaveNotRunning(Conflict):
     """The job has no such enclave now."""
 
     code = codes.ENCLAVE_NOT_RUNNING
+
+
+class DatasetInUse(Conflict):
+    """A job that has not ended reads it; the message says which."""
+
+    code = "dataset-in-use"
+
+
+class JobInUse(Conflict):
+    """Its enclaves run; the message says what to end first."""
+
+    code = "job-in-use"
+
+
+class BuilderInUse(Conflict):
+    """A job that has not ended runs it."""
+
+    code = "builder-in-use"
 
 
 class UpgradeRunning(Conflict):

@@ -5,6 +5,7 @@ from typing import Self
 
 from chiron.api.builders import Builders
 from chiron.api.datasets import Datasets
+from chiron.api.deletion import Deletion
 from chiron.api.jobs.fleet import Fleet
 from chiron.api.jobs.objects import JobObjects, Observations
 from chiron.api.jobs.predictors import Predictors, Upgrades
@@ -43,6 +44,16 @@ class Gateway:
         self.predictors = Predictors(settings, self.fleet, self.supervisor, launcher.images)
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
         self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
+        self.deletion = Deletion(
+            database,
+            blobs,
+            self.datasets,
+            self.builders,
+            self.records,
+            self.supervisor,
+            self.predictors,
+            self.keys,
+        )
         self.stopping = asyncio.Event()
         """Set when the gateway begins to stop. Event streams end then."""
         self.openapi = b""

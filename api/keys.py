@@ -23,6 +23,7 @@ from chiron.api.storage.tables import KeyRow, moment
 from chiron.wire.apikeys import KEY, MAX_KEY_CHARACTERS, TENANT, new_key
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.private import private_directory
+from chiron.wire.public_api import MAX_LABEL_CHARACTERS
 
 KEY_ID = re.compile(r"[0-9a-f]{16}")
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -76,10 +77,12 @@ class KeyTerms:
         """The key as it is stored.
 
         Raises:
-            RequestInvalid: the tenant's name is not lower-case letters, digits and hyphens.
+            RequestInvalid: the tenant's name is not lower-case letters, digits and hyphens; a long label.
         """
         if not re.fullmatch(TENANT, self.tenant):
             raise RequestInvalid("tenant: 1 to 63 lower-case letters, digits and hyphens")
+        if len(self.label or "") > MAX_LABEL_CHARACTERS:
+            raise RequestInvalid(f"label: at most {MAX_LABEL_CHARACTERS} characters")
         return KeyRow(
             id=key_id,
             tenant=self.tenant,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StoreError,
         UpgradeImpossible,
     )
+    from chiron.client.opening import Opened
     from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
     from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
@@ -99,6 +100,7 @@ __all__ = [
     "LogRejected",
     "NotDirect",
     "Observation",
+    "Opened",
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
@@ -181,6 +183,7 @@ _MODULES = {
         "StoreError",
         "UpgradeImpossible",
     ),
+    "chiron.client.opening": ("Opened",),
     "chiron.client.predictions": (
         "Predictions",
         "PredictorSession",

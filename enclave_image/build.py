@@ -18,21 +18,24 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from chiron.enclave_image import start
 from chiron.enclave_image.contents import (
     ENTRY_POINT,
     ENVIRONMENT,
     MOUNT_POINTS,
     Source,
-    links,
     runtime_distributions,
     sources,
+    started,
 )
 from chiron.enclave_image.elf import is_elf, shared_libraries
+from chiron.enclave_image.entry_program import SOURCE, compile_entry_program
 from chiron.enclave_image.errors import ImageInvalid
 from chiron.enclave_image.manifest import MANIFEST, ROOT, SBOM, ImageManifest, read_manifest
 from chiron.enclave_image.measurement import examine, list_entries
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.sbom import bill_of_materials
+from chiron.wire.encoding import sha256_hex
 
 INPUTS = ".inputs"
 """Digest of what the image was built from, so that building it again is quick if nothing changed."""
@@ -99,6 +102,7 @@ def _built(directory: Path, files: list[Source], inputs: str, report: Report) ->
     _write(fresh / ROOT, files)
     report("compiling")
     _compile(fresh / ROOT, files)
+    write_entry_program(fresh / ROOT)
     report("measuring")
     manifest = ImageManifest(
         entry_point=ENTRY_POINT,
@@ -134,7 +138,7 @@ def _with_libraries(files: list[Source]) -> list[Source]:
 def _inputs_digest(files: list[Source]) -> str:
     """Changes if any input was touched, or the way of building."""
     digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.glob("*.py")):
+    for module in (SOURCE, *sorted(Path(__file__).parent.glob("*.py"))):
         digest.update(module.read_bytes())
     for source in files:
         digest.update(f"{source.path}\0{source.executable}\0".encode())
@@ -166,10 +170,6 @@ def _write(root: Path, files: list[Source]) -> None:
         else:
             shutil.copyfile(source.origin, target)
         target.chmod(0o755 if source.executable else 0o644)
-    for path, link_target in links().items():
-        link = _inside(root, path)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(link_target)
     for folder in MOUNT_POINTS:
         _inside(root, PurePosixPath(folder)).mkdir(exist_ok=True)
 
@@ -182,6 +182,17 @@ def _compile(root: Path, files: list[Source]) -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(compile_source(_inside(root, source.path).read_bytes(), source.path))
         target.chmod(0o644)
+
+
+def write_entry_program(root: Path) -> None:
+    """The list of what is there, and the program that starts all of it, with the list's digest in it."""
+    listed = start.described(str(root)).encode()
+    _inside(root, PurePosixPath(start.LIST)).write_bytes(listed)
+    program = _inside(root, PurePosixPath(start.ENTRY_PROGRAM))
+    program.parent.mkdir()
+    program.write_bytes(compile_entry_program(started(sha256_hex(listed)), ENVIRONMENT))
+    program.chmod(0o755)
+    _inside(root, PurePosixPath(start.LIST)).chmod(0o644)
 
 
 def _settled(root: Path) -> Path:

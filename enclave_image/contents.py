@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import chiron
+from chiron.enclave_image import start
 from chiron.enclave_image.errors import ImageUnbuildable
 from chiron.enclave_image.pruning import UNUSED_DISTRIBUTIONS, keeps_packaged, keeps_stdlib
 
@@ -25,13 +26,23 @@ _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = PurePosixPath("/opt/python")
 """The interpreter and its standard library."""
 CHIRON = PurePosixPath("/opt/chiron")
-"""A virtual environment over it: the locked packages and ours."""
+"""The locked packages and ours, and what starts them."""
 INTERPRETER = PYTHON / "bin" / _VERSION
 STDLIB = PYTHON / "lib" / _VERSION
 PACKAGES = CHIRON / "lib" / _VERSION / "site-packages"
 
-ENTRY_POINT = (str(CHIRON / "bin/python3"), "-I", "-B", "-m", "chiron.runtime")
-"""Isolated mode: no variable and no writable folder adds to the import path."""
+ENTRY_POINT = (start.ENTRY_PROGRAM,)
+"""The one program that a host may start. It takes no arguments (entry.c)."""
+START = PurePosixPath(start.HERE, "start.py")
+
+
+def started(digest: str) -> tuple[str, ...]:
+    """What the entry program becomes; `digest` is of the list of files.
+
+    Isolated mode, without site's start-up code: no variable and no writable folder adds to the import path.
+    """
+    return (str(INTERPRETER), "-I", "-S", "-B", str(START), digest)
+
 
 ENVIRONMENT = {
     "HOME": "/tmp",  # noqa: S108 - in the enclave's memory
@@ -68,17 +79,12 @@ class Source:
 
 
 def sources() -> list[Source]:
-    """Everything but the shared libraries, the links and the byte code, in no particular order.
+    """Everything but the shared libraries, the byte code and the entry program, in no particular order.
 
     Raises:
         ImageUnbuildable: something is missing here.
     """
     return [*_interpreter(), *_stdlib(), *_distributions(), *_ours(), *_configuration()]
-
-
-def links() -> dict[PurePosixPath, str]:
-    """Symbolic links of the image and their targets."""
-    return {CHIRON / "bin/python3": str(INTERPRETER)}
 
 
 def runtime_distributions() -> list[metadata.Distribution]:
@@ -164,7 +170,7 @@ def _ours() -> Iterator[Source]:
 
 
 def _configuration() -> Iterator[Source]:
-    yield Source(CHIRON / "pyvenv.cfg", f"home = {INTERPRETER.parent}\n".encode())
+    yield Source(START, Path(start.__file__))
     for path, text in _ETC.items():
         yield Source(PurePosixPath(path), text.encode())
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from chiron.enclave_image.errors import OcclumRefuses
+from chiron.enclave_image.start import ENTRY_PROGRAM
 from chiron.wire.launch import LAUNCH_VARIABLE
 
 PRODUCTION = Path(__file__).parent / "Occlum.json"
@@ -82,13 +83,20 @@ class Features(_Strict):
     enable_posix_shm: bool
 
 
+class LayerOptions(_Strict):
+    """The measured layer carries a MAC; the writable one is made anew at each start."""
+
+    MAC: str | None = None
+    temporary: Literal[True] | None = None
+
+
 class Layer(_Strict):
     """One layer of the root."""
 
     target: Literal["/"]
     type: Literal["sefs"]
     source: str
-    options: dict[Literal["MAC"], str] | None = None
+    options: LayerOptions
 
 
 class RootOptions(_Strict):
@@ -155,8 +163,12 @@ def check_configuration(document: object, *, development: bool = False) -> Occlu
     ):
         if in_bytes(small) > in_bytes(large):
             raise OcclumRefuses(f"Occlum.json: {small} is more than its maximum {large}")
-    if layers[0].options is None or layers[1].options is not None:
+    if [layer.options.MAC is None for layer in layers] != [False, True]:
         raise OcclumRefuses("Occlum.json: the root's first layer, and only it, must carry a MAC")
+    if [layer.options.temporary for layer in layers] != [None, True]:
+        raise OcclumRefuses("Occlum.json: the root's second layer, and only it, must be temporary")
+    if configuration.entry_points != [ENTRY_PROGRAM]:
+        raise OcclumRefuses(f"Occlum.json: {ENTRY_PROGRAM} must be the one entry point")
     if configuration.env.untrusted != [LAUNCH_VARIABLE]:
         raise OcclumRefuses(f"Occlum.json: the host may set {LAUNCH_VARIABLE} and nothing else")
     if configuration.metadata.debuggable and not development:

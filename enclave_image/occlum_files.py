@@ -5,6 +5,7 @@ build and not at a customer's.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from chiron.enclave_image.contents import ENTRY_POINT, ENVIRONMENT, INTERPRETER
 from chiron.enclave_image.elf import ElfFacts, Version, is_elf, read_elf
 from chiron.enclave_image.errors import OcclumRefuses
-from chiron.enclave_image.manifest import ROOT, File, ImageManifest
+from chiron.enclave_image.manifest import ROOT, File, ImageManifest, Link
 from chiron.enclave_image.measurement import examine
 from chiron.enclave_image.occlum_configuration import read_configuration
 
@@ -37,7 +38,11 @@ def write_occlum_files(
     """
     manifest = examine(image)
     configuration = read_configuration(development=development)
-    problems = [*occlum_problems(image, manifest, glibc), *_environment_problems(configuration, manifest)]
+    problems = [
+        *entry_problems(image, manifest, configuration["entry_points"]),
+        *occlum_problems(image, manifest, glibc),
+        *_environment_problems(configuration, manifest),
+    ]
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise OcclumRefuses("; ".join(problems[:5]) + more)
@@ -92,7 +97,7 @@ def _file_problems(path: str, facts: ElfFacts, glibc: Version) -> list[str]:
     problems = []
     if not facts.position_independent:
         problems.append(f"{path} is not position-independent: build the image with a PIE interpreter")
-    if path == str(INTERPRETER) and not facts.interpreter:
+    if path in (str(INTERPRETER), ENTRY_POINT[0]) and not facts.interpreter:
         problems.append(f"{path} names no loader")
     if facts.glibc is not None and facts.glibc > glibc:
         problems.append(f"{path} needs glibc {_text(facts.glibc)}, Occlum's is {_text(glibc)}")
@@ -100,14 +105,38 @@ def _file_problems(path: str, facts: ElfFacts, glibc: Version) -> list[str]:
 
 
 def _environment_problems(configuration: dict[str, Any], manifest: ImageManifest) -> list[str]:
-    """Occlum's measured defaults must be the image's, and what is started must be allowed to."""
+    """Occlum's measured defaults must be the image's."""
     problems = []
     defaults = dict(line.split("=", 1) for line in configuration["env"]["default"])
     if defaults != dict(manifest.environment) or manifest.environment != ENVIRONMENT:
         problems.append("env.default differs from the image's environment")
-    program = ENTRY_POINT[0]
-    if not any(program.startswith(f"{prefix}/") for prefix in configuration["entry_points"]):
-        problems.append(f"entry_points do not allow {program}")
+    return problems
+
+
+def entry_problems(image: Path, manifest: ImageManifest, prefixes: Sequence[str]) -> list[str]:
+    """Why a host could start more than the entry program; empty if it could not.
+
+    Occlum lets a host start, with any arguments, each path that begins with an entry point. A link that leads
+    into one or out of it, a second file, and the entry program's being something else are refused.
+    """
+    if manifest.entry_point != ENTRY_POINT:
+        return [f"{' '.join(manifest.entry_point)} is not the entry program: build the image again"]
+    program = PurePosixPath(ENTRY_POINT[0])
+    problems = []
+    hashes = {entry.path: entry.sha256 for entry in manifest.entries if isinstance(entry, File)}
+    for entry in manifest.entries:
+        path = PurePosixPath(entry.path)
+        reachable = any(path.is_relative_to(prefix) for prefix in prefixes)
+        leads_there = any(PurePosixPath(prefix).is_relative_to(path) for prefix in prefixes)
+        if isinstance(entry, Link) and (reachable or leads_there):
+            problems.append(f"{path} is a link, in or on the way to an entry point")
+        elif isinstance(entry, File) and reachable and path != program:
+            problems.append(f"a host could start {path}")
+    if str(program) not in hashes:
+        return [*problems, f"{program} is missing"]
+    twins = [path for path, sha256 in hashes.items() if sha256 == hashes[str(program)]]
+    if len(twins) > 1 or not is_elf(image / ROOT / program.relative_to("/")):
+        problems.append(f"{program} is another program than the one that was compiled")
     return problems
 
 

@@ -79,6 +79,8 @@ class UpgradeOrder(WireModel):
     """The taking enclave's evidence must be over it."""
     taker_key_sha256: Digest
     """Digest of the HPKE key in that evidence: an order is for one enclave's one start."""
+    giver_key_sha256: Digest
+    """The same of the enclave that gives: the owner has opened it."""
 
     def signed_bytes(self) -> bytes:
         """What the owner signs: the label `chiron/v1/upgrade-order` and this order's canonical JSON."""

@@ -18,6 +18,8 @@ SEALED_TO_KEY_BYTES = 1088 + 32 + 16 + _LENGTH_BYTES
 """HPKE (`chiron.runtime.sealing.hpke`): the ML-KEM-768 ciphertext, the X25519 key, the tag; and padding."""
 SEALED_TO_ENCLAVE_BYTES = 1 + 64 + 8 + 12 + 48 + 16 + _LENGTH_BYTES
 """A `chiron.runtime.sealing.sealer.Sealer`: recipe, magic, nonce, wrapped key, tag; and padding."""
+SEALED_UNDER_SHARE_BYTES = 8 + 12 + 48 + 16 + _LENGTH_BYTES
+"""The same, where no processor has a part in the key: magic, nonce, wrapped key, tag; and padding."""
 
 REPORT_BYTES = 1024
 OUTCOME_BYTES = 8192
@@ -42,8 +44,9 @@ STATE_HEADER_BYTES = 704
 parameters in bfloat16 and 1,024 trainers, has 693."""
 _SHORT_HEAD_BYTES = 64
 """Room for a head that says next to nothing, with the lengths before it."""
-MAX_MOVES = 64
-"""How often a model with a query budget may be taken over by newer code."""
+SHARE_BYTES = 32
+SETTLEMENT_BYTES = 32 * 1024
+"""Room for the counts of as many passes as there can be."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,23 @@ def model(spec: JobSpec) -> StoredObject:
 
 
 def transfer(spec: JobSpec) -> StoredObject:
-    """The model on its way to newer code, sealed to the enclave that takes it."""
+    """The owner's share and the model, on their way to newer code, sealed to the enclave that takes them."""
     moved = model(spec)
     return StoredObject(
-        "transfer", Role.PREDICTOR, None, moved.head_bytes, moved.part_bytes, SEALED_TO_KEY_BYTES
+        "transfer",
+        Role.PREDICTOR,
+        None,
+        SHARE_BYTES + moved.head_bytes,
+        moved.part_bytes,
+        SEALED_TO_KEY_BYTES,
     )
 
 
-def query_budget(moves: int) -> StoredObject:
-    """How many rows the model has answered. Code that took it over keeps a count of its own."""
-    name = f"state-query-budget-{moves}" if moves else "state-query-budget"
-    return StoredObject(name, Role.PREDICTOR, None, _SHORT_HEAD_BYTES)
+def settlement() -> StoredObject:
+    """What a predictor answered under its last opening, sealed under its owner's share."""
+    return StoredObject(
+        "settlement", Role.PREDICTOR, None, SETTLEMENT_BYTES, overhead_bytes=SEALED_UNDER_SHARE_BYTES
+    )
 
 
 def leader_checkpoint(spec: JobSpec) -> StoredObject:
@@ -146,10 +155,9 @@ def shard_checkpoint(spec: JobSpec, index: int) -> StoredObject:
 def all_objects(spec: JobSpec) -> Iterator[StoredObject]:
     """Every object that a job of this spec can ever have."""
     exchange = spec.exchange
-    yield from (outcome(), model(spec), transfer(spec), leader_checkpoint(spec), server_checkpoint(spec))
+    yield from _single(spec)
     yield from map(report, range(exchange.exchanges))
     yield from (shard_checkpoint(spec, index) for index in range(1, exchange.shards))
-    yield from map(query_budget, range(MAX_MOVES + 1))
     if keeps_trainer_checkpoints(spec):
         yield from (trainer_checkpoint(spec, index) for index in range(exchange.trainers))
 
@@ -158,9 +166,19 @@ def find_object(spec: JobSpec, name: str) -> StoredObject | None:
     """The object of this name; None where no job of this spec has one. Does not make all to find one."""
     number = name.rpartition("-")[2]
     index = int(number) if number.isascii() and number.isdigit() and len(number) <= 6 else -1
-    fixed = (outcome(), model(spec), transfer(spec), leader_checkpoint(spec), server_checkpoint(spec))
-    numbered = _numbered(spec, index)
-    return next((one for one in chain(fixed, [query_budget(0)], numbered) if one.name == name), None)
+    both = chain(_single(spec), _numbered(spec, index))
+    return next((one for one in both if one.name == name), None)
+
+
+def _single(spec: JobSpec) -> tuple[StoredObject, ...]:
+    return (
+        outcome(),
+        model(spec),
+        transfer(spec),
+        settlement(),
+        leader_checkpoint(spec),
+        server_checkpoint(spec),
+    )
 
 
 def _numbered(spec: JobSpec, index: int) -> Iterator[StoredObject]:
@@ -171,8 +189,6 @@ def _numbered(spec: JobSpec, index: int) -> Iterator[StoredObject]:
         yield trainer_checkpoint(spec, index)
     if 1 <= index < exchange.shards:
         yield shard_checkpoint(spec, index)
-    if 1 <= index <= MAX_MOVES:
-        yield query_budget(index)
 
 
 def _client_bytes(exchange: ExchangeSpec) -> int:

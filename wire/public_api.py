@@ -85,6 +85,8 @@ class EvidenceDemand(WireModel):
 
     role: Literal[Role.PARAMETER_SERVER, Role.PREDICTOR] = Role.PARAMETER_SERVER
     nonce: Nonce
+    giver: bool = False
+    """Of the older predictor that is to give its model away (`/upgrade`), not of the one that takes it."""
 
 
 class PredictorState(StrEnum):
@@ -111,11 +113,16 @@ class ImageInfo(WireModel):
     """Proof that its build is in a transparency log, if it was recorded; whoever demands it checks it."""
 
 
-class UpgradeDemand(WireModel):
-    """POST /v1/jobs/{id}/upgrade/order: carry the job's model to the enclave that waits for it."""
+class UpgradeStart(WireModel):
+    """POST /v1/jobs/{id}/upgrade: start the enclave that gives the job's model, and the one that takes it."""
 
     giver: Digest
     """Measurement that the model is sealed to; the gateway must keep its image."""
+
+
+class UpgradeDemand(WireModel):
+    """POST /v1/jobs/{id}/upgrade/order: carry the job's model to the enclave that waits for it."""
+
     order: SignedUpgradeOrder
     taker: Evidence
     """The waiting enclave's evidence, over the order's nonce."""

@@ -108,7 +108,7 @@ class JobObjects:
             ObjectRefused: it is larger.
         """
         # A fresh blob each time: readers of the old one finish, and no crash pairs an old row with new bytes.
-        blob = f"jobs/{job}/{name}/{secrets.token_hex(8)}"
+        blob = f"{object_blobs(job)}/{name}/{secrets.token_hex(8)}"
         try:
             stored = await self._blobs.write(blob, content, limit=limit)
         except BodyTooLarge as error:
@@ -157,6 +157,11 @@ class JobObjects:
                 if row.blob == tried:
                     raise
                 tried = row.blob
+
+
+def object_blobs(job: str) -> str:
+    """What the keys of a job's blobs begin with."""
+    return f"jobs/{job}"
 
 
 async def _from(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

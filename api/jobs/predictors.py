@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from chiron.api.errors import (
@@ -17,7 +17,7 @@ from chiron.api.errors import (
     UpgradeRunning,
 )
 from chiron.api.jobs.fleet import Fleet, LaunchedEnclave
-from chiron.api.jobs.relay import Relay
+from chiron.api.jobs.relay import GIVER, Relay
 from chiron.api.jobs.supervisor import Supervisor
 from chiron.api.problems import log_unexpected
 from chiron.api.settings import Settings
@@ -27,8 +27,6 @@ from chiron.wire.jobs import Job, JobSpec, JobState
 from chiron.wire.public_api import ImageInfo, PredictorState, PredictorStatus, UpgradeDemand
 
 _LOG = logging.getLogger(__name__)
-_GIVER = 1
-"""Index of the older enclave; the newer is the job's predictor, which has 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,43 +216,59 @@ class Upgrades:
         self._relay = relay
         self._running: set[str] = set()
 
-    async def begin(self, tenant: str, job: Job) -> PredictorState:
-        """End the job's predictor, and begin to launch one that waits for the model.
+    async def begin(self, tenant: str, job: Job, giver: str) -> PredictorState:
+        """End the job's predictor; launch one of the giver's measurement, and one that waits for the model.
 
-        Raises:
-            UpgradeRunning: a model is on its way already.
-            JobNotSucceeded, Overloaded, ShuttingDown: as `Predictors.start`.
-        """
-        if job.spec.job in self._running:
-            raise UpgradeRunning("the job's model is on its way already")
-        if self._predictors.state(job.spec.job) is not PredictorState.STOPPED:
-            await self._predictors.stop(job.spec.job)
-        return await self._predictors.start(tenant, job, taking=True)
-
-    async def carry(self, tenant: str, job: Job, demand: UpgradeDemand) -> None:
-        """Start the giving enclave, and carry the model from it to the one that waits.
+        Both end with the job's predictor, if nothing is ordered.
 
         Raises:
             ImageUnknown: there is no image of the giver's measurement.
-            EnclaveNotRunning: no enclave waits for the model.
+            UpgradeRunning: a model is on its way already.
+            JobNotSucceeded, Overloaded, ShuttingDown: as `Predictors.start`.
+        """
+        name = job.spec.job
+        self._predictors.require_image(giver)
+        with self._alone(name):
+            if self._predictors.state(name) is not PredictorState.STOPPED:
+                await self._predictors.stop(name)
+            state = await self._predictors.start(tenant, job, taking=True)
+            enclave, token = self._fleet.register(tenant, job.spec, Role.PREDICTOR, GIVER)
+            enclave.measurement = giver
+            await self._fleet.start(enclave, token)
+            return state
+
+    async def carry(self, job: Job, demand: UpgradeDemand) -> None:
+        """Carry the model from the enclave that gives it to the one that waits.
+
+        Raises:
+            EnclaveNotRunning: one of them does not run.
             UpgradeRunning: a model is on its way already.
             EnclaveRefused: one of the two did, with its own code; and as `Relay.evidence`.
         """
         name = job.spec.job
-        self._predictors.require_image(demand.giver)
         taker = self._fleet.find(name, Role.PREDICTOR)
-        if taker is None or not taker.taking:
+        giver = self._fleet.find(name, Role.PREDICTOR, GIVER)
+        if taker is None or not taker.taking or giver is None:
             raise EnclaveNotRunning("no enclave waits for the job's model: begin the upgrade first")
-        if name in self._running:
-            raise UpgradeRunning("the job's model is on its way already")
-        self._running.add(name)
-        giver, token = self._fleet.register(tenant, job.spec, Role.PREDICTOR, _GIVER)
-        giver.measurement = demand.giver
-        try:
-            await self._fleet.start(giver, token)
-            evidence = await self._relay.give(giver, UpgradeMail(order=demand.order, peer=demand.taker))
-            await self._relay.take(taker, UpgradeMail(order=demand.order, peer=evidence))
-        finally:
-            self._running.discard(name)
-            await self._fleet.stop(giver)
+        with self._alone(name):
+            try:
+                evidence = await self._relay.give(giver, UpgradeMail(order=demand.order, peer=demand.taker))
+                await self._relay.take(taker, UpgradeMail(order=demand.order, peer=evidence))
+            finally:
+                await self._fleet.stop(giver)
         taker.taking = False
+
+    @contextmanager
+    def _alone(self, job: str) -> Iterator[None]:
+        """One step of one upgrade of a job at a time.
+
+        Raises:
+            UpgradeRunning: there is another.
+        """
+        if job in self._running:
+            raise UpgradeRunning("the job's model is on its way already")
+        self._running.add(job)
+        try:
+            yield
+        finally:
+            self._running.discard(job)

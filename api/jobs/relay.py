@@ -19,8 +19,11 @@ from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, MailKind, MailReply, SealedMessage
 from chiron.wire.grants import UpgradeMail
 from chiron.wire.jobs import TERMINAL_STATES, Job
+from chiron.wire.objects import settlement
 
 _LOG = logging.getLogger(__name__)
+GIVER = 1
+"""Index of the predictor that gives its model to newer code; the newer one is the job's, which has 0."""
 
 
 class Relay:
@@ -34,13 +37,15 @@ class Relay:
         self._observations = observations
         self._metrics = metrics
 
-    async def evidence(self, job: Job, role: Role, request: EvidenceRequest) -> Evidence:
-        """Fresh evidence of the job's enclave in this role.
+    async def evidence(
+        self, job: Job, role: Role, request: EvidenceRequest, *, giver: bool = False
+    ) -> Evidence:
+        """Fresh evidence of the job's enclave in this role; with `giver`, of the one that gives its model.
 
         Raises:
             EnclaveNotRunning, EnclaveGone, EnclaveTimeout, EnclaveRefused, MailboxFull: no evidence.
         """
-        enclave = self._enclave(job, role)
+        enclave = self._enclave(job, role, GIVER if giver else 0)
         await self._note(job.spec.job, "evidence-request", f"to {enclave.name}", len(request.nonce))
         reply = await self._ask(enclave, MailKind.EVIDENCE, evidence=request)
         if reply.evidence is None:
@@ -63,6 +68,25 @@ class Relay:
         reply = await self._ask(enclave, MailKind.GRANT, message=message)
         if reply.refusal is not None:
             raise _refused(reply)
+
+    async def opening(self, job: Job, message: SealedMessage, *, giver: bool = False) -> SealedMessage:
+        """Hand the owner's sealed opening to the predictor, or to the one that gives its model away.
+
+        Raises:
+            BodyTooLarge: larger than an opening is.
+            EnclaveRefused: with the enclave's own code; and as `evidence`.
+        """
+        if len(message.sealed) > self._settings.limits.grant_bytes:
+            raise BodyTooLarge(f"a sealed opening has at most {self._settings.limits.grant_bytes} bytes")
+        enclave = self._enclave(job, Role.PREDICTOR, GIVER if giver else 0)
+        await self._note(job.spec.job, "opening", f"to {enclave.name}", len(message.sealed))
+        reply = await self._ask(enclave, MailKind.OPEN, message=message)
+        if reply.message is None:
+            raise _refused(reply)
+        if len(reply.message.sealed) > settlement().stored_bytes:
+            raise ObjectRefused("the enclave's settlement is larger than settlements are")
+        await self._note(job.spec.job, "settlement", f"from {enclave.name}", len(reply.message.sealed))
+        return reply.message
 
     async def query(self, job: Job, message: SealedMessage) -> SealedMessage:
         """Hand a sealed query to the predictor; its sealed answer comes back.
@@ -110,8 +134,8 @@ class Relay:
         await self._note(enclave.spec.job, f"upgrade-{kind}", f"to {enclave.name}", size)
         return await self._ask(enclave, kind, upgrade=mail)
 
-    def _enclave(self, job: Job, role: Role) -> LaunchedEnclave:
-        enclave = self._fleet.find(job.spec.job, role)
+    def _enclave(self, job: Job, role: Role, index: int = 0) -> LaunchedEnclave:
+        enclave = self._fleet.find(job.spec.job, role, index)
         if enclave is not None:
             return enclave
         if role is Role.PREDICTOR:

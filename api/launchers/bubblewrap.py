@@ -71,15 +71,15 @@ def enclave_arguments(confinement: Confinement, entry_point: Sequence[str]) -> l
     ]
 
 
-def network_arguments(root: Path, info_fd: int, entry_point: Sequence[str]) -> list[str]:
-    """Arguments to bwrap that make user and network namespaces, with a loopback that is up, around a program.
+def network_arguments(info_fd: int, program: Sequence[str]) -> list[str]:
+    """Arguments to bwrap that make user and network namespaces, with a loopback that is up, around `program`.
 
     No user id is mapped to another here, or bwrap would nest a second user namespace that has no rights over
     the network.
     """
     return [
         *("--unshare-user", "--unshare-net", "--unshare-pid", "--unshare-ipc", "--new-session"),
-        *("--die-with-parent", "--ro-bind", str(root), "/", "--info-fd", str(info_fd), "--", *entry_point),
+        *("--die-with-parent", "--ro-bind", "/", "/", "--info-fd", str(info_fd), "--", *program),
     ]
 
 

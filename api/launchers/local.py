@@ -32,7 +32,7 @@ from chiron.api.launchers.namespaces import INNER_PORT, Door, JobNamespaces
 from chiron.api.settings import MAX_UNIX_SOCKET_PATH, Settings
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
-from chiron.enclave_image.manifest import ROOT, ImageManifest, read_manifest, read_proof
+from chiron.enclave_image.manifest import ROOT, ImageManifest, read_proof
 from chiron.enclave_image.measurement import examine
 from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 from chiron.wire.public_api import ImageInfo
@@ -96,9 +96,8 @@ class LocalLauncher:
         bwrap = find_bubblewrap()
         places = (options.image, *options.previous_images)
         images = {path: await asyncio.to_thread(_image_info, path) for path in places}
-        manifest = await asyncio.to_thread(read_manifest, options.image)
         tee = await asyncio.to_thread(SoftwareTee.open, settings.state_dir / "tee", datetime.now(UTC))
-        trial = await JobNamespaces.create(bwrap, options.image / ROOT, manifest.entry_point[0])
+        trial = await JobNamespaces.create(bwrap)
         trial.close()
         return cls(settings, options, bwrap, tee, images)
 
@@ -115,7 +114,7 @@ class LocalLauncher:
         manifest = await asyncio.to_thread(examine, image)
         if manifest.measurement != wanted:
             _LOG.warning("image changed", extra={"measurement": manifest.measurement, "job": order.job})
-        namespaces = await self._job_namespaces(order.job, image, manifest)
+        namespaces = await self._job_namespaces(order.job)
         number = next(self._numbers)
         name = f"{order.role}-{order.index}-{number}"
         socket = _private_folder(self._sockets) / str(number)
@@ -170,10 +169,10 @@ class LocalLauncher:
             await self.release(job)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    async def _job_namespaces(self, job: str, image: Path, manifest: ImageManifest) -> JobNamespaces:
+    async def _job_namespaces(self, job: str) -> JobNamespaces:
         """The job's, made once, even if several of its enclaves are launched at a time."""
         if job not in self._namespaces:
-            make = JobNamespaces.create(self._bwrap, image / ROOT, manifest.entry_point[0])
+            make = JobNamespaces.create(self._bwrap)
             self._namespaces[job] = asyncio.create_task(make)
         task = self._namespaces[job]
         try:

@@ -35,15 +35,15 @@ class JobNamespaces:
     network: int
 
     @classmethod
-    async def create(cls, bwrap: Path, root: Path, interpreter: str) -> "JobNamespaces":
-        """Make them: bwrap starts the image's interpreter in new ones, which we open and then let it end.
+    async def create(cls, bwrap: Path) -> "JobNamespaces":
+        """Make them: bwrap starts our own interpreter in new ones, which we open and then let it end.
 
         Raises:
             ConfinementUnavailable: this machine does not allow it; the message says what bwrap said.
         """
         info, info_write = os.pipe()
         try:
-            arguments = network_arguments(root, info_write, (interpreter, *_WAIT_FOR_END))
+            arguments = network_arguments(info_write, (sys.executable, *_WAIT_FOR_END))
             process = await _started(bwrap, arguments, info_write)
         finally:
             os.close(info_write)

@@ -53,6 +53,12 @@ async def show_job(call: Call[Principal, None]) -> Job:
     return await _job(call)
 
 
+@routes.add("DELETE", paths.JOB, roles=OWNER)
+async def delete_job(call: Call[Principal, None]) -> None:
+    """Delete a job that has ended, with every object and key of its; refused while an enclave of it runs."""
+    await call.gateway.deletion.job(call.caller.tenant, call.path("id"))
+
+
 @routes.add("POST", paths.JOB_CANCEL, roles=BOTH, answer=Job)
 async def cancel(call: Call[Principal, None]) -> Job:
     """End a job and its enclaves."""

@@ -1,18 +1,18 @@
-"""/v1/jobs/{id}/evidence, grant, queries and upgrade, and /v1/images: the owner's dealings with enclaves.
+"""The owner's dealings with enclaves: evidence, grant, opening, queries and upgrade of a job; and the images.
 
 The gateway carries what they say to each other, and can read none of it.
 """
 
 from collections.abc import Sequence
 
-from chiron.api.errors import Forbidden
+from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.keys import GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.settings import Limits
 from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, SealedMessage
-from chiron.wire.public_api import EvidenceDemand, ImageInfo, PredictorStatus, UpgradeDemand
+from chiron.wire.public_api import EvidenceDemand, ImageInfo, PredictorStatus, UpgradeDemand, UpgradeStart
 
 routes = Routes()
 
@@ -36,7 +36,8 @@ async def evidence(call: Call[Principal, EvidenceDemand]) -> Evidence:
     if call.caller.role is TenantRole.GUEST and call.body.role is not Role.PREDICTOR:
         raise Forbidden("a guest's key is for the predictor only")
     job = await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
-    return await call.gateway.relay.evidence(job, call.body.role, EvidenceRequest(nonce=call.body.nonce))
+    asked = EvidenceRequest(nonce=call.body.nonce)
+    return await call.gateway.relay.evidence(job, call.body.role, asked, giver=call.body.giver)
 
 
 @routes.add("POST", paths.JOB_GRANT, roles=OWNER, body=SealedMessage, limit=_grant_limit)
@@ -44,6 +45,15 @@ async def grant(call: Call[Principal, SealedMessage]) -> None:
     """Hand the parameter server a grant, sealed to the key in its evidence."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
     await call.gateway.relay.grant(job, call.body)
+
+
+@routes.add(
+    "POST", paths.JOB_OPENING, roles=OWNER, body=SealedMessage, answer=SealedMessage, limit=_grant_limit
+)
+async def opening(call: Call[Principal, SealedMessage]) -> SealedMessage:
+    """Hand the predictor what opens its model, sealed to the key in its evidence."""
+    job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
+    return await call.gateway.relay.opening(job, call.body)
 
 
 @routes.add(
@@ -57,7 +67,11 @@ async def grant(call: Call[Principal, SealedMessage]) -> None:
 async def query(call: Call[Principal, SealedMessage]) -> SealedMessage:
     """Ask the predictor; query and answer are sealed between you and it."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
-    return await call.gateway.relay.query(job, call.body)
+    answer = await call.gateway.relay.query(job, call.body)
+    if not await call.gateway.keys.holds(call.caller):
+        # It was revoked while the enclave worked.
+        raise Unauthenticated("the key is not valid any more")
+    return answer
 
 
 def _order_limit(limits: Limits) -> int:
@@ -70,16 +84,30 @@ async def list_images(call: Call[Principal, None]) -> Sequence[ImageInfo]:
     return call.gateway.launcher.images
 
 
-@routes.add("POST", paths.JOB_UPGRADE, roles=OWNER, answer=PredictorStatus, status=202)
-async def begin_upgrade(call: Call[Principal, None]) -> PredictorStatus:
-    """Replace the job's predictor by one of the current image that waits for the model: verify it next."""
+@routes.add("POST", paths.JOB_UPGRADE, roles=OWNER, body=UpgradeStart, answer=PredictorStatus, status=202)
+async def begin_upgrade(call: Call[Principal, UpgradeStart]) -> PredictorStatus:
+    """Start the enclave that gives the job's model and the one that waits for it: verify both next."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
-    await call.gateway.upgrades.begin(call.caller.tenant, job)
+    await call.gateway.upgrades.begin(call.caller.tenant, job, call.body.giver)
     return call.gateway.predictors.status(job.spec.job)
+
+
+@routes.add(
+    "POST",
+    paths.JOB_UPGRADE_OPENING,
+    roles=OWNER,
+    body=SealedMessage,
+    answer=SealedMessage,
+    limit=_grant_limit,
+)
+async def open_giver(call: Call[Principal, SealedMessage]) -> SealedMessage:
+    """Hand the enclave that gives the model what opens it, sealed to the key in its evidence."""
+    job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
+    return await call.gateway.relay.opening(job, call.body, giver=True)
 
 
 @routes.add("POST", paths.JOB_UPGRADE_ORDER, roles=OWNER, body=UpgradeDemand, limit=_order_limit)
 async def order_upgrade(call: Call[Principal, UpgradeDemand]) -> None:
     """Carry the job's model to the enclave that waits for it, as the owner's signed order says."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
-    await call.gateway.upgrades.carry(call.caller.tenant, job, call.body)
+    await call.gateway.upgrades.carry(job, call.body)

@@ -53,6 +53,12 @@ async def list_builders(call: Call[Principal, None]) -> Page[BuilderInfo]:
     return await call.gateway.builders.listed(call.page())
 
 
+@routes.add("DELETE", paths.BUILDER, roles=OPERATOR)
+async def delete_builder(call: Call[Principal, None]) -> None:
+    """Delete a builder that you published; refused while a job runs it. Its name and version stay taken."""
+    await call.gateway.deletion.builder(call.caller.tenant, call.path("sha256"))
+
+
 @routes.add("GET", paths.BUILDER, roles=READERS, answer=BuilderInfo)
 async def show_builder(call: Call[Principal, None]) -> BuilderInfo:
     """Show a builder and the capabilities that it asks for."""
@@ -111,6 +117,12 @@ async def list_datasets(call: Call[Principal, None]) -> Page[DatasetSummary]:
 async def show_dataset(call: Call[Principal, None]) -> DatasetStatus:
     """Show which chunks were received."""
     return await call.gateway.datasets.status(call.caller.tenant, call.path("id"))
+
+
+@routes.add("DELETE", paths.DATASET, roles=OWNER)
+async def delete_dataset(call: Call[Principal, None]) -> None:
+    """Delete a dataset's ciphertext; refused while a job reads it."""
+    await call.gateway.deletion.dataset(call.caller.tenant, call.path("id"))
 
 
 @routes.add(

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class BlobStore(Protocol):
         """Forget a blob; fine if there is none."""
         ...
 
+    async def delete_below(self, prefix: str) -> None:
+        """Forget every blob whose key begins with `prefix` and a slash; fine if there is none.
+
+        Raises:
+            StorageError: some could not be deleted.
+        """
+        ...
+
 
 class FilesystemBlobStore:
     """Blobs under one directory. A crash leaves either the old blob or the new one."""
@@ -97,6 +106,16 @@ class FilesystemBlobStore:
     async def delete(self, key: str) -> None:
         """Forget a blob; fine if there is none."""
         await asyncio.to_thread(self._place(key).unlink, missing_ok=True)
+
+    async def delete_below(self, prefix: str) -> None:
+        """Forget every blob below `prefix` (`BlobStore.delete_below`)."""
+        place = self._place(prefix)
+        try:
+            await asyncio.to_thread(shutil.rmtree, place)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError("stored blobs could not be deleted: repeat the request") from error
 
     def _place(self, key: str) -> Path:
         # Keys are made by us from checked names; this is the second lock on the door.

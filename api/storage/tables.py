@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Goes up with every change of these tables. A column that is added can be null, or has a server's default:
 then a database of an earlier version gets it when it is opened (`Database.open`)."""
 
@@ -66,6 +66,8 @@ class BuilderRow(Table):
     capabilities: Mapped[str] = mapped_column(Text)
     """JSON array."""
     created_at: Mapped[str] = mapped_column(String(32), default=now)
+    withdrawn_at: Mapped[str | None] = mapped_column(String(32))
+    """When its operator deleted the component. The row stays: its name stands for no other component."""
 
 
 class DatasetRow(Table):

@@ -119,7 +119,21 @@ def client(policy: "AttestationPolicy | None" = None, connecting: "Connecting | 
             "a SOFTWARE root is trusted: this TEE is for development, the operator can read everything "
             "that is granted to it"
         )
+    if policy is not None:
+        warn_of_unpinned(policy)
     return Client(policy=policy, connecting=connecting)
+
+
+def warn_of_unpinned(policy: "AttestationPolicy") -> None:
+    """Say what genuine evidence does not tell, where the policy takes it from any machine."""
+    from chiron.cli.output import warn
+    from chiron.runtime.attestation.machines import pins_a_machine
+
+    if policy.software_root is None and not pins_a_machine(policy):
+        warn(
+            "the policy pins no platform: evidence does not tell where a machine stands, and who can reach "
+            "its memory's wires can read enclaves or forge evidence (`chiron attest show` tells what to pin)"
+        )
 
 
 def chosen_policy(

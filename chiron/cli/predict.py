@@ -21,7 +21,7 @@ from chiron.cli.options import (
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from chiron import AttestationPolicy, JobRecord, OwnerStore, Predictions, Rows
+    from chiron import AttestationPolicy, JobRecord, Opened, OwnerStore, Predictions, Rows
 
 SHOWN_ROWS = 10
 app = single()
@@ -45,7 +45,8 @@ def predict_command(
     """Predict rows with a job's model, which stays in its enclave.
 
     The predictor is verified with a fresh nonce before each use; unless you say otherwise, against the
-    policy that the job was granted under. Where the targets are known (--held-out), the accuracy is told.
+    policy that the job was granted under. One that is locked is opened: only you can. Where the targets are
+    known (--held-out), the accuracy is told.
 
     With --direct, TLS ends in the enclave: its certificate carries the evidence, and the gateway sees nothing
     but bytes go by. The operator must have given predictors addresses of their own.
@@ -67,11 +68,21 @@ def predict_command(
         )
         accepted = _policy(record, measurement, policy, trust_software_root, signer)
         with client(accepted, opening) as connection, progress_bar("predicting", "rows") as advance:
-            predictions = connection.predict(record.spec.job, asked.x, advance, direct=direct)
+            predictions = connection.predict(
+                record.spec.job, asked.x, advance, direct=direct, on_opened=_tell
+            )
     if output:
         _write_csv(output, predictions)
         done(f"{len(predictions)} predictions written to {output}")
     _show(predictions, asked, as_json=json)
+
+
+def _tell(opened: "Opened") -> None:
+    rows = "any number of" if opened.rows is None else opened.rows
+    note(
+        f"opened the predictor of job {opened.job}, code {opened.measurement}: it may answer you {rows} rows"
+        f" until {opened.until:%Y-%m-%d %H:%M} UTC"
+    )
 
 
 def _rows_path(store: "OwnerStore", record: "JobRecord", rows: Path | None, *, held_out: bool) -> Path:

@@ -102,7 +102,7 @@ def train_command(
                 print_steps(error.steps)
                 raise
             finished = _follow(stages, job)
-    _conclude(finished, as_json=json)
+    _conclude(finished, info, as_json=json)
 
 
 def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[], None]) -> "Job":
@@ -156,7 +156,7 @@ def _follow(stages: "Iterator[Stage]", job: "Job") -> "Finished":
     raise AssertionError("training ends with Finished, or with an error")
 
 
-def _conclude(finished: "Finished", *, as_json: bool) -> None:
+def _conclude(finished: "Finished", builder: "BuilderInfo", *, as_json: bool) -> None:
     from chiron import OutcomeStatus
 
     job, outcome = finished.job, finished.outcome
@@ -165,6 +165,8 @@ def _conclude(finished: "Finished", *, as_json: bool) -> None:
         print_json(
             {
                 "job": job.spec.job,
+                "builder": builder.full_name,
+                "builder_sha256": builder.sha256,
                 "status": outcome.status.value,
                 "code": outcome.code,
                 "detail": outcome.detail,

@@ -2,33 +2,31 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Self
 
 from chiron.client import uploads
 from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
-from chiron.client.errors import NotDirect, SpecMismatch
+from chiron.client.errors import SpecMismatch
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
-from chiron.client.predictions import Inquirer, Predictions, PredictorSession
-from chiron.client.ra_tls import attested_connector
+from chiron.client.ledger import Ledgers
+from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
-from chiron.client.verifying import Verifier
+from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import paths
-from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
@@ -40,12 +38,9 @@ GRANT_LIFE_S = 30 * 24 * 3600
 """A grant that no enclave has taken up by then is worth nothing."""
 SHARE_BYTES = 32
 Clock = Callable[[], datetime]
-Advance = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
-JobId = str | Job
 
 
-class AsyncClient:
+class AsyncClient(PredictorVerbs):
     """Speaks to one gateway for one owner. Use as an async context manager.
 
     `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
@@ -166,14 +161,17 @@ class AsyncClient:
             # Its record would be overwritten, and with it the only key that opens what that job made.
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
-        record = JobRecord(
+        made = JobRecord(
             spec=job.spec,
             owner_key=owner_key,
             share=secrets.token_bytes(SHARE_BYTES),
             class_names=dataset.class_names,
             columns=dataset.columns,
         )
-        self.store.save_job(record)
+        self.store.save_job(made)
+        note(
+            self.store, job.spec.job, Deed.CREATED, spec=job.spec.digest(), dataset=dataset.manifest.digest()
+        )
         return job
 
     async def job(self, job: JobId) -> Job:
@@ -182,7 +180,7 @@ class AsyncClient:
         Raises:
             SpecMismatch: its spec is not the one that it had when it was created on this machine.
         """
-        told = await self.gateway.job(_id(job))
+        told = await self.gateway.job(job_id(job))
         if self.store.knows_job(told.spec.job) and self.store.job(told.spec.job).spec != told.spec:
             raise SpecMismatch("the gateway tells another spec of this job than when it was created")
         return told
@@ -200,7 +198,15 @@ class AsyncClient:
             PolicyMissing: this client was given no policy.
             EvidenceRejected: a step did not hold.
         """
-        return await self._verifier.verified(self.gateway, _id(job), role)
+        return await self._verifier.verified(self.gateway, job_id(job), role)
+
+    async def evidence(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> Evidence:
+        """Fetch evidence over a fresh random nonce, to be read or kept. Nothing of it is verified.
+
+        Raises:
+            GatewayError: there is no such enclave, or it cannot be asked.
+        """
+        return await self.gateway.evidence(job_id(job), role, secrets.token_bytes(NONCE_BYTES))
 
     async def send_grant(
         self,
@@ -232,8 +238,10 @@ class AsyncClient:
             expires_at=now + GRANT_LIFE_S,
             share=record.share,
         )
+        Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))
+        note(self.store, grant.job, Deed.GRANTED, grant=grant_digest(grant), expires_at=grant.expires_at)
         return grant
 
     def training(
@@ -289,7 +297,7 @@ class AsyncClient:
 
     def watch(self, job: JobId) -> AsyncGenerator[Job]:
         """The job each time its public progress changes, until it has ended."""
-        return watch(self.gateway, _id(job))
+        return watch(self.gateway, job_id(job))
 
     async def wait(self, job: JobId) -> Job:
         """Wait until the job has run its schedule.
@@ -309,7 +317,7 @@ class AsyncClient:
         Raises:
             ReportUnreadable: a report is not sealed to us as the report that it is stored as.
         """
-        return await fetch_reports(self.gateway, self.store.job(_id(job)))
+        return await fetch_reports(self.gateway, self.store.job(job_id(job)))
 
     async def outcome(self, job: JobId) -> Outcome:
         """The job's outcome: how it really ended. Only its owner can read it.
@@ -317,69 +325,7 @@ class AsyncClient:
         Raises:
             ReportUnreadable: the stored outcome is not sealed to us for this job.
         """
-        return await fetch_outcome(self.gateway, self.store.job(_id(job)))
-
-    async def predictor(self, job: JobId) -> PredictorSession:
-        """Start the job's predictor if need be and verify it: the session's queries go to its key.
-
-        Raises:
-            EvidenceRejected, PolicyMissing: as `verify_job`.
-        """
-        record = self.store.job(_id(job))
-        await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
-        verified = await self.verify_job(record.spec.job, Role.PREDICTOR)
-        return PredictorSession(self.gateway, _owner(record), verified)
-
-    async def predictor_address(self, job: JobId) -> str:
-        """Start the job's predictor if need be; host:port at which it is reached without the gateway.
-
-        Raises:
-            NotDirect: the operator gives predictors no address of their own.
-        """
-        # Verified by the gateway's way first: who answers is ready, and the address is of no other.
-        await self.predictor(job)
-        address = (await self.gateway.predictor(_id(job))).address
-        if address is None:
-            raise NotDirect("this operator's predictors are reached through the gateway only")
-        return address
-
-    @asynccontextmanager
-    async def direct_predictor(
-        self, job: JobId, address: str | None = None
-    ) -> AsyncIterator[PredictorSession]:
-        """Speak to the predictor itself, over RA-TLS: the gateway carries nothing.
-
-        `address` is its host:port; without one, the gateway is asked (`predictor_address`), and not trusted.
-
-        Raises:
-            PolicyMissing: this client was given no policy.
-            GatewayError: nobody answers there, or the handshake's evidence did not hold: nothing was sent.
-            EvidenceRejected: evidence over a fresh nonce did not.
-        """
-        policy = await self._verifier.policy()
-        record = self.store.job(_id(job))
-        place = address or await self.predictor_address(job)
-        connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
-        async with GatewaySession(f"https://{place}", None, connector) as session:
-            verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR)
-            yield PredictorSession(session, _owner(record), verified)
-
-    async def predict(
-        self, job: JobId, x: NDArray[Any], advance: Advance | None = None, *, direct: bool = False
-    ) -> Predictions:
-        """Predict rows `x`, `[n, *input_shape]`: verify the predictor, ask sealed, open its answers.
-
-        With `direct`, at the predictor's own address.
-
-        Raises:
-            EvidenceRejected, PolicyMissing: as `verify_job`.
-            RowsInvalid: the rows are not of the job's input shape and type.
-            AnswerRefused: the predictor gave none.
-        """
-        if direct:
-            async with self.direct_predictor(job) as session:
-                return await session.predict(np.asarray(x), advance)
-        return await (await self.predictor(job)).predict(np.asarray(x), advance)
+        return await fetch_outcome(self.gateway, self.store.job(job_id(job)))
 
     async def upgrade(self, job: JobId) -> VerifiedEvidence:
         """Move the job's model to the newer enclave code that this client's policy accepts.
@@ -388,20 +334,12 @@ class AsyncClient:
             UpgradeImpossible: nothing says what it is sealed to, or the gateway does not have that code.
             EvidenceRejected, PolicyMissing: the newer enclave is not what the policy accepts.
         """
-        return await move_model(self.gateway, self._verifier, self.store, _id(job))
+        return await move_model(self.gateway, self._verifier, self.store, self._clock, job_id(job))
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
-        await self.gateway.cancel(_id(job))
+        await self.gateway.cancel(job_id(job))
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""
-        return await self.gateway.observations(_id(job))
-
-
-def _id(job: JobId) -> str:
-    return job.spec.job if isinstance(job, Job) else job
-
-
-def _owner(record: JobRecord) -> Inquirer:
-    return Inquirer(record.spec, record.signing_key, class_names=record.class_names)
+        return await self.gateway.observations(job_id(job))

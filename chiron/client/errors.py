@@ -6,7 +6,8 @@ ChironError
 ├── ExtraMissing                what was asked for needs packages that are not installed
 ├── StoreError
 │   ├── RecordMissing           no such dataset or job in the owner's store
-│   └── RecordUnusable          a record that is malformed, or readable by other users
+│   ├── RecordUnusable          a record that is malformed, or readable by other users
+│   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── SourceInvalid               data that cannot be turned into a dataset
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
@@ -88,6 +89,12 @@ class RecordUnusable(StoreError):
     code = "record-unusable"
 
 
+class HistoryAltered(StoreError):
+    """A job's history was changed after it was written; the message names the first line that shows it."""
+
+    code = "history-altered"
+
+
 class SourceInvalid(ChironError):
     """Data that cannot be turned into a dataset; the message names the place, never a value."""
 
@@ -136,7 +143,7 @@ class PolicyMissing(ChironError):
 class EvidenceRejected(ChironError):
     """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
 
-    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]") -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]" = ()) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 

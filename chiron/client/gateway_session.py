@@ -26,6 +26,7 @@ from chiron.wire.public_api import (
     Page,
     PredictorStatus,
     UpgradeDemand,
+    UpgradeStart,
 )
 from chiron.wire.retrying import Backoff, retry
 
@@ -150,9 +151,9 @@ class GatewaySession:
         """POST /v1/jobs/{id}/cancel."""
         return the_job(job_id, _parse(await self.post(paths.JOB_CANCEL.of(job_id)), Job))
 
-    async def evidence(self, job_id: str, role: Role, nonce: bytes) -> Evidence:
+    async def evidence(self, job_id: str, role: Role, nonce: bytes, *, giver: bool = False) -> Evidence:
         """POST /v1/jobs/{id}/evidence: evidence over our nonce; not verified here."""
-        demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce})
+        demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce, "giver": giver})
         return _parse(await self.post(paths.JOB_EVIDENCE.of(job_id), demand), Evidence)
 
     async def images(self) -> list[ImageInfo]:
@@ -174,9 +175,9 @@ class GatewaySession:
         """DELETE /v1/jobs/{id}/predictor."""
         await self._request("DELETE", paths.JOB_PREDICTOR.of(job_id))
 
-    async def begin_upgrade(self, job_id: str) -> None:
-        """POST /v1/jobs/{id}/upgrade."""
-        await self.post(paths.JOB_UPGRADE.of(job_id))
+    async def begin_upgrade(self, job_id: str, giver: str) -> None:
+        """POST /v1/jobs/{id}/upgrade: start code of the giver's measurement, and code that waits."""
+        await self.post(paths.JOB_UPGRADE.of(job_id), UpgradeStart(giver=giver))
 
     async def order_upgrade(self, job_id: str, demand: UpgradeDemand) -> None:
         """POST /v1/jobs/{id}/upgrade/order."""

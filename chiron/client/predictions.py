@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from chiron.client.errors import AnswerRefused, GatewayMisbehaved, SpecMismatch
 from chiron.client.gateway_session import GatewaySession, each
 from chiron.runtime.attestation.verify import VerifiedEvidence
-from chiron.runtime.errors import RowsInvalid
+from chiron.runtime.errors import RowsInvalid, StatementInvalid
+from chiron.runtime.openings import check_signed
 from chiron.runtime.queries import OWNER, Answer, AnswerOutcome, open_answer, seal_query
 from chiron.wire import paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
-from chiron.wire.encoding import Identifier
+from chiron.wire.encoding import Identifier, sha256_hex
 from chiron.wire.jobs import JobSpec
+from chiron.wire.opening import SignedStatement
 
 _WORDS = {
     AnswerOutcome.BUDGET_EXHAUSTED: "the grant's query budget is used up",
@@ -90,8 +92,15 @@ class Inquirer:
 class PredictorSession:
     """One verified predictor of one job."""
 
-    def __init__(self, gateway: GatewaySession, inquirer: Inquirer, verified: VerifiedEvidence) -> None:
-        """
+    def __init__(
+        self,
+        gateway: GatewaySession,
+        inquirer: Inquirer,
+        verified: VerifiedEvidence,
+        write_ahead: Callable[[int], None] | None = None,
+    ) -> None:
+        """`write_ahead` is called with the number of rows before they are asked for.
+
         Raises:
             SpecMismatch: the evidence is not of this job's predictor.
         """
@@ -103,6 +112,9 @@ class PredictorSession:
         self._key = claims.hpke_public_key
         self._gateway = gateway
         self._inquirer = inquirer
+        self._write_ahead = write_ahead or (lambda _: None)
+        self.statement: SignedStatement | None = None
+        """What the predictor attested last: how much it has answered."""
 
     async def predict(
         self, x: NDArray[Any], advance: Callable[[int, int], None] | None = None
@@ -112,11 +124,17 @@ class PredictorSession:
         Raises:
             RowsInvalid: no rows, or not of the job's inputs.
             AnswerRefused: the predictor gave no answer.
-            AnswerUnreadable, AnswerMalformed: what came back is not its answer to our query.
+            AnswerUnreadable, AnswerMalformed, StatementInvalid: what came back is not its answer to us.
         """
-        step = self._inquirer.spec.query_rows
+        spec = self._inquirer.spec
+        step, inputs = spec.query_rows, spec.dataset
         if len(x) == 0:
             raise RowsInvalid("there are no rows to predict")
+        if x.shape[1:] != inputs.input_shape or x.dtype != inputs.input_dtype.value:
+            raise RowsInvalid(
+                f"rows to predict have the shape {list(inputs.input_shape)} and type {inputs.input_dtype}"
+            )
+        self._write_ahead(len(x))
         answers: dict[int, Answer] = {}
 
         async def ask(start: int) -> None:
@@ -136,4 +154,28 @@ class PredictorSession:
             sealed = SealedMessage.model_validate_json(body).sealed
         except ValueError as error:
             raise GatewayMisbehaved("the gateway's answer to a query is no sealed message") from error
-        return open_answer(spec, pending, sealed)
+        answer = open_answer(spec, pending, sealed)
+        self._attested(answer)
+        return answer
+
+    def _attested(self, answer: Answer) -> None:
+        """Keep what the predictor attests.
+
+        Raises:
+            StatementInvalid: it answers without saying so, or not this predictor signed.
+        """
+        signed, claims = answer.statement, self.verified.claims
+        if signed is None:
+            if answer.outcome is AnswerOutcome.ANSWERED:
+                raise StatementInvalid("the predictor does not say what it has answered")
+            return
+        check_signed(signed, claims.tls_public_key_sha256 or "")
+        said = signed.statement
+        if said.job != claims.job or said.predictor_key_sha256 != sha256_hex(self._key):
+            raise StatementInvalid("the statement is about another job or predictor")
+        if self.statement is None or _order(self.statement) < _order(signed):
+            self.statement = signed
+
+
+def _order(signed: SignedStatement) -> tuple[int, int]:
+    return signed.statement.opening, signed.statement.queries

@@ -1,7 +1,7 @@
 """The owner's secrets on the owner's machine: dataset keys and job records, one 0600 file each.
 
-Nothing here ever leaves it but inside a sealed grant. Losing a dataset's record means encrypting again;
-losing a job's record means losing its reports, not its model.
+Nothing here ever leaves it but inside a sealed grant or opening. Losing a dataset's record means encrypting
+again; losing a job's record means losing its reports and its model, which opens with the record's share only.
 """
 
 import os

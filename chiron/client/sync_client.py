@@ -13,10 +13,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
-from chiron.client.async_client import Advance, AsyncClient
+from chiron.client.async_client import AsyncClient
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.predictions import PredictorSession
+from chiron.client.predictors import Advance
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.attestation import AttestationPolicy
@@ -249,6 +250,7 @@ class Client(_Waiting[AsyncClient]):
     job = _waits(AsyncClient.job)
     jobs = _waits(AsyncClient.jobs)
     verify_job = _waits(AsyncClient.verify_job)
+    evidence = _waits(AsyncClient.evidence)
     send_grant = _waits(AsyncClient.send_grant)
     training = _iterates(AsyncClient.training)
     train = _waits(AsyncClient.train)

@@ -1,15 +1,18 @@
-"""Moving a job's model to newer code: the owner verifies the taker and orders it; enclaves do the rest.
+"""Moving a job's model to newer code: the owner opens the giver, verifies the taker, and orders it.
 
 `chiron.runtime.roles.upgrade` says what each enclave checks of the other. An order names one model, the
-measurement that gives it, the measurement that takes it, and the one started enclave that was verified here.
+measurement that gives it, the one that takes it, and the two started enclaves that were verified here.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron.client.errors import GatewayError, UpgradeImpossible
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.opening import Opener
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
@@ -19,34 +22,38 @@ from chiron.wire.errors import ChironError
 from chiron.wire.grants import SignedUpgradeOrder, UpgradeOrder
 from chiron.wire.public_api import ImageInfo, UpgradeDemand
 
+Clock = Callable[[], datetime]
+
 
 async def move_model(
-    gateway: GatewaySession, verifier: Verifier, store: OwnerStore, job: str
+    gateway: GatewaySession, verifier: Verifier, store: OwnerStore, clock: Clock, job: str
 ) -> VerifiedEvidence:
     """Have the enclave code that the verifier's policy accepts take over the job's model; its evidence.
 
-    Afterwards the owner's record says that this policy is the job's.
+    Both enclaves are opened on the way. Afterwards the owner's record says that this policy is the job's.
 
     Raises:
         RecordMissing: the job was not created on this machine.
         UpgradeImpossible: nothing says what the model is sealed to, or the gateway does not have that code.
-        EvidenceRejected, PolicyMissing: the taker is not what the policy accepts; nothing was ordered.
+        EvidenceRejected, PolicyMissing: one of them is not what its policy accepts; nothing was ordered.
         GatewayError: an enclave refused (its code says why), or the gateway could not carry it.
     """
     record = store.job(job)
     new = await verifier.policy()
     old = _giver(record, await gateway.images())
-    await gateway.begin_upgrade(job)
+    (giver,) = old.measurements
     try:
-        await _order(gateway, verifier, record, old, new)
+        await gateway.begin_upgrade(job, giver)
+        older = Opener(gateway, Verifier(old, gateway, store, clock), store, clock)
+        gives = await older.opened(gateway, record, giver=True)
+        await _order(gateway, verifier, record, old, new, gives)
     except ChironError:
         # The enclave that waits in vain would be in the way of the one that still has the model.
         with suppress(GatewayError):
             await gateway.stop_predictor(job)
         raise
-    verified = await verifier.verified(gateway, job, Role.PREDICTOR)
     store.save_job(record.model_copy(update={"policy": new}))
-    return verified
+    return await Opener(gateway, verifier, store, clock).opened(gateway, record)
 
 
 def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:
@@ -60,6 +67,7 @@ async def _order(
     record: JobRecord,
     old: AttestationPolicy,
     new: AttestationPolicy,
+    gives: VerifiedEvidence,
 ) -> None:
     job = record.spec.job
     evidence, nonce = await verifier.asked(gateway, job, Role.PREDICTOR)
@@ -70,10 +78,10 @@ async def _order(
         new=_narrowed(new, taker.quote.measurement),
         nonce=nonce,
         taker_key_sha256=sha256_hex(taker.claims.hpke_public_key or b""),
+        giver_key_sha256=sha256_hex(gives.claims.hpke_public_key or b""),
     )
-    (giver,) = old.measurements
     await gateway.order_upgrade(
-        job, UpgradeDemand(giver=giver, order=sign_order(order, record.signing_key), taker=evidence)
+        job, UpgradeDemand(order=sign_order(order, record.signing_key), taker=evidence)
     )
 
 

@@ -117,22 +117,30 @@ class Verifier:
             return None
         return next((measurement for measurement in images if measurement in accepted), None)
 
-    async def verified(self, session: GatewaySession, job: str, role: Role) -> VerifiedEvidence:
-        """Evidence that `session` gives over a fresh nonce; a predictor's must name us as its model's owner.
+    async def verified(
+        self, session: GatewaySession, job: str, role: Role, *, giver: bool = False
+    ) -> VerifiedEvidence:
+        """Evidence that `session` gives over a fresh nonce.
+
+        A predictor's names us as its model's owner, or nobody where it is locked. With `giver`, it is that of
+        the older predictor in an upgrade.
 
         Raises:
             PolicyMissing: there is no policy.
             EvidenceRejected: a step did not hold.
         """
-        owner = self._owner_key(job) if role is Role.PREDICTOR else None
-        evidence, nonce = await self.asked(session, job, role)
+        evidence, nonce = await self.asked(session, job, role, giver=giver)
+        locked = evidence.claims.owner_key_sha256 is None
+        owner = self._owner_key(job) if role is Role.PREDICTOR and not locked else None
         return await self.check(evidence, Expected(role, job, nonce, owner_key_sha256=owner))
 
-    async def asked(self, session: GatewaySession, job: str, role: Role) -> tuple[Evidence, bytes]:
+    async def asked(
+        self, session: GatewaySession, job: str, role: Role, *, giver: bool = False
+    ) -> tuple[Evidence, bytes]:
         """Evidence over a fresh nonce, not verified yet, and that nonce."""
         await self.policy()
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return await session.evidence(job, role, nonce), nonce
+        return await session.evidence(job, role, nonce, giver=giver), nonce
 
     async def check(self, evidence: Evidence, expected: Expected) -> VerifiedEvidence:
         """Verify evidence by the owner's policy.

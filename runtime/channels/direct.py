@@ -1,4 +1,4 @@
-"""A predictor's own door, for owners who reach it directly: two of the gateway's paths, served over RA-TLS.
+"""A predictor's own door, for owners who reach it directly: three of the gateway's paths, served over RA-TLS.
 
 A predictor has no CA, so its certificate is self-signed and carries evidence. By the handshake the owner
 knows whom she speaks to. Nothing else changes: queries and answers are sealed as through the gateway.
@@ -32,6 +32,8 @@ from chiron.wire.public_api import EvidenceDemand
 
 _SLACK_BYTES = 64 * 1024
 """JSON and seals around what is asked; all of a demand for evidence."""
+_OPENING_BYTES = 512 * 1024
+"""A sealed opening with its passes, in base64."""
 _MAIL_ID = "0" * 32
 """Mail that came by this door is answered in place, so it needs no name of its own."""
 
@@ -90,13 +92,17 @@ def _routes(launch: LaunchSpec, answer: Answer) -> list[web.RouteDef]:
         asked = EvidenceRequest(nonce=demand.nonce)
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.EVIDENCE, evidence=asked)))
 
-    async def query(request: web.Request) -> web.Response:
-        message = await _read(request, SealedMessage, longest)
-        return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.QUERY, message=message)))
+    def sealed(kind: MailKind, limit: int) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            message = await _read(request, SealedMessage, limit)
+            return _reply(await answer(Mail(id=_MAIL_ID, kind=kind, message=message)))
+
+        return _refusing(handle)
 
     return [
         web.post(paths.JOB_EVIDENCE.of(launch.job), _refusing(evidence)),
-        web.post(paths.JOB_QUERIES.of(launch.job), _refusing(query)),
+        web.post(paths.JOB_OPENING.of(launch.job), sealed(MailKind.OPEN, _OPENING_BYTES)),
+        web.post(paths.JOB_QUERIES.of(launch.job), sealed(MailKind.QUERY, longest)),
     ]
 
 

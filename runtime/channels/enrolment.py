@@ -1,14 +1,16 @@
 """Enrolment: how a trainer or a shard becomes a peer of the parameter server.
 
 1. The trainer verifies the parameter server's evidence: same measurement as its own, same job, and the
-   digest of the job CA's certificate that TLS then trusts.
+   digest of the job CA's certificate that TLS then trusts. It does not judge the machine's patch level yet.
 2. Over TLS without a client certificate it asks for a nonce and sends evidence whose claims bind that nonce
    and its TLS public key.
 3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
    client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
-4. Over mutual TLS the trainer fetches its ticket: the job spec and the dataset key.
+4. Over mutual TLS the trainer fetches its ticket: job spec, dataset key, the owner's share and policy.
+   By the policy it verifies the parameter server's evidence once more, before it uses anything of the ticket.
 
-A shard goes the same way to step 3, where it gets a certificate to serve with and two digests; no secret.
+A shard goes the same way to step 3, where it gets a certificate to serve with, two digests and the policy, by
+which it verifies the parameter server once more; no secret.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.doors import BodyTooSlow, read_stranger
-from chiron.wire.encoding import Base64, Digest, SigningPublicKey, WireModel, sha256_hex
+from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireModel, sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
@@ -70,6 +72,8 @@ class ShardAdmission(WireModel):
     """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
     """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
+    attestation: AttestationPolicy
+    """The owner's policy, for judging the parameter server."""
 
 
 class Ticket(WireModel):
@@ -81,6 +85,10 @@ class Ticket(WireModel):
     prediction: PredictionPolicy
     owner_public_key: HpkePublicKey
     owner_signing_key: SigningPublicKey
+    attestation: AttestationPolicy
+    """The owner's policy, for judging the parameter server."""
+    share: Share
+    """The owner's half of the key that the model and trainers' checkpoints are sealed under."""
 
 
 class Registrar:
@@ -130,6 +138,7 @@ class Registrar:
             certificate=certificate.public_bytes(serialization.Encoding.DER),
             spec_digest=self._spec.digest(),
             grant_name=self._grant_name,
+            attestation=self._policy,
         )
 
     def _verified_key(

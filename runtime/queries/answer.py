@@ -3,7 +3,7 @@
 Layout: magic (8), request id of the query (16), outcome (4), number of rows (4), classes returned per row
 (4), all integers little-endian, then canonical safetensors: of a classification `classes` and `scores`
 [query_rows, classes] int32 and float32, best first; of a regression `scores` [query_rows, *target_shape].
-The rest is zero.
+The rest is zero. Then, in room of its own, the JSON of what the predictor attests that it has answered.
 """
 
 import struct
@@ -13,16 +13,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from chiron.runtime.datasets.tensors import Form, TensorLayout
-from chiron.runtime.errors import AnswerMalformed, TensorsMalformed
+from chiron.runtime.errors import AnswerMalformed, PaddingInvalid, TensorsMalformed
 from chiron.runtime.queries.query import REQUEST_ID_BYTES
+from chiron.runtime.sealing.padding import pad, unpad
 from chiron.wire.contract import Task
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
+from chiron.wire.opening import SignedStatement
 
 MAGIC = b"CHIRONa1"
 _HEAD = struct.Struct(f"<8s{REQUEST_ID_BYTES}sIII")
+STATEMENT_BYTES = 1024
+"""Room for a signed statement, of whatever counts."""
 
 
 class AnswerOutcome(IntEnum):
@@ -51,17 +56,27 @@ class Answer:
     """Classification: [rows, returned], best first. Regression: [rows, *target_shape]."""
     classes: NDArray[np.int32] | None = None
     """Classification: [rows, returned] class indices that the scores belong to."""
+    statement: SignedStatement | None = None
+    """What the predictor had answered by then, this query with it; None where nothing was spent."""
 
 
-def refused(spec: JobSpec, request_id: bytes, outcome: AnswerOutcome) -> Answer:
+def refused(
+    spec: JobSpec, request_id: bytes, outcome: AnswerOutcome, statement: SignedStatement | None = None
+) -> Answer:
     """An answer that only says why there is none."""
     if spec.dataset.task is Task.CLASSIFICATION:
-        return Answer(request_id, outcome, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.int32))
-    return Answer(request_id, outcome, np.zeros((0, *spec.dataset.target_shape), np.float32))
+        none = np.zeros((0, 0), np.int32)
+        return Answer(request_id, outcome, np.zeros((0, 0), np.float32), none, statement)
+    scores = np.zeros((0, *spec.dataset.target_shape), np.float32)
+    return Answer(request_id, outcome, scores, statement=statement)
 
 
 def answered(
-    spec: JobSpec, request_id: bytes, predicted: NDArray[np.float32], policy: PredictionPolicy
+    spec: JobSpec,
+    request_id: bytes,
+    predicted: NDArray[np.float32],
+    policy: PredictionPolicy,
+    statement: SignedStatement | None = None,
 ) -> Answer:
     """What the owner's policy lets through of `predicted` ([rows, classes] scores, or [rows, *target_shape]).
 
@@ -69,15 +84,16 @@ def answered(
     """
     rounded = np.round(predicted.astype(np.float64), policy.decimals).astype(np.float32)
     if spec.dataset.task is not Task.CLASSIFICATION:
-        return Answer(request_id, AnswerOutcome.ANSWERED, rounded)
+        return Answer(request_id, AnswerOutcome.ANSWERED, rounded, statement=statement)
     returned = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)
     order = np.argsort(-rounded, axis=1, kind="stable")[:, :returned].astype(np.int32)
-    return Answer(request_id, AnswerOutcome.ANSWERED, np.take_along_axis(rounded, order, axis=1), order)
+    scores = np.take_along_axis(rounded, order, axis=1)
+    return Answer(request_id, AnswerOutcome.ANSWERED, scores, order, statement)
 
 
 def answer_bytes(spec: JobSpec) -> int:
     """Length of every answer's plaintext in this job."""
-    return _HEAD.size + _layout(spec).size
+    return _HEAD.size + _layout(spec).size + STATEMENT_BYTES
 
 
 def encode_answer(spec: JobSpec, answer: Answer) -> bytes:
@@ -96,7 +112,9 @@ def encode_answer(spec: JobSpec, answer: Answer) -> bytes:
     except (TensorsMalformed, KeyError, ValueError) as error:
         raise AnswerMalformed("the answer does not fit the job") from error
     returned = answer.scores.shape[1] if answer.classes is not None else 0
-    return _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), returned) + body
+    head = _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), returned)
+    said = answer.statement.model_dump_json().encode() if answer.statement is not None else b""
+    return head + body + pad(said, STATEMENT_BYTES)
 
 
 def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
@@ -113,15 +131,24 @@ def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
     if magic != MAGIC or not fits or outcome not in iter(AnswerOutcome):
         raise AnswerMalformed("the answer's head is malformed")
     try:
-        arrays = _layout(spec).load(plaintext[_HEAD.size :])
+        arrays = _layout(spec).load(plaintext[_HEAD.size : -STATEMENT_BYTES])
     except TensorsMalformed as error:
         raise AnswerMalformed(f"the answer is {error}") from error
+    statement = _statement(plaintext[-STATEMENT_BYTES:])
     if not classifies:
-        return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows])
+        return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows], statement=statement)
     classes = arrays["classes"][:rows, :returned]
     if classes.size and not (classes.min() >= 0 and classes.max() < spec.dataset.classes):
         raise AnswerMalformed("the answer names a class that the job does not have")
-    return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows, :returned], classes)
+    return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows, :returned], classes, statement)
+
+
+def _statement(padded: bytes) -> SignedStatement | None:
+    try:
+        said = unpad(padded)
+        return SignedStatement.model_validate_json(said) if said else None
+    except (PaddingInvalid, ValidationError) as error:
+        raise AnswerMalformed("the answer's statement is malformed") from error
 
 
 def _filled(array: NDArray[Any], form: Form) -> NDArray[Any]:

@@ -163,7 +163,7 @@ class Leader(Trainer):
         await self._membership.advance(JobState.SUCCEEDED)
 
     def _seal(self) -> tuple[bytes, Outcome]:
-        sealer, best = Sealer(self._platform, MODEL), self._selection.best
+        sealer, best = Sealer(self._platform, MODEL, self._ticket.share), self._selection.best
         if best is not None:
             try:
                 model = seal_model(self._spec, self._header(usable=True), best.onnx, sealer)

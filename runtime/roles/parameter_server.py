@@ -136,6 +136,8 @@ class _Job:
             prediction=grant.prediction,
             owner_public_key=grant.owner_public_key,
             owner_signing_key=grant.owner_signing_key,
+            attestation=grant.attestation,
+            share=grant.share,
         )
         certificate = self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)
         context = server_context(self._tls_key, certificate, self._ca.certificate)

@@ -1,10 +1,12 @@
-"""The predictor role: opens the sealed model of its own measurement and answers sealed queries.
+"""The predictor role: answers sealed queries with a model that its owner has opened.
 
-A predictor that is launched to take a model over begins without one (`chiron.runtime.roles.upgrade`). Once it
-has it, it is a predictor as any other.
+It starts locked (`chiron.runtime.roles.model_lock`), and answers for evidence, which names no owner, and to
+openings. One that is launched to take a model over begins without any (`chiron.runtime.roles.upgrade`); once
+it has it, it is a locked predictor as any other. At its end it leaves a settlement in the operator's storage.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,102 +14,64 @@ from dataclasses import dataclass, field
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.channels.in_use import telling_use
 from chiron.runtime.errors import (
     EnclaveError,
     ModelUnusable,
+    OpeningRefused,
+    PredictorLocked,
     QueryError,
     QueryRefused,
     QueryReplayed,
+    QueryUnauthorised,
     UpgradeRefused,
 )
-from chiron.runtime.queries import (
-    OWNER,
-    Answer,
-    AnswerOutcome,
-    Query,
-    answered,
-    open_query,
-    refused,
-    seal_answer,
-)
-from chiron.runtime.roles.predictor_state import PredictorKeys, QueryBudget
-from chiron.runtime.roles.sealed_model import ModelHeader, open_model
+from chiron.runtime.openings import sign_statement
+from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
+from chiron.runtime.roles.model_lock import ModelLock
+from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.upgrade import give_away, take_over
-from chiron.runtime.sealing.sealer import Sealer
-from chiron.runtime.training.sessions import ExportedModel
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
+from chiron.wire.encoding import Identifier
 from chiron.wire.grants import UpgradeMail
-from chiron.wire.labels import BUDGET, MODEL
 from chiron.wire.launch import LaunchSpec
+
+_LOG = logging.getLogger(__name__)
+SETTLING_S = 4
+"""How long storing the settlement may take: the launcher ends us soon after it asked us to end."""
+REFUSALS = (OpeningRefused, PredictorLocked, QueryRefused, UpgradeRefused, ModelUnusable)
 
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
-    """Answer queries until the launcher ends us.
-
-    Raises:
-        ModelUnusable: the stored model was not sealed to this measurement for this job.
-    """
+    """Answer queries until the launcher ends us."""
     keys = PredictorKeys(platform, launch.job)
     async with GatewayClient(launch.gateway) as gateway:
         if launch.taking:
             await take_over(launch, platform, gateway, keys)
-        predictor = await _opened(launch, platform, gateway, keys)
+        stored = objects.model(launch.spec)
+        sealed = await gateway.get_object(stored.name, stored.stored_bytes)
+        lock = ModelLock(launch.spec, sealed, platform, keys)
+        predictor = _Predictor(launch, gateway, platform, keys, lock)
         async with predictor.at_its_own_door():
-            await gateway.ready(Ready())
-            async for mail in gateway.mail():
-                await gateway.reply(mail, await predictor.answer(mail))
-
-
-async def _opened(
-    launch: LaunchSpec, platform: Platform, gateway: GatewayClient, keys: PredictorKeys
-) -> "_Predictor":
-    stored = objects.model(launch.spec)
-    sealed = await gateway.get_object(stored.name, stored.stored_bytes)
-    sealer = Sealer(platform, MODEL)
-    header, onnx = await asyncio.to_thread(open_model, launch.spec, sealed, sealer)
-    model = await asyncio.to_thread(_loaded, header, onnx, launch)
-    budget = await _budget(launch, platform, gateway, header)
-    return _Predictor(launch, platform, gateway, keys, header, model, budget)
-
-
-def _loaded(header: ModelHeader, onnx: bytes, launch: LaunchSpec) -> ExportedModel | None:
-    if not header.usable:
-        return None
-    try:
-        return ExportedModel(onnx, launch.spec)
-    except Exception:
-        # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
-        return None
-
-
-async def _budget(
-    launch: LaunchSpec, platform: Platform, gateway: GatewayClient, header: ModelHeader
-) -> QueryBudget | None:
-    limit = header.prediction.query_budget
-    if limit is None:
-        return None
-    sealer = Sealer(platform, BUDGET)
-    budget = QueryBudget(
-        limit, launch.job, sealer, gateway, moves=header.moves, answered=header.rows_answered
-    )
-    await budget.load()
-    return budget
+            try:
+                await gateway.ready(Ready())
+                async for mail in gateway.mail():
+                    await gateway.reply(mail, await predictor.answer(mail))
+            finally:
+                await predictor.settle()
 
 
 @dataclass
 class _Predictor:
     launch: LaunchSpec
-    platform: Platform
     gateway: GatewayClient
+    platform: Platform
     keys: PredictorKeys
-    header: ModelHeader
-    model: ExportedModel | None
-    budget: QueryBudget | None
-    given_away: bool = False
+    lock: ModelLock
     taken: set[bytes] = field(default_factory=set)
-    """Request ids of the owner's queries so far: as long as our key lives, none is taken twice."""
+    """Request ids of queries so far: as long as our key lives, none is taken twice."""
 
     @asynccontextmanager
     async def at_its_own_door(self) -> AsyncIterator[None]:
@@ -116,7 +80,8 @@ class _Predictor:
             yield
             return
         evidence = self._evidence(BOOT_NONCE)
-        async with serve_directly(self.launch, self.answer, self.keys.tls_key, evidence):
+        answer = telling_use(self.gateway, self.answer)
+        async with serve_directly(self.launch, answer, self.keys.tls_key, evidence):
             yield
 
     async def answer(self, mail: Mail) -> MailReply:
@@ -124,44 +89,62 @@ class _Predictor:
         try:
             if mail.kind is MailKind.EVIDENCE and mail.evidence is not None:
                 return MailReply(evidence=self._evidence(mail.evidence.nonce))
+            if mail.kind is MailKind.OPEN and mail.message is not None:
+                return _sealed(await self.lock.open(mail.message.sealed))
+            self.lock.opened()
             if mail.kind is MailKind.QUERY and mail.message is not None:
-                sealed = await self._answer_query(mail.message.sealed)
-                return MailReply(message=SealedMessage(sealed=sealed))
+                return _sealed(await self._answer_query(mail.message.sealed))
             if mail.kind is MailKind.GIVE and mail.upgrade is not None:
                 return MailReply(evidence=await self._give_away(mail.upgrade))
-        except (QueryRefused, UpgradeRefused, ModelUnusable) as error:
+        except REFUSALS as error:
             return MailReply(refusal=error.code)
         return MailReply(refusal="message-unexpected")
 
+    async def settle(self) -> None:
+        """Lock the model for good, and leave word of what was answered since it was last opened."""
+        settlement = self.lock.close()
+        if settlement is None:
+            return
+        try:
+            async with asyncio.timeout(SETTLING_S):
+                await self.gateway.put_object(objects.settlement().name, settlement)
+        except (EnclaveError, TimeoutError):
+            _LOG.info("no settlement was stored: the owner counts all that was lent as answered")
+
     def _evidence(self, nonce: bytes) -> Evidence:
-        return self.keys.evidence(nonce, self.header.owner_signing_key)
+        return self.keys.evidence(nonce, self.lock.owner)
 
     async def _give_away(self, mail: UpgradeMail) -> Evidence:
-        # Before the count is read: no row is answered that the taker would not know of.
-        before, self.given_away = self.given_away, True
+        # Before anything leaves us: no row is answered that the settlement would not count.
+        opened = self.lock.hold()
         try:
-            return await give_away(
+            evidence = await give_away(
                 mail,
                 launch=self.launch,
                 platform=self.platform,
                 gateway=self.gateway,
                 keys=self.keys,
-                header=self.header,
-                answered=self.budget.spent if self.budget is not None else self.header.rows_answered,
+                sealed_model=self.lock.sealed,
+                share=opened.share,
             )
-        except EnclaveError:
-            self.given_away = before
+        except BaseException:
+            self.lock.release()
             raise
+        await self.settle()
+        return evidence
 
     async def _answer_query(self, sealed: bytes) -> bytes:
         spec = self.launch.spec
         try:
-            askers = {OWNER: self.header.owner_signing_key}
-            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, askers.get)
+            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, self._key_of)
             self._take(query)
-            return seal_answer(spec, query, await self._predict(query))
+            return await asyncio.to_thread(seal_answer, spec, query, await self._predict(query))
         except QueryError as error:
             raise QueryRefused(error.code, "not a query that is answered") from error
+
+    def _key_of(self, asker: Identifier) -> bytes | None:
+        found = self.lock.opened().askers.find(asker)
+        return found.key if found is not None else None
 
     def _take(self, query: Query) -> None:
         """Remember the query, before anything is spent or computed for it.
@@ -174,16 +157,30 @@ class _Predictor:
         self.taken.add(query.request_id)
 
     async def _predict(self, query: Query) -> Answer:
-        if self.given_away:
-            raise QueryRefused("model-given-away", "newer code answers for this model")
-        spec = self.launch.spec
-        if self.model is None:
+        """What the query's asker is told.
+
+        Raises:
+            PredictorLocked: the model was locked before the answer was there.
+        """
+        spec, opened = self.launch.spec, self.lock.opened()
+        asker = opened.askers.find(query.asker)
+        if asker is None:
+            raise QueryUnauthorised("the query's pass holds no longer")
+        if opened.model is None:
             return refused(spec, query.request_id, AnswerOutcome.MODEL_UNUSABLE)
-        if self.budget is not None and not await self.budget.spend(len(query.x)):
+        statement = opened.askers.spend(asker, len(query.x))
+        if statement is None:
             return refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
+        signed = sign_statement(statement, self.keys.tls_key)
         try:
-            predicted = await asyncio.to_thread(self.model.predict, query.x)
+            predicted = await asyncio.to_thread(opened.model.predict, query.x)
         except Exception:
             # Whatever the engine says of these rows, only their owner may learn it.
-            return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED)
-        return answered(spec, query.request_id, predicted, self.header.prediction)
+            return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED, signed)
+        # Whatever was computed: nothing leaves a model that was locked meanwhile.
+        self.lock.opened()
+        return answered(spec, query.request_id, predicted, asker.policy, signed)
+
+
+def _sealed(content: bytes) -> MailReply:
+    return MailReply(message=SealedMessage(sealed=content))

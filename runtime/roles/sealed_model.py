@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from pydantic import Field
-
 from chiron.runtime.errors import ModelUnusable, SealingError
 from chiron.runtime.roles.sealed_record import Record, SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
@@ -24,10 +22,6 @@ class ModelHeader(WireModel):
     """The key of the model's owner: an upgrade needs its signature."""
     usable: bool
     """False where the job ran its schedule without learning; the owner knows why, the host nothing."""
-    moves: int = Field(default=0, ge=0)
-    """The number of times that newer code has taken it over."""
-    rows_answered: int = Field(default=0, ge=0)
-    """Rows taken from its query budget before the last move."""
 
 
 def seal_model(spec: JobSpec, header: ModelHeader, onnx: bytes, sealer: Sealer) -> bytes:

@@ -1,15 +1,14 @@
 """Re-sealing a model for newer enclave code, by the two predictor enclaves themselves.
 
-1. The owner verifies the new enclave B (evidence over a nonce of hers) and signs an order: job, what A must
-   be, what B must be, that nonce.
-2. A opens the model, checks that its owner signed the order, verifies B's evidence by it, and seals the model
-   to the key in that evidence. Its own evidence is over the digest of what it sealed (`give`).
+1. The owner opens the old enclave A (`chiron.runtime.roles.model_lock`), verifies the new enclave B (evidence
+   over a nonce of hers) and signs an order: job, what A and B must be, their keys, that nonce.
+2. A checks that its model's owner signed the order, verifies B's evidence by it, and seals the model and the
+   owner's share to the key in that evidence. Its own evidence is over the digest of that (`give`).
 3. B verifies A's evidence by the order, opens, checks that the model's own owner signed that very order, and
-   seals the model to itself (`take`).
+   seals the model to itself and the share (`take`).
 
 The host carries all of it and can do nothing but carry it. B cannot know by itself who the rightful owner is;
-but its evidence from then on names the key of the model's owner, and the owner's client accepts no other.
-How many rows the model has answered moves with it, so that its query budget does not begin again.
+but it is locked then, and only the model's owner can open it. A answers no more.
 `give_away` and `take_over` are the way to and from the host.
 """
 
@@ -26,8 +25,8 @@ from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import EnclaveError, EvidenceRefused, ModelUnusable, SealingError, UpgradeRefused
-from chiron.runtime.roles.predictor_state import PredictorKeys
-from chiron.runtime.roles.sealed_model import ModelHeader, decode_model, encode_model, open_model, seal_model
+from chiron.runtime.roles.predictor_keys import PredictorKeys
+from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, seal_model
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.runtime.sealing.sealer import Sealer
@@ -57,30 +56,31 @@ def give(
     *,
     spec: JobSpec,
     sealed_model: bytes,
-    sealer: Sealer,
-    answered: int,
+    platform: Platform,
+    share: bytes,
+    key: hpke.PrivateKey,
     attested: Callable[[bytes], Evidence],
     at: datetime,
 ) -> Transfer:
-    """The giving enclave's part: the model, sealed to the enclave `taker` is evidence of.
+    """The giving enclave's part: share and model, sealed to the enclave `taker` is evidence of.
 
-    `answered` rows have been taken from its query budget so far; `attested` gives our own evidence over a
-    nonce.
+    `key` is our own; `attested` gives our evidence over a nonce.
 
     Raises:
         UpgradeRefused: the order is not this model's owner's, or the taker is not what it names.
         ModelUnusable: the model is not sealed to us.
     """
-    header, onnx = open_model(spec, sealed_model, sealer)
+    header, onnx = open_model(spec, sealed_model, Sealer(platform, MODEL, share))
     _check_order(signed, header.owner_signing_key, spec)
+    if sha256_hex(key.public_bytes) != signed.order.giver_key_sha256:
+        raise UpgradeRefused("upgrade-for-another-giver", "the order names another enclave, or another start")
     verified = _verified(taker, signed.order.new, signed.order, signed.order.nonce, at)
-    key = verified.claims.hpke_public_key
-    if key is None or sha256_hex(key) != signed.order.taker_key_sha256:
+    taker_key = verified.claims.hpke_public_key
+    if taker_key is None or sha256_hex(taker_key) != signed.order.taker_key_sha256:
         raise UpgradeRefused("upgrade-for-another-taker", "the order names another enclave, or another start")
-    moved = header.model_copy(update={"rows_answered": answered, "moves": header.moves + 1})
-    content = bytes(encode_model(spec, moved, onnx))
+    content = share + encode_model(spec, header, onnx)
     padded = pad(content, objects.transfer(spec).content_bytes + LENGTH_BYTES)
-    sealed = hpke.seal(key, padded, label=UPGRADE, context=bytes.fromhex(spec.job))
+    sealed = hpke.seal(taker_key, padded, label=UPGRADE, context=bytes.fromhex(spec.job))
     return Transfer(evidence=attested(hashlib.sha256(sealed).digest()), sealed=sealed)
 
 
@@ -90,24 +90,27 @@ def take(
     *,
     spec: JobSpec,
     key: hpke.PrivateKey,
-    sealer: Sealer,
+    platform: Platform,
     at: datetime,
 ) -> bytes:
-    """The taking enclave's part: the model, sealed to ourselves.
+    """The taking enclave's part: the model, sealed to ourselves and its owner's share.
 
     Raises:
         UpgradeRefused: the giver is not what the order names, or the order not the model's owner's.
         ModelUnusable: what was sealed to us is not this job's model.
     """
     nonce = hashlib.sha256(transfer.sealed).digest()
-    _verified(transfer.evidence, signed.order.old, signed.order, nonce, at)
+    giver = _verified(transfer.evidence, signed.order.old, signed.order, nonce, at).claims
+    if giver.hpke_public_key is None or sha256_hex(giver.hpke_public_key) != signed.order.giver_key_sha256:
+        raise UpgradeRefused("upgrade-for-another-giver", "the order names another enclave, or another start")
     try:
-        plaintext = hpke.open(key, transfer.sealed, label=UPGRADE, context=bytes.fromhex(spec.job))
-        header, onnx = decode_model(spec, unpad(plaintext))
+        plaintext = unpad(hpke.open(key, transfer.sealed, label=UPGRADE, context=bytes.fromhex(spec.job)))
+        share, content = plaintext[: objects.SHARE_BYTES], plaintext[objects.SHARE_BYTES :]
+        header, onnx = decode_model(spec, content)
     except SealingError as error:
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
-    return seal_model(spec, header, onnx, sealer)
+    return seal_model(spec, header, onnx, Sealer(platform, MODEL, share))
 
 
 def _check_order(signed: SignedUpgradeOrder, owner: bytes, spec: JobSpec) -> None:
@@ -135,26 +138,25 @@ async def give_away(
     platform: Platform,
     gateway: GatewayClient,
     keys: PredictorKeys,
-    header: ModelHeader,
-    answered: int,
+    sealed_model: bytes,
+    share: bytes,
 ) -> Evidence:
-    """Store our model, sealed to the enclave that its owner's order names; our evidence over what we stored.
+    """Store our model and share, sealed to the enclave that the owner's order names; our evidence over that.
 
     Raises:
         UpgradeRefused: it is not what the order names, or the order not the owner's.
         ModelUnusable: the stored model is not the one that was sealed to us.
     """
-    model = objects.model(launch.spec)
-    sealed = await gateway.get_object(model.name, model.stored_bytes)
     transfer = await asyncio.to_thread(
         give,
         mail.order,
         mail.peer,
         spec=launch.spec,
-        sealed_model=sealed,
-        sealer=Sealer(platform, MODEL),
-        answered=answered,
-        attested=lambda nonce: keys.evidence(nonce, header.owner_signing_key),
+        sealed_model=sealed_model,
+        platform=platform,
+        share=share,
+        key=keys.key,
+        attested=keys.evidence,
         at=datetime.now(UTC),
     )
     await gateway.put_object(objects.transfer(launch.spec).name, transfer.sealed)
@@ -202,7 +204,7 @@ async def _take(
         Transfer(mail.peer, sealed),
         spec=launch.spec,
         key=keys.key,
-        sealer=Sealer(platform, MODEL),
+        platform=platform,
         at=datetime.now(UTC),
     )
     # One write, whole or not at all: until then the model is what it was, and opens where it did.

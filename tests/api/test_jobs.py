@@ -171,5 +171,6 @@ async def test_order_without_an_enclave_that_waits_is_refused(world: Party, comp
     job = await world.create_job(component)
     order = (await world.owner("POST", f"/v1/jobs/{job}/upgrade/order", json={})).code
     assert order == "invalid-request"
-    begun = await world.owner("POST", f"/v1/jobs/{job}/upgrade")
+    giver = {"giver": world.launcher.measurement}
+    begun = await world.owner("POST", f"/v1/jobs/{job}/upgrade", json=giver)
     assert begun.code == "job-not-succeeded"

@@ -51,7 +51,7 @@ def test_all_that_enclaves_make_fits_its_bound(trainers: int, exchanges: int, qu
 @pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "checkpoint-leader"])
 def test_what_a_predictor_may_write_is_its_state(name: str) -> None:
     assert object_limit(spec(), name, Role.TRAINER) > 0
-    assert object_limit(spec(), "state-query-budget", Role.PREDICTOR) > 0
+    assert object_limit(spec(), "settlement", Role.PREDICTOR) > 0
     with pytest.raises(ObjectRefused):
         object_limit(spec(), name, Role.PREDICTOR)
 
@@ -65,7 +65,7 @@ def test_a_predictor_writes_a_model_that_it_takes_over_or_sends_on_its_way() -> 
             object_limit(spec(), "transfer", role)
 
 
-@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "state-query-budget"])
+@pytest.mark.parametrize("name", ["model", "outcome", "report-0000", "settlement"])
 def test_a_shard_writes_nothing_but_its_checkpoint(name: str) -> None:
     sharded = spec(shards=2)
     assert object_limit(sharded, "checkpoint-parameter-server-1", Role.SHARD, 1) > 0

@@ -21,10 +21,12 @@ from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
 from chiron.cli.application import main
 from chiron.wire.apikeys import new_key
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import MailReply, Ready, SealedMessage
 from tests.support.caller import Caller, created_job
 from tests.support.launcher import SimulatedLauncher
 from tests.support.party import Party, party
-from tests.support.scripts import Scripts
+from tests.support.scripts import Launched, Scripts
 
 GRANT = {"sealed": base64.b64encode(b"grant").decode()}
 NONCE = base64.b64encode(bytes(32)).decode()
@@ -322,3 +324,26 @@ async def test_a_gateway_without_keys_lets_nobody_in_rather_than_making_some(
     async with running_gateway(settings.model_copy(update={"first_keys": False}), launcher) as running:
         assert running.first_keys is None
         assert await running.gateway.keys.listed() == []
+
+
+async def test_a_guest_dismissed_while_the_enclave_works_gets_no_answer(
+    world: Party, component: bytes
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(me: Launched) -> int:
+        await me.gateway.ready(Ready())
+        async for mail in me.gateway.mail():
+            asked.set()
+            await go_on.wait()
+            await me.gateway.reply(mail, MailReply(message=SealedMessage(sealed=b"answer")))
+        return 0
+
+    world.launcher.backend.scripts[Role.PREDICTOR] = slow
+    job = await with_predictor(world, component)
+    guest, key_id = await invited(world, job)
+    query = asyncio.create_task(guest("POST", f"/v1/jobs/{job}/queries", json=GRANT))
+    await asyncio.wait_for(asked.wait(), 5)
+    assert (await world.owner("DELETE", f"/v1/jobs/{job}/guests/{key_id}")).status == 204
+    go_on.set()
+    assert (await query).code == "unauthenticated"

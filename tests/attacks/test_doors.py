@@ -27,7 +27,7 @@ from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.support import enrolment_door, predictor_door
+from tests.support import predictor_door, server_door
 from tests.support.specs import JOB
 from tests.support.tee import QuotingServices
 
@@ -43,8 +43,8 @@ def quoting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuotingService
 
 
 @pytest.fixture
-async def server(quoting: QuotingServices) -> AsyncIterator[enrolment_door.Door]:
-    async with enrolment_door.open_door(quoting) as opened:
+async def server(quoting: QuotingServices) -> AsyncIterator[server_door.Door]:
+    async with server_door.open_door(quoting) as opened:
         yield opened
 
 
@@ -108,7 +108,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 # A flood of bytes.
 
 
-async def test_attack_400_mib_at_the_enrolment_door_are_not_read(server: enrolment_door.Door) -> None:
+async def test_attack_400_mib_at_the_server_door_are_not_read(server: server_door.Door) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -213,7 +213,7 @@ def test_attack_one_ipv6_network_is_one_address() -> None:
 
 
 async def test_attack_idle_connections_at_the_parameter_server_lock_no_trainer_out(
-    server: enrolment_door.Door,
+    server: server_door.Door,
 ) -> None:
     async with (
         join(server.ready, server.launch(index=1), server.platform) as member,
@@ -272,7 +272,7 @@ async def test_attack_idle_connections_at_the_relay_to_a_predictor_make_room(
 # A flood of challenges.
 
 
-async def test_attack_flood_of_challenges_evicts_no_honest_nonce(server: enrolment_door.Door) -> None:
+async def test_attack_flood_of_challenges_evicts_no_honest_nonce(server: server_door.Door) -> None:
     key = public_key_der(generate_key().public_key())
     honest = server.registrar.challenge().nonce
     for _ in range(FLOOD):

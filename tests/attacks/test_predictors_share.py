@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from chiron.api.settings import Limits, Settings
+from chiron.runtime.channels.in_use import telling_use
 from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, SealedMessage
 from tests.support.caller import Caller
 from tests.support.party import Party, party, settings_in
-from tests.support.scripts import scripted, silent
+from tests.support.scripts import Launched, scripted, silent
 
 SEALED = {"sealed": base64.b64encode(b"sealed").decode()}
 PREDICTORS, SHARE = 3, 1
@@ -171,3 +173,26 @@ async def test_looking_at_a_predictor_does_not_keep_it_running(tmp_path: Path, c
             await asyncio.sleep(0.1)
             seen = await state(world.owner, job)
         assert seen == "stopped"
+
+
+async def test_a_predictor_that_says_it_is_used_at_its_own_door_goes_on(
+    tmp_path: Path, component: bytes
+) -> None:
+    settings = crowded(tmp_path, predictor_idle_s=0.6)
+    launcher = scripted(settings.socket_path)
+
+    async def asked_directly(me: Launched) -> int:
+        answer = telling_use(me.gateway, answered, every_s=0.1)
+        while True:
+            await answer(Mail(id="0" * 32, kind=MailKind.QUERY, message=SealedMessage(sealed=b"query")))
+            await asyncio.sleep(0.1)
+
+    async def answered(_: Mail) -> MailReply:
+        return MailReply(message=SealedMessage(sealed=b"answer"))
+
+    async for world in party(settings, launcher):
+        job = await trained(world, world.owner, component)
+        launcher.backend.scripts[Role.PREDICTOR] = asked_directly
+        assert (await world.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
+        await asyncio.sleep(1.5)
+        assert await state(world.owner, job) == "ready"

@@ -25,8 +25,7 @@ from chiron.wire.enclave_api import SealedMessage
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import QUERY, QUERY_SIGNATURE, UPGRADE_ORDER, bind
-from chiron.wire.objects import query_budget
-from tests.support.predictor_door import SPEC, Door, predictor_door, started_again
+from tests.support.predictor_door import SPEC, Door, predictor_door
 from tests.support.tee import IMAGE, QuotingServices, policy_for
 
 BUDGET = 10
@@ -162,15 +161,11 @@ async def test_of_many_copies_at_once_one_is_answered(door: Door) -> None:
     assert await _left(door) == BUDGET - len(ROWS)
 
 
-async def test_a_host_that_delays_writes_loses_no_count(quoting: QuotingServices, tmp_path: Path) -> None:
-    """Two queries at once: the write of the lower count ends last."""
-    async with predictor_door(quoting, tmp_path, PredictionPolicy(query_budget=BUDGET)) as door:
-        door.storage.delays_s = [0.5, 0.0]
-        async with door.client() as client, client.direct_predictor(SPEC.job, door.address) as session:
-            await asyncio.gather(session.predict(ROWS[:2]), session.predict(ROWS[:2]))
-        assert door.storage.stored == [query_budget(0).name] * 2
-    async with started_again(door, tmp_path) as again:
-        assert await _left(again) == BUDGET - 4
+async def test_of_many_queries_at_once_none_loses_a_count(door: Door) -> None:
+    key, owner = await _predictor_key(door), _record(door).signing_key
+    asked = [seal_query(SPEC, ROWS, key, owner).sealed for _ in range(2 * BUDGET)]
+    await asyncio.gather(*(_code(door, sealed) for sealed in asked))
+    assert await _left(door) == 0
 
 
 async def test_evidence_is_for_everybody(door: Door) -> None:

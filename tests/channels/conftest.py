@@ -1,10 +1,10 @@
-"""A real parameter-server door on loopback, with evidence from a real quoting service."""
+"""The doors that tests of the channels knock at."""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.support.enrolment_door import Door, open_door
+from tests.support.server_door import Door, open_door
 from tests.support.tee import QuotingServices
 
 

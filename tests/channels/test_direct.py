@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from chiron import OwnerStore, attested_connector
-from chiron.client.errors import EvidenceRejected, GatewayUnreachable
+from chiron.client.errors import EvidenceRejected, GatewayError, GatewayUnreachable
 from chiron.client.store import JobRecord
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
-from tests.support.enrolment_door import policy
-from tests.support.predictor_door import SPEC, WEIGHT, Door, predictor_door
+from tests.support.predictor_door import SHARE, SPEC, WEIGHT, Door, predictor_door
+from tests.support.server_door import policy
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 
@@ -41,11 +41,26 @@ async def test_another_measurement_is_told_nothing(door: Door) -> None:
                 pytest.fail("it spoke")
 
 
-async def test_predictor_of_another_owners_model_is_refused(door: Door, tmp_path: Path) -> None:
-    """The host starts the same code on a model that it made itself, for the same job."""
-    other = OwnerStore(tmp_path / "another-home")
-    other.save_job(JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=bytes(32)))
-    door.store = other
+def _another_owner(directory: Path) -> OwnerStore:
+    store = OwnerStore(directory / "another-home")
+    store.save_job(JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=SHARE))
+    return store
+
+
+async def test_predictor_of_another_owners_model_is_not_opened(door: Door, tmp_path: Path) -> None:
+    """The host starts the same code on a model that it made itself, for the same job and even share."""
+    door.store = _another_owner(tmp_path)
+    async with door.client() as client:
+        with pytest.raises(GatewayError) as refused:
+            async with client.direct_predictor(SPEC.job, door.address):
+                pytest.fail("it was accepted")
+    assert refused.value.code == "opening-unsigned"
+
+
+async def test_predictor_that_another_owner_has_opened_is_refused(door: Door, tmp_path: Path) -> None:
+    async with door.client() as client, client.direct_predictor(SPEC.job, door.address):
+        pass
+    door.store = _another_owner(tmp_path)
     async with door.client() as client:
         with pytest.raises(EvidenceRejected) as refused:
             async with client.direct_predictor(SPEC.job, door.address):
@@ -77,7 +92,9 @@ async def test_gateways_api_key_does_not_go_to_the_enclave(
         ("evidence", "{}", "request-malformed"),
         ("evidence", '{"role": "trainer"}', "request-malformed"),
         ("queries", "garbage", "request-malformed"),
-        ("queries", '{"sealed": "AAAA"}', "query-unreadable"),
+        ("queries", '{"sealed": "AAAA"}', "predictor-locked"),
+        ("opening", "garbage", "request-malformed"),
+        ("opening", '{"sealed": "AAAA"}', "opening-unreadable"),
     ],
 )
 async def test_malformed_requests_get_a_clear_problem(door: Door, path: str, body: str, code: str) -> None:

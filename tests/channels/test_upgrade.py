@@ -25,7 +25,7 @@ from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy, SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from chiron.wire.labels import MODEL
-from tests.support.enrolment_door import policy
+from tests.support.server_door import policy
 from tests.support.specs import OTHER_JOB, job_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 
@@ -34,7 +34,7 @@ OWNER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 NONCE = b"\x0c" * 32
 STRANGER = EnclaveIdentity(b"\x44" * 32)
 ONNX = b"the model"
-ANSWERED = 17
+SHARE = b"\x5a" * 32
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Enclave:
 
     @property
     def sealer(self) -> Sealer:
-        return Sealer(self.quoting.platform(self.identity), MODEL)
+        return Sealer(self.quoting.platform(self.identity), MODEL, SHARE)
 
     def attested(self, nonce: bytes, **changes: Any) -> Evidence:
         honest = {
@@ -76,14 +76,16 @@ class Enclave:
             taker,
             spec=SPEC,
             sealed_model=sealed or self.sealed_model(),
-            sealer=self.sealer,
-            answered=ANSWERED,
+            platform=self.quoting.platform(self.identity),
+            share=SHARE,
+            key=self.key,
             attested=self.attested,
             at=datetime.now(UTC),
         )
 
     def take(self, signed: SignedUpgradeOrder, transfer: Transfer) -> bytes:
-        return take(signed, transfer, spec=SPEC, key=self.key, sealer=self.sealer, at=datetime.now(UTC))
+        platform = self.quoting.platform(self.identity)
+        return take(signed, transfer, spec=SPEC, key=self.key, platform=platform, at=datetime.now(UTC))
 
 
 @pytest.fixture
@@ -96,20 +98,21 @@ def new(quoting: QuotingServices) -> Enclave:
     return Enclave(quoting, OTHER_IMAGE)
 
 
-def order(quoting: QuotingServices, taker: Enclave, **changes: Any) -> UpgradeOrder:
+def order(quoting: QuotingServices, giver: Enclave, taker: Enclave, **changes: Any) -> UpgradeOrder:
     honest = {
         "job": SPEC.job,
         "old": policy(quoting, IMAGE),
         "new": policy(quoting, OTHER_IMAGE),
         "nonce": NONCE,
         "taker_key_sha256": sha256_hex(taker.key.public_bytes),
+        "giver_key_sha256": sha256_hex(giver.key.public_bytes),
     }
     return UpgradeOrder.model_validate(honest | changes)
 
 
 @pytest.fixture
-def signed(quoting: QuotingServices, new: Enclave) -> SignedUpgradeOrder:
-    return sign_order(order(quoting, new), OWNER)
+def signed(quoting: QuotingServices, old: Enclave, new: Enclave) -> SignedUpgradeOrder:
+    return sign_order(order(quoting, old, new), OWNER)
 
 
 def refused(code: str) -> Any:
@@ -129,11 +132,13 @@ def test_model_moves_to_the_new_code_and_opens_there(
         open_model(SPEC, sealed, old.sealer)
 
 
-def test_what_a_model_has_answered_and_how_often_it_moved_goes_with_it(
+def test_model_that_moved_opens_with_the_owners_share_only(
     old: Enclave, new: Enclave, signed: SignedUpgradeOrder
 ) -> None:
-    header, _ = open_model(SPEC, new.take(signed, old.give(signed, new.attested(NONCE))), new.sealer)
-    assert (header.rows_answered, header.moves) == (ANSWERED, 1)
+    sealed = new.take(signed, old.give(signed, new.attested(NONCE)))
+    for share in (None, bytes(32)):
+        with pytest.raises(ModelUnusable):
+            open_model(SPEC, sealed, Sealer(new.quoting.platform(new.identity), MODEL, share))
 
 
 def test_order_and_evidence_travel_as_mail(old: Enclave, new: Enclave, signed: SignedUpgradeOrder) -> None:
@@ -149,20 +154,21 @@ class TestGiving:
     def test_order_that_the_owner_did_not_sign(
         self, old: Enclave, new: Enclave, quoting: QuotingServices
     ) -> None:
-        forged = sign_order(order(quoting, new), Ed25519PrivateKey.generate())
+        forged = sign_order(order(quoting, old, new), Ed25519PrivateKey.generate())
         with refused("upgrade-unsigned"):
             old.give(forged, new.attested(NONCE))
 
     def test_order_that_was_altered(self, old: Enclave, quoting: QuotingServices) -> None:
         """The host puts its own code into a signed order."""
         stranger = Enclave(quoting, STRANGER)
-        signed = sign_order(order(quoting, stranger), OWNER)
-        altered = signed.model_copy(update={"order": order(quoting, stranger, new=policy(quoting, STRANGER))})
+        signed = sign_order(order(quoting, old, stranger), OWNER)
+        evil = order(quoting, old, stranger, new=policy(quoting, STRANGER))
+        altered = signed.model_copy(update={"order": evil})
         with refused("upgrade-unsigned"):
             old.give(altered, stranger.attested(NONCE))
 
     def test_order_for_another_job(self, old: Enclave, new: Enclave, quoting: QuotingServices) -> None:
-        other = sign_order(order(quoting, new, job=OTHER_JOB), OWNER)
+        other = sign_order(order(quoting, old, new, job=OTHER_JOB), OWNER)
         with refused("upgrade-for-another-job"):
             old.give(other, new.attested(NONCE))
 
@@ -203,6 +209,13 @@ class TestGiving:
         with refused("upgrade-for-another-taker"):
             old.give(signed, Enclave(quoting, OTHER_IMAGE).attested(NONCE))
 
+    def test_another_start_of_the_giver(
+        self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        """The host has it given once more, by a start that the owner did not name."""
+        with refused("upgrade-for-another-giver"):
+            Enclave(quoting, IMAGE).give(signed, new.attested(NONCE), old.sealed_model())
+
     def test_enclave_that_the_model_is_not_sealed_to_gives_nothing(
         self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
     ) -> None:
@@ -230,9 +243,17 @@ class TestTaking:
         self, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
     ) -> None:
         stranger = Enclave(quoting, STRANGER)
-        generous = sign_order(order(quoting, new, old=policy(quoting, STRANGER)), OWNER)
+        generous = sign_order(order(quoting, stranger, new, old=policy(quoting, STRANGER)), OWNER)
         transfer = stranger.give(generous, new.attested(NONCE))
         with refused("evidence-measurement"):
+            new.take(signed, transfer)
+
+    def test_another_start_of_the_giver(
+        self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder
+    ) -> None:
+        again = Enclave(quoting, IMAGE)
+        transfer = again.give(sign_order(order(quoting, again, new), OWNER), new.attested(NONCE))
+        with refused("upgrade-for-another-giver"):
             new.take(signed, transfer)
 
     def test_order_that_the_models_owner_did_not_sign(
@@ -240,7 +261,7 @@ class TestTaking:
     ) -> None:
         transfer = old.give(signed, new.attested(NONCE))
         with refused("upgrade-unsigned"):
-            new.take(sign_order(order(quoting, new), Ed25519PrivateKey.generate()), transfer)
+            new.take(sign_order(order(quoting, old, new), Ed25519PrivateKey.generate()), transfer)
 
     def test_transfer_to_another_start_of_the_same_code(
         self, old: Enclave, new: Enclave, quoting: QuotingServices, signed: SignedUpgradeOrder

@@ -1,6 +1,5 @@
 """A host that serves other bytes than it was given: real enclaves notice, and fail with a fixed code."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from tests.end_to_end.service import (
     serving,
     start_and_grant,
 )
+from tests.support.images import copied, make_it_start, replace
 
 Tamper = Callable[[list[Path]], None]
 
@@ -96,12 +96,10 @@ def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
 def test_one_changed_byte_in_the_image_is_another_measurement_and_gets_no_grant(
     service: Service, image: Path, tmp_path: Path
 ) -> None:
-    copy = tmp_path / "image"
-    shutil.copytree(image, copy, symlinks=True)
+    copy = copied(image, tmp_path / "image")
     (altered,) = copy.rglob("site-packages/chiron/runtime/roles/grant.py")
-    altered.chmod(0o644)
-    altered.write_bytes(altered.read_bytes().replace(b"Opening a grant", b"Opening a Grant"))
-    altered.chmod(0o444)
+    replace(altered, altered.read_bytes().replace(b"Opening a grant", b"Opening a Grant"))
+    make_it_start(copy)
     with TemporaryDirectory(prefix="chiron-test-") as directory:
         places = Path(directory, "state"), Path(directory, "home")
         with serving(*places, "--image", str(copy)) as tampered:

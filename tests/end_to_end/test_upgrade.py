@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 from chiron import AsyncClient, Client, JobRequest, OwnerStore, PredictionPolicy, policy_of
 from chiron.client.datasets import Encrypted
 from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError, GatewayUnreachable
+from chiron.client.ledger import Ledgers
+from chiron.client.opening import Opener
 from chiron.client.upgrading import sign_order
+from chiron.client.verifying import Verifier
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.transparency_log import TransparencyLog
@@ -109,17 +112,18 @@ def moved(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mov
             yield Moved(replace(after, owner_key=before.owner_key), old, new, job, shaped)
 
 
-def demand(moved: Moved, evidence: Evidence, nonce: bytes, new: str) -> UpgradeDemand:
+def demand(moved: Moved, evidence: Evidence, giver: Evidence, nonce: bytes, new: str) -> UpgradeDemand:
     order = UpgradeOrder(
         job=moved.job,
         old=moved.policy(moved.old),
         new=moved.policy(new).model_copy(update={"transparency": None}),
         nonce=nonce,
         taker_key_sha256=sha256_hex(evidence.claims.hpke_public_key or b""),
+        giver_key_sha256=sha256_hex(giver.claims.hpke_public_key or b""),
     )
     old = order.model_copy(update={"old": order.old.model_copy(update={"transparency": None})})
     signed = sign_order(old, moved.store.job(moved.job).signing_key)
-    return UpgradeDemand(giver=moved.old, order=signed, taker=evidence)
+    return UpgradeDemand(order=signed, taker=evidence)
 
 
 async def test_older_code_is_kept_for_the_model_that_is_sealed_to_it(moved: Moved) -> None:
@@ -132,18 +136,40 @@ async def test_host_that_gives_the_model_to_others_than_the_order_names_is_refus
 ) -> None:
     async with moved.client(moved.new) as owner:
         gateway = owner.gateway
-        await gateway.begin_upgrade(moved.job)
         nonce = secrets.token_bytes(32)
-        evidence = await gateway.evidence(moved.job, Role.PREDICTOR, nonce)
+        evidence, giver = await started(moved, owner, nonce)
+        # The host wants it given away by an enclave that its owner has not opened.
+        with pytest.raises(GatewayError) as refused:
+            await gateway.order_upgrade(moved.job, demand(moved, evidence, giver, nonce, new=moved.new))
+        assert refused.value.code == "predictor-locked"
         # Ordered for one measurement, and the host started another: the older enclave gives nothing.
+        evidence, giver = await started(moved, owner, nonce, opened=True)
         with pytest.raises(GatewayError) as refused:
-            await gateway.order_upgrade(moved.job, demand(moved, evidence, nonce, new="1" * 64))
+            await gateway.order_upgrade(moved.job, demand(moved, evidence, giver, nonce, new="1" * 64))
         assert refused.value.code == "evidence-measurement"
-        # A good order, and its transfer, replayed to a second start of the newer code, which cannot open it.
-        await gateway.begin_upgrade(moved.job)
+        # A good order, carried to a second start of the newer code, by a second start of the older.
+        again, _ = await started(moved, owner, nonce, opened=True)
         with pytest.raises(GatewayError) as refused:
-            await gateway.order_upgrade(moved.job, demand(moved, evidence, nonce, new=moved.new))
-        assert refused.value.code == "upgrade-unreadable"
+            await gateway.order_upgrade(moved.job, demand(moved, again, giver, nonce, new=moved.new))
+        assert refused.value.code == "upgrade-for-another-giver"
+
+
+async def started(
+    moved: Moved, owner: AsyncClient, nonce: bytes, *, opened: bool = False
+) -> tuple[Evidence, Evidence]:
+    """Evidence over `nonce` of an enclave that takes the model, and of one that gives it."""
+    gateway, record = owner.gateway, moved.store.job(moved.job)
+    await gateway.begin_upgrade(moved.job, moved.old)
+    if opened:
+        async with moved.client(moved.old) as older:
+            verifier = Verifier(older.policy, gateway, moved.store, now)
+            await Opener(gateway, verifier, moved.store, now).opened(gateway, record, giver=True)
+    taker = await gateway.evidence(moved.job, Role.PREDICTOR, nonce)
+    return taker, await gateway.evidence(moved.job, Role.PREDICTOR, nonce, giver=True)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def test_model_moves_and_goes_on_answering_within_its_budget(moved: Moved) -> None:
@@ -165,6 +191,9 @@ async def _after_the_move(moved: Moved) -> str:
         assert exhausted.value.code == "budget-exhausted"
         assert len(await owner.predict(moved.job, moved.rows[:5], direct=True)) == 5
         address = await owner.predictor_address(moved.job)
+    # Every predictor before this one ended in order, and has settled.
+    ledger = Ledgers(moved.store).read(moved.job)
+    assert (len(ledger.loans), ledger.spent) == (1, BUDGET)
     async with moved.client(moved.old) as stranger:
         with pytest.raises(GatewayUnreachable):
             async with stranger.direct_predictor(moved.job, address):

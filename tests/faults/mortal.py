@@ -58,7 +58,8 @@ class MortalWorld(Deployment[RolesInProcess]):
         if job.failure is not None:
             return Ended(job, b"", [])
         (path,) = self.objects(job, "model")
-        sealer = Sealer(DirectPlatform(backend.tee), MODEL)
+        share = self.owner.store.job(job.spec.job).share
+        sealer = Sealer(DirectPlatform(backend.tee), MODEL, share)
         _, model = open_model(job.spec, path.read_bytes(), sealer)
         seen = await self.owner.observations(job)
         objects = frozenset((item.name, item.size) for item in seen if item.kind == "object")

@@ -148,11 +148,11 @@ async def _followed(client: AsyncClient, job: Job, marks: dict[int, asyncio.Even
     return seen
 
 
-def _model(state: Path, job: Job, measurement: str) -> bytes:
-    """The job's model in the clear, with the keys of the development TEE."""
+def _model(state: Path, job: Job, measurement: str, share: bytes) -> bytes:
+    """The job's model in the clear, with the keys of the development TEE and the owner's share."""
     platform = DirectPlatform(open_tee(state / "tee"), bytes.fromhex(measurement))
     (path,) = (state / "blobs" / "jobs" / job.spec.job / "model").iterdir()
-    return open_model(job.spec, path.read_bytes(), Sealer(platform, MODEL))[1]
+    return open_model(job.spec, path.read_bytes(), Sealer(platform, MODEL, share))[1]
 
 
 def _free_port() -> int:
@@ -207,6 +207,9 @@ async def _through_kills(gateway: GatewayProcess, owner: Owner, measurement: str
     assert done == sorted(done)
     assert max(done) == EXCHANGES
     assert await client.reports(job) == await client.reports(undisturbed)
-    model = _model(gateway.state, job, measurement)
-    assert model == _model(gateway.state, undisturbed, measurement)
+    model, same = (
+        _model(gateway.state, one, measurement, client.store.job(one.spec.job).share)
+        for one in (job, undisturbed)
+    )
+    assert model == same
     expect_no_secret_in_the_clear(gateway.state, owner.dataset.record.key, model)

@@ -9,8 +9,8 @@ import pytest
 
 from chiron.api.launchers.bubblewrap import find_bubblewrap
 from chiron.enclave_image.build import bytecode_path
-from chiron.enclave_image.contents import ENTRY_POINT
-from chiron.enclave_image.manifest import ROOT, File, Link, read_manifest
+from chiron.enclave_image.contents import ENTRY_POINT, INTERPRETER, PACKAGES
+from chiron.enclave_image.manifest import ROOT, File, read_manifest
 
 IMPORT_ALL = """
 import importlib, importlib.util, json, pkgutil, sys
@@ -33,6 +33,7 @@ print(json.dumps({
     "path": sys.path,
 }))
 """
+FOUND = f"import sys; sys.path.append({str(PACKAGES)!r})\n"
 NEVER_INSIDE = (
     "torch",
     "pip",
@@ -59,7 +60,7 @@ def inside(image: Path) -> dict[str, Any]:
     """What the image's interpreter says with the image as its only file system."""
     command = [str(find_bubblewrap()), "--unshare-all", "--ro-bind", str(image / ROOT), "/"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--clearenv", "--"]  # noqa: S108
-    command += [ENTRY_POINT[0], "-I", "-B", "-c", IMPORT_ALL, json.dumps(NEVER_INSIDE)]
+    command += [str(INTERPRETER), "-I", "-B", "-c", FOUND + IMPORT_ALL, json.dumps(NEVER_INSIDE)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
@@ -90,19 +91,19 @@ def test_no_shell_compiler_archive_header_or_test_is_in_it(image: Path) -> None:
     ]
 
 
-def test_only_the_interpreter_and_the_loader_can_be_executed(image: Path) -> None:
+def test_only_the_entry_program_the_interpreter_and_the_loader_can_be_executed(image: Path) -> None:
     manifest = read_manifest(image)
     executable = [e.path for e in manifest.entries if isinstance(e, File) and e.executable]
-    assert len(executable) == 2
+    assert len(executable) == 3
+    assert ENTRY_POINT[0] in executable
     assert any(path.startswith("/opt/python/bin/python3.") for path in executable)
     assert any("/ld-" in path for path in executable)
 
 
-def test_the_entry_point_is_a_link_to_the_interpreter(image: Path) -> None:
-    entries = {entry.path: entry for entry in read_manifest(image).entries}
-    link = entries[ENTRY_POINT[0]]
-    assert isinstance(link, Link)
-    assert link.target in entries
+def test_the_entry_program_lies_alone(image: Path) -> None:
+    folder = PurePosixPath(ENTRY_POINT[0]).parent
+    paths = [e.path for e in read_manifest(image).entries if PurePosixPath(e.path).is_relative_to(folder)]
+    assert paths == [str(folder), *ENTRY_POINT]
 
 
 def test_every_source_has_its_byte_code(image: Path) -> None:

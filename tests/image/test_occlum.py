@@ -79,7 +79,11 @@ def test_development_differs_in_what_it_says_only() -> None:
         ("mount/1", {"target": "/host", "type": "hostfs", "source": "."}, "mount"),
         ("mount/0", {"target": "/x", "type": "ramfs"}, "one root mount"),
         ("mount/0/options/layers/1/options", {"MAC": ""}, "must carry a MAC"),
+        ("mount/0/options/layers/1/options", {}, "must be temporary"),
+        ("mount/0/options/layers/1/options/temporary", False, "temporary"),
         ("entry_points", [], "entry_points"),
+        ("entry_points", ["/opt/chiron/bin/enclave", "/opt/python"], "the one entry point"),
+        ("entry_points", ["/opt/chiron/bin"], "the one entry point"),
     ],
 )
 def test_refuses(path: str, value: Any, said: str) -> None:
@@ -205,7 +209,7 @@ def test_versions() -> None:
 
 def test_entry_point_is_allowed_and_environment_is_the_images() -> None:
     configuration = read_configuration()
-    assert any(ENTRY_POINT[0].startswith(prefix) for prefix in configuration["entry_points"])
+    assert configuration["entry_points"] == list(ENTRY_POINT)
 
 
 def test_software_bill_is_valid_cyclonedx_and_complete(image: Path) -> None:

@@ -18,6 +18,7 @@ from chiron.api.launchers.launcher import LaunchOrder
 from chiron.api.launchers.local import LocalLauncher, LocalOptions
 from chiron.api.launchers.local_enclave import LocalEnclave
 from chiron.api.settings import Settings
+from chiron.enclave_image.contents import INTERPRETER, PACKAGES
 from chiron.enclave_image.manifest import MANIFEST, ROOT, read_manifest
 from chiron.wire.attestation import Role
 from tests.support.specs import JOB, job_spec
@@ -40,7 +41,8 @@ def probe_image(image: Path, directory: Path, program: str) -> Path:
     directory.mkdir()
     (directory / ROOT).symlink_to(image / ROOT)
     manifest = read_manifest(image)
-    entry_point = (manifest.entry_point[0], "-I", "-B", "-u", "-c", program)
+    found = f"import sys; sys.path.append({str(PACKAGES)!r})\n"
+    entry_point = (str(INTERPRETER), "-I", "-B", "-u", "-c", found + program)
     changed = manifest.model_copy(update={"entry_point": entry_point})
     (directory / MANIFEST).write_text(changed.model_dump_json())
     return directory

@@ -224,7 +224,7 @@ async def test_says_what_bubblewrap_said_where_namespaces_are_not_allowed(tmp_pa
     program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     program.chmod(0o755)
     with pytest.raises(ConfinementUnavailable, match="No permissions to create new namespace"):
-        await JobNamespaces.create(program, tmp_path, "/bin/true")
+        await JobNamespaces.create(program)
 
 
 async def test_refuses_a_state_directory_whose_sockets_would_have_too_long_names(tmp_path: Path) -> None:

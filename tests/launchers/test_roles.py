@@ -1,9 +1,7 @@
 """Every role, started from the image alone by the real launcher, speaks to a real gateway."""
 
 import asyncio
-import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from chiron.api.launchers.local_enclave import LocalEnclave
 from chiron.api.server import RunningGateway, running_gateway
 from chiron.api.settings import Settings, Timing
 from chiron.client.gateway_session import GatewaySession
-from chiron.enclave_image.manifest import ROOT
+from chiron.enclave_image.contents import PACKAGES
 from chiron.enclave_image.measurement import measure
 from chiron.runtime.__main__ import EXIT_REFUSED
 from chiron.runtime.attestation.steps import Step
@@ -30,6 +28,7 @@ from chiron.wire.attestation import AttestationPolicy, Role
 from tests.launchers.conftest import alive
 from tests.support.builders import tiny
 from tests.support.caller import Caller, created_job, prepared
+from tests.support.images import copied, inside, make_it_start, replace
 
 
 @dataclass
@@ -118,11 +117,10 @@ async def test_predictor_without_a_model_ends_with_a_code_and_no_trace(image: Pa
 
 
 def _copy_with_one_byte_changed(image: Path, copy: Path) -> None:
-    shutil.copytree(image, copy, symlinks=True, copy_function=os.link)
-    (victim,) = (copy / ROOT).glob("opt/chiron/lib/python3.*/site-packages/chiron/runtime/__init__.py")
-    content = victim.read_bytes()
-    victim.unlink()
-    victim.write_bytes(content + b"\n")
+    copied(image, copy)
+    victim = inside(copy, PACKAGES / "chiron/runtime/__init__.py")
+    replace(victim, victim.read_bytes() + b"\n")
+    make_it_start(copy)
 
 
 def _process(enclave: LaunchedEnclave) -> int:

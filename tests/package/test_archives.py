@@ -45,6 +45,7 @@ def test_the_wheel_holds_every_file_of_the_rooms_under_one_root_and_nothing_else
         "enclave_image/Occlum.json",
         "enclave_image/Occlum.development.json",
         "enclave_image/bom.yaml",
+        "enclave_image/entry.c",
         "enclave_image/Containerfile",
         "enclave_image/kubernetes/gateway.yaml",
         "wasm_sandbox/wit/worlds.wit",

@@ -23,6 +23,7 @@ WITHOUT_IMPORT = {
     "aiosqlite",  # SQLAlchemy's driver
     "componentize-py",  # a program
     "greenlet",  # SQLAlchemy's coroutines
+    "ziglang",  # a program
 }
 SHIPPED = ("enclave", "operator", "builder", "images", "tables", "demo")
 

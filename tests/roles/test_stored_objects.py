@@ -18,8 +18,8 @@ from chiron.ps.sharding import ShardedClient, shard_server
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.openings import seal_settlement
 from chiron.runtime.reports import seal_outcome, seal_report
-from chiron.runtime.roles.predictor_state import QueryBudget
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import LeaderCheckpoint, Selection
 from chiron.runtime.roles.server_checkpoint import ServerCheckpoint, ShardCheckpoint
@@ -33,7 +33,7 @@ from chiron.wire.contract import CapabilityGrants
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
-from chiron.wire.labels import BUDGET, CHECKPOINT, MODEL
+from chiron.wire.labels import CHECKPOINT, MODEL
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 from tests.support.jobs import make_job
 
@@ -107,6 +107,8 @@ def _ticket(spec: JobSpec) -> Ticket:
         prediction=PredictionPolicy(),
         owner_public_key=OWNER,
         owner_signing_key=bytes(32),
+        attestation=AttestationPolicy(measurements=frozenset({"0" * 64})),
+        share=bytes(32),
     )
 
 
@@ -169,10 +171,10 @@ async def _store_results(spec: JobSpec, storage: Storage, gateway: GatewayClient
     await storage.put_object(objects.model(spec).name, sealed)
 
 
-async def _store_budgets(spec: JobSpec, storage: Storage, gateway: GatewayClient) -> None:
+async def _store_settlement(spec: JobSpec, storage: Storage, _: GatewayClient) -> None:
     storage.writer = Role.PREDICTOR, 0
-    for moves in range(objects.MAX_MOVES + 1):
-        await QueryBudget(9, spec.job, Sealer(FixedKeys(), BUDGET), gateway, moves=moves).spend(1)
+    sealed = seal_settlement(None, bytes(32), spec.job)
+    await storage.put_object(objects.settlement().name, sealed)
 
 
 @settings(max_examples=25, deadline=None)
@@ -182,7 +184,7 @@ def test_what_roles_store_is_what_the_quota_allows(spec: JobSpec) -> None:
 
     async def store() -> None:
         gateway = cast("GatewayClient", storage)
-        for part in (_store_servers, _store_trainers, _store_results, _store_budgets):
+        for part in (_store_servers, _store_trainers, _store_results, _store_settlement):
             await part(spec, storage, gateway)
 
     asyncio.run(store())

@@ -13,7 +13,7 @@ from chiron.runtime.attestation.platform import RefusingPlatform
 from chiron.runtime.attestation.sgx import SgxPlatform
 from chiron.runtime.errors import OpenFailed, TooLarge
 from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, Sealer
-from chiron.wire.labels import BUDGET, MODEL
+from chiron.wire.labels import CHECKPOINT, MODEL
 from tests.support.forge import Platform
 from tests.support.occlum_double import OcclumDouble
 from tests.support.tee import QuotingServices
@@ -47,7 +47,7 @@ def test_nobody_else_opens_it() -> None:
     others = [
         Sealer(sgx(replace(DOUBLE, fuse=b"another processor")), MODEL),
         Sealer(sgx(replace(DOUBLE, debug=True)), MODEL),
-        Sealer(sgx(), BUDGET),
+        Sealer(sgx(), CHECKPOINT),
         Sealer(RefusingPlatform(), MODEL),
     ]
     for other in others:

@@ -19,8 +19,10 @@ from chiron.runtime.attestation.platform import attest
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import GrantRefused
+from chiron.runtime.openings import check_owner, open_opening, seal_settlement, sign_statement
 from chiron.runtime.queries import OWNER, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.reports import seal_outcome, seal_report
+from chiron.runtime.roles.askers import Askers
 from chiron.runtime.roles.grant import open_grant
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import objects
@@ -29,9 +31,12 @@ from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, SealedM
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec, JobState
+from chiron.wire.p256 import generate_key, public_key_der
 from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
 from tests.support.scripts import Launched, Script
 from tests.support.tee import MEASUREMENT, DirectPlatform
+
+SERVER_CLAIMS = {"tls_ca_sha256": "0" * 64}
 
 
 @dataclass
@@ -56,23 +61,18 @@ class AttestedScripts:
         self.faults = faults or Faults()
         self.grants: dict[str, Grant] = {}
         self.means: dict[str, NDArray[np.float64]] = {}
-        self.rows_answered = 0
         self.scripts: dict[Role, Script] = {
             Role.PARAMETER_SERVER: self._parameter_server,
             Role.TRAINER: self._trainer,
             Role.PREDICTOR: self._predictor,
         }
+        self.rows_answered = 0
         self._tee = tee
         self._granted: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._learnt: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    def _evidence(self, order: LaunchOrder, key: PrivateKey, nonce: bytes) -> Evidence:
-        own: dict[str, str] = {}
-        if order.role is Role.PARAMETER_SERVER:
-            own = {"tls_ca_sha256": "0" * 64}
-        elif order.job in self.grants:
-            own = {"owner_key_sha256": sha256_hex(self.grants[order.job].owner_signing_key)}
+    def _evidence(self, order: LaunchOrder, key: PrivateKey, nonce: bytes, own: dict[str, str]) -> Evidence:
         claims = self.faults.claims(
             Claims.model_validate(
                 {"role": order.role, "job": order.job, "hpke_public_key": key.public_bytes, "nonce": nonce}
@@ -96,7 +96,7 @@ class AttestedScripts:
 
     def _answer_owner(self, order: LaunchOrder, key: PrivateKey, mail: Mail) -> MailReply:
         if mail.kind is MailKind.EVIDENCE and mail.evidence:
-            return MailReply(evidence=self._evidence(order, key, mail.evidence.nonce))
+            return MailReply(evidence=self._evidence(order, key, mail.evidence.nonce, SERVER_CLAIMS))
         assert mail.message is not None
         try:
             self.grants[order.job] = open_grant(mail.message.sealed, key, order.spec)
@@ -144,28 +144,57 @@ class AttestedScripts:
         return 0
 
     async def _predictor(self, me: Launched) -> int:
-        order, gateway, key = me.order, me.gateway, PrivateKey.generate()
+        order, gateway, mine = me.order, me.gateway, _Predictor()
         async for mail in gateway.mail():
             if mail.evidence:
-                evidence = self._evidence(order, key, mail.evidence.nonce)
+                evidence = self._evidence(order, mine.key, mail.evidence.nonce, mine.claimed())
                 await gateway.reply(mail, MailReply(evidence=evidence))
             elif mail.message:
-                sealed = self.faults.answer(self._answer_query(order.spec, key, mail.message.sealed))
-                await gateway.reply(mail, MailReply(message=SealedMessage(sealed=sealed)))
+                sealed = mail.message.sealed
+                if mail.kind is MailKind.OPEN:
+                    answer = mine.open(sealed, self.grants[order.job])
+                else:
+                    answer = self.faults.answer(self._answer_query(order.spec, mine, sealed))
+                await gateway.reply(mail, MailReply(message=SealedMessage(sealed=answer)))
         return 0
 
-    def _answer_query(self, spec: JobSpec, key: PrivateKey, sealed: bytes) -> bytes:
-        askers = {OWNER: self.grants[spec.job].owner_signing_key}
-        query = open_query(spec, sealed, key, askers.get)
-        policy = self.grants[spec.job].prediction
-        self.rows_answered += len(query.x)
-        if policy.query_budget is not None and self.rows_answered > policy.query_budget:
+    def _answer_query(self, spec: JobSpec, mine: "_Predictor", sealed: bytes) -> bytes:
+        assert mine.askers is not None
+        owner = mine.askers.owner
+        query = open_query(spec, sealed, mine.key, {OWNER: owner.key}.get)
+        statement = mine.askers.spend(owner, len(query.x))
+        if statement is None:
             outcome = refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
             return seal_answer(spec, query, outcome)
-        return seal_answer(spec, query, answered(spec, query.request_id, self._scores(spec, query), policy))
+        self.rows_answered += len(query.x)
+        signed = sign_statement(statement, mine.tls_key)
+        scores = self._scores(spec, query)
+        return seal_answer(spec, query, answered(spec, query.request_id, scores, owner.policy, signed))
 
     def _scores(self, spec: JobSpec, query: Query) -> NDArray[Any]:
         differences = query.x[:, np.newaxis] - self.means[spec.job][np.newaxis]
         axes = tuple(range(2, differences.ndim))
         scores: NDArray[np.float32] = np.exp(-(differences**2).mean(axis=axes)).astype(np.float32)
         return scores
+
+
+class _Predictor:
+    """One start of a predictor: locked until its owner opens it."""
+
+    def __init__(self) -> None:
+        self.key = PrivateKey.generate()
+        self.tls_key = generate_key()
+        self.askers: Askers | None = None
+
+    def claimed(self) -> dict[str, str]:
+        """What its claims have besides those of every role."""
+        own = {"tls_public_key_sha256": sha256_hex(public_key_der(self.tls_key.public_key()))}
+        return own | ({"owner_key_sha256": sha256_hex(self.askers.owner.key)} if self.askers else {})
+
+    def open(self, sealed: bytes, grant: Grant) -> bytes:
+        """Take an opening of the grant's owner."""
+        signed = open_opening(sealed, self.key, grant.job)
+        check_owner(signed, grant.owner_signing_key)
+        assert signed.opening.share == grant.share
+        self.askers = Askers(signed.opening, grant.owner_signing_key, grant.prediction)
+        return seal_settlement(None, grant.share, grant.job)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from chiron import AsyncClient, OwnerStore
 from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.client.ledger import Ledgers
 from chiron.client.store import JobRecord
 from chiron.runtime.roles import predictor
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
@@ -28,6 +29,7 @@ from tests.support.tee import IMAGE, QuotingServices, policy_for
 
 SPEC = job_spec()
 WEIGHT = np.arange(30, dtype=np.float32).reshape(6, 5)
+SHARE = b"\x5a" * 32
 NO_GATEWAY = "http://127.0.0.1:9"
 
 
@@ -77,7 +79,7 @@ async def predictor_door(
 ) -> AsyncIterator[Door]:
     """A predictor of a linear model, whose owner's store is in `directory`."""
     store = OwnerStore(directory / "home")
-    record = JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=bytes(32))
+    record = JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=SHARE)
     store.save_job(record)
     header = ModelHeader(
         job=SPEC.job,
@@ -86,7 +88,8 @@ async def predictor_door(
         owner_signing_key=record.signing_public_key,
         usable=True,
     )
-    sealer = Sealer(quoting.platform(IMAGE), MODEL)
+    Ledgers(store).budget(SPEC.job, prediction.query_budget)
+    sealer = Sealer(quoting.platform(IMAGE), MODEL, record.share)
     sealed = await asyncio.to_thread(seal_model, SPEC, header, linear_model(), sealer)
     async with _running(quoting, directory / "g.sock", store, Storage({"model": sealed})) as door:
         yield door

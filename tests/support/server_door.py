@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -69,7 +70,9 @@ async def open_door(
     image: EnclaveIdentity = IMAGE,
     grant_name: bytes = GRANT_NAME,
     clock: Callable[[], datetime] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Door]:
+    """A door whose owner's policy is `policy` with these changes."""
     spec = job_spec(exchange={"shards": SHARDS})
     platform = quoting.platform(image)
     ca = JobCa(spec.job, datetime.now(UTC))
@@ -81,7 +84,8 @@ async def open_door(
         nonce=BOOT_NONCE,
     )
     own = attest(platform, claims)
-    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own), clock, grant_name)
+    owners = policy(quoting, image).model_copy(update=changes)
+    registrar = Registrar(spec, ca, narrowed(owners, own), clock, grant_name)
     ticket = Ticket(
         spec=spec,
         dataset_key=DATASET_KEY,
@@ -89,6 +93,8 @@ async def open_door(
         prediction=PredictionPolicy(),
         owner_public_key=bytes(PUBLIC_KEY_BYTES),
         owner_signing_key=bytes(32),
+        attestation=owners,
+        share=bytes(32),
     )
     ended = asyncio.Event()
 

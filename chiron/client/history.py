@@ -1,0 +1,165 @@
+"""What the owner's side did with a job: an append-only file of JSON lines, each bound to the one before.
+
+Every line holds the SHA-256 of the line before it, so a line that is changed, removed or put in later breaks
+the chain. Whoever can write the store can also write a new chain: `head` is the digest to note elsewhere
+(on paper, in a ticket) if that must show, too. No line holds a key.
+"""
+
+import fcntl
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import rfc8785
+from pydantic import Field, ValidationError
+
+from chiron.client.configuration import refuse_exposed
+from chiron.client.errors import HistoryAltered
+from chiron.client.store import OwnerStore
+from chiron.wire.encoding import Digest, Identifier, WireModel, canonical_json, sha256_hex
+from chiron.wire.grants import Grant
+
+FIRST = "0" * 64
+"""What stands in the first line in place of an earlier one's digest."""
+
+
+class Deed(StrEnum):
+    """What the owner's side did."""
+
+    CREATED = "created"
+    VERIFIED = "verified"
+    GRANTED = "granted"
+    OPENED = "opened"
+    SHARED = "shared"
+    REVOKED = "revoked"
+    PREDICTED = "predicted"
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    MOVED = "moved"
+    FORGOT = "forgot"
+    DELETED = "deleted"
+    """The gateway said that it has deleted what it held."""
+
+
+class Entry(WireModel):
+    """One line."""
+
+    version: Literal[1] = 1
+    number: int = Field(ge=1)
+    job: Identifier
+    at: str = Field(max_length=40)
+    """RFC 3339, UTC, by the owner's clock."""
+    did: Deed
+    facts: dict[str, str | int] = Field(default={}, max_length=32)
+    """Digests, counts and names; never a key."""
+    previous: Digest
+    """SHA-256 of the line before."""
+
+
+class History:
+    """One job's file, `history/JOB.jsonl` in the owner's store."""
+
+    def __init__(self, store: OwnerStore, job: Identifier) -> None:
+        self._store = store
+        self._job = job
+        self.path: Path = store.root / "history" / f"{job}.jsonl"
+
+    def append(
+        self, did: Deed, facts: dict[str, str | int] | None = None, at: datetime | None = None
+    ) -> Entry:
+        """Add a line and sync it to the disk before returning. Processes that append at once wait in turn.
+
+        Raises:
+            HistoryAltered: the file is not one that this module wrote.
+        """
+        self._store.directory("history")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            lines = _whole_lines(file)
+            entry = Entry(
+                number=len(lines) + 1,
+                job=self._job,
+                at=(at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),
+                did=did,
+                facts=facts or {},
+                previous=sha256_hex(lines[-1]) if lines else FIRST,
+            )
+            file.write(canonical_json(entry) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return entry
+
+    def entries(self) -> Sequence[Entry]:
+        """All lines, after their chain was checked; none where nothing was written.
+
+        Raises:
+            HistoryAltered: a line was changed, removed or put in since.
+            RecordUnusable: others can read the file.
+        """
+        return [entry for entry, _ in self._checked()]
+
+    def head(self) -> Digest:
+        """Digest of the last line: who notes it elsewhere notices a history that was written anew.
+
+        Raises:
+            HistoryAltered, RecordUnusable: as `entries`.
+        """
+        checked = self._checked()
+        return sha256_hex(checked[-1][1]) if checked else FIRST
+
+    def _checked(self) -> list[tuple[Entry, bytes]]:
+        if not self.path.exists():
+            return []
+        refuse_exposed(self.path)
+        previous, found = FIRST, []
+        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
+            entry = self._parsed(line, number)
+            if (entry.number, entry.job, entry.previous) != (number, self._job, previous):
+                raise self._altered(number)
+            previous = sha256_hex(line)
+            found.append((entry, line))
+        return found
+
+    def _parsed(self, line: bytes, number: int) -> Entry:
+        try:
+            entry = Entry.model_validate_json(line)
+        except ValidationError:
+            raise self._altered(number) from None
+        if canonical_json(entry) != line:
+            raise self._altered(number)
+        return entry
+
+    def _altered(self, number: int) -> HistoryAltered:
+        return HistoryAltered(
+            f"line {number} of {self.path} does not follow from the one before: somebody changed the file. "
+            "Compare it with a backup; nothing in it from there on is evidence"
+        )
+
+
+def note(store: OwnerStore, job: Identifier, did: Deed, **facts: str | int) -> Entry:
+    """Write into the job's history what was done just now.
+
+    Raises:
+        HistoryAltered: the file is not one that this module wrote.
+    """
+    return History(store, job).append(did, facts)
+
+
+def grant_digest(grant: Grant) -> Digest:
+    """SHA-256 of a grant without its secrets, in canonical JSON: what a history and a receipt name it by."""
+    public = grant.model_dump(mode="json", exclude={"dataset_key", "share"})
+    return sha256_hex(rfc8785.dumps(public))
+
+
+def _whole_lines(file: BinaryIO) -> list[bytes]:
+    """The lines so far. One that a crash cut short was acknowledged to nobody, and is dropped."""
+    file.seek(0)
+    content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) != len(content):
+        file.truncate(len(whole))
+    return whole.splitlines()

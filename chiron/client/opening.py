@@ -1,0 +1,206 @@
+"""From a verified, locked predictor to an open one.
+
+1. Its evidence over a fresh nonce is verified: whoever is told the share is what the policy accepts.
+2. What earlier predictors left in storage is settled, where they signed it.
+3. The next number, and what is lent, are written into the ledger.
+4. The opening is signed, sealed to the key in that evidence, and sent.
+5. Evidence over another nonce must now name us as the model's owner.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from chiron.client.errors import EvidenceRejected, GatewayError, GatewayMisbehaved
+from chiron.client.gateway_session import GatewaySession
+from chiron.client.ledger import Ledger, Ledgers, Loan
+from chiron.client.store import JobRecord, OwnerStore
+from chiron.client.verifying import Verifier
+from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.runtime.errors import StatementInvalid
+from chiron.runtime.openings import open_settlement, seal_opening
+from chiron.wire import paths
+from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import SealedMessage
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.objects import settlement
+from chiron.wire.opening import Opening, PassLease
+
+OPEN_FOR = timedelta(hours=24)
+RENEWED_BEFORE_S = 300
+"""A predictor whose end is nearer than this is opened anew before it is asked."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One opening that was taken."""
+
+    job: str
+    measurement: str
+    predictor_key_sha256: str
+    number: int
+    rows: int | None
+    """Rows that it may answer its owner; None is any number."""
+    passes: int
+    """How many passes it was told of."""
+    until: datetime
+
+
+class Opener:
+    """Opens predictors of one owner's jobs."""
+
+    def __init__(
+        self,
+        gateway: GatewaySession,
+        verifier: Verifier,
+        store: OwnerStore,
+        clock: Callable[[], datetime],
+        on_opened: Callable[[Opened], None] | None = None,
+    ) -> None:
+        """`on_opened` is called with every opening that was taken."""
+        self._gateway = gateway
+        self._verifier = verifier
+        self._ledgers = Ledgers(store)
+        self._clock = clock
+        self._on_opened = on_opened or (lambda _: None)
+
+    async def opened(
+        self, session: GatewaySession, record: JobRecord, *, giver: bool = False
+    ) -> VerifiedEvidence:
+        """Verify the predictor that `session` reaches, and open it unless it is open; its evidence then.
+
+        With `giver`, it is the one that is to give its model to newer code.
+
+        Raises:
+            PolicyMissing: nothing says which enclaves are acceptable.
+            EvidenceRejected: a step did not hold, or the predictor serves another owner's model.
+            GatewayError: it took no opening of ours; its code says why.
+        """
+        job = record.spec.job
+        verified = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
+        if verified.claims.owner_key_sha256 is not None and not self._due(record, verified):
+            return verified
+        await self._settle_stored(record, verified)
+        opening = self._lend(record, verified)
+        await self._send(session, record, verified, opening, giver=giver)
+        again = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
+        if again.claims.owner_key_sha256 is None:
+            raise EvidenceRejected(
+                "the predictor took the opening and is locked still",
+                code="predictor-locked",
+                steps=again.steps,
+            )
+        if again.claims.hpke_public_key != verified.claims.hpke_public_key:
+            raise GatewayMisbehaved("another predictor answers than the one that was opened")
+        self._on_opened(_summary(opening, again))
+        return again
+
+    async def settle(self, record: JobRecord) -> None:
+        """Take what the job's last predictor left in storage into the ledger; what is not signed is ignored.
+
+        Raises:
+            GatewayError: the gateway cannot be asked.
+        """
+        stored = settlement()
+        try:
+            sealed = await self._gateway.fetch(
+                paths.JOB_OBJECT.of(record.spec.job, stored.name), limit=stored.stored_bytes
+            )
+        except GatewayError as error:
+            if error.status == 404:
+                return
+            raise
+        with suppress(StatementInvalid):
+            self._settled(record, sealed)
+
+    async def _settle_stored(self, record: JobRecord, verified: VerifiedEvidence) -> None:
+        """What is not settled stays spent: to be opened, a predictor needs no gateway."""
+        key = _key_sha256(verified)
+        loans = self._ledgers.read(record.spec.job).loans
+        if any(loan.predictor_key_sha256 != key for loan in loans):
+            with suppress(GatewayError):
+                await self.settle(record)
+
+    def _due(self, record: JobRecord, verified: VerifiedEvidence) -> bool:
+        """Whether a predictor that is open should be opened anew."""
+        ledger = self._ledgers.read(record.spec.job)
+        loan = ledger.loan_to(_key_sha256(verified))
+        if loan is None or loan.until - self._seconds() < RENEWED_BEFORE_S:
+            return True
+        # Others may have given back what they did not use.
+        return ledger.left is not None and loan.rows is not None and loan.rows - loan.asked < ledger.left
+
+    def _lend(self, record: JobRecord, verified: VerifiedEvidence) -> Opening:
+        job, now = record.spec.job, self._seconds()
+        with self._ledgers.changing(job) as change:
+            passes = _leases(change.ledger)
+            lent = {lease.allowed.id: lease.rows for lease in passes}
+            left = change.ledger.left
+            loan = Loan(
+                # A time, if need be: numbers ascend even if the ledger was lost.
+                number=max(change.ledger.number + 1, now),
+                predictor_key_sha256=_key_sha256(verified),
+                tls_key_sha256=verified.claims.tls_public_key_sha256 or "",
+                rows=None if left is None else max(0, left - sum(lent.values())),
+                passes=lent,
+                until=now + int(OPEN_FOR.total_seconds()),
+            )
+            change.ledger = change.ledger.lent(loan)
+        return Opening(
+            job=job,
+            predictor_key_sha256=loan.predictor_key_sha256,
+            number=loan.number,
+            share=record.share,
+            rows=loan.rows,
+            passes=passes,
+            issued_at=now,
+            until=loan.until,
+        )
+
+    async def _send(
+        self,
+        session: GatewaySession,
+        record: JobRecord,
+        verified: VerifiedEvidence,
+        opening: Opening,
+        *,
+        giver: bool,
+    ) -> None:
+        path = paths.JOB_UPGRADE_OPENING if giver else paths.JOB_OPENING
+        sealed = seal_opening(opening, record.signing_key, verified.claims.hpke_public_key or b"")
+        body = await session.relay(path.of(opening.job), sealed)
+        try:
+            self._settled(record, SealedMessage.model_validate_json(body).sealed)
+        except (ValueError, StatementInvalid) as error:
+            raise GatewayMisbehaved("the answer to an opening is no settlement of this job") from error
+
+    def _settled(self, record: JobRecord, sealed: bytes) -> None:
+        signed = open_settlement(sealed, record.share, record.spec.job)
+        if signed is not None:
+            with self._ledgers.changing(record.spec.job) as change:
+                change.ledger = change.ledger.settled(signed)
+
+    def _seconds(self) -> int:
+        return int(self._clock().timestamp())
+
+
+def _leases(ledger: Ledger) -> tuple[PassLease, ...]:
+    """Who else may ask. Nobody: there are no passes yet."""
+    return ()
+
+
+def _key_sha256(verified: VerifiedEvidence) -> str:
+    return sha256_hex(verified.claims.hpke_public_key or b"")
+
+
+def _summary(opening: Opening, verified: VerifiedEvidence) -> Opened:
+    return Opened(
+        job=opening.job,
+        measurement=verified.quote.measurement,
+        predictor_key_sha256=opening.predictor_key_sha256,
+        number=opening.number,
+        rows=opening.rows,
+        passes=len(opening.passes),
+        until=datetime.fromtimestamp(opening.until, UTC),
+    )

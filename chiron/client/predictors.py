@@ -1,0 +1,134 @@
+"""The client's verbs that ask a job's model: start its predictor, verify it, open it, and ask it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiron.client.errors import AnswerRefused, NotDirect
+from chiron.client.gateway_session import GatewaySession
+from chiron.client.ledger import Ledgers
+from chiron.client.opening import Opened, Opener
+from chiron.client.predictions import Inquirer, Predictions, PredictorSession
+from chiron.client.ra_tls import attested_connector
+from chiron.client.store import JobRecord, OwnerStore
+from chiron.client.verifying import Verifier
+from chiron.runtime.attestation.verify import VerifiedEvidence
+from chiron.wire.attestation import Role
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.jobs import Job
+
+Advance = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+OnOpened = Callable[[Opened], None]
+"""Called when a predictor was opened."""
+JobId = str | Job
+
+
+class PredictorVerbs:
+    """What `AsyncClient` does with predictors."""
+
+    gateway: GatewaySession
+    store: OwnerStore
+    _clock: Callable[[], datetime]
+    _verifier: Verifier
+
+    async def predictor(self, job: JobId, on_opened: OnOpened | None = None) -> PredictorSession:
+        """Start the job's predictor if need be, verify it, and open it if it is locked.
+
+        The session's queries go to the key in its evidence. `on_opened` is called if it was opened.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: as `verify_job`.
+        """
+        record = self.store.job(job_id(job))
+        await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
+        return await self._session(self.gateway, record, on_opened)
+
+    async def predictor_address(self, job: JobId) -> str:
+        """Start the job's predictor if need be; host:port at which it is reached without the gateway.
+
+        Raises:
+            NotDirect: the operator gives predictors no address of their own.
+        """
+        # Verified by the gateway's way first: who answers is ready, and the address is of no other.
+        await self.predictor(job)
+        address = (await self.gateway.predictor(job_id(job))).address
+        if address is None:
+            raise NotDirect("this operator's predictors are reached through the gateway only")
+        return address
+
+    @asynccontextmanager
+    async def direct_predictor(
+        self, job: JobId, address: str | None = None, on_opened: OnOpened | None = None
+    ) -> AsyncIterator[PredictorSession]:
+        """Speak to the predictor itself, over RA-TLS: the gateway carries nothing.
+
+        `address` is its host:port; without one, the gateway is asked (`predictor_address`), and not trusted.
+
+        Raises:
+            PolicyMissing: this client was given no policy.
+            GatewayError: nobody answers there, or the handshake's evidence did not hold: nothing was sent.
+            EvidenceRejected: evidence over a fresh nonce did not.
+        """
+        policy = await self._verifier.policy()
+        record = self.store.job(job_id(job))
+        place = address or await self.predictor_address(job)
+        connector = attested_connector(policy, Role.PREDICTOR, record.spec.job)
+        async with GatewaySession(f"https://{place}", None, connector) as session:
+            yield await self._session(session, record, on_opened)
+
+    async def predict(
+        self,
+        job: JobId,
+        x: NDArray[Any],
+        advance: Advance | None = None,
+        *,
+        direct: bool = False,
+        on_opened: OnOpened | None = None,
+    ) -> Predictions:
+        """Predict rows `x`, `[n, *input_shape]`: verify the predictor, open it, ask sealed, open its answers.
+
+        With `direct`, at the predictor's own address.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: as `verify_job`.
+            RowsInvalid: the rows are not of the job's input shape and type.
+            AnswerRefused: the predictor gave none, or the grant's query budget holds no more.
+        """
+        if direct:
+            async with self.direct_predictor(job, on_opened=on_opened) as session:
+                return await session.predict(np.asarray(x), advance)
+        return await (await self.predictor(job, on_opened)).predict(np.asarray(x), advance)
+
+    async def _session(
+        self, session: GatewaySession, record: JobRecord, on_opened: OnOpened | None
+    ) -> PredictorSession:
+        opener = Opener(self.gateway, self._verifier, self.store, self._clock, on_opened)
+        verified = await opener.opened(session, record)
+        inquirer = Inquirer(record.spec, record.signing_key, class_names=record.class_names)
+        return PredictorSession(session, inquirer, verified, self._writing_ahead(record, verified))
+
+    def _writing_ahead(self, record: JobRecord, verified: VerifiedEvidence) -> Callable[[int], None]:
+        """Take rows from the ledger before they are asked for."""
+        key, job = sha256_hex(verified.claims.hpke_public_key or b""), record.spec.job
+
+        def take(rows: int) -> None:
+            with Ledgers(self.store).changing(job) as change:
+                left = change.ledger.left
+                if left is not None and rows > left:
+                    raise AnswerRefused(
+                        f"the grant's query budget holds {left} more rows, not {rows}",
+                        code="budget-exhausted",
+                    )
+                change.ledger = change.ledger.asked_for(rows, key)
+
+        return take
+
+
+def job_id(job: JobId) -> str:
+    """The id of a job that is named by it, or given."""
+    return job.spec.job if isinstance(job, Job) else job

@@ -1,0 +1,183 @@
+"""The lock of a predictor: its model stays sealed until the owner opens it, and is locked again in the end.
+
+An opening is taken if
+
+1. it is sealed to our key, and names our job and key;
+2. its number is above that of every opening that was taken before;
+3. its end has not come, by a clock that never runs back and is never before the owner's `issued_at`;
+4. its share opens the stored model, which nobody else's does;
+5. the owner that this model names signed it.
+
+One that is not taken changes nothing, whoever sent it. What an opening before it let be asked is settled by
+the next one, by its end, or when the predictor is closed for good.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.errors import ModelUnusable, OpeningRefused, PredictorLocked
+from chiron.runtime.openings import check_owner, open_opening, seal_settlement, sign_settlement
+from chiron.runtime.roles.askers import Askers
+from chiron.runtime.roles.predictor_keys import PredictorKeys
+from chiron.runtime.roles.sealed_model import ModelHeader, open_model
+from chiron.runtime.sealing.sealer import Sealer
+from chiron.runtime.training.sessions import ExportedModel
+from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import MODEL
+from chiron.wire.opening import Opening, SignedOpening
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model while it is open."""
+
+    header: ModelHeader
+    model: ExportedModel | None
+    """None where it cannot be used, which only its owner may learn."""
+    share: bytes
+    askers: Askers
+    until: int
+
+
+class ModelLock:
+    """One stored model, and whether it is open."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        sealed: bytes,
+        platform: Platform,
+        keys: PredictorKeys,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._spec = spec
+        self.sealed = sealed
+        """The stored model."""
+        self._platform = platform
+        self._keys = keys
+        self._now = now
+        self._latest = 0
+        """Seconds since 1970: the clock is never before this."""
+        self._number = 0
+        self._open: OpenModel | None = None
+        self._settled: bytes | None = None
+        """The last word on the opening before, sealed."""
+        self._closed = False
+        self._opening = asyncio.Lock()
+
+    @property
+    def owner(self) -> bytes | None:
+        """The signing key of the model's owner, as long as the model is open."""
+        opened = self._current()
+        return opened.header.owner_signing_key if opened is not None else None
+
+    def opened(self) -> OpenModel:
+        """The open model.
+
+        Raises:
+            PredictorLocked: its owner has not opened it, or not any more.
+        """
+        opened = self._current()
+        if opened is None or self._closed:
+            raise PredictorLocked
+        return opened
+
+    async def open(self, sealed: bytes) -> bytes:
+        """Take an opening; the settlement of the one before, sealed under the share.
+
+        Raises:
+            OpeningRefused: it is none of the model's owner's, or not for here and now.
+            ModelUnusable: the stored model is not one of this job.
+        """
+        signed = await asyncio.to_thread(open_opening, sealed, self._keys.key, self._spec.job)
+        # One at a time, so that the number that was checked is the last one still.
+        async with self._opening:
+            self._check(signed.opening)
+            opened = await asyncio.to_thread(self._unlocked, signed)
+            # Its end may have come meanwhile, or ours.
+            self._check(signed.opening)
+            self._lock()
+            self._number = signed.opening.number
+            self._latest = max(self._latest, signed.opening.issued_at)
+            settled, self._settled = self._settled, None
+            self._open = opened
+        return settled or seal_settlement(None, opened.share, self._spec.job)
+
+    def hold(self) -> OpenModel:
+        """The open model, of which nothing more is answered until `release`.
+
+        Raises:
+            PredictorLocked: its owner has not opened it, or not any more.
+        """
+        opened = self.opened()
+        self._closed = True
+        return opened
+
+    def release(self) -> None:
+        """Answer again after `hold`."""
+        self._closed = False
+
+    def close(self) -> bytes | None:
+        """Lock the model for good; the settlement to leave in storage, None where it never was open."""
+        self._closed = True
+        self._lock()
+        return self._settled
+
+    def _check(self, opening: Opening) -> None:
+        if self._closed:
+            raise OpeningRefused("model-given-away", "newer code answers for this model")
+        if opening.number <= self._number:
+            raise OpeningRefused("opening-not-newer", "an opening of this number or a later one was taken")
+        if opening.until <= self._seconds(opening.issued_at):
+            raise OpeningRefused("opening-expired", "the opening's end has come")
+
+    def _unlocked(self, signed: SignedOpening) -> OpenModel:
+        opening, before = signed.opening, self._open
+        if before is not None and hmac.compare_digest(before.share, opening.share):
+            header, model = before.header, before.model
+            check_owner(signed, header.owner_signing_key)
+        else:
+            header, onnx = self._unsealed(opening.share)
+            check_owner(signed, header.owner_signing_key)
+            model = _loaded(header, onnx, self._spec)
+        askers = Askers(opening, header.owner_signing_key, header.prediction)
+        return OpenModel(header, model, opening.share, askers, opening.until)
+
+    def _unsealed(self, share: bytes) -> tuple[ModelHeader, bytes]:
+        try:
+            return open_model(self._spec, self.sealed, Sealer(self._platform, MODEL, share))
+        except ModelUnusable as error:
+            if error.code != "model-unreadable":
+                raise
+            raise OpeningRefused("opening-share-wrong", "the share does not open the model") from error
+
+    def _current(self) -> OpenModel | None:
+        if self._open is not None and self._seconds() >= self._open.until:
+            self._lock()
+        return self._open
+
+    def _lock(self) -> None:
+        """Settle what was open, and forget the model and the share."""
+        if self._open is None:
+            return
+        settlement = sign_settlement(self._open.askers.settlement(), self._keys.tls_key)
+        self._settled = seal_settlement(settlement, self._open.share, self._spec.job)
+        self._open = None
+
+    def _seconds(self, at_least: int = 0) -> int:
+        self._latest = max(self._latest, int(self._now().timestamp()))
+        return max(self._latest, at_least)
+
+
+def _loaded(header: ModelHeader, onnx: bytes, spec: JobSpec) -> ExportedModel | None:
+    if not header.usable:
+        return None
+    try:
+        return ExportedModel(onnx, spec)
+    except Exception:
+        # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
+        return None
