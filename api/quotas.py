@@ -147,7 +147,9 @@ class Storage:
         sums = [
             select(func.sum(ChunkRow.size)).where(ChunkRow.tenant == tenant),
             select(func.sum(func.length(DatasetRow.manifest))).where(DatasetRow.tenant == tenant),
-            select(func.sum(BuilderRow.size)).where(BuilderRow.tenant == tenant),
+            select(func.sum(BuilderRow.size)).where(
+                BuilderRow.tenant == tenant, BuilderRow.withdrawn_at.is_(None)
+            ),
             select(func.sum(func.length(JobRow.spec))).where(JobRow.tenant == tenant),
         ]
         async with self._database.reading() as session:

@@ -57,6 +57,7 @@ async def show_job(call: Call[Principal, None]) -> Job:
 async def delete_job(call: Call[Principal, None]) -> None:
     """Delete a job that has ended, with every object and key of its; refused while an enclave of it runs."""
     await call.gateway.deletion.job(call.caller.tenant, call.path("id"))
+    call.gateway.storage.recount(call.caller.tenant)
 
 
 @routes.add("POST", paths.JOB_CANCEL, roles=BOTH, answer=Job)

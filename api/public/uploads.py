@@ -57,6 +57,7 @@ async def list_builders(call: Call[Principal, None]) -> Page[BuilderInfo]:
 async def delete_builder(call: Call[Principal, None]) -> None:
     """Delete a builder that you published; refused while a job runs it. Its name and version stay taken."""
     await call.gateway.deletion.builder(call.caller.tenant, call.path("sha256"))
+    call.gateway.storage.recount(call.caller.tenant)
 
 
 @routes.add("GET", paths.BUILDER, roles=READERS, answer=BuilderInfo)
@@ -123,6 +124,7 @@ async def show_dataset(call: Call[Principal, None]) -> DatasetStatus:
 async def delete_dataset(call: Call[Principal, None]) -> None:
     """Delete a dataset's ciphertext; refused while a job reads it."""
     await call.gateway.deletion.dataset(call.caller.tenant, call.path("id"))
+    call.gateway.storage.recount(call.caller.tenant)
 
 
 @routes.add(

@@ -135,6 +135,13 @@ async def test_attack_uploads_at_once_do_not_pass_the_storage_limit_together(sma
     assert await world.running.gateway.storage.used("hospital") <= 3 * 1000 + MANIFEST_BYTES
 
 
+async def test_deleting_a_dataset_makes_room(small_disk: Party) -> None:
+    world, dataset = small_disk, manifest().dataset_id
+    await world.owner.upload_dataset(CHUNKS[:3])
+    assert (await world.owner("DELETE", f"/v1/datasets/{dataset}")).status == 204
+    await world.owner.upload_dataset(CHUNKS[:3])
+
+
 async def test_storage_is_counted_anew_after_a_restart(tmp_path: Path, component: bytes) -> None:
     used: list[list[int]] = []
     for _ in range(2):
