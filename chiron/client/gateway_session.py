@@ -22,6 +22,8 @@ from chiron.wire.public_api import (
     DatasetStatus,
     DatasetUpload,
     EvidenceDemand,
+    GuestKey,
+    GuestRequest,
     ImageInfo,
     Page,
     PredictorStatus,
@@ -113,6 +115,10 @@ class GatewaySession:
         """PUT bytes; repeated if the connection fails, as every PUT of the interface may be."""
         await self._repeated("PUT", path, data=data, headers={"Content-Type": "application/octet-stream"})
 
+    async def delete(self, path: str) -> None:
+        """DELETE; repeated if the connection fails."""
+        await self._repeated("DELETE", path)
+
     async def post(self, path: str, body: BaseModel | None = None) -> bytes:
         """POST JSON, or nothing, once."""
         if body is None:
@@ -174,6 +180,15 @@ class GatewaySession:
     async def stop_predictor(self, job_id: str) -> None:
         """DELETE /v1/jobs/{id}/predictor."""
         await self._request("DELETE", paths.JOB_PREDICTOR.of(job_id))
+
+    async def invite_guest(self, job_id: str, expires_at: int, label: str) -> GuestKey:
+        """POST /v1/jobs/{id}/guests: an API key for somebody who may ask this job's predictor."""
+        request = GuestRequest(expires_at=expires_at, label=label)
+        return _parse(await self.post(paths.JOB_GUESTS.of(job_id), request), GuestKey)
+
+    async def dismiss_guest(self, job_id: str, key_id: str) -> None:
+        """DELETE /v1/jobs/{id}/guests/{key_id}."""
+        await self._request("DELETE", paths.JOB_GUEST.of(job_id, key_id))
 
     async def begin_upgrade(self, job_id: str, giver: str) -> None:
         """POST /v1/jobs/{id}/upgrade: start code of the giver's measurement, and code that waits."""
