@@ -1,5 +1,6 @@
 """The command's parts by name, each loaded when it is called; and what exit code an error becomes."""
 
+import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any
@@ -150,11 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     """Say what went wrong. What is no error of ours goes on as it is: a traceback is then what helps."""
-    from chiron.cli.output import fail
+    from chiron.cli.output import fail, print_traceback
     from chiron.client.errors import EvidenceRejected
     from chiron.wire.errors import ChironError
 
     if not isinstance(error, ChironError):
+        sys.excepthook = print_traceback
         raise error
     fail(error.code, str(error))
     return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED

@@ -33,7 +33,7 @@ from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import Job, JobRequest
-from chiron.wire.public_api import BuilderInfo
+from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
 GRANT_LIFE_S = 30 * 24 * 3600
@@ -105,7 +105,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
 
     async def builders(self) -> list[BuilderInfo]:
         """The builders that this gateway offers."""
-        return await self.gateway.get(paths.BUILDERS, list[BuilderInfo])
+        return await self.gateway.listed(paths.BUILDERS, Page[BuilderInfo])
 
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
@@ -189,7 +189,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
-        return await self.gateway.get(paths.JOBS, list[Job])
+        return await self.gateway.listed(paths.JOBS, Page[Job])
 
     async def verify_job(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> VerifiedEvidence:
         """Fetch evidence over a fresh random nonce and verify it; its `steps` say what was checked.
