@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         JobEnded,
         LogRejected,
         NotDirect,
+        PassUnusable,
         PeerNotAttested,
         PolicyMissing,
         RecordMissing,
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
         UpgradeImpossible,
     )
     from chiron.client.opening import Opened
+    from chiron.client.pass_file import PassFile, write_pass
+    from chiron.client.pass_holder import PassHolder
     from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
+    from chiron.client.sharing import PassState, PassTerms
     from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
     from chiron.client.sync_client import Client, Predictor
     from chiron.client.training import Created, Finished, Granted, Progressed, Stage, Verified
@@ -108,6 +112,11 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
+    "PassFile",
+    "PassHolder",
+    "PassState",
+    "PassTerms",
+    "PassUnusable",
     "PeerNotAttested",
     "PolicyMissing",
     "PredictionPolicy",
@@ -141,6 +150,7 @@ __all__ = [
     "open_source",
     "policy_of",
     "read_rows",
+    "write_pass",
 ]
 
 _MODULES = {
@@ -180,6 +190,7 @@ _MODULES = {
         "JobEnded",
         "LogRejected",
         "NotDirect",
+        "PassUnusable",
         "PeerNotAttested",
         "PolicyMissing",
         "RecordMissing",
@@ -191,6 +202,11 @@ _MODULES = {
         "UpgradeImpossible",
     ),
     "chiron.client.opening": ("Opened",),
+    "chiron.client.pass_file": (
+        "PassFile",
+        "write_pass",
+    ),
+    "chiron.client.pass_holder": ("PassHolder",),
     "chiron.client.predictions": (
         "Predictions",
         "PredictorSession",
@@ -198,6 +214,10 @@ _MODULES = {
     "chiron.client.ra_tls": (
         "attested_connector",
         "attested_context",
+    ),
+    "chiron.client.sharing": (
+        "PassState",
+        "PassTerms",
     ),
     "chiron.client.store": (
         "DatasetRecord",

@@ -26,6 +26,7 @@ from chiron.wire.encoding import Base64, Digest, Identifier, Share, WireModel, s
 from chiron.wire.grants import PredictionPolicy, Restarts
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
+from chiron.wire.private import private_directory
 
 _Record = TypeVar("_Record", bound=WireModel)
 
@@ -191,12 +192,14 @@ class OwnerStore:
             return None
 
     def directory(self, *parts: str) -> Path:
-        """A private directory below the root, made if need be."""
-        path = self.root
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A private directory below the root, made if need be.
+
+        Raises:
+            DirectoryNotOurs: it is another user's.
+        """
+        path = private_directory(self.root)
         for part in parts:
-            path = path / part
-            path.mkdir(mode=0o700, exist_ok=True)
+            path = private_directory(path / part)
         return path
 
     def _save(self, kind: str, name: Identifier, record: WireModel) -> Path:
