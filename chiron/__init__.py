@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         JobEnded,
         LogRejected,
         NotDirect,
+        PassUnusable,
         PeerNotAttested,
         PolicyMissing,
         RecordMissing,
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
         UpgradeImpossible,
     )
     from chiron.client.opening import Opened
+    from chiron.client.pass_file import PassFile, write_pass
+    from chiron.client.pass_holder import PassHolder
     from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
+    from chiron.client.sharing import PassState, PassTerms
     from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
     from chiron.client.sync_client import Client, Predictor
     from chiron.client.training import Created, Finished, Granted, Progressed, Stage, Verified
@@ -106,6 +110,11 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
+    "PassFile",
+    "PassHolder",
+    "PassState",
+    "PassTerms",
+    "PassUnusable",
     "PeerNotAttested",
     "PolicyMissing",
     "PredictionPolicy",
@@ -138,6 +147,7 @@ __all__ = [
     "open_source",
     "policy_of",
     "read_rows",
+    "write_pass",
 ]
 
 _MODULES = {
@@ -176,6 +186,7 @@ _MODULES = {
         "JobEnded",
         "LogRejected",
         "NotDirect",
+        "PassUnusable",
         "PeerNotAttested",
         "PolicyMissing",
         "RecordMissing",
@@ -187,6 +198,11 @@ _MODULES = {
         "UpgradeImpossible",
     ),
     "chiron.client.opening": ("Opened",),
+    "chiron.client.pass_file": (
+        "PassFile",
+        "write_pass",
+    ),
+    "chiron.client.pass_holder": ("PassHolder",),
     "chiron.client.predictions": (
         "Predictions",
         "PredictorSession",
@@ -194,6 +210,10 @@ _MODULES = {
     "chiron.client.ra_tls": (
         "attested_connector",
         "attested_context",
+    ),
+    "chiron.client.sharing": (
+        "PassState",
+        "PassTerms",
     ),
     "chiron.client.store": (
         "DatasetRecord",

@@ -20,6 +20,7 @@ from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
+from chiron.client.sharing import SharingVerbs
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
@@ -32,7 +33,7 @@ from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import Job, JobRequest
-from chiron.wire.public_api import BuilderInfo
+from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
 GRANT_LIFE_S = 30 * 24 * 3600
@@ -41,7 +42,7 @@ SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 
 
-class AsyncClient(PredictorVerbs):
+class AsyncClient(PredictorVerbs, SharingVerbs):
     """Speaks to one gateway for one owner. Use as an async context manager.
 
     `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
@@ -104,7 +105,7 @@ class AsyncClient(PredictorVerbs):
 
     async def builders(self) -> list[BuilderInfo]:
         """The builders that this gateway offers."""
-        return await self.gateway.get(paths.BUILDERS, list[BuilderInfo])
+        return await self.gateway.listed(paths.BUILDERS, Page[BuilderInfo])
 
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
@@ -188,7 +189,7 @@ class AsyncClient(PredictorVerbs):
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
-        return await self.gateway.get(paths.JOBS, list[Job])
+        return await self.gateway.listed(paths.JOBS, Page[Job])
 
     async def verify_job(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> VerifiedEvidence:
         """Fetch evidence over a fresh random nonce and verify it; its `steps` say what was checked.
