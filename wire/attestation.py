@@ -113,6 +113,27 @@ class TcbStatus(StrEnum):
 Advisory = Annotated[str, StringConstraints(pattern=r"^INTEL-SA-\d{5}$")]
 
 
+PlatformName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+FamilyName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+
+
+class PlatformPin(WireModel):
+    """A machine, or a family of processors, that a policy accepts: all that is named must be the same."""
+
+    ppid: PlatformName | None = None
+    """Of the processor package, in hexadecimal; the same however often SGX is set up anew."""
+    instance_id: PlatformName | None = None
+    """Of one set of keys of a machine with several packages: another after SGX was set up anew."""
+    fmspc: FamilyName | None = None
+    """Of a processor's family, model and stepping: millions of machines have the same."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if self.ppid is None and self.instance_id is None and self.fmspc is None:
+            raise ValueError("a platform is named by ppid, instance_id or fmspc")
+        return self
+
+
 class AttestationPolicy(WireModel):
     """What evidence must show before anything is entrusted to an enclave."""
 
@@ -134,6 +155,14 @@ class AttestationPolicy(WireModel):
     """A TCB level that is out of date is forgiven until this long after the level's date."""
     minimum_tcb_evaluation: int = Field(default=0, ge=0)
     """Least `tcbEvaluationDataNumber` of TCB info and QE identity: refuses older ones, though in date."""
+    platforms: tuple[PlatformPin, ...] = Field(default=(), max_length=256)
+    """Machines that are accepted; empty means any that Intel certified, wherever it stands."""
+    allow_smt: bool = True
+    """False: the PCK certificate must say that hyper-threads are off."""
+    allow_dynamic_platform: bool = True
+    """False: the PCK certificate must say that no package can be added to the machine."""
+    allow_cached_keys: bool = True
+    """False: the PCK certificate must say that Intel keeps no root keys of the machine."""
     allow_debug: bool = False
     """Always false, and there to be read: the host sees a debug enclave's memory, so no policy takes one."""
     transparency: TransparencyPolicy | None = None

@@ -6,6 +6,7 @@ chain it checks of this one; the root is the one difference, and no verifier tru
 
 import datetime
 from dataclasses import dataclass
+from hashlib import sha256
 
 from asn1crypto import core
 from cryptography import x509
@@ -84,7 +85,11 @@ def create_crl(issuer: Authority, now: datetime.datetime, revoked: tuple[int, ..
 
 
 def sgx_extension(ppid: bytes) -> bytes:
-    """DER of the SGX extension: PPID, TCB components, PCEID, FMSPC and SGX type (profile, section 1.3.5)."""
+    """DER of the SGX extension (profile, section 1.3.5), as a platform of several packages has it.
+
+    It says of SMT and the like what is worst, as this TEE protects nothing.
+    """
+    configuration = [(f".7.{place}", core.Boolean(True)) for place in (1, 2, 3)]
     components = [(f".2.{place}", core.Integer(svn)) for place, svn in enumerate(CPU_SVN, start=1)]
     tcb = [*components, (".2.17", core.Integer(PCE_SVN)), (".2.18", core.OctetString(CPU_SVN))]
     return _named_values(
@@ -94,6 +99,8 @@ def sgx_extension(ppid: bytes) -> bytes:
             (".3", core.OctetString(PCE_ID)),
             (".4", core.OctetString(FMSPC)),
             (".5", _SgxType(0)),
+            (".6", core.OctetString(sha256(b"software platform instance" + ppid).digest()[:16])),
+            (".7", _RawSequence.load(_named_values(configuration))),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""`chiron attest`: verify evidence, of a running enclave or from a file."""
+"""`chiron attest`: verify or read evidence, of a running enclave or from a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,18 +15,15 @@ from chiron.cli.options import (
     client,
     group,
 )
-from chiron.cli.output import done, print_json, print_steps
-from chiron.wire.attestation import AttestationPolicy, Role
+from chiron.cli.output import done, note, print_json, print_steps, print_table
+from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 
 if TYPE_CHECKING:
     from chiron import StepResult
 
-app = group("Verify enclaves' evidence.")
+MAX_EVIDENCE_BYTES = 2**20
 
-
-@app.callback()
-def _group() -> None:
-    """Keeps `verify` a subcommand."""
+app = group("Verify enclaves' evidence, or read what it says.")
 
 
 @app.command("verify")
@@ -37,6 +34,13 @@ def verify_command(
         Path | None, typer.Option(help="Evidence from a file instead of the gateway; needs --nonce.")
     ] = None,
     nonce: Annotated[str | None, typer.Option(metavar="HEX", help="With --evidence: your nonce.")] = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEX",
+            help="With --evidence of a predictor: digest of the key that signs for its model's owner.",
+        ),
+    ] = None,
     measurement: Measurement = None,
     signer: Signer = None,
     policy: PolicyFile = None,
@@ -48,11 +52,13 @@ def verify_command(
     **Example**: `chiron attest verify 1c0e… --measurement 4f0c…`
     """
     from chiron import EvidenceRejected
+    from chiron.cli.options import warn_of_unpinned
 
     accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     try:
         if evidence is not None:
-            steps = _from_file(evidence, nonce, accepted, role, job)
+            warn_of_unpinned(accepted)
+            steps = _from_file(evidence, nonce, accepted, role, job, owner)
         else:
             with client(accepted) as connection:
                 steps = connection.verify_job(job, role).steps
@@ -62,23 +68,72 @@ def verify_command(
     _show(steps, verified=True, as_json=json)
 
 
+@app.command("show")
+def show_command(
+    place: Annotated[str, typer.Argument(metavar="JOB|FILE", help="Job id, in full, or an evidence file.")],
+    role: Annotated[Role, typer.Option(help="Which of the job's enclaves.")] = Role.PARAMETER_SERVER,
+    json: Json = False,
+) -> None:
+    """Read out what evidence says of an enclave and its machine. Nothing of it is verified.
+
+    It tells what a policy can pin: measurement, signer, PPID, platform instance and FMSPC.
+
+    **Example**: `chiron attest show evidence.json --json`
+    """
+    from chiron.client.evidence_facts import read_facts
+
+    path = Path(place)
+    if path.is_file():
+        evidence = _evidence(path)
+    else:
+        with client() as connection:
+            evidence = connection.evidence(place, role)
+    facts = read_facts(evidence).named
+    if json:
+        print_json(facts)
+        return
+    note("what the evidence says; nothing of it is verified (`chiron attest verify`)")
+    print_table(("fact", "value"), [(name, _told(value)) for name, value in facts.items()])
+
+
+def _told(value: "str | int | bool | None") -> str:
+    """A fact for people."""
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
+def _evidence(path: Path) -> Evidence:
+    from chiron import ConfigurationInvalid
+    from chiron.wire.bounded import read_file
+    from chiron.wire.errors import LimitExceeded
+
+    try:
+        return Evidence.model_validate_json(read_file(path, MAX_EVIDENCE_BYTES))
+    except (OSError, ValueError, LimitExceeded) as error:
+        raise ConfigurationInvalid(f"{path} holds no evidence") from error
+
+
 def _from_file(
-    path: Path, nonce: str | None, policy: AttestationPolicy, role: Role, job: str
+    path: Path, nonce: str | None, policy: AttestationPolicy, role: Role, job: str, owner: str | None
 ) -> "tuple[StepResult, ...]":
     from datetime import UTC, datetime
 
     from chiron import ConfigurationInvalid, EvidenceRejected
     from chiron.runtime.attestation.verify import Expected, verify
     from chiron.runtime.errors import EvidenceRefused
-    from chiron.wire.attestation import Evidence
 
     if nonce is None:
         raise ConfigurationInvalid("--evidence needs --nonce: without it, old evidence would pass for fresh")
     try:
-        expected = Expected(role, job, bytes.fromhex(nonce))
-        evidence = Evidence.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigurationInvalid(f"{path} holds no evidence, or the nonce is not hexadecimal") from error
+        expected = Expected(role, job, bytes.fromhex(nonce), owner_key_sha256=owner)
+    except ValueError as error:
+        raise ConfigurationInvalid("the nonce is not hexadecimal") from error
+    evidence = _evidence(path)
     try:
         return verify(evidence, policy, expected, datetime.now(UTC)).steps
     except EvidenceRefused as error:

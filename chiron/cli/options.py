@@ -119,7 +119,21 @@ def client(policy: "AttestationPolicy | None" = None, connecting: "Connecting | 
             "a SOFTWARE root is trusted: this TEE is for development, the operator can read everything "
             "that is granted to it"
         )
+    if policy is not None:
+        warn_of_unpinned(policy)
     return Client(policy=policy, connecting=connecting)
+
+
+def warn_of_unpinned(policy: "AttestationPolicy") -> None:
+    """Say what genuine evidence does not tell, where the policy takes it from any machine."""
+    from chiron.cli.output import warn
+    from chiron.runtime.attestation.machines import pins_a_machine
+
+    if policy.software_root is None and not pins_a_machine(policy):
+        warn(
+            "the policy pins no platform: evidence does not tell where a machine stands, and who can reach "
+            "its memory's wires can read enclaves or forge evidence (`chiron attest show` tells what to pin)"
+        )
 
 
 def chosen_policy(
@@ -196,7 +210,7 @@ def find_dataset(store: "OwnerStore", text: str) -> "DatasetRecord":
     if Path(text).is_dir():
         return store.dataset(Bundle.open(Path(text)).manifest.dataset_id)
     known = {record.manifest.dataset_id: record for record in store.datasets()}
-    return known[_unique(text, known, "dataset")]
+    return known[unique(text, known, "dataset")]
 
 
 def find_job(store: "OwnerStore", text: str) -> "JobRecord":
@@ -206,10 +220,15 @@ def find_job(store: "OwnerStore", text: str) -> "JobRecord":
         ConfigurationInvalid: none or several fit.
     """
     known = {record.spec.job: record for record in store.jobs()}
-    return known[_unique(text, known, "job")]
+    return known[unique(text, known, "job")]
 
 
-def _unique(text: str, known: Iterable[str], noun: str) -> str:
+def unique(text: str, known: Iterable[str], noun: str) -> str:
+    """The one name that is `text`, or begins with it.
+
+    Raises:
+        ConfigurationInvalid: none or several fit.
+    """
     from chiron import ConfigurationInvalid
 
     found = [name for name in known if name == text or (len(text) >= MIN_PREFIX and name.startswith(text))]

@@ -8,6 +8,7 @@ ChironError
 │   ├── RecordMissing           no such dataset or job in the owner's store
 │   ├── RecordUnusable          a record that is malformed, or readable by other users
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
+├── PassUnusable                a file that is no pass, or no key to one
 ├── SourceInvalid               data that cannot be turned into a dataset
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
@@ -89,6 +90,12 @@ class RecordUnusable(StoreError):
     code = "record-unusable"
 
 
+class PassUnusable(ChironError):
+    """A file that is no pass, or a key that is not its holder's."""
+
+    code = "pass-unusable"
+
+
 class HistoryAltered(StoreError):
     """A job's history was changed after it was written; the message names the first line that shows it."""
 
@@ -143,7 +150,7 @@ class PolicyMissing(ChironError):
 class EvidenceRejected(ChironError):
     """Evidence did not verify: nothing was sent. `steps` ends with the one that refused."""
 
-    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]") -> None:
+    def __init__(self, message: str, *, code: str, steps: "Sequence[StepResult]" = ()) -> None:
         super().__init__(message, code=code)
         self.steps = tuple(steps)
 

@@ -27,10 +27,18 @@ Clock = Callable[[], datetime]
 class AttestedContext(ssl.SSLContext):
     """TLS 1.3 to an enclave that this policy accepts in this role of this job, and to nobody else."""
 
-    def __new__(cls, policy: AttestationPolicy, role: Role, job: str, clock: Clock | None = None) -> Self:
+    def __new__(
+        cls,
+        policy: AttestationPolicy,
+        role: Role,
+        job: str,
+        clock: Clock | None = None,
+        owner_key_sha256: str | None = None,
+    ) -> Self:
         """See `attested_context`."""
         context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         context._policy, context._role, context._job = policy, role, job
+        context._owner = owner_key_sha256
         context._clock = clock or (lambda: datetime.now(UTC))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         # Names and issuers prove nothing here, as the host could have any: the evidence is what is verified.
@@ -45,6 +53,7 @@ class AttestedContext(ssl.SSLContext):
     _policy: AttestationPolicy
     _role: Role
     _job: str
+    _owner: str | None
     _clock: Clock
 
     def verify_peer(self, certificate: bytes | None) -> VerifiedEvidence:
@@ -54,7 +63,14 @@ class AttestedContext(ssl.SSLContext):
             PeerNotAttested: there is no evidence in it, or it does not hold.
         """
         try:
-            return verify_certificate(certificate or b"", self._policy, self._role, self._job, self._clock())
+            return verify_certificate(
+                certificate or b"",
+                self._policy,
+                self._role,
+                self._job,
+                self._clock(),
+                owner_key_sha256=self._owner,
+            )
         except EvidenceRefused as error:
             raise PeerNotAttested(str(error), code=error.code, steps=error.steps) from error
         except AttestationError as error:
@@ -62,17 +78,28 @@ class AttestedContext(ssl.SSLContext):
 
 
 def attested_context(
-    policy: AttestationPolicy, role: Role, job: str, *, clock: Clock | None = None
+    policy: AttestationPolicy,
+    role: Role,
+    job: str,
+    *,
+    owner_key_sha256: str | None = None,
+    clock: Clock | None = None,
 ) -> AttestedContext:
-    """A verifying TLS context for enclaves in `role` of `job` (id in full); `clock` is for tests."""
-    return AttestedContext(policy, role, job, clock)
+    """A verifying TLS context for enclaves in `role` of `job` (id in full); `clock` is for tests.
+
+    With `owner_key_sha256`, a predictor must serve the model of the owner with this signing key. Without it
+    the host may have started the right code on a model of its own: `attested.claims.owner_key_sha256` of the
+    connection says whose it is.
+    """
+    return AttestedContext(policy, role, job, clock, owner_key_sha256)
 
 
 def attested_connector(
-    policy: AttestationPolicy, role: Role, job: str, **options: Any
+    policy: AttestationPolicy, role: Role, job: str, *, owner_key_sha256: str | None = None, **options: Any
 ) -> aiohttp.TCPConnector:
     """An aiohttp connector over `attested_context`; `options` are `aiohttp.TCPConnector`'s others."""
-    return aiohttp.TCPConnector(ssl=attested_context(policy, role, job), **options)
+    context = attested_context(policy, role, job, owner_key_sha256=owner_key_sha256)
+    return aiohttp.TCPConnector(ssl=context, **options)
 
 
 class _AttestedObject(ssl.SSLObject):

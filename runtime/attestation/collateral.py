@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
-import dcap_qvl
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from chiron.runtime.attestation.attributes import Flag
 from chiron.runtime.attestation.chains import certificate_key, check_signature
+from chiron.runtime.attestation.pck import Platform
 from chiron.runtime.attestation.quote import Report
 from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import TcbStatus
@@ -114,19 +114,27 @@ def check_statement(
     return statement
 
 
-def check_same_platform(info: TcbInfo, pck: x509.Certificate) -> "dcap_qvl.PckExtension":
-    """Check that the TCB info is of the PCK certificate's processor family and PCE; return its SGX extension.
+def check_same_platform(info: TcbInfo, platform: Platform) -> None:
+    """Check that the TCB info is of the platform's processor family and PCE.
 
     Raises:
-        StepFailed: it does not, or the certificate names none.
+        StepFailed: it does not.
     """
-    try:
-        facts = dcap_qvl.parse_pck_extension_from_pem(pck.public_bytes(Encoding.PEM))
-    except ValueError as error:
-        raise StepFailed("the PCK certificate's SGX extension cannot be read") from error
-    if bytes(facts.fmspc) != bytes.fromhex(info.fmspc) or bytes(facts.pce_id) != bytes.fromhex(info.pce_id):
-        raise StepFailed(f"the TCB info is of FMSPC {info.fmspc}, the processor of {facts.fmspc.hex()}")
-    return facts
+    if (platform.fmspc, platform.pce_id) != (bytes.fromhex(info.fmspc), bytes.fromhex(info.pce_id)):
+        raise StepFailed(f"the TCB info is of FMSPC {info.fmspc}, the processor of {platform.fmspc.hex()}")
+
+
+def check_same_recovery(info: TcbInfo, identity: QeIdentity) -> None:
+    """Check that the QE identity is at least as new as the TCB info.
+
+    Intel raises the evaluation number of both with every TCB recovery. An older identity beside newer TCB
+    info would let a quoting enclave pass that this recovery has replaced.
+
+    Raises:
+        StepFailed: it is older.
+    """
+    if identity.evaluation < info.evaluation:
+        raise StepFailed(f"evaluation {identity.evaluation}, the TCB info's is {info.evaluation}")
 
 
 def check_quoting_enclave(identity: QeIdentity, report: Report) -> None:
@@ -143,5 +151,6 @@ def check_quoting_enclave(identity: QeIdentity, report: Report) -> None:
         raise StepFailed("the quoting enclave's MISCSELECT differs")
     masks = bytes.fromhex(identity.attributes_mask)
     wanted = bytes.fromhex(identity.attributes)
-    if any((a ^ b) & m for a, b, m in zip(report.attributes, wanted, masks, strict=True)) or report.debug:
+    differ = any((a ^ b) & m for a, b, m in zip(report.attributes, wanted, masks, strict=True))
+    if differ or report.flags & Flag.DEBUG:
         raise StepFailed("the quoting enclave's attributes differ")

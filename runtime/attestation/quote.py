@@ -17,7 +17,6 @@ _PCK_CHAIN = 5
 _HEADER = struct.Struct("<HHIHH16s20s")
 _REPORT = struct.Struct("<16sI28s16s32s32s32s96sHH60s64s")
 _FIXED_SIGNATURE = struct.Struct("<64s64s384s64sH")
-_DEBUG = 0x02
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,10 @@ class Header:
     version: int
     key_type: int
     tee_type: int
+    qe_svn: int
+    pce_svn: int
     vendor: bytes
+    user_data: bytes
 
     @classmethod
     def parse(cls, quote: bytes) -> Self:
@@ -38,10 +40,10 @@ class Header:
         """
         if len(quote) < HEADER_BYTES:
             raise QuoteMalformed(f"{len(quote)} bytes are no quote")
-        version, key_type, tee_type, _, _, vendor, _ = _HEADER.unpack_from(quote)
-        if version not in (3, 4, 5):
-            raise QuoteMalformed(f"unknown quote version {version}")
-        return cls(version, key_type, tee_type, vendor)
+        header = cls(*_HEADER.unpack_from(quote))
+        if header.version not in (3, 4, 5):
+            raise QuoteMalformed(f"unknown quote version {header.version}")
+        return header
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Report:
     """sgx_report_body_t: what the processor says of an enclave."""
 
     raw: bytes
+    cpu_svn: bytes
     misc_select: int
     attributes: bytes
     """Flags (8 bytes) and XFRM (8 bytes), little-endian."""
@@ -61,19 +64,25 @@ class Report:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """The report in exactly 384 bytes."""
-        _, misc, _, attributes, measurement, _, signer, _, product, svn, _, data = _REPORT.unpack(raw)
-        return cls(raw, misc, attributes, measurement, signer, product, svn, data)
+        cpu, misc, _, attributes, measurement, _, signer, _, product, svn, _, data = _REPORT.unpack(raw)
+        return cls(raw, cpu, misc, attributes, measurement, signer, product, svn, data)
 
     @property
-    def debug(self) -> bool:
-        """Whether the host can read the enclave's memory."""
-        return bool(self.attributes[0] & _DEBUG)
+    def flags(self) -> int:
+        """ATTRIBUTES.FLAGS (`chiron.runtime.attestation.attributes.Flag`)."""
+        return int.from_bytes(self.attributes[:8], "little")
+
+    @property
+    def xfrm(self) -> int:
+        """ATTRIBUTES.XFRM: which parts of a processor's state the enclave uses."""
+        return int.from_bytes(self.attributes[8:], "little")
 
 
 @dataclass(frozen=True)
 class SgxQuote:
     """Every part of a v3 quote."""
 
+    header: Header
     report: Report
     signed: bytes
     """Header and report: what the attestation key signs."""
@@ -107,6 +116,7 @@ class SgxQuote:
         if place + 6 + len(chain) != len(body):
             raise QuoteMalformed("bytes follow the certification data")
         return cls(
+            header=Header.parse(quote),
             report=Report.parse(quote[HEADER_BYTES:SIGNED_BYTES]),
             signed=quote[:SIGNED_BYTES],
             signature=signature,

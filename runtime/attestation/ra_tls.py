@@ -71,9 +71,17 @@ def key_digest(certificate: x509.Certificate) -> str:
 
 
 def verify_certificate(
-    der: bytes, policy: AttestationPolicy, role: Role, job: str, at: datetime
+    der: bytes,
+    policy: AttestationPolicy,
+    role: Role,
+    job: str,
+    at: datetime,
+    *,
+    owner_key_sha256: str | None = None,
 ) -> VerifiedEvidence:
     """Verify the evidence in a peer's DER certificate, whose key a finished handshake proved it to hold.
+
+    With `owner_key_sha256`, a predictor must serve the model of the owner with this signing key.
 
     Raises:
         EvidenceMissing: there is none to verify.
@@ -84,5 +92,7 @@ def verify_certificate(
         presented = key_digest(certificate)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise EvidenceMissing("the peer's certificate cannot be read") from error
-    expected = Expected(role, job, BOOT_NONCE, tls_public_key_sha256=presented)
+    expected = Expected(
+        role, job, BOOT_NONCE, tls_public_key_sha256=presented, owner_key_sha256=owner_key_sha256
+    )
     return verify(evidence_in(certificate), policy, expected, at)

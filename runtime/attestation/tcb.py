@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from chiron.runtime.attestation.collateral import PlatformLevel, QeIdentity, QeLevel, TcbInfo
+from chiron.runtime.attestation.pck import Platform
 from chiron.runtime.attestation.steps import StepFailed
 from chiron.wire.attestation import AttestationPolicy, TcbStatus
 
@@ -24,13 +25,6 @@ _NEEDS_CONFIGURATION = frozenset(
 
 
 _AnyLevel = TypeVar("_AnyLevel", PlatformLevel, QeLevel)
-
-
-class Svns(Protocol):
-    """The SVNs in a PCK certificate."""
-
-    cpu_svn: bytes
-    pce_svn: int
 
 
 @dataclass(frozen=True)
@@ -63,18 +57,17 @@ class TcbVerdict:
         return converge(forgiven(self.platform), forgiven(self.quoting_enclave))
 
 
-def match(info: TcbInfo, identity: QeIdentity, svns: Svns, qe_svn: int) -> TcbVerdict:
+def match(info: TcbInfo, identity: QeIdentity, machine: Platform, qe_svn: int) -> TcbVerdict:
     """The highest TCB levels that platform and quoting enclave reach.
 
     Raises:
         StepFailed: not even the lowest is.
     """
-    cpu = bytes(svns.cpu_svn)
     platform = _first(
         level
         for level in sorted(info.levels, key=_platform_order, reverse=True)
-        if svns.pce_svn >= level.tcb.pce
-        and all(have >= need.svn for have, need in zip(cpu, level.tcb.components, strict=True))
+        if machine.pce_svn >= level.tcb.pce
+        and all(have >= need.svn for have, need in zip(machine.components, level.tcb.components, strict=True))
     )
     enclave = _first(level for level in identity.levels if qe_svn >= level.tcb.svn)
     if platform is None or enclave is None:

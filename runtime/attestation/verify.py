@@ -1,7 +1,7 @@
 """Verification of evidence: pure, no clock, no network. Fails at the first step that does not hold.
 
 Steps (`chiron.runtime.attestation.steps`; docs/attestation.md explains each):
- 1. parse the quote                          9. not a debug enclave
+ 1. parse the quote                          9. attributes: no debugging, no foreign keys
  2. SGX, ECDSA, version 3                   10. measurement, or signer, product and minimum SVN
  3. certificate chains to the pinned root   11. transparency log, where the policy demands it
  4. revocation lists                        12. claims digest in the report data
@@ -9,7 +9,8 @@ Steps (`chiron.runtime.attestation.steps`; docs/attestation.md explains each):
  6. quoting-enclave identity                14. role and job
  7. signatures, and dcap-qvl agrees         15. key binding
  8. TCB status and advisories
-Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap-qvl, which must agree.
+Steps 3 to 9 are done twice: here, so that a refusal names its step, and by dcap-qvl, which must
+agree and have read the same.
 """
 
 from dataclasses import dataclass
@@ -76,4 +77,8 @@ def _check_keys(claims: Claims, expected: Expected) -> str:
     if expected.owner_key_sha256 not in (None, claims.owner_key_sha256):
         raise StepFailed("the predictor serves a model of another owner")
     named = {"HPKE": claims.hpke_public_key, "job CA": claims.tls_ca_sha256, "TLS": bound}
-    return "binds " + ", ".join(f"{name} key" for name, key in named.items() if key is not None)
+    binds = "binds " + ", ".join(f"{name} key" for name, key in named.items() if key is not None)
+    if claims.owner_key_sha256 is None:
+        return binds
+    compared = "as asked for" if expected.owner_key_sha256 else "which was not compared"
+    return f"{binds}; model of owner {claims.owner_key_sha256}, {compared}"

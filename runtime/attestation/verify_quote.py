@@ -8,6 +8,7 @@ from importlib.resources import files
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from chiron.runtime.attestation.attributes import attributes_fault
 from chiron.runtime.attestation.chains import (
     Chains,
     certificate_key,
@@ -21,10 +22,13 @@ from chiron.runtime.attestation.collateral import (
     TcbInfo,
     check_quoting_enclave,
     check_same_platform,
+    check_same_recovery,
     check_statement,
 )
+from chiron.runtime.attestation.machines import check_machine
+from chiron.runtime.attestation.pck import Platform, read_platform
 from chiron.runtime.attestation.quote import Header, Report, SgxQuote
-from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
+from chiron.runtime.attestation.second_opinion import Opinion, difference, second_opinion, tcb_difference
 from chiron.runtime.attestation.steps import Appraisal, Step, StepFailed, StepResult
 from chiron.runtime.attestation.tcb import TcbVerdict, check_accepted, match
 from chiron.runtime.errors import LogRefused, QuoteMalformed
@@ -42,12 +46,26 @@ _KEY_TYPE_P256 = 2
 class VerifiedQuote:
     """A quote that passed steps 1 to 11."""
 
-    measurement: str
-    signer: str
+    report: Report
+    platform: Platform
     tcb_status: TcbStatus
     advisories: tuple[str, ...]
-    report_data: bytes
     steps: tuple[StepResult, ...]
+
+    @property
+    def measurement(self) -> str:
+        """MRENCLAVE, in hexadecimal."""
+        return self.report.measurement.hex()
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes that the enclave had quoted."""
+        return self.report.report_data
+
+    @property
+    def signer(self) -> str:
+        """MRSIGNER, in hexadecimal."""
+        return self.report.signer.hex()
 
 
 def verify_quote(
@@ -63,27 +81,26 @@ def verify_quote(
     root = policy.software_root or INTEL_ROOT_DER()
     parsed = _check_form(appraisal, quote)
     chains = _check_certificates(appraisal, parsed, collateral, policy, at)
-    info, identity = _check_statements(appraisal, parsed, collateral, chains, policy, at)
+    platform, info, identity = _check_statements(appraisal, parsed, collateral, chains, policy, at)
     opinion = second_opinion(quote, collateral, root, at)
-    verdict = _check_signatures(appraisal, parsed, chains, (info, identity), opinion)
+    found = _check_signatures(appraisal, parsed, chains, platform, (info, identity), opinion)
     with appraisal.step(Step.TCB_STATUS) as finding:
-        finding.detail = check_accepted(_agreed_verdict(verdict, opinion), policy, at)
-    if opinion.refusal is not None and not parsed.report.debug:
-        # Steps 7 and 8 have refused by now. This stays so that nothing below ever runs on our word alone.
-        raise appraisal.refuse(Step.TCB_STATUS, f"dcap-qvl: {opinion.refusal}")
-    appraisal.check(
-        Step.ATTRIBUTES, not parsed.report.debug, f"debug {'on' if parsed.report.debug else 'off'}"
-    )
+        verdict = _agreed_verdict(found, opinion)
+        finding.detail = f"{check_accepted(verdict, policy, at)}; {check_machine(platform, policy)}"
+    fault = attributes_fault(parsed.report)
+    appraisal.check(Step.ATTRIBUTES, fault is None, fault or f"debug off, flags {parsed.report.flags:#x}")
+    if opinion.reading is None:
+        # A step above has refused by now. This stays so that nothing below ever runs on our word alone.
+        raise appraisal.refuse(Step.ATTRIBUTES, f"dcap-qvl: {opinion.refusal}")
     with appraisal.step(Step.MEASUREMENT) as finding:
         finding.detail = _check_code(parsed.report, policy)
     with appraisal.step(Step.TRANSPARENCY) as finding:
         finding.detail = _check_log(parsed.report, policy)
     return VerifiedQuote(
-        measurement=opinion.measurement,
-        signer=opinion.signer,
-        tcb_status=opinion.status or TcbStatus.REVOKED,
-        advisories=opinion.advisories,
-        report_data=opinion.report_data,
+        report=parsed.report,
+        platform=platform,
+        tcb_status=verdict.status,
+        advisories=verdict.advisories,
         steps=appraisal.steps,
     )
 
@@ -144,12 +161,13 @@ def _check_statements(
     chains: Chains,
     policy: AttestationPolicy,
     at: datetime,
-) -> tuple[TcbInfo, QeIdentity]:
+) -> tuple[Platform, TcbInfo, QeIdentity]:
     """Steps 5 and 6."""
     with appraisal.step(Step.TCB_INFO) as finding:
         signature = collateral.tcb_info_signature
         info = check_statement(TcbInfo, "TCB info", collateral.tcb_info, signature, chains.tcb_info[0], at)
-        check_same_platform(info, chains.pck[0])
+        platform = read_platform(chains.pck[0])
+        check_same_platform(info, platform)
         finding.detail = f"FMSPC {info.fmspc}, {_check_recent(info, policy)}"
     with appraisal.step(Step.QE_IDENTITY) as finding:
         signature = collateral.qe_identity_signature
@@ -157,8 +175,9 @@ def _check_statements(
             QeIdentity, "QE identity", collateral.qe_identity, signature, chains.qe_identity[0], at
         )
         check_quoting_enclave(identity, parsed.qe_report)
+        check_same_recovery(info, identity)
         finding.detail = f"signer {identity.signer[:16].lower()}…, {_check_recent(identity, policy)}"
-    return info, identity
+    return platform, info, identity
 
 
 def _check_recent(statement: TcbInfo | QeIdentity, policy: AttestationPolicy) -> str:
@@ -173,20 +192,25 @@ def _check_signatures(
     appraisal: Appraisal,
     parsed: SgxQuote,
     chains: Chains,
+    platform: Platform,
     statements: tuple[TcbInfo, QeIdentity],
     opinion: Opinion,
 ) -> TcbVerdict | None:
     """Step 7. dcap-qvl may refuse only what a later step of ours refuses too, and then names better."""
     with appraisal.step(Step.SIGNATURE) as finding:
         _check_quote_signatures(parsed, chains.pck[0])
-        svns = check_same_platform(statements[0], chains.pck[0])
         try:
-            verdict = match(*statements, svns, parsed.qe_report.svn)
+            verdict = match(*statements, platform, parsed.qe_report.svn)
         except StepFailed:
             verdict = None
-        refused_later = verdict is None or verdict.status is TcbStatus.REVOKED or parsed.report.debug
-        if opinion.refusal is not None and not refused_later:
+        revoked = verdict is None or verdict.status is TcbStatus.REVOKED
+        refused_later = revoked or attributes_fault(parsed.report) is not None
+        if opinion.reading is None and not refused_later:
             raise StepFailed(f"dcap-qvl: {opinion.refusal}")
+        if opinion.reading is not None:
+            differing = difference(opinion.reading, parsed, platform)
+            if differing is not None:
+                raise StepFailed(f"dcap-qvl reads another {differing}")
         finding.detail = "ECDSA P-256: PCK → quoting enclave → attestation key → report"
     return verdict
 
@@ -218,9 +242,9 @@ def _agreed_verdict(verdict: TcbVerdict | None, opinion: Opinion) -> TcbVerdict:
         raise StepFailed("the platform reaches no TCB level")
     if verdict.status is TcbStatus.REVOKED:
         raise StepFailed("the platform's keys are revoked: no policy can accept that")
-    ours = (verdict.status, verdict.advisories)
-    if opinion.refusal is None and (opinion.status, opinion.advisories) != ours:
-        raise StepFailed(f"{verdict.status} here, {opinion.status} to dcap-qvl")
+    differing = tcb_difference(opinion.reading, verdict) if opinion.reading is not None else None
+    if differing is not None:
+        raise StepFailed(differing)
     return verdict
 
 

@@ -1,19 +1,19 @@
 """Enrolment: how a trainer or a shard becomes a peer of the parameter server.
 
 1. The trainer verifies the parameter server's evidence: same measurement as its own, same job, and the
-   digest of the job CA's certificate that TLS then trusts.
+   digest of the job CA's certificate that TLS then trusts. It does not judge the machine's patch level yet.
 2. Over TLS without a client certificate it asks for a nonce and sends evidence whose claims bind that nonce
    and its TLS public key.
 3. The parameter server verifies that evidence by the owner's policy and its own measurement, and issues a
    client certificate from the job's CA. A new enrolment of an index replaces the former holder's.
-4. Over mutual TLS the trainer fetches its ticket: the job spec, the dataset key and the
-   owner's share.
+4. Over mutual TLS the trainer fetches its ticket: job spec, dataset key, the owner's share and policy.
+   By the policy it verifies the parameter server's evidence once more, before it uses anything of the ticket.
 
-A shard goes the same way to step 3, where it gets a certificate to serve with and two digests; no secret.
+A shard goes the same way to step 3, where it gets a certificate to serve with, two digests and the policy, by
+which it verifies the parameter server once more; no secret.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
@@ -27,17 +27,19 @@ from pydantic import Field, ValidationError
 
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
+from chiron.runtime.channels.nonces import Nonces
 from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
 from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
+from chiron.wire.doors import BodyTooSlow, read_stranger
 from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireModel, sha256_hex
+from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
 MAX_ENROLMENT_BYTES = 512 * 1024
-MAX_PENDING_NONCES = 4096
 
 
 class Challenge(WireModel):
@@ -70,6 +72,8 @@ class ShardAdmission(WireModel):
     """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
     """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
+    attestation: AttestationPolicy
+    """The owner's policy, for judging the parameter server."""
 
 
 class Ticket(WireModel):
@@ -81,6 +85,8 @@ class Ticket(WireModel):
     prediction: PredictionPolicy
     owner_public_key: HpkePublicKey
     owner_signing_key: SigningPublicKey
+    attestation: AttestationPolicy
+    """The owner's policy, for judging the parameter server."""
     share: Share
     """The owner's half of the key that the model and trainers' checkpoints are sealed under."""
 
@@ -102,16 +108,12 @@ class Registrar:
         self._ca = ca
         self._policy = policy
         self._clock = clock or (lambda: datetime.now(UTC))
-        self._nonces: dict[bytes, None] = {}
+        self._nonces = Nonces()
         self._serials: dict[int, int] = {}
 
     def challenge(self) -> Challenge:
-        """A fresh nonce, good for one enrolment. The oldest is forgotten when too many are pending."""
-        nonce = secrets.token_bytes(32)
-        if len(self._nonces) >= MAX_PENDING_NONCES:
-            del self._nonces[next(iter(self._nonces))]
-        self._nonces[nonce] = None
-        return Challenge(nonce=nonce)
+        """A fresh nonce, good for one enrolment. We keep nothing of it: strangers may ask for any number."""
+        return Challenge(nonce=self._nonces.issue())
 
     def enrol(self, request: EnrolmentRequest) -> EnrolmentResponse:
         """Verify a trainer's evidence and issue its certificate.
@@ -136,6 +138,7 @@ class Registrar:
             certificate=certificate.public_bytes(serialization.Encoding.DER),
             spec_digest=self._spec.digest(),
             grant_name=self._grant_name,
+            attestation=self._policy,
         )
 
     def _verified_key(
@@ -144,14 +147,14 @@ class Registrar:
         claims = request.evidence.claims
         if request.index not in indices:
             raise EnrolmentRefused("enrolment-index", f"the job has no {role} of that index")
-        if claims.nonce not in self._nonces:
-            raise EnrolmentRefused("enrolment-nonce", "the evidence is not over a nonce of ours")
-        del self._nonces[claims.nonce]
+        self._nonces.check(claims.nonce)
         expected = Expected(role=role, job=self._spec.job, nonce=claims.nonce)
         try:
             verify(request.evidence, self._policy, expected, self._clock())
         except EvidenceRefused as error:
             raise EnrolmentRefused(error.code, f"the {role}'s evidence does not hold") from error
+        # Not before: what fails costs us no memory, so no stranger can fill it.
+        self._nonces.use_up(claims.nonce)
         if sha256_hex(request.public_key) != claims.tls_public_key_sha256:
             raise EnrolmentRefused("enrolment-key", "the evidence binds another TLS key")
         return _parse_key(request.public_key)
@@ -225,8 +228,9 @@ def enrolment_routes(
 
 async def _enrolment(request: web.Request) -> EnrolmentRequest:
     try:
-        return EnrolmentRequest.model_validate_json(await request.read())
-    except ValidationError as error:
+        body = await read_stranger(request, MAX_ENROLMENT_BYTES)
+        return EnrolmentRequest.model_validate_json(body)
+    except (ValidationError, LimitExceeded, BodyTooSlow) as error:
         raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
 
 

@@ -17,7 +17,13 @@ from chiron.runtime.channels.enrolment import (
     load_certificate,
 )
 from chiron.runtime.channels.job_ca import SERVER_NAME
-from chiron.runtime.channels.peers import anonymous_session, read_message, request_enrolment, verify_server
+from chiron.runtime.channels.peers import (
+    Server,
+    anonymous_session,
+    read_message,
+    request_enrolment,
+    verify_server,
+)
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import PeerRefused
 from chiron.wire import paths
@@ -87,13 +93,13 @@ class Membership:
                 return self.session, self.url
             peer = await self._find()
             if peer.address != self._address:
-                context, address = await self._enrol(peer)
-                session, url = await self.open(context, SERVER_NAME, address)
-                if await _fetch_ticket(session, url) != self.ticket:
+                context, server = await self._enrol(peer)
+                session, url = await self.open(context, SERVER_NAME, server.address)
+                if await _fetch_ticket(session, url, server) != self.ticket:
                     raise PeerRefused(
                         "peer-ticket-differs", "the parameter server holds another grant than before"
                     )
-                self.context, self._address, self.session, self.url = context, address, session, url
+                self.context, self._address, self.session, self.url = context, server.address, session, url
             return self.session, self.url
 
     async def open(
@@ -126,19 +132,20 @@ class Membership:
         await retry(attempt, connection_lost, Backoff(PATIENCE_S))
 
     async def _enter(self, peer: Ready) -> None:
-        self.context, self._address = await self._enrol(peer)
+        self.context, server = await self._enrol(peer)
+        self._address = server.address
         self.session, self.url = await self.open(self.context, SERVER_NAME, self._address)
-        self.ticket = await _fetch_ticket(self.session, self.url)
+        self.ticket = await _fetch_ticket(self.session, self.url, server)
 
-    async def _enrol(self, peer: Ready) -> tuple[ssl.SSLContext, str]:
+    async def _enrol(self, peer: Ready) -> tuple[ssl.SSLContext, Server]:
         key = generate_key()
         public_key = public_key_der(key.public_key())
-        authority, address = verify_server(peer, self._launch, self._platform, public_key)
-        async with anonymous_session(authority, address) as session:
+        server = verify_server(peer, self._launch, self._platform, public_key)
+        async with anonymous_session(server.authority, server.address) as session:
             enrolled = await request_enrolment(
                 session, paths.ENROL, EnrolmentResponse, self._launch, self._platform, public_key
             )
-        return client_context(authority, key, load_certificate(enrolled.certificate)), address
+        return client_context(server.authority, key, load_certificate(enrolled.certificate)), server
 
 
 @asynccontextmanager
@@ -156,6 +163,13 @@ async def join(
         yield membership
 
 
-async def _fetch_ticket(session: aiohttp.ClientSession, url: str) -> Ticket:
+async def _fetch_ticket(session: aiohttp.ClientSession, url: str, server: Server) -> Ticket:
+    """The ticket of a server that the owner accepts.
+
+    Raises:
+        PeerRefused: the owner would not have accepted it.
+    """
     async with session.get(f"{url}{paths.TICKET}") as response:
-        return await read_message(response, Ticket, MAX_TICKET_BYTES)
+        ticket = await read_message(response, Ticket, MAX_TICKET_BYTES)
+    server.check_accepted(ticket.attestation)
+    return ticket

@@ -4,6 +4,7 @@ All enclaves of a job run the same code. So each knows by its own measurement wh
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
-from chiron.runtime.attestation.verify import Expected, verify
+from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
 from chiron.runtime.channels.enrolment import (
     MAX_ENROLMENT_BYTES,
     Challenge,
@@ -25,7 +26,7 @@ from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.tls import client_context, named_connector, named_url
 from chiron.runtime.errors import EvidenceRefused, PeerRefused
 from chiron.wire import paths
-from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role
+from chiron.wire.attestation import AttestationPolicy, Claims, Collateral, Evidence, Role, TcbStatus
 from chiron.wire.bounded import read_stream
 from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import WireModel, sha256_hex
@@ -50,14 +51,15 @@ def own_signer(own: Evidence) -> str:
 def like_ourselves(own: Evidence, platform: SoftwarePlatformSpec | SgxPlatformSpec) -> AttestationPolicy:
     """A policy that accepts only our own code and signer, under the root that our own platform stands on.
 
-    A trainer checks the parameter server by this before it has the owner's policy. It guards no secret (the
-    trainer holds none yet); it keeps a host from wasting work with an impostor.
+    By this a trainer or shard knows the parameter server before it has heard of the owner's policy. Of patch
+    levels it takes any but revoked: the owner judges them (`Server.check_accepted`).
     """
     root = _software_root(own.collateral) if platform.kind == "software" else None
     return AttestationPolicy(
         software_root=root,
         measurements=frozenset({own_measurement(own)}),
         signers=frozenset({own_signer(own)}),
+        accepted_tcb=frozenset(TcbStatus) - {TcbStatus.REVOKED},
     )
 
 
@@ -72,10 +74,33 @@ def clock_from(issued_at: int) -> Callable[[], datetime]:
     return lambda: max(floor, datetime.now(UTC))
 
 
-def verify_server(
-    peer: Ready, launch: LaunchSpec, platform: Platform, public_key: bytes
-) -> tuple[x509.Certificate, str]:
-    """The job CA's certificate and the address of the parameter server that the gateway names.
+@dataclass(frozen=True)
+class Server:
+    """A parameter server of our own code and job. Whether the owner accepts its machine is another question.
+
+    It is asked once the server has told us the owner's policy, and before anything else that it told us is
+    used: until then we have sent it public facts only. A server that lies about the policy gains nothing by
+    it. It was never given the owner's grant, so it has none of the owner's data for us to work on, and what
+    we sealed for that owner does not open for its grant.
+    """
+
+    authority: x509.Certificate
+    """The job CA's certificate."""
+    address: str
+    evidence: Evidence
+    _own: Evidence
+
+    def check_accepted(self, owner: AttestationPolicy) -> None:
+        """Check by the owner's policy, narrowed to our own measurement.
+
+        Raises:
+            PeerRefused: the owner would not have accepted it.
+        """
+        _verified(self.evidence, narrowed(owner, self._own), self._own.claims.job)
+
+
+def verify_server(peer: Ready, launch: LaunchSpec, platform: Platform, public_key: bytes) -> Server:
+    """Verify the parameter server that the gateway names, for its code and job.
 
     `public_key` is ours, DER: our own evidence tells which measurement the server must have.
 
@@ -85,14 +110,18 @@ def verify_server(
     if peer.evidence is None or peer.tls_ca is None or peer.address is None:
         raise PeerRefused("peer-incomplete", "the parameter server's announcement lacks evidence")
     own = attest(platform, _claims(launch, public_key, BOOT_NONCE))
-    expected = Expected(role=Role.PARAMETER_SERVER, job=launch.job, nonce=BOOT_NONCE)
-    try:
-        verified = verify(peer.evidence, like_ourselves(own, launch.platform), expected, datetime.now(UTC))
-    except EvidenceRefused as error:
-        raise PeerRefused(error.code, "the parameter server's evidence does not hold") from error
+    verified = _verified(peer.evidence, like_ourselves(own, launch.platform), launch.job)
     if sha256_hex(peer.tls_ca) != verified.claims.tls_ca_sha256:
         raise PeerRefused("peer-ca-mismatch", "the job CA is not the one in the evidence")
-    return load_certificate(peer.tls_ca), peer.address
+    return Server(load_certificate(peer.tls_ca), peer.address, peer.evidence, own)
+
+
+def _verified(evidence: Evidence, policy: AttestationPolicy, job: str) -> VerifiedEvidence:
+    expected = Expected(role=Role.PARAMETER_SERVER, job=job, nonce=BOOT_NONCE)
+    try:
+        return verify(evidence, policy, expected, datetime.now(UTC))
+    except EvidenceRefused as error:
+        raise PeerRefused(error.code, "the parameter server's evidence does not hold") from error
 
 
 def anonymous_session(authority: x509.Certificate, address: str) -> aiohttp.ClientSession:

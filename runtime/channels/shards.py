@@ -120,20 +120,21 @@ class ShardMembership:
             await self._enter(peer)
 
     async def _enter(self, peer: Ready) -> None:
-        authority, address = verify_server(peer, self._launch, self._platform, self._public_key)
-        session = anonymous_session(authority, address)
+        server = verify_server(peer, self._launch, self._platform, self._public_key)
+        session = anonymous_session(server.authority, server.address)
         try:
             admitted = await request_enrolment(
                 session, paths.ENROL_SHARD, ShardAdmission, self._launch, self._platform, self._public_key
             )
+            server.check_accepted(admitted.attestation)
             self._check(admitted)
         except BaseException:
             await session.close()
             raise
         if self._session is not None:
             await self._session.close()
-        self._session, self._address = session, address
-        self.authority, self.certificate = authority, load_certificate(admitted.certificate)
+        self._session, self._address = session, server.address
+        self.authority, self.certificate = server.authority, load_certificate(admitted.certificate)
 
     def _check(self, admitted: ShardAdmission) -> None:
         if admitted.spec_digest != self._launch.spec.digest():

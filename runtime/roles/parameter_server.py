@@ -136,6 +136,7 @@ class _Job:
             prediction=grant.prediction,
             owner_public_key=grant.owner_public_key,
             owner_signing_key=grant.owner_signing_key,
+            attestation=grant.attestation,
             share=grant.share,
         )
         certificate = self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)

@@ -257,6 +257,7 @@ def _identities(ours: Platform, stranger: Platform, honest: Evidence) -> Iterato
         yield Mutant(f"QE identity {name}", step, with_collateral(honest, **ours.qe_identity(**fields)))
     yield from _statements("qe_identity", step, ours, stranger, honest)
     older = ours.qe_identity(tcbEvaluationDataNumber=16)
+    yield Mutant("QE identity older than the TCB info", step, with_collateral(honest, **older))
     policy = {"minimum_tcb_evaluation": 17}
     yield Mutant("QE identity older than demanded", step, with_collateral(honest, **older), policy)
 
@@ -438,6 +439,7 @@ def _enclaves(ours: Platform, honest: Evidence) -> Iterator[Mutant]:
 
     debug = enclave(replace(IDENTITY, debug=True))
     yield Mutant("debug enclave", Step.ATTRIBUTES, debug)
+    yield from _attributes(ours, honest)
     step = Step.MEASUREMENT
     yield Mutant("another measurement", step, enclave(replace(IDENTITY, measurement=b"\x43" * 32)))
     by_signer = {
@@ -454,6 +456,28 @@ def _enclaves(ours: Platform, honest: Evidence) -> Iterator[Mutant]:
     for name, fields in changes.items():
         yield Mutant(f"another {name}", step, enclave(replace(IDENTITY, **fields)), by_signer)
     yield Mutant("a policy for other code", step, honest, {"measurements": ["ff" * 32]})
+
+
+def _attributes(ours: Platform, honest: Evidence) -> Iterator[Mutant]:
+    """A genuine report with another MISCSELECT (from byte 16), flags (from 48) or XFRM (from 56)."""
+    changes = {
+        "provision key": (48, 0x15),
+        "launch key": (48, 0x25),
+        "not initialised": (48, 0x04),
+        "32-bit enclave": (48, 0x01),
+        "reserved flag 3": (48, 0x0D),
+        "reserved flag 8": (49, 0x01),
+        "reserved flag 63": (55, 0x80),
+        "XFRM without SSE": (56, 0x05),
+        "XFRM of half of AVX-512": (56, 0x27),
+        "XFRM of AVX-512 without AVX": (56, 0xE3),
+        "XFRM of supervisor state": (57, 0x08),
+        "reserved MISCSELECT": (16, 0x04),
+    }
+    for name, (place, value) in changes.items():
+        report = bytearray(pack_report(IDENTITY, honest.claims.report_data()))
+        report[place] = value
+        yield Mutant(name, Step.ATTRIBUTES, resigned_report(ours, honest, bytes(report)))
 
 
 def _claims(ours: Platform, honest: Evidence) -> Iterator[Mutant]:

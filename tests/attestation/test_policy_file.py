@@ -27,6 +27,14 @@ grace_days = 30
 minimum_tcb_evaluation = 17
 allow_debug = false
 software_root_file = "root.pem"
+allow_smt = false
+allow_dynamic_platform = false
+allow_cached_keys = false
+
+[[platforms]]
+ppid = "{"3" * 32}"
+instance_id = "{"4" * 32}"
+fmspc = "{"5" * 12}"
 
 [transparency]
 log_public_key = "{"A" * 43}="

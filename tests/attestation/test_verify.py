@@ -307,10 +307,12 @@ class TestTcb:
         from dataclasses import replace
 
         from chiron.runtime.attestation import verify_quote as module
-        from chiron.runtime.attestation.second_opinion import second_opinion
+        from chiron.runtime.attestation.second_opinion import Opinion, second_opinion
 
         def differing(*arguments: Any) -> Any:
-            return replace(second_opinion(*arguments), status=TcbStatus.SW_HARDENING_NEEDED)
+            opinion = second_opinion(*arguments)
+            assert opinion.reading is not None
+            return Opinion(replace(opinion.reading, tcb=(TcbStatus.SW_HARDENING_NEEDED, ())))
 
         monkeypatch.setattr(module, "second_opinion", differing)
         assert refusal(HONEST, OURS.policy()).step is Step.TCB_STATUS
@@ -325,6 +327,7 @@ class TestTcb:
     def _dcap_accepts(self, evidence: Evidence, days: int) -> bool:
         now, grace = int(NOW.timestamp()), days * 24 * 3600
         policy = dcap_qvl.QuotePolicy.strict(now).allow_status("OutOfDate")
+        policy = policy.allow_smt(True).allow_dynamic_platform(True).allow_cached_keys(True)
         policy = policy.platform_grace_period(grace).qe_grace_period(grace)
         collateral = dcap_qvl.QuoteCollateralV3.from_json(
             evidence.collateral.model_dump_json(exclude_none=True)

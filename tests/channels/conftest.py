@@ -1,37 +1,11 @@
-"""A real parameter-server door on loopback: enrolment over TLS 1.3, evidence from a real quoting service."""
+"""The doors that tests of the channels knock at."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from aiohttp import web
 
-from chiron.api.software_tee.quote import EnclaveIdentity
-from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
-from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
-from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
-from chiron.runtime.channels.peers import narrowed
-from chiron.runtime.channels.tls import named_url, server_context
-from chiron.runtime.errors import EnclaveError
-from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
-from chiron.wire.attestation import AttestationPolicy, Claims, Role
-from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
-from chiron.wire.contract import CapabilityGrants
-from chiron.wire.enclave_api import Ready
-from chiron.wire.encoding import sha256_hex
-from chiron.wire.grants import PredictionPolicy
-from chiron.wire.jobs import JobSpec
-from chiron.wire.launch import GatewayChannel, LaunchSpec
-from chiron.wire.p256 import generate_key
-from tests.support.specs import JOB, job_spec, launch_spec
-from tests.support.tee import IMAGE, QuotingServices, policy_for
-
-DATASET_KEY = b"\x07" * 32
-GRANT_NAME = b"\x09" * 32
-SHARDS = 3
+from tests.support.server_door import Door, open_door
+from tests.support.tee import QuotingServices
 
 
 @pytest.fixture(scope="session")
@@ -39,100 +13,6 @@ def quoting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuotingService
     services = QuotingServices(tmp_path_factory.mktemp("q"))
     yield services
     services.close()
-
-
-@dataclass
-class Door:
-    """A running parameter server's door, and what an honest trainer needs to come through it."""
-
-    spec: JobSpec
-    ca: JobCa
-    registrar: Registrar
-    ready: Ready
-    quoting: QuotingServices
-    platform: Platform
-    ended: asyncio.Event
-
-    @property
-    def address(self) -> str:
-        assert self.ready.address is not None
-        return self.ready.address
-
-    @property
-    def url(self) -> str:
-        return named_url(SERVER_NAME, self.address)
-
-    def launch(self, *, job: str = JOB, index: int = 0, role: Role = Role.TRAINER) -> LaunchSpec:
-        spec = job_spec(job=job, exchange={"shards": SHARDS})
-        return launch_spec(spec, role, GatewayChannel(token="t"), index=index)
-
-
-def policy(quoting: QuotingServices, identity: EnclaveIdentity = IMAGE) -> AttestationPolicy:
-    return policy_for(quoting.tee, identity.measurement)
-
-
-@asynccontextmanager
-async def open_door(
-    quoting: QuotingServices,
-    *,
-    image: EnclaveIdentity = IMAGE,
-    grant_name: bytes = GRANT_NAME,
-    clock: Callable[[], datetime] | None = None,
-) -> AsyncIterator[Door]:
-    spec = job_spec(exchange={"shards": SHARDS})
-    platform = quoting.platform(image)
-    ca = JobCa(spec.job, datetime.now(UTC))
-    claims = Claims(
-        role=Role.PARAMETER_SERVER,
-        job=spec.job,
-        hpke_public_key=bytes(PUBLIC_KEY_BYTES),
-        tls_ca_sha256=sha256_hex(ca.certificate_der),
-        nonce=BOOT_NONCE,
-    )
-    own = attest(platform, claims)
-    registrar = Registrar(spec, ca, narrowed(policy(quoting, image), own), clock, grant_name)
-    ticket = Ticket(
-        spec=spec,
-        dataset_key=DATASET_KEY,
-        capabilities=CapabilityGrants(),
-        prediction=PredictionPolicy(),
-        owner_public_key=bytes(PUBLIC_KEY_BYTES),
-        owner_signing_key=bytes(32),
-        share=bytes(32),
-    )
-    ended = asyncio.Event()
-    runner = await _serve(registrar, ticket, ca, ended)
-    host, port = runner.addresses[0][:2]
-    ready = Ready(address=f"{host}:{port}", evidence=own, tls_ca=ca.certificate_der)
-    try:
-        yield Door(spec, ca, registrar, ready, quoting, platform, ended)
-    finally:
-        await runner.cleanup()
-
-
-async def _serve(registrar: Registrar, ticket: Ticket, ca: JobCa, ended: asyncio.Event) -> web.AppRunner:
-    @web.middleware
-    async def problems(request: web.Request, handler: object) -> web.StreamResponse:
-        try:
-            return await handler(request)  # type: ignore[operator,no-any-return]
-        except EnclaveError as error:
-            problem = Problem(title="refused", status=403, code=error.code)
-            return web.Response(
-                status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-            )
-
-    async def who(request: web.Request) -> web.Response:
-        return web.Response(text=str(registrar.identify(request)))
-
-    app = web.Application(client_max_size=2**20, middlewares=[problems])
-    app.add_routes(enrolment_routes(registrar, ticket, ended))
-    app.add_routes([web.get("/who", who)])
-    key = generate_key()
-    context = server_context(key, ca.issue_server(key.public_key(), SERVER_NAME), ca.certificate)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    return runner
 
 
 @pytest.fixture

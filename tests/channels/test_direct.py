@@ -14,8 +14,8 @@ from chiron.client.store import JobRecord
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
-from tests.channels.conftest import policy
 from tests.support.predictor_door import SHARE, SPEC, WEIGHT, Door, predictor_door
+from tests.support.server_door import policy
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 
 

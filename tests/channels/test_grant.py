@@ -14,7 +14,7 @@ from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import GRANT, QUERY, Label
-from tests.channels.conftest import DATASET_KEY
+from tests.support.server_door import DATASET_KEY
 from tests.support.specs import OTHER_JOB, dataset_manifest, job_spec
 
 KEY = hpke.PrivateKey.generate()

@@ -12,7 +12,7 @@ from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.errors import PeerRefused
 from chiron.wire.enclave_api import Ready
 from chiron.wire.jobs import JobState
-from tests.channels.conftest import Door, open_door
+from tests.support.server_door import Door, open_door
 from tests.support.tee import QuotingServices
 
 NOWHERE = "127.0.0.1:9"

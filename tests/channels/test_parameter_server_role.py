@@ -21,7 +21,7 @@ from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
 from chiron.wire.grants import Grant
 from chiron.wire.launch import GatewayChannel, LaunchSpec
-from tests.channels.conftest import DATASET_KEY, policy
+from tests.support.server_door import DATASET_KEY, policy
 from tests.support.specs import JOB, job_spec, launch_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 

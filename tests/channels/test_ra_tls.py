@@ -40,8 +40,8 @@ from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.channels.conftest import policy
 from tests.support.certificates import certificate_for
+from tests.support.server_door import policy
 from tests.support.specs import JOB, OTHER_JOB
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 

@@ -23,7 +23,7 @@ from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.p256 import generate_key, public_key_der
-from tests.channels.conftest import GRANT_NAME, SHARDS, Door, open_door
+from tests.support.server_door import GRANT_NAME, SHARDS, Door, open_door
 from tests.support.specs import JOB
 from tests.support.tee import OTHER_IMAGE, QuotingServices
 
@@ -83,8 +83,9 @@ async def test_trainers_reach_each_shard_and_are_told_apart(door: Door) -> None:
 
 
 async def test_a_shard_is_told_no_secret(door: Door) -> None:
-    """The certificate, two digests, and nothing else; and the ticket is not for it."""
-    assert set(ShardAdmission.model_fields) == {"certificate", "spec_digest", "grant_name"}
+    """The certificate, two digests, the policy, and nothing else; and the ticket is not for it."""
+    told = {"certificate", "spec_digest", "grant_name", "attestation"}
+    assert set(ShardAdmission.model_fields) == told
     async with serving(door, 1) as shard:
         assert shard.membership.grant_name == GRANT_NAME
         context = client_context(door.ca.certificate, shard.key, shard.membership.certificate)

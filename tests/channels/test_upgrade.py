@@ -25,7 +25,7 @@ from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy, SignedUpgradeOrder, UpgradeMail, UpgradeOrder
 from chiron.wire.labels import MODEL
-from tests.channels.conftest import policy
+from tests.support.server_door import policy
 from tests.support.specs import OTHER_JOB, job_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 

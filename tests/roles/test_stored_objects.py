@@ -107,6 +107,7 @@ def _ticket(spec: JobSpec) -> Ticket:
         prediction=PredictionPolicy(),
         owner_public_key=OWNER,
         owner_signing_key=bytes(32),
+        attestation=AttestationPolicy(measurements=frozenset({"0" * 64})),
         share=bytes(32),
     )
 

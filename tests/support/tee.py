@@ -1,15 +1,16 @@
 """The development TEE for tests: its keys at hand, or behind the real quoting service."""
 
 import asyncio
+import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chiron.api.software_tee.quote import EnclaveIdentity
+from chiron.api.software_tee.quote import EnclaveIdentity, raw_signature
 from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
 from chiron.runtime.attestation.software import SoftwarePlatform
-from chiron.wire.attestation import AttestationPolicy, Collateral
+from chiron.wire.attestation import AttestationPolicy, Collateral, TcbStatus
 
 MEASUREMENT = bytes(range(32))
 """Of the image that simulated enclaves say they run."""
@@ -17,9 +18,28 @@ IMAGE = EnclaveIdentity(MEASUREMENT)
 OTHER_IMAGE = EnclaveIdentity(b"\x43" * 32)
 
 
-def open_tee(directory: Path) -> SoftwareTee:
-    """A development TEE that keeps its keys in `directory`."""
-    return SoftwareTee.open(directory, datetime.now(UTC))
+class PatchedTee(SoftwareTee):
+    """A development TEE on a machine whose patch level has another status."""
+
+    status = TcbStatus.UP_TO_DATE
+
+    def collateral(self, now: datetime) -> dict[str, str]:
+        """See `SoftwareTee.collateral`."""
+        fields = super().collateral(now)
+        info = json.loads(fields["tcb_info"])
+        info["tcbLevels"][0]["tcbStatus"] = str(self.status)
+        raw = json.dumps(info, separators=(",", ":"))
+        return fields | {
+            "tcb_info": raw,
+            "tcb_info_signature": raw_signature(self._tcb_signing.key, raw.encode()).hex(),
+        }
+
+
+def open_tee(directory: Path, status: TcbStatus = TcbStatus.UP_TO_DATE) -> SoftwareTee:
+    """A development TEE that keeps its keys in `directory`, on a machine of this patch level."""
+    tee = PatchedTee.open(directory, datetime.now(UTC))
+    tee.status = status
+    return tee
 
 
 def policy_for(tee: SoftwareTee, measurement: bytes = MEASUREMENT) -> AttestationPolicy:
@@ -51,8 +71,8 @@ class DirectPlatform:
 class QuotingServices:
     """Real quoting services in a loop of their own: enclaves ask them with blocking sockets."""
 
-    def __init__(self, directory: Path) -> None:
-        self.tee = open_tee(directory / "tee")
+    def __init__(self, directory: Path, status: TcbStatus = TcbStatus.UP_TO_DATE) -> None:
+        self.tee = open_tee(directory / "tee", status)
         self._directory = directory
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
