@@ -84,11 +84,8 @@ class _Predictor:
             return
         evidence = self._evidence(BOOT_NONCE)
         answer = telling_use(self.gateway, self.answer)
-        runner = await serve_directly(self.launch, answer, self.keys.tls_key, evidence)
-        try:
+        async with serve_directly(self.launch, answer, self.keys.tls_key, evidence):
             yield
-        finally:
-            await runner.cleanup()
 
     async def answer(self, mail: Mail) -> MailReply:
         """Reply to the owner's message; a refusal's code depends on public facts only."""
