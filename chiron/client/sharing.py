@@ -125,7 +125,7 @@ class SharingVerbs:
     async def _tell(self, record: JobRecord) -> bool:
         """Open the job's predictor anew, if it is open: by other passes than it knows of."""
         status = await self.gateway.predictor(record.spec.job)
-        if status.state is not PredictorState.READY:
+        if status.state is PredictorState.STOPPED:
             return False
         verified = await self._verifier.verified(self.gateway, record.spec.job, Role.PREDICTOR)
         if verified.claims.owner_key_sha256 is None:
