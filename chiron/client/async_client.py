@@ -20,6 +20,7 @@ from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
+from chiron.client.receipts import write_receipt
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
@@ -242,6 +243,7 @@ class AsyncClient(PredictorVerbs):
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
         self.store.save_job(record.model_copy(update={"policy": policy}))
+        write_receipt(self.store, record, grant, verified.claims)
         note(self.store, grant.job, Deed.GRANTED, grant=grant_digest(grant), expires_at=grant.expires_at)
         return grant
 
