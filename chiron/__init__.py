@@ -26,10 +26,12 @@ if TYPE_CHECKING:
         GatewayError,
         GatewayMisbehaved,
         GatewayUnreachable,
+        GrantImpossible,
         HistoryAltered,
         JobEnded,
         LogRejected,
         NotDirect,
+        PassUnusable,
         PeerNotAttested,
         PolicyMissing,
         RecordMissing,
@@ -41,8 +43,11 @@ if TYPE_CHECKING:
         UpgradeImpossible,
     )
     from chiron.client.opening import Opened
+    from chiron.client.pass_file import PassFile, write_pass
+    from chiron.client.pass_holder import PassHolder
     from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
+    from chiron.client.sharing import PassState, PassTerms
     from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
     from chiron.client.sync_client import Client, Predictor
     from chiron.client.training import Created, Finished, Granted, Progressed, Stage, Verified
@@ -55,7 +60,7 @@ if TYPE_CHECKING:
     from chiron.wire.enclave_api import Observation
     from chiron.wire.errors import ChironError
     from chiron.wire.exchange import ExchangeMode, ExchangeTerms
-    from chiron.wire.grants import Grant, PredictionPolicy
+    from chiron.wire.grants import Grant, PredictionPolicy, Restarts
     from chiron.wire.jobs import Job, JobRequest, JobState
     from chiron.wire.public_api import BuilderInfo
     from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
@@ -91,6 +96,7 @@ __all__ = [
     "GatewayMisbehaved",
     "GatewayUnreachable",
     "Grant",
+    "GrantImpossible",
     "Granted",
     "HistoryAltered",
     "InputType",
@@ -106,6 +112,11 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
+    "PassFile",
+    "PassHolder",
+    "PassState",
+    "PassTerms",
+    "PassUnusable",
     "PeerNotAttested",
     "PolicyMissing",
     "PredictionPolicy",
@@ -116,6 +127,7 @@ __all__ = [
     "RecordMissing",
     "RecordUnusable",
     "ReportUnreadable",
+    "Restarts",
     "Role",
     "Rows",
     "RowsInvalid",
@@ -138,6 +150,7 @@ __all__ = [
     "open_source",
     "policy_of",
     "read_rows",
+    "write_pass",
 ]
 
 _MODULES = {
@@ -172,10 +185,12 @@ _MODULES = {
         "GatewayError",
         "GatewayMisbehaved",
         "GatewayUnreachable",
+        "GrantImpossible",
         "HistoryAltered",
         "JobEnded",
         "LogRejected",
         "NotDirect",
+        "PassUnusable",
         "PeerNotAttested",
         "PolicyMissing",
         "RecordMissing",
@@ -187,6 +202,11 @@ _MODULES = {
         "UpgradeImpossible",
     ),
     "chiron.client.opening": ("Opened",),
+    "chiron.client.pass_file": (
+        "PassFile",
+        "write_pass",
+    ),
+    "chiron.client.pass_holder": ("PassHolder",),
     "chiron.client.predictions": (
         "Predictions",
         "PredictorSession",
@@ -194,6 +214,10 @@ _MODULES = {
     "chiron.client.ra_tls": (
         "attested_connector",
         "attested_context",
+    ),
+    "chiron.client.sharing": (
+        "PassState",
+        "PassTerms",
     ),
     "chiron.client.store": (
         "DatasetRecord",
@@ -243,6 +267,7 @@ _MODULES = {
     "chiron.wire.grants": (
         "Grant",
         "PredictionPolicy",
+        "Restarts",
     ),
     "chiron.wire.jobs": (
         "Job",

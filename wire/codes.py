@@ -35,6 +35,8 @@ ENCLAVE_TIMEOUT: Final = "enclave-timeout"
 """The enclave did not answer in time."""
 OBJECT_UNKNOWN: Final = "object-unknown"
 """The job has no object of this name: an enclave begins afresh."""
+TOO_MANY_REQUESTS: Final = "too-many-requests"
+"""The API key, or its tenant, asks more often than it may. Nothing was done: ask again later."""
 PROGRESS_REFUSED: Final = "progress-refused"
 """The job is further on already. An enclave that asks for a grant then was denied its checkpoint."""
 
@@ -43,6 +45,9 @@ GRANT_ALREADY_GIVEN: Final = "grant-already-given"
 """An earlier attempt to send the grant arrived."""
 GRANT_UNREADABLE: Final = "grant-unreadable"
 """The grant is sealed to another key: perhaps that of a parameter server that has ended since."""
+
+GRANT_EXPIRED: Final = "grant-expired"
+"""The grant's time is over: sending it again does not help."""
 
 # The parameter server says, its trainers act.
 ANSWER_LOST: Final = "answer-lost"

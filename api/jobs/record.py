@@ -2,17 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 from weakref import WeakValueDictionary
 
+from pydantic_core import to_json
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chiron.api.errors import JobEnded, JobUnknown, ProgressRefused
+from chiron.api.paging import PageRequest, cursor, newest_first
 from chiron.api.settings import Limits
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import EventRow, JobRow
 from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure, may_follow
+
+_PAGE_BYTES = 4 * 2**20
+"""Of a list's page, as a rule; one spec alone may have more."""
 
 
 class JobRecords:
@@ -57,13 +64,26 @@ class JobRecords:
         """Where the job is; raises `JobUnknown`. Cheaper than `get`, which parses the spec."""
         return JobState((await self._row(job, None)).state)
 
-    async def listed(self, tenant: str | None) -> Sequence[Job]:
-        """Jobs of `tenant` (None: of all), newest first."""
-        query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id).limit(self._limits.listed)
+    async def listed(self, tenant: str | None, wanted: PageRequest) -> bytes:
+        """A page of the jobs of `tenant` (None: of all), newest first: a `Page[Job]` as JSON.
+
+        Specs go into it as they are stored, unparsed, as each may be megabytes. A page ends before its
+        limit where it is long enough.
+        """
+        query = newest_first(select(JobRow), wanted, JobRow.created_at, JobRow.id)
         if tenant is not None:
             query = query.where(JobRow.tenant == tenant)
+        items: list[bytes] = []
+        last: tuple[str, str] | None = None
+        following = None
         async with self._database.reading() as session:
-            return [_job(row) for row in await session.scalars(query)]
+            async for row in await session.stream_scalars(query.execution_options(yield_per=1)):
+                if last and (len(items) == wanted.limit or sum(map(len, items)) > _PAGE_BYTES):
+                    following = cursor(last)
+                    break
+                items.append(_as_json(row))
+                last = row.created_at, row.id
+        return b'{"items":[%s],"next":%s}' % (b",".join(items), to_json(following))
 
     async def unfinished(self) -> Sequence[tuple[str, Job]]:
         """Jobs that have not ended, each with its tenant."""
@@ -89,19 +109,31 @@ class JobRecords:
             if not _moves(row, state, exchanges_done):
                 return False
             row.state, row.exchanges_done, row.failure = state, done, failure
-            session.add(
-                EventRow(
-                    job=job,
-                    sequence=await _last_sequence(session, job) + 1,
-                    state=state,
-                    exchanges_done=done,
-                    failure=failure,
-                )
-            )
-        change = self._changes.pop(job, None)
-        if change is not None:
-            change.set()
+            row.awaiting_owner = False
+            await _note(session, row)
+        self._tell(job)
         return True
+
+    async def await_owner(self, job: str, *, waits: bool) -> None:
+        """Note that the parameter server waits for its owner's grant again, or that it has it.
+
+        Each one that waits is an event of its own: it has a key of its own.
+
+        Raises:
+            JobUnknown: there is none.
+            JobEnded: it is over.
+        """
+        async with self._database.writing() as session:
+            row = await session.get(JobRow, job)
+            if row is None:
+                raise JobUnknown("there is no such job")
+            if not waits and not row.awaiting_owner:
+                return
+            if JobState(row.state) in TERMINAL_STATES:
+                raise JobEnded(f"the job is over: {row.state}")
+            row.awaiting_owner = waits
+            await _note(session, row)
+        self._tell(job)
 
     async def events(self, job: str, after: int) -> Sequence[EventRow]:
         """Events with a sequence above `after`, in order; at most a page of them."""
@@ -112,6 +144,11 @@ class JobRecords:
     def next_change(self, job: str) -> asyncio.Event:
         """Set at the job's next change. Take it before reading, or a change in between is missed."""
         return self._changes.setdefault(job, asyncio.Event())
+
+    def _tell(self, job: str) -> None:
+        change = self._changes.pop(job, None)
+        if change is not None:
+            change.set()
 
     async def _row(self, job: str, tenant: str | None) -> JobRow:
         async with self._database.reading() as session:
@@ -135,15 +172,42 @@ def _moves(row: JobRow, state: JobState, exchanges_done: int) -> bool:
     return True
 
 
-async def _last_sequence(session: AsyncSession, job: str) -> int:
-    return await session.scalar(select(func.max(EventRow.sequence)).where(EventRow.job == job)) or 0
+async def _note(session: AsyncSession, row: JobRow) -> None:
+    """The job as it is now, as its next event."""
+    last = await session.scalar(select(func.max(EventRow.sequence)).where(EventRow.job == row.id)) or 0
+    session.add(
+        EventRow(
+            job=row.id,
+            sequence=last + 1,
+            state=row.state,
+            exchanges_done=row.exchanges_done,
+            failure=row.failure,
+            awaiting_owner=row.awaiting_owner,
+        )
+    )
 
 
 def _job(row: JobRow) -> Job:
-    return Job(
-        spec=JobSpec.model_validate_json(row.spec),
-        state=JobState(row.state),
-        exchanges_done=row.exchanges_done,
-        failure=PublicFailure(row.failure) if row.failure else None,
-        created_at=row.created_at,
-    )
+    return Job(spec=_spec(row.spec), **_progress(row))
+
+
+def _as_json(row: JobRow) -> bytes:
+    """As `_job(row).model_dump_json()`, without parsing the spec."""
+    return b'{"spec":%s,%s' % (row.spec.encode(), to_json(_progress(row))[1:])
+
+
+def _progress(row: JobRow) -> dict[str, Any]:
+    """Everything of a job but its spec."""
+    return {
+        "state": JobState(row.state),
+        "exchanges_done": row.exchanges_done,
+        "failure": PublicFailure(row.failure) if row.failure else None,
+        "awaiting_owner": row.awaiting_owner,
+        "created_at": row.created_at,
+    }
+
+
+@lru_cache(maxsize=16)
+def _spec(text: str) -> JobSpec:
+    """A spec never changes, and is asked for often."""
+    return JobSpec.model_validate_json(text)

@@ -78,6 +78,8 @@ class DatasetRow(Table):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[str] = mapped_column(Text)
+    chunks: Mapped[int | None]
+    """The manifest's, so that lists need not parse it; None in rows of an earlier version."""
     complete: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(String(32), default=now)
 
@@ -105,6 +107,7 @@ class JobRow(Table):
     """The spec's, so that progress is checked without parsing the spec."""
     exchanges_done: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(32))
+    awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
 
 
@@ -117,6 +120,7 @@ class EventRow(Table):
     state: Mapped[str] = mapped_column(String(20))
     exchanges_done: Mapped[int]
     failure: Mapped[str | None] = mapped_column(String(32))
+    awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     at: Mapped[str] = mapped_column(String(32), default=now)
 
 

@@ -8,6 +8,7 @@ ChironError
 │   ├── RecordMissing           no such dataset or job in the owner's store
 │   ├── RecordUnusable          a record that is malformed, or readable by other users
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
+├── PassUnusable                a file that is no pass, or no key to one
 ├── SourceInvalid               data that cannot be turned into a dataset
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
@@ -19,6 +20,7 @@ ChironError
 ├── LogRejected                 a transparency log or proof did not verify
 ├── BuilderChanged              a builder's name stands for another digest than when it was granted
 ├── SpecMismatch                the gateway's job is not the one that was asked for
+├── GrantImpossible             the grant of a job is not sent (again)
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
 ├── ReportUnreadable            a sealed report or outcome is not for this owner and job
 ├── UpgradeImpossible           nothing can take a model over, or nothing says from what
@@ -87,6 +89,12 @@ class RecordUnusable(StoreError):
     """A record that cannot be read, or that others can read."""
 
     code = "record-unusable"
+
+
+class PassUnusable(ChironError):
+    """A file that is no pass, or a key that is not its holder's."""
+
+    code = "pass-unusable"
 
 
 class HistoryAltered(StoreError):
@@ -177,6 +185,12 @@ class SpecMismatch(ChironError):
     """The gateway's job is not the one that was asked for."""
 
     code = "spec-mismatch"
+
+
+class GrantImpossible(ChironError):
+    """A grant that is not sent again: there is none, it or its job is over, or too many were asked for."""
+
+    code = "grant-impossible"
 
 
 class JobEnded(ChironError):

@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from chiron.client.errors import RecordMissing
+from chiron.client.granting import grant_in_words
 from chiron.client.history import grant_digest
-from chiron.client.store import JobRecord, OwnerStore, read_private, write_private
-from chiron.client.training import grant_in_words
+from chiron.client.store import GrantTerms, JobRecord, OwnerStore, read_private, write_private
 from chiron.wire.attestation import AttestationPolicy, Claims, Evidence
 from chiron.wire.encoding import Digest, Identifier, Signature, SigningPublicKey, WireModel, canonical_json
 from chiron.wire.grants import Grant
@@ -76,13 +76,17 @@ def write_receipt(store: OwnerStore, record: JobRecord, grant: Grant, claims: Cl
         verified=verified,
         spec=record.spec,
         grant_sha256=grant_digest(grant),
-        words=tuple(grant_in_words(grant.capabilities, grant.prediction)),
+        words=tuple(grant_in_words(_terms_of(grant))),
         granted_at=grant.issued_at,
         expires_at=grant.expires_at,
         owner=record.signing_public_key,
     )
     signed = SignedReceipt(receipt=receipt, signature=record.signing_key.sign(receipt.signed_bytes()))
     write_private(_place(store, grant.job), signed.model_dump_json(indent=1).encode())
+
+
+def _terms_of(grant: Grant) -> GrantTerms:
+    return GrantTerms.model_validate({name: getattr(grant, name) for name in GrantTerms.model_fields})
 
 
 def receipt_of(store: OwnerStore, job: Identifier) -> SignedReceipt:

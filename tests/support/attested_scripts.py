@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class AttestedScripts:
             return MailReply(evidence=self._evidence(order, key, mail.evidence.nonce, SERVER_CLAIMS))
         assert mail.message is not None
         try:
-            self.grants[order.job] = open_grant(mail.message.sealed, key, order.spec)
+            self.grants[order.job] = open_grant(mail.message.sealed, key, order.spec, datetime.now(UTC))
         except GrantRefused as error:
             return MailReply(refusal=error.code)
         return MailReply()
@@ -162,10 +163,9 @@ class AttestedScripts:
         assert mine.askers is not None
         owner = mine.askers.owner
         query = open_query(spec, sealed, mine.key, {OWNER: owner.key}.get)
-        statement = mine.askers.spend(owner, len(query.x))
-        if statement is None:
-            outcome = refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
-            return seal_answer(spec, query, outcome)
+        statement = mine.askers.spend(owner, len(query.x), now=0)
+        if isinstance(statement, AnswerOutcome):
+            return seal_answer(spec, query, refused(spec, query.request_id, statement))
         self.rows_answered += len(query.x)
         signed = sign_statement(statement, mine.tls_key)
         scores = self._scores(spec, query)
