@@ -4,8 +4,11 @@ A predictor has no CA, so its certificate is self-signed and carries evidence. B
 knows whom she speaks to. Nothing else changes: queries and answers are sealed as through the gateway.
 """
 
+import asyncio
+import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -16,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.runtime.channels.job_ca import LIFETIME
 from chiron.runtime.channels.tls import load_key
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.wire import paths
 from chiron.wire.answers import json_response, refusal
 from chiron.wire.attestation import Evidence, Role
@@ -25,6 +29,9 @@ from chiron.wire.p256 import Issuer, common_name
 from chiron.wire.public_api import EvidenceDemand
 
 MAX_QUERY_BYTES = 64 * 2**20
+RENEW_S = 6 * 3600.0
+"""How often the certificate is made anew. Collateral is good for about a month, and so is evidence."""
+_LOG = logging.getLogger(__name__)
 _MAIL_ID = "0" * 32
 """Mail that came by this door is answered in place, so it needs no name of its own."""
 
@@ -32,19 +39,43 @@ Answer = Callable[[Mail], Awaitable[MailReply]]
 
 
 async def serve_directly(
-    launch: LaunchSpec, answer: Answer, key: ec.EllipticCurvePrivateKey, evidence: Evidence
+    launch: LaunchSpec, answer: Answer, key: ec.EllipticCurvePrivateKey, evidence: Callable[[], Evidence]
 ) -> web.AppRunner:
     """Serve `answer` at the launch's address until the returned runner is cleaned up.
 
-    `evidence` binds `key`, and is shown in the certificate.
+    `evidence` makes evidence that binds `key`. It is shown in the certificate, which is made anew from time
+    to time with newer collateral; connections that are open go on.
     """
+    context = attested_server_context(key, attested_certificate(key, evidence(), datetime.now(UTC)))
+
+    async def renewing(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(_renew(context, key, evidence))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
     app = web.Application(client_max_size=MAX_QUERY_BYTES)
     app.add_routes(_routes(launch.job, answer))
+    app.cleanup_ctx.append(renewing)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    context = attested_server_context(key, attested_certificate(key, evidence, datetime.now(UTC)))
     await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
     return runner
+
+
+async def _renew(
+    context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, evidence: Callable[[], Evidence]
+) -> None:
+    """Show a newer certificate from time to time, from the next handshake on."""
+    while True:
+        await asyncio.sleep(RENEW_S)
+        try:
+            newer = await asyncio.to_thread(evidence)
+        except PlatformUnavailable:
+            _LOG.warning("no newer evidence for the door's certificate: it keeps the one that it has")
+            continue
+        load_key(context, key, attested_certificate(key, newer, datetime.now(UTC)))
 
 
 def attested_certificate(

@@ -79,9 +79,10 @@ class _Predictor:
         if self.launch.listen_port == 0:
             yield
             return
-        evidence = self._evidence(BOOT_NONCE)
         answer = telling_use(self.gateway, self.answer)
-        runner = await serve_directly(self.launch, answer, self.keys.tls_key, evidence)
+        runner = await serve_directly(
+            self.launch, answer, self.keys.tls_key, lambda: self._evidence(BOOT_NONCE)
+        )
         try:
             yield
         finally:
