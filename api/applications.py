@@ -1,4 +1,4 @@
-"""The gateway's two doors as aiohttp applications: the public API, and the one that enclaves speak to."""
+"""The gateway's doors as applications: the public API, the enclaves' own, and the operator's `/metrics`."""
 
 from aiohttp import web
 
@@ -24,13 +24,6 @@ async def health(_call: Call[None, None]) -> Health:
     return Health()
 
 
-@_service.add("GET", paths.METRICS, answer="text/plain")
-async def metrics(call: Call[None, None]) -> web.StreamResponse:
-    """Counters for Prometheus."""
-    body = call.gateway.metrics.exposition()
-    return web.Response(body=body, headers={"Content-Type": METRICS_CONTENT_TYPE})
-
-
 @_service.add("GET", paths.OPENAPI, answer="application/json")
 async def openapi(call: Call[None, None]) -> web.StreamResponse:
     """This interface as OpenAPI 3.1."""
@@ -46,13 +39,14 @@ ENCLAVE = enclave_door.routes.operations
 
 
 def public_application(gateway: Gateway) -> web.Application:
-    """`/v1/…`, `/healthz`, `/metrics`, `/openapi.json`."""
+    """`/v1/…`, `/healthz`, `/openapi.json`."""
 
     async def authenticate(gateway: Gateway, request: web.Request) -> Principal:
         caller = await gateway.keys.authenticate(credential(request))
         if caller.job is not None and request.match_info.get("id") != caller.job:
             # Here and not in each handler: a guest is nowhere but at paths that name its job.
             raise JobUnknown("you have no job of this id")
+        gateway.rates.take(caller.key_id, caller.tenant)
         return caller
 
     gateway.openapi = document(PUBLIC)
@@ -69,4 +63,16 @@ def enclave_application(gateway: Gateway) -> web.Application:
 
     app = web.Application(middlewares=[watch_requests("enclave", gateway.metrics), problems])
     bind(app, gateway, ENCLAVE, authenticate)
+    return app
+
+
+def metrics_application(gateway: Gateway) -> web.Application:
+    """`/metrics`: counters for Prometheus, at an address that is the operator's own."""
+
+    async def metrics(_request: web.Request) -> web.Response:
+        body = gateway.metrics.exposition()
+        return web.Response(body=body, headers={"Content-Type": METRICS_CONTENT_TYPE})
+
+    app = web.Application(middlewares=[problems])
+    app.router.add_get(paths.METRICS, metrics)
     return app

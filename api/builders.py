@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chiron.api.errors import BuilderExists, BuilderRefused, BuilderUnknown, Forbidden
+from chiron.api.paging import PageRequest, newest_first
 from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
@@ -16,7 +17,7 @@ from chiron.wasm_sandbox.compilation import ComponentInfo, inspect_component
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wire.contract import BuilderManifest, Capability
 from chiron.wire.encoding import canonical_json
-from chiron.wire.public_api import BuilderInfo
+from chiron.wire.public_api import BuilderInfo, Page
 
 _INSPECTIONS_AT_ONCE = 2
 """Each holds a component and its compilation in memory."""
@@ -91,12 +92,13 @@ class Builders:
         async with self._database.writing() as session:
             (await session.get_one(BuilderRow, sha256)).withdrawn_at = now()
 
-    async def listed(self) -> Sequence[BuilderInfo]:
+    async def listed(self, wanted: PageRequest) -> Page[BuilderInfo]:
         """All builders, newest first."""
         offered = select(BuilderRow).where(BuilderRow.withdrawn_at.is_(None))
-        query = offered.order_by(BuilderRow.created_at.desc()).limit(self._limits.listed)
+        query = newest_first(offered, wanted, BuilderRow.created_at, BuilderRow.sha256)
         async with self._database.reading() as session:
-            return [_info(row) for row in await session.scalars(query)]
+            rows = (await session.scalars(query)).all()
+        return wanted.page(Page[BuilderInfo], rows, lambda row: (row.created_at, row.sha256), _info)
 
     def component(self, info: BuilderInfo) -> AsyncIterator[bytes]:
         """The component's bytes; raises `StorageDamaged`."""

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from functools import lru_cache
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import defer
 
 from chiron.api.errors import (
     ChunkUnknown,
@@ -11,19 +12,22 @@ from chiron.api.errors import (
     DatasetIncomplete,
     DatasetUnknown,
 )
+from chiron.api.paging import PageRequest, newest_first
+from chiron.api.quotas import Storage
 from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import ChunkRow, DatasetRow
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import canonical_json
-from chiron.wire.public_api import DatasetStatus
+from chiron.wire.public_api import DatasetStatus, DatasetSummary, Page
 
 
 class Datasets:
     """Every tenant's datasets; each is seen by its tenant only."""
 
-    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits, storage: Storage) -> None:
+        self._storage = storage
         self._database = database
         self._blobs = blobs
         self._limits = limits
@@ -33,14 +37,22 @@ class Datasets:
 
         Raises:
             DatasetExists: the id is taken by another manifest.
+            StorageFull: the tenant has no room for it.
         """
+        text = canonical_json(manifest).decode()
         digest = manifest.digest()
-        async with self._database.writing() as session:
+        async with self._storage.room_for(tenant, len(text)) as room, self._database.writing() as session:
             row = await session.get(DatasetRow, (tenant, manifest.dataset_id))
             if row is None:
-                text = canonical_json(manifest).decode()
-                row = DatasetRow(tenant=tenant, id=manifest.dataset_id, digest=digest, manifest=text)
+                row = DatasetRow(
+                    tenant=tenant,
+                    id=manifest.dataset_id,
+                    digest=digest,
+                    manifest=text,
+                    chunks=manifest.chunks,
+                )
                 session.add(row)
+                room.used = len(text)
         if row.digest != digest:
             raise DatasetExists("this dataset id was announced with another manifest")
         return await self.status(tenant, manifest.dataset_id)
@@ -54,13 +66,30 @@ class Datasets:
         row = await self._row(tenant, dataset_id)
         return self._status(row, await self._received(tenant, dataset_id))
 
-    async def listed(self, tenant: str) -> Sequence[DatasetStatus]:
-        """The tenant's datasets, newest first."""
-        query = select(DatasetRow).where(DatasetRow.tenant == tenant)
-        query = query.order_by(DatasetRow.created_at.desc()).limit(self._limits.listed)
+    async def listed(self, tenant: str, wanted: PageRequest) -> Page[DatasetSummary]:
+        """The tenant's datasets, newest first. No manifest is read for it: each may be megabytes."""
+        rows = select(DatasetRow).where(DatasetRow.tenant == tenant).options(defer(DatasetRow.manifest))
+        query = newest_first(rows, wanted, DatasetRow.created_at, DatasetRow.id)
         async with self._database.reading() as session:
-            rows = (await session.scalars(query)).all()
-        return [self._status(row, await self._received(tenant, row.id)) for row in rows]
+            found = (await session.scalars(query)).all()
+        summaries = [await self._summary(row) for row in found]
+        return wanted.page(
+            Page[DatasetSummary],
+            summaries,
+            lambda shown: (shown.created_at, shown.dataset_id),
+            lambda shown: shown,
+        )
+
+    async def _summary(self, row: DatasetRow) -> DatasetSummary:
+        chunks = row.chunks or (await self.manifest(row.tenant, row.id)).chunks
+        return DatasetSummary(
+            dataset_id=row.id,
+            digest=row.digest,
+            chunks=chunks,
+            received=chunks if row.complete else await self._count_received(row.tenant, row.id),
+            complete=row.complete,
+            created_at=row.created_at,
+        )
 
     async def manifest(self, tenant: str, dataset_id: str) -> DatasetManifest:
         """The manifest; raises `DatasetUnknown`."""
@@ -79,21 +108,23 @@ class Datasets:
             DatasetUnknown, ChunkUnknown: there is no such chunk in the manifest.
             BodyTooLarge: it is longer than the manifest says.
             ChunkDigestMismatch: it is another chunk, or was cut short.
+            StorageFull: the tenant has no room for it.
         """
         manifest = await self.manifest(tenant, dataset_id)
         if number >= manifest.chunks:
             raise ChunkUnknown(f"the manifest has {manifest.chunks} chunks")
-        stored = await self._blobs.write(
-            _blob(tenant, dataset_id, number),
-            content,
-            limit=manifest.chunk_ciphertext_bytes,
-            sha256=manifest.chunk_sha256[number],
-        )
-        async with self._database.writing() as session:
-            there = await session.get(DatasetRow, (tenant, dataset_id)) is not None
-            if there:
-                key = {"tenant": tenant, "dataset": dataset_id, "number": number}
-                await session.merge(ChunkRow(**key, size=stored.size))
+        async with self._storage.room_for(tenant, manifest.chunk_ciphertext_bytes) as room:
+            stored = await self._blobs.write(
+                _blob(tenant, dataset_id, number),
+                content,
+                limit=manifest.chunk_ciphertext_bytes,
+                sha256=manifest.chunk_sha256[number],
+            )
+            async with self._database.writing() as session:
+                there = await session.get(DatasetRow, (tenant, dataset_id)) is not None
+                if there and await session.get(ChunkRow, (tenant, dataset_id, number)) is None:
+                    session.add(ChunkRow(tenant=tenant, dataset=dataset_id, number=number, size=stored.size))
+                    room.used = stored.size
         if not there:
             # Its owner had the dataset deleted while this chunk was on its way.
             await self._blobs.delete(_blob(tenant, dataset_id, number))
@@ -136,11 +167,16 @@ class Datasets:
         async with self._database.reading() as session:
             return (await session.scalars(query.order_by(ChunkRow.number))).all()
 
+    async def _count_received(self, tenant: str, dataset_id: str) -> int:
+        query = select(func.count()).where(ChunkRow.tenant == tenant, ChunkRow.dataset == dataset_id)
+        async with self._database.reading() as session:
+            return await session.scalar(query) or 0
+
     def _status(self, row: DatasetRow, received: Sequence[int]) -> DatasetStatus:
         return DatasetStatus(
             dataset_id=row.id,
             digest=row.digest,
-            chunks=_manifest(row).chunks,
+            chunks=row.chunks or _manifest(row).chunks,
             received=tuple(received),
             complete=row.complete,
             created_at=row.created_at,

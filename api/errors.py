@@ -37,7 +37,10 @@ ApiError                            internal                500
 │   └── RefusedElsewhere
 │       ├── BuilderRefused          (the sandbox's own code)
 │       └── EnclaveRefused          (the enclave's own code)
+├── StorageFull                     storage-full            507
 ├── Overloaded                      overloaded              429
+│   ├── TooManyRequests             too-many-requests
+│   ├── TooManyStreams              too-many-streams
 │   ├── MailboxFull                 mailbox-full
 │   ├── TooManyGuests               too-many-guests
 │   └── TooManyJobs                 too-many-jobs
@@ -294,11 +297,34 @@ class EnclaveRefused(RefusedElsewhere):
     """The enclave that the message was for."""
 
 
+class StorageFull(ApiError):
+    """The tenant stores as much as it may."""
+
+    code = "storage-full"
+    status = 507
+
+
 class Overloaded(ApiError):
-    """Try again later."""
+    """Try again later; `retry_after_s` says when."""
 
     code = "overloaded"
     status = 429
+
+    def __init__(self, detail: str, *, retry_after_s: float = 5) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(Overloaded):
+    """The API key, or its tenant, asks more often than it may."""
+
+    code = codes.TOO_MANY_REQUESTS
+
+
+class TooManyStreams(Overloaded):
+    """The gateway, or the tenant, has as many event streams open as it may."""
+
+    code = "too-many-streams"
 
 
 class MailboxFull(Overloaded):

@@ -15,9 +15,11 @@ from chiron.api.jobs.supervisor import Supervisor
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
 from chiron.api.monitoring import Metrics
+from chiron.api.quotas import Rates, Storage, Streams
 from chiron.api.settings import Settings
 from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.api.storage.database import Database
+from chiron.wire.private import private_directory
 
 
 class Gateway:
@@ -29,9 +31,12 @@ class Gateway:
         self.launcher = launcher
         self.metrics = Metrics()
         self.keys = KeyRing(database)
+        self.rates = Rates(limits)
+        self.streams = Streams(limits)
+        self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
-        self.datasets = Datasets(database, blobs, limits)
-        self.observations = Observations(database, limits)
+        self.datasets = Datasets(database, blobs, limits, self.storage)
+        self.observations = Observations(database)
         self.records = JobRecords(database, limits)
         self.objects = JobObjects(database, blobs, self.observations)
         self.fleet = Fleet(settings, database, launcher, self.metrics)
@@ -51,7 +56,6 @@ class Gateway:
         )
         self.stopping = asyncio.Event()
         """Set when the gateway begins to stop. Event streams end then."""
-        self.open_streams = 0
         self.openapi = b""
         self._database = database
         self._predicting: frozenset[str] = frozenset()
@@ -63,8 +67,9 @@ class Gateway:
 
         Raises:
             StorageError: the database cannot be opened, or is of another version.
+            DirectoryNotOurs: the state directory is another user's.
         """
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(settings.state_dir)
         database = await Database.open(settings.sqlalchemy_url)
         gateway = cls(settings, database, launcher)
         gateway._predicting = await gateway.fleet.revoke_left_over()

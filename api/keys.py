@@ -22,6 +22,7 @@ from chiron.api.storage.database import Database
 from chiron.api.storage.tables import KeyRow, moment
 from chiron.wire.apikeys import KEY, MAX_KEY_CHARACTERS, TENANT, new_key
 from chiron.wire.encoding import sha256_hex
+from chiron.wire.private import private_directory
 from chiron.wire.public_api import MAX_LABEL_CHARACTERS
 
 KEY_ID = re.compile(r"[0-9a-f]{16}")
@@ -272,7 +273,7 @@ async def opened_keys(settings: Settings) -> AsyncIterator[KeyRing]:
     Raises:
         StorageError: the database cannot be opened.
     """
-    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_directory(settings.state_dir)
     database = await Database.open(settings.sqlalchemy_url)
     try:
         yield KeyRing(database)

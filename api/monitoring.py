@@ -36,7 +36,8 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[0]:
             line["error"] = record.exc_info[0].__qualname__
-        return json.dumps(line, default=str, ensure_ascii=False)
+        # ASCII only: whatever a stranger made us log moves no cursor of who reads it.
+        return json.dumps(line, default=str)
 
 
 def configure_logs(stream: TextIO | None = None, level: int = logging.INFO) -> None:

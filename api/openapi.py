@@ -9,9 +9,25 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from chiron.api.operations import Operation
+from chiron.api.paging import USUAL
 from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
+from chiron.wire.public_api import MAX_CURSOR_CHARACTERS, Page
 
 _SCHEMAS = "#/components/schemas/"
+_PAGING: list[dict[str, Any]] = [
+    {
+        "name": "limit",
+        "in": "query",
+        "description": "Items of a page, at most",
+        "schema": {"type": "integer", "minimum": 1, "default": USUAL},
+    },
+    {
+        "name": "cursor",
+        "in": "query",
+        "description": "The `next` of the page before; without it, the first page",
+        "schema": {"type": "string", "maxLength": MAX_CURSOR_CHARACTERS},
+    },
+]
 
 
 def document(operations: Sequence[Operation]) -> bytes:
@@ -54,7 +70,8 @@ def _operation(operation: Operation, references: dict[Any, Any]) -> dict[str, An
                 "schema": {"type": "string", "pattern": f"^(?:{pattern})$"},
             }
             for name, pattern in operation.path.variables
-        ],
+        ]
+        + (_PAGING if _is_paged(operation) else []),
         "responses": answers,
         "security": [{"key": []}] if operation.roles else [],
     }
@@ -64,6 +81,10 @@ def _operation(operation: Operation, references: dict[Any, Any]) -> dict[str, An
     if body is not None:
         described["requestBody"] = {"required": True, "content": body}
     return described
+
+
+def _is_paged(operation: Operation) -> bool:
+    return isinstance(operation.answer, type) and issubclass(operation.answer, Page)
 
 
 def _body(operation: Operation, references: dict[Any, Any]) -> dict[str, Any] | None:

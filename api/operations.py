@@ -10,8 +10,10 @@ from pydantic import BaseModel
 
 from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
 from chiron.api.errors import Forbidden, Unauthenticated
+from chiron.api.paging import PageRequest, page_request
 from chiron.api.settings import Limits
 from chiron.wire.answers import json_response
+from chiron.wire.doors import keep
 from chiron.wire.paths import Path
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ class Call(Generic[Caller, Body]):
     request: web.Request
     caller: Caller
     body: Body
+
+    def page(self) -> PageRequest:
+        """Which page of a list is wanted; raises `RequestInvalid`."""
+        return page_request(self.request, self.gateway.settings.limits)
 
     def path(self, name: str) -> str:
         """A variable of the path; its pattern was checked by the router."""
@@ -118,6 +124,7 @@ def _bound(
             caller = await authenticate(gateway, request)
             if caller.role not in operation.roles:
                 raise Forbidden(f"this needs a key of the role {' or '.join(sorted(operation.roles))}")
+            keep(request)
         limit = operation.limit(settings.limits)
         refuse_announced(request, limit)
         body = None

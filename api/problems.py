@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from math import ceil
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from chiron.api.errors import (
     BodyTooLarge,
     DatasetIncomplete,
     MethodNotAllowed,
+    Overloaded,
     RequestInvalid,
     RouteUnknown,
     Unauthenticated,
@@ -70,6 +72,8 @@ def respond(error: ApiError) -> web.Response:
     response = problem_response(problem)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = 'Bearer realm="chiron"'
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(ceil(error.retry_after_s))
     if isinstance(error, BodyTooLarge):
         response.force_close()
     return response

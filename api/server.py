@@ -10,12 +10,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chiron.api.applications import enclave_application, public_application
+from chiron.api.applications import enclave_application, metrics_application, public_application
 from chiron.api.gateway import Gateway
 from chiron.api.keys import FirstKeys
 from chiron.api.launchers.launcher import Launcher
 from chiron.api.settings import Settings
 from chiron.api.storage.database import exclusive
+from chiron.wire.doors import DoorLimits, open_door
 
 _LOG = logging.getLogger(__name__)
 LauncherFactory = Callable[[Settings], Awaitable[Launcher]]
@@ -31,6 +32,8 @@ class RunningGateway:
     enclave_socket: Path
     enclave_url: str | None
     """The enclave-facing API's address over TCP, if the settings ask for it."""
+    metrics_url: str | None
+    """The address of `/metrics`, if the settings ask for it."""
     first_keys: FirstKeys | None
     """Keys to be shown once, at the very first start only."""
 
@@ -48,24 +51,22 @@ async def running_gateway(settings: Settings, launcher: Launcher) -> AsyncIterat
         stack.enter_context(exclusive(settings.state_dir))
         gateway, first_keys = await Gateway.open(settings, launcher)
         stack.push_async_callback(gateway.close)
-        enclave_runner = await _runner(enclave_application(gateway), settings, stack)
-        socket = _prepared_socket(settings.socket_path)
-        await web.UnixSite(enclave_runner, socket).start()
-        stack.callback(socket.unlink, missing_ok=True)
-        socket.chmod(0o600)
-        enclave_url = None
+        opened = _Doors(settings, stack)
+        await opened.socket(enclave_application(gateway))
+        enclave_url = metrics_url = None
         if settings.enclave_host is not None:
-            site = web.TCPSite(enclave_runner, settings.enclave_host, settings.enclave_port)
-            await site.start()
-            enclave_url = _url(enclave_runner)
-        runner = await _runner(public_application(gateway), settings, stack)
-        await web.TCPSite(runner, settings.host, settings.port).start()
+            at = settings.enclave_host, settings.enclave_port
+            enclave_url = await opened.door(enclave_application(gateway), *at)
+        if settings.metrics_host is not None:
+            at = settings.metrics_host, settings.metrics_port
+            metrics_url = await opened.door(metrics_application(gateway), *at)
+        url = await opened.door(public_application(gateway), settings.host, settings.port)
         stack.callback(gateway.stopping.set)
         # Enclaves go first, while both APIs still answer: whoever follows or asks one is told of its end.
         stack.push_async_callback(gateway.stop_enclaves)
         await gateway.resume()
-        _LOG.info("gateway ready", extra={"url": _url(runner), "measurement": launcher.measurement})
-        yield RunningGateway(gateway, _url(runner), socket, enclave_url, first_keys)
+        _LOG.info("gateway ready", extra={"url": url, "measurement": launcher.measurement})
+        yield RunningGateway(gateway, url, settings.socket_path, enclave_url, metrics_url, first_keys)
         _LOG.info("gateway stopping")
 
 
@@ -92,11 +93,37 @@ async def serve(
             loop.remove_signal_handler(number)
 
 
-async def _runner(app: web.Application, settings: Settings, stack: AsyncExitStack) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.timing.shutdown_s)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
+class _Doors:
+    """Serves applications until `stack` unwinds."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+
+    async def socket(self, app: web.Application) -> None:
+        """At the enclaves' socket, which is for this user only."""
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self._settings.timing.shutdown_s)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        socket = _prepared_socket(self._settings.socket_path)
+        await web.UnixSite(runner, socket).start()
+        self._stack.callback(socket.unlink, missing_ok=True)
+        socket.chmod(0o600)
+
+    async def door(self, app: web.Application, host: str, port: int) -> str:
+        """At an address that anybody may knock at; its URL."""
+        limits, timing = self._settings.limits, self._settings.timing
+        bounds = DoorLimits(
+            connections=limits.connections,
+            connections_per_address=limits.connections_per_address,
+            header_s=timing.header_s,
+            idle_s=timing.idle_s,
+        )
+        door = await self._stack.enter_async_context(
+            open_door(app, host, port, limits=bounds, shutdown_s=timing.shutdown_s)
+        )
+        at, opened = door.address
+        return f"http://[{at}]:{opened}" if ":" in at else f"http://{at}:{opened}"
 
 
 def _prepared_socket(path: Path) -> Path:
@@ -105,8 +132,3 @@ def _prepared_socket(path: Path) -> Path:
         # Left by a process that was killed; ours alone, as its directory is.
         path.unlink()
     return path
-
-
-def _url(runner: web.AppRunner) -> str:
-    host, port = next(address for address in runner.addresses if not isinstance(address, str))[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

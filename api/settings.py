@@ -30,9 +30,7 @@ class Limits(_Frozen):
     """A sealed query or answer, decoded, whatever the job's spec would allow."""
     evidence_bytes: int = Field(default=2 * 2**20, ge=1024)
     listed: int = Field(default=1000, ge=1)
-    """Items of one listing."""
-    observations: int = Field(default=20_000, ge=1)
-    """Observations in one answer."""
+    """Items of one page of a list, at most."""
     trainers: int = Field(default=16, ge=1, le=1024)
     """Trainers of one job."""
     shards: int = Field(default=16, ge=1, le=64)
@@ -54,6 +52,20 @@ class Limits(_Frozen):
     """Messages that wait for one enclave."""
     event_streams: int = Field(default=256, ge=1)
     """Event streams open at a time."""
+    event_streams_per_tenant: int = Field(default=32, ge=1)
+    requests_per_s: float = Field(default=50, gt=0)
+    """Requests of one API key in the long run."""
+    requests_burst: int = Field(default=500, ge=1)
+    """Requests of one API key at once."""
+    tenant_requests_per_s: float = Field(default=200, gt=0)
+    """Requests of all keys of one tenant, its guests' with them, in the long run."""
+    tenant_requests_burst: int = Field(default=2000, ge=1)
+    storage_bytes_per_tenant: int = Field(default=256 * 2**30, ge=1024)
+    """Datasets, builders, and the specs of jobs."""
+    connections: int = Field(default=1024, ge=1)
+    """Of the public API, in all."""
+    connections_per_address: int = Field(default=256, ge=1)
+    """Of the public API, from one address. All that come through a proxy come from one."""
 
 
 class Timing(_Frozen):
@@ -70,6 +82,10 @@ class Timing(_Frozen):
     predictor_idle_s: float = Field(default=15 * 60, gt=0)
     """A predictor that nobody has asked for so long is ended; it starts again when it is asked for."""
     event_keepalive_s: float = Field(default=15, gt=0)
+    header_s: float = Field(default=15, gt=0)
+    """From a connection's beginning to its first request's whole header."""
+    idle_s: float = Field(default=75, gt=0)
+    """A connection between two requests, or whose peer reads nothing of its answer."""
     body_s: float = Field(default=300, gt=0)
     """Reading one request's body."""
     enclave_stop_s: float = Field(default=5, ge=0)
@@ -95,6 +111,9 @@ class Settings(_Frozen):
     enclave_host: str | None = None
     """Serve the enclave-facing API over TCP too, for launchers on other machines."""
     enclave_port: int = Field(default=0, ge=0, le=65_535)
+    metrics_host: str | None = None
+    """Serve `/metrics` at an address of its own, without any key; None does not serve it."""
+    metrics_port: int = Field(default=9464, ge=0, le=65_535)
     operator_may_cancel: bool = False
     """Whether an operator's key ends tenants' jobs and predictors. Each time is logged."""
     first_keys: bool = True

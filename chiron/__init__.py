@@ -26,9 +26,11 @@ if TYPE_CHECKING:
         GatewayError,
         GatewayMisbehaved,
         GatewayUnreachable,
+        HistoryAltered,
         JobEnded,
         LogRejected,
         NotDirect,
+        PassUnusable,
         PeerNotAttested,
         PolicyMissing,
         RecordMissing,
@@ -40,8 +42,11 @@ if TYPE_CHECKING:
         UpgradeImpossible,
     )
     from chiron.client.opening import Opened
+    from chiron.client.pass_file import PassFile, write_pass
+    from chiron.client.pass_holder import PassHolder
     from chiron.client.predictions import Predictions, PredictorSession
     from chiron.client.ra_tls import attested_connector, attested_context
+    from chiron.client.sharing import PassState, PassTerms
     from chiron.client.store import DatasetRecord, JobRecord, OwnerStore
     from chiron.client.sync_client import Client, Predictor
     from chiron.client.training import Created, Finished, Granted, Progressed, Stage, Verified
@@ -91,6 +96,7 @@ __all__ = [
     "GatewayUnreachable",
     "Grant",
     "Granted",
+    "HistoryAltered",
     "InputType",
     "Job",
     "JobEnded",
@@ -104,6 +110,11 @@ __all__ = [
     "Outcome",
     "OutcomeStatus",
     "OwnerStore",
+    "PassFile",
+    "PassHolder",
+    "PassState",
+    "PassTerms",
+    "PassUnusable",
     "PeerNotAttested",
     "PolicyMissing",
     "PredictionPolicy",
@@ -136,6 +147,7 @@ __all__ = [
     "open_source",
     "policy_of",
     "read_rows",
+    "write_pass",
 ]
 
 _MODULES = {
@@ -170,9 +182,11 @@ _MODULES = {
         "GatewayError",
         "GatewayMisbehaved",
         "GatewayUnreachable",
+        "HistoryAltered",
         "JobEnded",
         "LogRejected",
         "NotDirect",
+        "PassUnusable",
         "PeerNotAttested",
         "PolicyMissing",
         "RecordMissing",
@@ -184,6 +198,11 @@ _MODULES = {
         "UpgradeImpossible",
     ),
     "chiron.client.opening": ("Opened",),
+    "chiron.client.pass_file": (
+        "PassFile",
+        "write_pass",
+    ),
+    "chiron.client.pass_holder": ("PassHolder",),
     "chiron.client.predictions": (
         "Predictions",
         "PredictorSession",
@@ -191,6 +210,10 @@ _MODULES = {
     "chiron.client.ra_tls": (
         "attested_connector",
         "attested_context",
+    ),
+    "chiron.client.sharing": (
+        "PassState",
+        "PassTerms",
     ),
     "chiron.client.store": (
         "DatasetRecord",

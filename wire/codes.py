@@ -35,6 +35,8 @@ ENCLAVE_TIMEOUT: Final = "enclave-timeout"
 """The enclave did not answer in time."""
 OBJECT_UNKNOWN: Final = "object-unknown"
 """The job has no object of this name: an enclave begins afresh."""
+TOO_MANY_REQUESTS: Final = "too-many-requests"
+"""The API key, or its tenant, asks more often than it may. Nothing was done: ask again later."""
 PROGRESS_REFUSED: Final = "progress-refused"
 """The job is further on already. An enclave that asks for a grant then was denied its checkpoint."""
 

@@ -4,9 +4,9 @@ A predictor starts locked: its model is sealed under its owner's share too. The 
 an `Opening`: the share, what may still be answered, and to whom. `Pass` is what she gives a colleague.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chiron.wire.encoding import (
     Base64,
@@ -22,6 +22,8 @@ from chiron.wire.labels import OPENING_SIGNATURE, SETTLEMENT_SIGNATURE, STATEMEN
 
 MAX_PASSES = 256
 """Passes of one job that hold at a time."""
+OWNER: Identifier = "0" * 32
+"""Who asks, where it is the model's owner; no pass has this id."""
 Time = Annotated[int, Field(ge=0, lt=2**37)]
 """Seconds since 1970, UTC."""
 
@@ -67,6 +69,15 @@ class Opening(WireModel):
     issued_at: Time
     until: Time
     """From then on it answers nobody, until it is opened anew."""
+
+    @model_validator(mode="after")
+    def _passes_are_the_jobs(self) -> Self:
+        ids = {OWNER} | {lease.allowed.id for lease in self.passes}
+        if len(ids) <= len(self.passes):
+            raise ValueError("a pass is named twice, or as the owner is")
+        if any(lease.allowed.job != self.job for lease in self.passes):
+            raise ValueError("a pass is of another job")
+        return self
 
     def signed_bytes(self) -> bytes:
         """What the owner signs."""

@@ -1,9 +1,9 @@
 """Bodies of the gateway's public HTTP API (`/v1/…`) that are not a job's or a dataset's own."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from chiron.wire.apikeys import MAX_KEY_CHARACTERS, KeyId, TenantName
 from chiron.wire.attestation import Evidence, Nonce, Role
@@ -13,6 +13,17 @@ from chiron.wire.encoding import Digest, Identifier, WireModel
 from chiron.wire.grants import SignedUpgradeOrder
 from chiron.wire.opening import Time
 from chiron.wire.transparency import InclusionProof
+
+_Item = TypeVar("_Item", bound=BaseModel)
+MAX_CURSOR_CHARACTERS = 400
+
+
+class Page(WireModel, Generic[_Item]):
+    """GET of a list: part of it."""
+
+    items: tuple[_Item, ...]
+    next: str | None = Field(default=None, max_length=MAX_CURSOR_CHARACTERS)
+    """The `cursor` of the next page; None on the last."""
 
 
 class BuilderInfo(WireModel):
@@ -51,6 +62,19 @@ class DatasetStatus(WireModel):
     chunks: int = Field(ge=1)
     received: tuple[int, ...]
     """Numbers of the chunks that are stored, ascending; an upload resumes with the others."""
+    complete: bool
+    created_at: str
+    """RFC 3339, UTC."""
+
+
+class DatasetSummary(WireModel):
+    """A dataset in GET /v1/datasets."""
+
+    dataset_id: Identifier
+    digest: Digest
+    chunks: int = Field(ge=1)
+    received: int = Field(ge=0)
+    """How many of its chunks are stored."""
     complete: bool
     created_at: str
     """RFC 3339, UTC."""

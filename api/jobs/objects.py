@@ -3,61 +3,94 @@
 Both are ciphertext to us. The journal tells kind, name and size of each: promise 2 can be checked there.
 """
 
+import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from chiron.api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, StorageDamaged
-from chiron.api.settings import Limits
+from chiron.api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, RequestInvalid, StorageDamaged
+from chiron.api.paging import PageRequest
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import BuilderRow, ChunkRow, JobRow, ObjectRow, ObservationRow
 from chiron.wire.enclave_api import ObjectInfo, Observation
 from chiron.wire.jobs import JobSpec
+from chiron.wire.public_api import Page
 
 
 class Observations:
     """The journal of stored objects and relayed messages."""
 
-    def __init__(self, database: Database, limits: Limits) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._limits = limits
 
     async def note(self, job: str, kind: str, name: str, size: int) -> None:
         """Write down that `size` bytes of ciphertext went by."""
         async with self._database.writing() as session:
             session.add(ObservationRow(job=job, kind=kind, name=name, size=size))
 
-    async def of(self, job: str) -> Sequence[Observation]:
-        """Builder and dataset as stored, then everything in the order it happened; cut at the limit."""
+    async def of(self, job: str, wanted: PageRequest) -> Page[Observation]:
+        """Builder and dataset as stored, then everything in the order it happened."""
+        phase, number = _place(wanted)
         async with self._database.reading() as session:
             row = await session.get_one(JobRow, job)
             spec = JobSpec.model_validate_json(row.spec)
-            builder = await session.get_one(BuilderRow, spec.builder_sha256)
-            dataset = spec.dataset.dataset_id
-            chunks = await session.scalars(
-                select(ChunkRow)
-                .where(ChunkRow.tenant == row.tenant, ChunkRow.dataset == dataset)
-                .order_by(ChunkRow.number)
-                .limit(self._limits.observations)
-            )
-            noted = await session.scalars(
-                select(ObservationRow)
-                .where(ObservationRow.job == job)
-                .order_by(ObservationRow.id)
-                .limit(self._limits.observations)
-            )
-            found = [
-                Observation(kind="builder", name=spec.builder_sha256, size=builder.size),
-                Observation(kind="dataset-manifest", name=dataset, size=len(spec.dataset.model_dump_json())),
-                *(
-                    Observation(kind="dataset-chunk", name=str(chunk.number), size=chunk.size)
-                    for chunk in chunks
-                ),
-                *(Observation(kind=note.kind, name=note.name, size=note.size) for note in noted),
-            ]
-        return found[: self._limits.observations]
+            found: list[_Placed] = []
+            if phase == _STORED:
+                found += [placed for placed in await _stored(session, spec) if placed[0][1] > number]
+            if phase != _NOTED:
+                after = number if phase == _CHUNK else -1
+                chunks = _chunks(row.tenant, spec.dataset.dataset_id, after).limit(wanted.limit + 1)
+                found += [_chunk(chunk) for chunk in await session.scalars(chunks)]
+            if len(found) <= wanted.limit:
+                noted = _notes(job, number if phase == _NOTED else 0).limit(wanted.limit + 1)
+                found += [_noted(note) for note in await session.scalars(noted)]
+        return wanted.page(Page[Observation], found, lambda placed: placed[0], lambda placed: placed[1])
+
+
+_Placed = tuple[tuple[str, int], Observation]
+"""An observation, and what a cursor names it by."""
+_STORED, _CHUNK, _NOTED = "stored", "chunk", "noted"
+
+
+def _place(wanted: PageRequest) -> tuple[str, int]:
+    """The phase that a page begins in, and the last number of it that was shown."""
+    phase, number = wanted.key(2) or (_STORED, "-1")
+    if phase not in (_STORED, _CHUNK, _NOTED) or not re.fullmatch(r"-1|\d{1,18}", number, re.ASCII):
+        raise RequestInvalid("cursor: the `next` of an earlier page of this list")
+    return phase, int(number)
+
+
+async def _stored(session: AsyncSession, spec: JobSpec) -> list[_Placed]:
+    builder, dataset = await session.get_one(BuilderRow, spec.builder_sha256), spec.dataset
+    manifest_bytes = len(dataset.model_dump_json())
+    return [
+        ((_STORED, 0), Observation(kind="builder", name=spec.builder_sha256, size=builder.size)),
+        (
+            (_STORED, 1),
+            Observation(kind="dataset-manifest", name=dataset.dataset_id, size=manifest_bytes),
+        ),
+    ]
+
+
+def _chunks(tenant: str, dataset: str, after: int) -> Select[ChunkRow]:
+    query = select(ChunkRow).where(ChunkRow.tenant == tenant, ChunkRow.dataset == dataset)
+    return query.where(ChunkRow.number > after).order_by(ChunkRow.number)
+
+
+def _chunk(row: ChunkRow) -> _Placed:
+    return (_CHUNK, row.number), Observation(kind="dataset-chunk", name=str(row.number), size=row.size)
+
+
+def _notes(job: str, after: int) -> Select[ObservationRow]:
+    query = select(ObservationRow).where(ObservationRow.job == job, ObservationRow.id > after)
+    return query.order_by(ObservationRow.id)
+
+
+def _noted(row: ObservationRow) -> _Placed:
+    return (_NOTED, row.id), Observation(kind=row.kind, name=row.name, size=row.size)
 
 
 class JobObjects:
@@ -91,11 +124,19 @@ class JobObjects:
         await self._observations.note(job, "object", name, stored.size)
         return stored.size
 
-    async def listed(self, job: str) -> Sequence[ObjectInfo]:
+    async def listed(self, job: str, wanted: PageRequest) -> Page[ObjectInfo]:
         """Names and sizes, by name."""
         query = select(ObjectRow).where(ObjectRow.job == job).order_by(ObjectRow.name)
+        for name in wanted.key(1):
+            query = query.where(ObjectRow.name > name)
         async with self._database.reading() as session:
-            return [ObjectInfo(name=row.name, size=row.size) for row in await session.scalars(query)]
+            rows = (await session.scalars(query.limit(wanted.limit + 1))).all()
+        return wanted.page(
+            Page[ObjectInfo],
+            rows,
+            lambda row: (row.name,),
+            lambda row: ObjectInfo(name=row.name, size=row.size),
+        )
 
     async def get(self, job: str, name: str) -> tuple[int, AsyncIterator[bytes]]:
         """An object's length and bytes; raises `ObjectUnknown`, `StorageDamaged`.

@@ -2,17 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 from weakref import WeakValueDictionary
 
+from pydantic_core import to_json
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chiron.api.errors import JobEnded, JobUnknown, ProgressRefused
+from chiron.api.paging import PageRequest, cursor, newest_first
 from chiron.api.settings import Limits
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import EventRow, JobRow
 from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure, may_follow
+
+_PAGE_BYTES = 4 * 2**20
+"""Of a list's page, as a rule; one spec alone may have more."""
 
 
 class JobRecords:
@@ -57,13 +64,26 @@ class JobRecords:
         """Where the job is; raises `JobUnknown`. Cheaper than `get`, which parses the spec."""
         return JobState((await self._row(job, None)).state)
 
-    async def listed(self, tenant: str | None) -> Sequence[Job]:
-        """Jobs of `tenant` (None: of all), newest first."""
-        query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id).limit(self._limits.listed)
+    async def listed(self, tenant: str | None, wanted: PageRequest) -> bytes:
+        """A page of the jobs of `tenant` (None: of all), newest first: a `Page[Job]` as JSON.
+
+        Specs go into it as they are stored, unparsed, as each may be megabytes. A page ends before its
+        limit where it is long enough.
+        """
+        query = newest_first(select(JobRow), wanted, JobRow.created_at, JobRow.id)
         if tenant is not None:
             query = query.where(JobRow.tenant == tenant)
+        items: list[bytes] = []
+        last: tuple[str, str] | None = None
+        following = None
         async with self._database.reading() as session:
-            return [_job(row) for row in await session.scalars(query)]
+            async for row in await session.stream_scalars(query.execution_options(yield_per=1)):
+                if last and (len(items) == wanted.limit or sum(map(len, items)) > _PAGE_BYTES):
+                    following = cursor(last)
+                    break
+                items.append(_as_json(row))
+                last = row.created_at, row.id
+        return b'{"items":[%s],"next":%s}' % (b",".join(items), to_json(following))
 
     async def unfinished(self) -> Sequence[tuple[str, Job]]:
         """Jobs that have not ended, each with its tenant."""
@@ -140,10 +160,25 @@ async def _last_sequence(session: AsyncSession, job: str) -> int:
 
 
 def _job(row: JobRow) -> Job:
-    return Job(
-        spec=JobSpec.model_validate_json(row.spec),
-        state=JobState(row.state),
-        exchanges_done=row.exchanges_done,
-        failure=PublicFailure(row.failure) if row.failure else None,
-        created_at=row.created_at,
-    )
+    return Job(spec=_spec(row.spec), **_progress(row))
+
+
+def _as_json(row: JobRow) -> bytes:
+    """As `_job(row).model_dump_json()`, without parsing the spec."""
+    return b'{"spec":%s,%s' % (row.spec.encode(), to_json(_progress(row))[1:])
+
+
+def _progress(row: JobRow) -> dict[str, Any]:
+    """Everything of a job but its spec."""
+    return {
+        "state": JobState(row.state),
+        "exchanges_done": row.exchanges_done,
+        "failure": PublicFailure(row.failure) if row.failure else None,
+        "created_at": row.created_at,
+    }
+
+
+@lru_cache(maxsize=16)
+def _spec(text: str) -> JobSpec:
+    """A spec never changes, and is asked for often."""
+    return JobSpec.model_validate_json(text)

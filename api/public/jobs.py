@@ -6,12 +6,11 @@ A job's events are its public progress as server-sent events, replayed from Last
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
 
 from aiohttp import web
 
-from chiron.api.bodies import send_blob
-from chiron.api.errors import Forbidden, Overloaded, RequestInvalid
+from chiron.api.bodies import JSON_CONTENT_TYPE, send_blob
+from chiron.api.errors import Forbidden, RequestInvalid
 from chiron.api.jobs.specification import make_spec
 from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
@@ -19,8 +18,9 @@ from chiron.api.problems import STARTED
 from chiron.api.storage.tables import EventRow
 from chiron.wire import paths
 from chiron.wire.enclave_api import ObjectInfo, Observation
+from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobState, PublicFailure
-from chiron.wire.public_api import PredictorState, PredictorStatus
+from chiron.wire.public_api import Page, PredictorState, PredictorStatus
 
 routes = Routes()
 _LOG = logging.getLogger(__name__)
@@ -34,13 +34,17 @@ async def create(call: Call[Principal, JobRequest]) -> Job:
     manifest = await gateway.datasets.manifest(tenant, request.dataset_id)
     complete = await gateway.datasets.is_complete(tenant, request.dataset_id)
     spec = make_spec(secrets.token_hex(16), request, manifest, complete, builder, gateway.settings.limits)
-    return await gateway.supervisor.create(tenant, spec)
+    async with gateway.storage.room_for(tenant, size := len(canonical_json(spec))) as room:
+        job = await gateway.supervisor.create(tenant, spec)
+        room.used = size
+    return job
 
 
-@routes.add("GET", paths.JOBS, roles=READERS, answer=list[Job])
-async def list_jobs(call: Call[Principal, None]) -> Sequence[Job]:
+@routes.add("GET", paths.JOBS, roles=READERS, answer=Page[Job])
+async def list_jobs(call: Call[Principal, None]) -> web.Response:
     """List jobs, newest first: an owner's own, or everybody's for an operator."""
-    return await call.gateway.records.listed(sees_jobs_of(call.caller))
+    page = await call.gateway.records.listed(sees_jobs_of(call.caller), call.page())
+    return web.Response(body=page, content_type=JSON_CONTENT_TYPE)
 
 
 @routes.add("GET", paths.JOB, roles=READERS, answer=Job)
@@ -53,6 +57,7 @@ async def show_job(call: Call[Principal, None]) -> Job:
 async def delete_job(call: Call[Principal, None]) -> None:
     """Delete a job that has ended, with every object and key of its; refused while an enclave of it runs."""
     await call.gateway.deletion.job(call.caller.tenant, call.path("id"))
+    call.gateway.storage.recount(call.caller.tenant)
 
 
 @routes.add("POST", paths.JOB_CANCEL, roles=BOTH, answer=Job)
@@ -63,10 +68,10 @@ async def cancel(call: Call[Principal, None]) -> Job:
     return await _job(call)
 
 
-@routes.add("GET", paths.JOB_OBJECTS, roles=READERS, answer=list[ObjectInfo])
-async def list_objects(call: Call[Principal, None]) -> Sequence[ObjectInfo]:
+@routes.add("GET", paths.JOB_OBJECTS, roles=READERS, answer=Page[ObjectInfo])
+async def list_objects(call: Call[Principal, None]) -> Page[ObjectInfo]:
     """List a job's sealed objects: names and sizes."""
-    return await call.gateway.objects.listed((await _job(call)).spec.job)
+    return await call.gateway.objects.listed((await _job(call)).spec.job, call.page())
 
 
 @routes.add("GET", paths.JOB_OBJECT, roles=OWNER, answer="application/octet-stream")
@@ -76,10 +81,10 @@ async def fetch_object(call: Call[Principal, None]) -> web.StreamResponse:
     return await send_blob(call.request, size, content)
 
 
-@routes.add("GET", paths.JOB_OBSERVATIONS, roles=READERS, answer=list[Observation])
-async def list_observations(call: Call[Principal, None]) -> Sequence[Observation]:
+@routes.add("GET", paths.JOB_OBSERVATIONS, roles=READERS, answer=Page[Observation])
+async def list_observations(call: Call[Principal, None]) -> Page[Observation]:
     """List all that the operator's side stored and relayed for a job: kind, name, bytes."""
-    return await call.gateway.observations.of((await _job(call)).spec.job)
+    return await call.gateway.observations.of((await _job(call)).spec.job, call.page())
 
 
 @routes.add("POST", paths.JOB_PREDICTOR, roles=OWNER, answer=PredictorStatus, status=202)
@@ -139,13 +144,8 @@ async def follow(call: Call[Principal, None]) -> web.StreamResponse:
     gateway = call.gateway
     job = await gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     after = _last_event_id(call.request)
-    if gateway.open_streams >= gateway.settings.limits.event_streams:
-        raise Overloaded("as many event streams are open as this gateway allows")
-    gateway.open_streams += 1
-    try:
+    with gateway.streams.one_of(call.caller.tenant):
         return await _stream(call, job, after)
-    finally:
-        gateway.open_streams -= 1
 
 
 async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.StreamResponse:

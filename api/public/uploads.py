@@ -4,7 +4,6 @@ A dataset comes in pieces that can be repeated and resumed.
 """
 
 import asyncio
-from collections.abc import Sequence
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
@@ -15,7 +14,7 @@ from chiron.api.operations import Call, Routes
 from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.datasets import MAX_CHUNK_BYTES
-from chiron.wire.public_api import BuilderInfo, DatasetStatus, DatasetUpload
+from chiron.wire.public_api import BuilderInfo, DatasetStatus, DatasetSummary, DatasetUpload, Page
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024
@@ -40,21 +39,25 @@ async def publish(call: Call[Principal, None]) -> BuilderInfo:
     except TimeoutError:
         raise RequestTimeout("the upload did not arrive in time") from None
     manifest = parse_json(BuilderManifest, parts["manifest"])
-    info = await call.gateway.builders.add(call.caller.tenant, manifest, parts["component"])
+    storage, tenant = call.gateway.storage, call.caller.tenant
+    async with storage.room_for(tenant, len(parts["component"])):
+        info = await call.gateway.builders.add(tenant, manifest, parts["component"])
+    storage.recount(tenant)
     call.gateway.metrics.stored_bytes.labels("builder").inc(info.size)
     return info
 
 
-@routes.add("GET", paths.BUILDERS, roles=READERS, answer=list[BuilderInfo])
-async def list_builders(call: Call[Principal, None]) -> Sequence[BuilderInfo]:
+@routes.add("GET", paths.BUILDERS, roles=READERS, answer=Page[BuilderInfo])
+async def list_builders(call: Call[Principal, None]) -> Page[BuilderInfo]:
     """List the builders, newest first."""
-    return await call.gateway.builders.listed()
+    return await call.gateway.builders.listed(call.page())
 
 
 @routes.add("DELETE", paths.BUILDER, roles=OPERATOR)
 async def delete_builder(call: Call[Principal, None]) -> None:
     """Delete a builder that you published; refused while a job runs it. Its name and version stay taken."""
     await call.gateway.deletion.builder(call.caller.tenant, call.path("sha256"))
+    call.gateway.storage.recount(call.caller.tenant)
 
 
 @routes.add("GET", paths.BUILDER, roles=READERS, answer=BuilderInfo)
@@ -105,10 +108,10 @@ async def announce(call: Call[Principal, DatasetUpload]) -> DatasetStatus:
     return await call.gateway.datasets.announce(call.caller.tenant, call.body.manifest)
 
 
-@routes.add("GET", paths.DATASETS, roles=OWNER, answer=list[DatasetStatus])
-async def list_datasets(call: Call[Principal, None]) -> Sequence[DatasetStatus]:
+@routes.add("GET", paths.DATASETS, roles=OWNER, answer=Page[DatasetSummary])
+async def list_datasets(call: Call[Principal, None]) -> Page[DatasetSummary]:
     """List your datasets, newest first."""
-    return await call.gateway.datasets.listed(call.caller.tenant)
+    return await call.gateway.datasets.listed(call.caller.tenant, call.page())
 
 
 @routes.add("GET", paths.DATASET, roles=OWNER, answer=DatasetStatus)
@@ -121,6 +124,7 @@ async def show_dataset(call: Call[Principal, None]) -> DatasetStatus:
 async def delete_dataset(call: Call[Principal, None]) -> None:
     """Delete a dataset's ciphertext; refused while a job reads it."""
     await call.gateway.deletion.dataset(call.caller.tenant, call.path("id"))
+    call.gateway.storage.recount(call.caller.tenant)
 
 
 @routes.add(

@@ -15,6 +15,7 @@ from sqlalchemy.schema import CreateColumn
 
 from chiron.api.errors import StorageError, StorageInUse, StorageVersion
 from chiron.api.storage.tables import SCHEMA_VERSION, SchemaRow, Table
+from chiron.wire.private import private_directory
 
 
 class Database:
@@ -113,8 +114,9 @@ def exclusive(directory: Path) -> Iterator[None]:
 
     Raises:
         StorageInUse: another process holds it.
+        DirectoryNotOurs: it is another user's.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_directory(directory)
     descriptor = os.open(directory / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -78,6 +78,8 @@ class DatasetRow(Table):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[str] = mapped_column(Text)
+    chunks: Mapped[int | None]
+    """The manifest's, so that lists need not parse it; None in rows of an earlier version."""
     complete: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(String(32), default=now)
 

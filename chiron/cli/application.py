@@ -1,5 +1,6 @@
 """The command's parts by name, each loaded when it is called; and what exit code an error becomes."""
 
+import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ _PARTS = {
     "data": ("chiron.cli.data:app", "Encrypt your data here, and upload the ciphertext."),
     "train": ("chiron.cli.train:app", "Train a builder's model on your encrypted data."),
     "predict": ("chiron.cli.predict:app", "Predict rows with a job's model, which stays in its enclave."),
+    "share": ("chiron.cli.share:app", "Let others ask a job's model, within limits, and take it back."),
     "upgrade": ("chiron.cli.upgrade:app", "Move a job's model to newer enclave code that you name."),
     "job": ("chiron.cli.job:app", "List, show and cancel jobs; see what the operator saw."),
     "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence."),
@@ -105,7 +107,8 @@ _Version = Annotated[
 def _chiron(version: _Version = False) -> None:
     """Private machine learning as a service.
 
-    Data owners: data, train, predict, upgrade, job, attest. Operators: serve, keys, builder, image, log.
+    Data owners: data, train, predict, share, upgrade, job, attest.
+    Operators: serve, keys, builder, image, log.
 
     CHIRON_URL names the gateway and CHIRON_API_KEY your key, or config.toml does both.
     """
@@ -148,11 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     """Say what went wrong. What is no error of ours goes on as it is: a traceback is then what helps."""
-    from chiron.cli.output import fail
+    from chiron.cli.output import fail, print_traceback
     from chiron.client.errors import EvidenceRejected
     from chiron.wire.errors import ChironError
 
     if not isinstance(error, ChironError):
+        sys.excepthook = print_traceback
         raise error
     fail(error.code, str(error))
     return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED

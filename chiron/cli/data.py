@@ -140,6 +140,24 @@ def list_command(json: Json = False) -> None:
     )
 
 
+@app.command("forget")
+def forget_command(
+    dataset: Annotated[str, typer.Argument(help="Dataset id, or the beginning of one.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Destroy a data set's key, so that nobody decrypts it again; then have the gateway delete it.
+
+    Refused by the gateway while a job reads it. Models that learnt from it stay: `chiron job forget`.
+    Your own files stay, too: the ciphertext that you wrote, and rows that were held out.
+
+    **Example**: `chiron data forget 7fa0`
+    """
+    from chiron.cli.forget import forget
+
+    forget("datasets", dataset, yes=yes, json=json)
+
+
 def _dimensions(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None

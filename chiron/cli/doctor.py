@@ -104,11 +104,11 @@ def _gateway() -> str:
 async def _ask(url: str, api_key: str) -> str:
     from chiron import Job
     from chiron.client.gateway_session import GatewaySession
-    from chiron.wire.public_api import Health
+    from chiron.wire.public_api import Health, Page
 
     async with GatewaySession(url, api_key) as session:
         await session.get(paths.HEALTH, Health)
-        await session.get(paths.JOBS, list[Job])
+        await session.get(paths.JOBS, Page[Job])
     return f"{url} answers and takes our key"
 
 

@@ -126,3 +126,50 @@ def observations_command(job: JobArgument, json: Json = False) -> None:
     print_table(
         ["kind", "name", "bytes"], [(seen.kind, seen.name, f"{seen.size:,}") for seen in observations]
     )
+
+
+@app.command("forget")
+def forget_command(
+    job: JobArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Destroy your keys of a job, so that nobody opens its model again; then have the gateway delete it.
+
+    A job that still runs is cancelled, its predictor stopped. Your history of the job stays. If the gateway
+    cannot be reached, the keys are destroyed all the same: the same command again completes the rest.
+
+    **Example**: `chiron job forget 1c0e`
+    """
+    from chiron.cli.forget import forget
+
+    forget("jobs", job, yes=yes, json=json)
+
+
+@app.command("history")
+def history_command(job: JobArgument, json: Json = False) -> None:
+    """Show what your side did with a job: an append-only record of which a later edit shows.
+
+    The last line's digest is told: note it elsewhere, and a record that was written anew shows as well.
+
+    **Example**: `chiron job history 1c0e`
+    """
+    from chiron import OwnerStore
+    from chiron.cli.options import unique
+    from chiron.client.history import History
+
+    store = OwnerStore()
+    known = {path.stem for path in (store.root / "history").glob("*.jsonl")}
+    history = History(store, unique(job, known, "job"))
+    entries, head = history.entries(), history.head()
+    if json:
+        print_json({"entries": [entry.model_dump(mode="json") for entry in entries], "head": head})
+        return
+    print_table(
+        ["time", "what", "with"],
+        [
+            (entry.at, entry.did.value, ", ".join(f"{name} {value}" for name, value in entry.facts.items()))
+            for entry in entries
+        ],
+    )
+    note(f"head {head}")

@@ -210,7 +210,7 @@ def find_dataset(store: "OwnerStore", text: str) -> "DatasetRecord":
     if Path(text).is_dir():
         return store.dataset(Bundle.open(Path(text)).manifest.dataset_id)
     known = {record.manifest.dataset_id: record for record in store.datasets()}
-    return known[_unique(text, known, "dataset")]
+    return known[unique(text, known, "dataset")]
 
 
 def find_job(store: "OwnerStore", text: str) -> "JobRecord":
@@ -220,10 +220,15 @@ def find_job(store: "OwnerStore", text: str) -> "JobRecord":
         ConfigurationInvalid: none or several fit.
     """
     known = {record.spec.job: record for record in store.jobs()}
-    return known[_unique(text, known, "job")]
+    return known[unique(text, known, "job")]
 
 
-def _unique(text: str, known: Iterable[str], noun: str) -> str:
+def unique(text: str, known: Iterable[str], noun: str) -> str:
+    """The one name that is `text`, or begins with it.
+
+    Raises:
+        ConfigurationInvalid: none or several fit.
+    """
     from chiron import ConfigurationInvalid
 
     found = [name for name in known if name == text or (len(text) >= MIN_PREFIX and name.startswith(text))]

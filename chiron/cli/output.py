@@ -8,6 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.console import Console
 
     from chiron import StepResult
@@ -18,7 +20,8 @@ def console() -> "Console":
     """The console that people read: standard error. It is made late, as rich is not needed to start."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # Without emoji: `:heavy_check_mark:` in a stranger's text would become a mark of ours.
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def print_json(value: Any) -> None:
@@ -57,6 +60,15 @@ def warn(text: str) -> None:
 def fail(code: str, message: str) -> None:
     """An error with its stable code."""
     console().print(f"[bold red]error[/] [red]\\[{escape(code)}][/] {escape(message)}")
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
+    """What Python prints of an error that nobody foresaw (`sys.excepthook`), whatever its message quotes."""
+    import sys
+    from traceback import format_exception
+
+    for line in "".join(format_exception(kind, error, trace)).rstrip().split("\n"):
+        print(as_text(line), file=sys.stderr)
 
 
 def print_steps(steps: "Sequence[StepResult]") -> None:

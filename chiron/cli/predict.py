@@ -29,9 +29,16 @@ app = single()
 
 @app.command("predict")
 def predict_command(
-    job: Annotated[str, typer.Argument(help="Job id, or the beginning of one.")],
+    job: Annotated[str, typer.Argument(help="Job id, or the beginning of one. With --pass: the rows.")],
     rows: Annotated[Path | None, typer.Argument(help="Rows: .npz, .npy, .csv, .parquet or images.")] = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="Predict the rows kept back.")] = False,
+    pass_file: Annotated[
+        Path | None, typer.Option("--pass", metavar="FILE", help="Ask another's model, under their pass.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Your own key, where the pass was made for it."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write predictions as CSV.")] = None,
     direct: Annotated[
         bool, typer.Option("--direct", help="Speak to the predictor's enclave itself, not by the gateway.")
@@ -53,8 +60,19 @@ def predict_command(
 
     **Example**: `chiron predict 1c0e --held-out`
 
+    With --pass you ask a model of somebody who shared it (`chiron share`): name the rows, and no job. The
+    pass holds all that is needed; neither configuration nor store are read.
+
     **Example**: `chiron predict 1c0e new.npz --output predictions.csv`
+
+    **Example**: `chiron predict --pass colleague.pass rows.csv`
     """
+    if pass_file is not None:
+        if rows is not None or held_out or measurement or signer or policy or trust_software_root:
+            raise typer.BadParameter("with --pass, name a file of rows and nothing else of the job")
+        predictions, asked = _under_pass(pass_file, key, Path(job), direct=direct)
+        _tell_all(predictions, asked, output, as_json=json)
+        return
     with connecting() as opening:
         from chiron import OwnerStore, read_rows
 
@@ -71,10 +89,30 @@ def predict_command(
             predictions = connection.predict(
                 record.spec.job, asked.x, advance, direct=direct, on_opened=_tell
             )
+    _tell_all(predictions, asked, output, as_json=json)
+
+
+def _under_pass(pass_file: Path, key: Path | None, rows: Path, *, direct: bool) -> "tuple[Predictions, Rows]":
+    import asyncio
+
+    from chiron import PassHolder, read_rows
+
+    async def ask() -> "tuple[Predictions, Rows]":
+        async with PassHolder.from_file(pass_file, key) as holder:
+            asked = read_rows(
+                rows, holder.content.spec.dataset, holder.content.class_names, holder.content.columns
+            )
+            with progress_bar("predicting", "rows") as advance:
+                return await holder.predict(asked.x, advance, direct=direct), asked
+
+    return asyncio.run(ask())
+
+
+def _tell_all(predictions: "Predictions", asked: "Rows", output: Path | None, *, as_json: bool) -> None:
     if output:
         _write_csv(output, predictions)
         done(f"{len(predictions)} predictions written to {output}")
-    _show(predictions, asked, as_json=json)
+    _show(predictions, asked, as_json=as_json)
 
 
 def _tell(opened: "Opened") -> None:

@@ -78,6 +78,10 @@ def serve_command(
         bool,
         typer.Option("--operator-may-cancel", help="Let operators' keys end tenants' jobs and predictors."),
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve /metrics there, for Prometheus; else nowhere."),
+    ] = None,
     pccs_url: Annotated[str, typer.Option(help="occlum: where collateral is.")] = "http://127.0.0.1:8081",
     json: Json = False,
 ) -> None:
@@ -107,6 +111,7 @@ def serve_command(
         port=port,
         operator_may_cancel=operator_may_cancel,
         first_keys=first_keys,
+        **_metrics(metrics),
     )
     make_launcher: MakeLauncher
     if launcher is LauncherKind.OCCLUM:
@@ -162,6 +167,16 @@ def _settings(**told: Any) -> "Settings":
         raise typer.BadParameter("; ".join(wrong["msg"] for wrong in error.errors())) from None
 
 
+def _metrics(address: str | None) -> dict[str, Any]:
+    """The settings that serve `/metrics` at this address."""
+    if address is None:
+        return {}
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit():
+        raise typer.BadParameter("--metrics: HOST:PORT, as in 127.0.0.1:9464")
+    return {"metrics_host": host.strip("[]"), "metrics_port": int(port)}
+
+
 def _ports(first: int | None, settings: "Settings") -> range | None:
     """The ports of predictors' doors, as many as predictors may run; an empty range is any port."""
     if not first:
@@ -174,7 +189,6 @@ def _built_image(state_dir: Path) -> Path:
     from chiron.enclave_image.build import build_image
 
     image = state_dir / IMAGE_FOLDER
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Never under the feet of a gateway that runs there.
     with exclusive(state_dir):
         build_image(image, report=lambda stage: note(f"image: {stage}"))
@@ -207,6 +221,7 @@ def _tell(running: "RunningGateway", launcher: LauncherKind, root: Path, *, as_j
     keys = running.first_keys
     told = {
         "url": running.url,
+        "metrics": running.metrics_url,
         "measurement": running.gateway.launcher.measurement,
         "software_root": str(root) if software else None,
         "operator_key": keys.operator if keys else None,
@@ -219,6 +234,8 @@ def _tell(running: "RunningGateway", launcher: LauncherKind, root: Path, *, as_j
     note(f"  measurement    {told['measurement']}")
     if software:
         note(f"  software root  {root}")
+    if running.metrics_url:
+        note(f"  metrics        {running.metrics_url}/metrics")
     if keys is not None:
         note("These keys are shown once and stored nowhere in the clear:")
         print(f"  operator  {keys.operator}\n  owner     {keys.owner}", flush=True)

@@ -14,11 +14,13 @@ from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
 from chiron.client.errors import SpecMismatch
+from chiron.client.forgetting import Kind, Tombstone, delete_at_gateway, destroy, tombstone
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
+from chiron.client.sharing import SharingVerbs
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
 from chiron.client.upgrading import move_model
@@ -31,7 +33,7 @@ from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
 from chiron.wire.grants import Grant, PredictionPolicy
 from chiron.wire.jobs import Job, JobRequest
-from chiron.wire.public_api import BuilderInfo
+from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
 GRANT_LIFE_S = 30 * 24 * 3600
@@ -40,7 +42,7 @@ SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 
 
-class AsyncClient(PredictorVerbs):
+class AsyncClient(PredictorVerbs, SharingVerbs):
     """Speaks to one gateway for one owner. Use as an async context manager.
 
     `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
@@ -103,7 +105,7 @@ class AsyncClient(PredictorVerbs):
 
     async def builders(self) -> list[BuilderInfo]:
         """The builders that this gateway offers."""
-        return await self.gateway.get(paths.BUILDERS, list[BuilderInfo])
+        return await self.gateway.listed(paths.BUILDERS, Page[BuilderInfo])
 
     async def builder(self, sha256: str) -> BuilderInfo:
         """One builder: what it asks for and how large its models may be."""
@@ -157,7 +159,7 @@ class AsyncClient(PredictorVerbs):
         dataset = self.store.dataset(request.dataset_id)
         job = await self.gateway.create_job(request)
         check_spec(job.spec, request, dataset.manifest)
-        if self.store.knows_job(job.spec.job):
+        if self.store.knows_job(job.spec.job) or tombstone(self.store, Kind.JOB, job.spec.job):
             # Its record would be overwritten, and with it the only key that opens what that job made.
             raise SpecMismatch("the gateway answered with an earlier job of yours, not with a new one")
         owner_key = PrivateKey.generate().private_bytes
@@ -187,7 +189,7 @@ class AsyncClient(PredictorVerbs):
 
     async def jobs(self) -> list[Job]:
         """All jobs of this API key's tenant."""
-        return await self.gateway.get(paths.JOBS, list[Job])
+        return await self.gateway.listed(paths.JOBS, Page[Job])
 
     async def verify_job(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> VerifiedEvidence:
         """Fetch evidence over a fresh random nonce and verify it; its `steps` say what was checked.
@@ -339,6 +341,24 @@ class AsyncClient(PredictorVerbs):
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
         await self.gateway.cancel(job_id(job))
+
+    async def forget_job(self, job: JobId) -> Tombstone:
+        """Destroy the keys of a job, so that nobody opens what it made; then have the gateway delete it.
+
+        Raises:
+            RecordMissing: this store knows no such job.
+            GatewayError: the keys are destroyed, and the gateway has not deleted yet: repeat.
+        """
+        return await delete_at_gateway(self.gateway, self.store, destroy(self.store, Kind.JOB, job_id(job)))
+
+    async def forget_dataset(self, dataset_id: str) -> Tombstone:
+        """Destroy a dataset's key, so that nobody decrypts it; then have the gateway delete the ciphertext.
+
+        Raises:
+            RecordMissing, GatewayError: as `forget_job`.
+        """
+        stone = destroy(self.store, Kind.DATASET, dataset_id)
+        return await delete_at_gateway(self.gateway, self.store, stone)
 
     async def observations(self, job: JobId) -> list[Observation]:
         """All that the operator's side stored and relayed for the job: names and sizes of ciphertext."""

@@ -140,7 +140,10 @@ def refuse_exposed(path: Path) -> None:
     """Refuse a secret that others can read, as ssh does.
 
     Raises:
-        RecordUnusable: group or others have any access.
+        RecordUnusable: group or others have any access, or it is another user's.
     """
-    if path.stat().st_mode & 0o077:
+    found = path.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise RecordUnusable(f"{path} belongs to another user, who can put there what they like")
+    if found.st_mode & 0o077:
         raise RecordUnusable(f"{path} can be read by others: run chmod 600 on it")

@@ -8,6 +8,7 @@ ChironError
 │   ├── RecordMissing           no such dataset or job in the owner's store
 │   ├── RecordUnusable          a record that is malformed, or readable by other users
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
+├── PassUnusable                a file that is no pass, or no key to one
 ├── SourceInvalid               data that cannot be turned into a dataset
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
@@ -87,6 +88,12 @@ class RecordUnusable(StoreError):
     """A record that cannot be read, or that others can read."""
 
     code = "record-unusable"
+
+
+class PassUnusable(ChironError):
+    """A file that is no pass, or a key that is not its holder's."""
+
+    code = "pass-unusable"
 
 
 class HistoryAltered(StoreError):

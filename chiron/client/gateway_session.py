@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
-from chiron.wire import paths
+from chiron.wire import codes, paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.bounded import read_stream
 from chiron.wire.codes import Problem
@@ -21,7 +22,10 @@ from chiron.wire.public_api import (
     DatasetStatus,
     DatasetUpload,
     EvidenceDemand,
+    GuestKey,
+    GuestRequest,
     ImageInfo,
+    Page,
     PredictorStatus,
     UpgradeDemand,
     UpgradeStart,
@@ -30,10 +34,16 @@ from chiron.wire.retrying import Backoff, retry
 
 _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")
+_Listed = TypeVar("_Listed", bound=BaseModel)
+PAGE_ITEMS = 1000
+MAX_LISTED = 2_000_000
+"""Items of one list over all its pages: a longer one is taken for a list without end."""
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
 MAX_IMAGES_BYTES = 2 * 2**20
 """Measurements and their inclusion proofs."""
+PACED_S = 60.0
+"""How long a request waits for its turn at a gateway that we ask too fast."""
 REPEATED_S = 2.0
 """How long requests that may be repeated are: reads, and uploads of content-addressed bytes."""
 
@@ -84,6 +94,19 @@ class GatewaySession:
         """
         return _parse(await self.fetch(path), model)
 
+    async def listed(self, path: str, page: type[Page[_Listed]]) -> list[_Listed]:
+        """GET every page of a list."""
+        found: list[_Listed] = []
+        asked = f"{path}?limit={PAGE_ITEMS}"
+        while True:
+            part = await self.get(asked, page)
+            found += part.items
+            if part.next is None:
+                return found
+            if not part.items or len(found) > MAX_LISTED:
+                raise GatewayMisbehaved("the gateway's list has no end")
+            asked = f"{path}?limit={PAGE_ITEMS}&cursor={quote(part.next, safe='')}"
+
     async def fetch(self, path: str, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """GET bytes, at most `limit`; repeated if the connection fails."""
         return await self._repeated("GET", path, limit=limit)
@@ -91,6 +114,10 @@ class GatewaySession:
     async def put(self, path: str, data: bytes) -> None:
         """PUT bytes; repeated if the connection fails, as every PUT of the interface may be."""
         await self._repeated("PUT", path, data=data, headers={"Content-Type": "application/octet-stream"})
+
+    async def delete(self, path: str) -> None:
+        """DELETE; repeated if the connection fails."""
+        await self._repeated("DELETE", path)
 
     async def post(self, path: str, body: BaseModel | None = None) -> bytes:
         """POST JSON, or nothing, once."""
@@ -104,7 +131,7 @@ class GatewaySession:
         form = aiohttp.FormData()
         form.add_field("manifest", manifest, content_type="application/json", filename="manifest.json")
         form.add_field("component", component, content_type="application/wasm", filename="builder.wasm")
-        return _parse(await self._request("POST", paths.BUILDERS, data=form), BuilderInfo)
+        return _parse(await self._once("POST", paths.BUILDERS, data=form), BuilderInfo)
 
     async def create_dataset(self, manifest: DatasetManifest) -> DatasetStatus:
         """POST /v1/datasets."""
@@ -154,6 +181,15 @@ class GatewaySession:
         """DELETE /v1/jobs/{id}/predictor."""
         await self._request("DELETE", paths.JOB_PREDICTOR.of(job_id))
 
+    async def invite_guest(self, job_id: str, expires_at: int, label: str) -> GuestKey:
+        """POST /v1/jobs/{id}/guests: an API key for somebody who may ask this job's predictor."""
+        request = GuestRequest(expires_at=expires_at, label=label)
+        return _parse(await self.post(paths.JOB_GUESTS.of(job_id), request), GuestKey)
+
+    async def dismiss_guest(self, job_id: str, key_id: str) -> None:
+        """DELETE /v1/jobs/{id}/guests/{key_id}."""
+        await self._request("DELETE", paths.JOB_GUEST.of(job_id, key_id))
+
     async def begin_upgrade(self, job_id: str, giver: str) -> None:
         """POST /v1/jobs/{id}/upgrade: start code of the giver's measurement, and code that waits."""
         await self.post(paths.JOB_UPGRADE.of(job_id), UpgradeStart(giver=giver))
@@ -168,11 +204,11 @@ class GatewaySession:
 
     async def objects(self, job_id: str) -> list[ObjectInfo]:
         """GET /v1/jobs/{id}/objects."""
-        return await self.get(paths.JOB_OBJECTS.of(job_id), list[ObjectInfo])
+        return await self.listed(paths.JOB_OBJECTS.of(job_id), Page[ObjectInfo])
 
     async def observations(self, job_id: str) -> list[Observation]:
         """GET /v1/jobs/{id}/observations."""
-        return await self.get(paths.JOB_OBSERVATIONS.of(job_id), list[Observation])
+        return await self.listed(paths.JOB_OBSERVATIONS.of(job_id), Page[Observation])
 
     async def events(self, path: str, after: str | None = None) -> AsyncIterator[Event]:
         """Server-sent events at `path` after the one with that id, until the gateway ends the stream."""
@@ -195,9 +231,12 @@ class GatewaySession:
         backoff = Backoff(REPEATED_S, first_pause_s=0.2)
         return await retry(lambda: self._request(method, path, **options), is_away, backoff)
 
-    async def _request(
-        self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any
-    ) -> bytes:
+    async def _request(self, method: str, path: str, **options: Any) -> bytes:
+        """Once; but as often as the gateway says that we ask too fast, when it has done nothing."""
+        backoff = Backoff(PACED_S, first_pause_s=0.5)
+        return await retry(lambda: self._once(method, path, **options), _too_fast, backoff)
+
+    async def _once(self, method: str, path: str, *, limit: int = MAX_ANSWER_BYTES, **options: Any) -> bytes:
         try:
             async with self._session.request(method, self.url + path, **options) as response:
                 body = await _read(response, limit)
@@ -211,6 +250,10 @@ class GatewaySession:
 def is_away(error: Exception) -> bool:
     """Whether the gateway is gone or about to stop: it may be back soon, as it was."""
     return isinstance(error, GatewayUnreachable) or (isinstance(error, GatewayError) and error.status == 503)
+
+
+def _too_fast(error: Exception) -> bool:
+    return isinstance(error, GatewayError) and error.code == codes.TOO_MANY_REQUESTS
 
 
 def the_job(asked: str, answered: Job) -> Job:

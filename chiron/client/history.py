@@ -5,7 +5,6 @@ the chain. Whoever can write the store can also write a new chain: `head` is the
 (on paper, in a ticket) if that must show, too. No line holds a key.
 """
 
-import fcntl
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from chiron.client.configuration import refuse_exposed
 from chiron.client.errors import HistoryAltered
+from chiron.client.locking import lock
 from chiron.client.store import OwnerStore
 from chiron.wire.encoding import Digest, Identifier, WireModel, canonical_json, sha256_hex
 from chiron.wire.grants import Grant
@@ -76,9 +76,9 @@ class History:
             HistoryAltered: the file is not one that this module wrote.
         """
         self._store.directory("history")
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno())
             lines = _whole_lines(file)
             entry = Entry(
                 number=len(lines) + 1,

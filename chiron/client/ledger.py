@@ -5,7 +5,6 @@ queries before they are asked. Whatever was lent counts as spent until a settlem
 predictor, says what was answered; a predictor that is killed gives nothing back.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from chiron.client.locking import lock as take
 from chiron.client.store import OwnerStore, read_private, write_private
 from chiron.runtime.errors import StatementInvalid
 from chiron.runtime.openings import check_signed
@@ -147,14 +147,14 @@ class Ledgers:
     def changing(self, job: Identifier) -> Iterator["Change"]:
         """The ledger, which nobody else changes meanwhile; what it was changed to is written at the end."""
         directory = self._store.directory("ledgers")
-        lock = os.open(directory / f"{job}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        held = os.open(directory / f"{job}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take(held)
             change = Change(self.read(job))
             yield change
             write_private(directory / f"{job}.json", change.ledger.model_dump_json(indent=1).encode())
         finally:
-            os.close(lock)
+            os.close(held)
 
 
 class Change:

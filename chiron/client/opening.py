@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from chiron.client.errors import EvidenceRejected, GatewayError, GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.ledger import Ledger, Ledgers, Loan
+from chiron.client.passes import PassBook
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -25,7 +26,7 @@ from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.objects import settlement
-from chiron.wire.opening import Opening, PassLease
+from chiron.wire.opening import MAX_PASSES, Opening, Pass, PassLease
 
 OPEN_FOR = timedelta(hours=24)
 RENEWED_BEFORE_S = 300
@@ -62,6 +63,7 @@ class Opener:
         self._gateway = gateway
         self._verifier = verifier
         self._ledgers = Ledgers(store)
+        self._passes = PassBook(store)
         self._clock = clock
         self._on_opened = on_opened or (lambda _: None)
 
@@ -77,11 +79,20 @@ class Opener:
             EvidenceRejected: a step did not hold, or the predictor serves another owner's model.
             GatewayError: it took no opening of ours; its code says why.
         """
-        job = record.spec.job
-        verified = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
+        verified = await self._verifier.verified(session, record.spec.job, Role.PREDICTOR, giver=giver)
         if verified.claims.owner_key_sha256 is not None and not self._due(record, verified):
             return verified
         await self._settle_stored(record, verified)
+        again = await self._open(session, record, verified, giver=giver)
+        if self._due(record, again):
+            # What the opening before had lent under passes is settled now, and can be lent again.
+            again = await self._open(session, record, again, giver=giver)
+        return again
+
+    async def _open(
+        self, session: GatewaySession, record: JobRecord, verified: VerifiedEvidence, *, giver: bool
+    ) -> VerifiedEvidence:
+        job = record.spec.job
         opening = self._lend(record, verified)
         await self._send(session, record, verified, opening, giver=giver)
         again = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
@@ -128,13 +139,15 @@ class Opener:
         loan = ledger.loan_to(_key_sha256(verified))
         if loan is None or loan.until - self._seconds() < RENEWED_BEFORE_S:
             return True
+        if _lendable(self._holding(record.spec.job), ledger, loan) != loan.passes:
+            return True
         # Others may have given back what they did not use.
         return ledger.left is not None and loan.rows is not None and loan.rows - loan.asked < ledger.left
 
     def _lend(self, record: JobRecord, verified: VerifiedEvidence) -> Opening:
         job, now = record.spec.job, self._seconds()
         with self._ledgers.changing(job) as change:
-            passes = _leases(change.ledger)
+            passes = _leases(self._holding(job), change.ledger)
             lent = {lease.allowed.id: lease.rows for lease in passes}
             left = change.ledger.left
             loan = Loan(
@@ -181,13 +194,33 @@ class Opener:
             with self._ledgers.changing(record.spec.job) as change:
                 change.ledger = change.ledger.settled(signed)
 
+    def _holding(self, job: str) -> tuple[Pass, ...]:
+        return self._passes.read(job).holding(self._seconds())
+
     def _seconds(self) -> int:
         return int(self._clock().timestamp())
 
 
-def _leases(ledger: Ledger) -> tuple[PassLease, ...]:
-    """Who else may ask. Nobody: there are no passes yet."""
-    return ()
+def _leases(holding: tuple[Pass, ...], ledger: Ledger) -> tuple[PassLease, ...]:
+    """Who else may ask: of each pass all that is left of it, as far as the budget holds that much."""
+    left, leases = ledger.left, []
+    for allowed in holding[:MAX_PASSES]:
+        rows = max(0, allowed.rows - ledger.pass_spent(allowed.id))
+        if left is not None:
+            rows = min(rows, left)
+            left -= rows
+        leases.append(PassLease(allowed=allowed, rows=rows))
+    return tuple(leases)
+
+
+def _lendable(holding: tuple[Pass, ...], ledger: Ledger, loan: Loan) -> dict[str, int]:
+    """What could be lent under passes now, if it had not been lent already by this loan."""
+    others = tuple(other for other in ledger.loans if other is not loan)
+    without = ledger.model_copy(update={"loans": others, "asked": ledger.asked + loan.asked})
+    return {
+        lease.allowed.id: max(lease.rows, loan.passes.get(lease.allowed.id, 0))
+        for lease in _leases(holding, without)
+    }
 
 
 def _key_sha256(verified: VerifiedEvidence) -> str:

@@ -26,6 +26,8 @@ _WORDS = {
     AnswerOutcome.MODEL_UNUSABLE: "the job ended without a usable model: its outcome says why",
     AnswerOutcome.QUERY_MALFORMED: "the predictor could not read the query",
     AnswerOutcome.PREDICTION_FAILED: "the model failed on these rows",
+    AnswerOutcome.PASS_EXPIRED: "the pass has expired: ask its owner for another",
+    AnswerOutcome.PASS_EXHAUSTED: "the pass is used up: ask its owner for another",
 }
 
 
@@ -67,7 +69,8 @@ def joined(answers: Sequence[Answer], class_names: tuple[str, ...]) -> Predictio
     """
     for answer in answers:
         if answer.outcome is not AnswerOutcome.ANSWERED:
-            raise AnswerRefused(_WORDS[answer.outcome], code=answer.outcome.code)
+            left = f" ({answer.left} rows are left)" if answer.left is not None else ""
+            raise AnswerRefused(_WORDS[answer.outcome] + left, code=answer.outcome.code)
     classes = [answer.classes for answer in answers if answer.classes is not None]
     return Predictions(
         scores=np.concatenate([answer.scores for answer in answers]),

@@ -24,6 +24,7 @@ from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Base64, Digest, Identifier, Share, WireModel, sha256_hex
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
+from chiron.wire.private import private_directory
 
 _Record = TypeVar("_Record", bound=WireModel)
 
@@ -164,12 +165,14 @@ class OwnerStore:
             return None
 
     def directory(self, *parts: str) -> Path:
-        """A private directory below the root, made if need be."""
-        path = self.root
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A private directory below the root, made if need be.
+
+        Raises:
+            DirectoryNotOurs: it is another user's.
+        """
+        path = private_directory(self.root)
         for part in parts:
-            path = path / part
-            path.mkdir(mode=0o700, exist_ok=True)
+            path = private_directory(path / part)
         return path
 
     def _save(self, kind: str, name: Identifier, record: WireModel) -> Path:

@@ -263,7 +263,12 @@ class Client(_Waiting[AsyncClient]):
     predictor_address = _waits(AsyncClient.predictor_address)
     direct_predictor = _enters(AsyncClient.direct_predictor)
     upgrade = _waits(AsyncClient.upgrade)
+    share = _waits(AsyncClient.share)
+    passes = _waits(AsyncClient.passes)
+    revoke = _waits(AsyncClient.revoke)
     cancel = _waits(AsyncClient.cancel)
+    forget_job = _waits(AsyncClient.forget_job)
+    forget_dataset = _waits(AsyncClient.forget_dataset)
     observations = _waits(AsyncClient.observations)
 
 

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from aiohttp import web
 from cryptography import x509
@@ -20,15 +21,22 @@ from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.runtime.channels.job_ca import LIFETIME
 from chiron.runtime.channels.tls import load_key
 from chiron.runtime.errors import PlatformUnavailable
+from chiron.runtime.queries.query import query_bytes
 from chiron.wire import paths
 from chiron.wire.answers import json_response, refusal
 from chiron.wire.attestation import Evidence, Role
+from chiron.wire.doors import BodyTooSlow, open_door, read_stranger
 from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
+from chiron.wire.encoding import WireModel
+from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.p256 import Issuer, common_name
 from chiron.wire.public_api import EvidenceDemand
 
-MAX_QUERY_BYTES = 64 * 2**20
+_SLACK_BYTES = 64 * 1024
+"""JSON and seals around what is asked; all of a demand for evidence."""
+_OPENING_BYTES = 512 * 1024
+"""A sealed opening with its passes, in base64."""
 RENEW_S = 6 * 3600.0
 """How often the certificate is made anew. Collateral is good for about a month, and so is evidence."""
 _LOG = logging.getLogger(__name__)
@@ -36,32 +44,30 @@ _MAIL_ID = "0" * 32
 """Mail that came by this door is answered in place, so it needs no name of its own."""
 
 Answer = Callable[[Mail], Awaitable[MailReply]]
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+_Message = TypeVar("_Message", bound=WireModel)
 
 
+@asynccontextmanager
 async def serve_directly(
     launch: LaunchSpec, answer: Answer, key: ec.EllipticCurvePrivateKey, evidence: Callable[[], Evidence]
-) -> web.AppRunner:
-    """Serve `answer` at the launch's address until the returned runner is cleaned up.
+) -> AsyncIterator[None]:
+    """Serve `answer` at the launch's address while the block lasts.
 
     `evidence` makes evidence that binds `key`. It is shown in the certificate, which is made anew from time
     to time with newer collateral; connections that are open go on.
     """
+    app = web.Application()
+    app.add_routes(_routes(launch, answer))
     context = attested_server_context(key, attested_certificate(key, evidence(), datetime.now(UTC)))
-
-    async def renewing(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(_renew(context, key, evidence))
-        yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    app = web.Application(client_max_size=MAX_QUERY_BYTES)
-    app.add_routes(_routes(launch.job, answer))
-    app.cleanup_ctx.append(renewing)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context).start()
-    return runner
+    async with open_door(app, launch.listen_host, launch.listen_port, context=context):
+        renewing = asyncio.create_task(_renew(context, key, evidence))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
 
 
 async def _renew(
@@ -103,32 +109,46 @@ def attested_server_context(key: ec.EllipticCurvePrivateKey, certificate: x509.C
     return context
 
 
-def _routes(job: str, answer: Answer) -> list[web.RouteDef]:
+def _routes(launch: LaunchSpec, answer: Answer) -> list[web.RouteDef]:
+    longest = query_bytes(launch.spec) * 4 // 3 + _SLACK_BYTES
+
     async def evidence(request: web.Request) -> web.Response:
-        try:
-            demand = EvidenceDemand.model_validate_json(await request.read())
-        except ValidationError:
-            return refusal(400, "request-malformed")
+        demand = await _read(request, EvidenceDemand, _SLACK_BYTES)
         if demand.role is not Role.PREDICTOR:
             return refusal(404, "role-unknown")
         asked = EvidenceRequest(nonce=demand.nonce)
         return _reply(await answer(Mail(id=_MAIL_ID, kind=MailKind.EVIDENCE, evidence=asked)))
 
-    def sealed(kind: MailKind) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def sealed(kind: MailKind, limit: int) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
-            try:
-                message = SealedMessage.model_validate_json(await request.read())
-            except ValidationError:
-                return refusal(400, "request-malformed")
+            message = await _read(request, SealedMessage, limit)
             return _reply(await answer(Mail(id=_MAIL_ID, kind=kind, message=message)))
 
-        return handle
+        return _refusing(handle)
 
     return [
-        web.post(paths.JOB_EVIDENCE.of(job), evidence),
-        web.post(paths.JOB_OPENING.of(job), sealed(MailKind.OPEN)),
-        web.post(paths.JOB_QUERIES.of(job), sealed(MailKind.QUERY)),
+        web.post(paths.JOB_EVIDENCE.of(launch.job), _refusing(evidence)),
+        web.post(paths.JOB_OPENING.of(launch.job), sealed(MailKind.OPEN, _OPENING_BYTES)),
+        web.post(paths.JOB_QUERIES.of(launch.job), sealed(MailKind.QUERY, longest)),
     ]
+
+
+async def _read(request: web.Request, model: type[_Message], limit: int) -> _Message:
+    return model.model_validate_json(await read_stranger(request, limit))
+
+
+def _refusing(handler: _Handler) -> _Handler:
+    async def refusing(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except ValidationError:
+            return refusal(400, "request-malformed")
+        except LimitExceeded as error:
+            return refusal(413, error.code)
+        except BodyTooSlow as error:
+            return refusal(408, error.code)
+
+    return refusing
 
 
 def _reply(reply: MailReply) -> web.Response:

@@ -14,7 +14,6 @@ which it verifies the parameter server once more; no secret.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
@@ -28,17 +27,19 @@ from pydantic import Field, ValidationError
 
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
+from chiron.runtime.channels.nonces import Nonces
 from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
 from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
 from chiron.wire.contract import CapabilityGrants
+from chiron.wire.doors import BodyTooSlow, read_stranger
 from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireModel, sha256_hex
+from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 
 MAX_ENROLMENT_BYTES = 512 * 1024
-MAX_PENDING_NONCES = 4096
 
 
 class Challenge(WireModel):
@@ -107,16 +108,12 @@ class Registrar:
         self._ca = ca
         self._policy = policy
         self._clock = clock or (lambda: datetime.now(UTC))
-        self._nonces: dict[bytes, None] = {}
+        self._nonces = Nonces()
         self._serials: dict[int, int] = {}
 
     def challenge(self) -> Challenge:
-        """A fresh nonce, good for one enrolment. The oldest is forgotten when too many are pending."""
-        nonce = secrets.token_bytes(32)
-        if len(self._nonces) >= MAX_PENDING_NONCES:
-            del self._nonces[next(iter(self._nonces))]
-        self._nonces[nonce] = None
-        return Challenge(nonce=nonce)
+        """A fresh nonce, good for one enrolment. We keep nothing of it: strangers may ask for any number."""
+        return Challenge(nonce=self._nonces.issue())
 
     def enrol(self, request: EnrolmentRequest) -> EnrolmentResponse:
         """Verify a trainer's evidence and issue its certificate.
@@ -150,14 +147,14 @@ class Registrar:
         claims = request.evidence.claims
         if request.index not in indices:
             raise EnrolmentRefused("enrolment-index", f"the job has no {role} of that index")
-        if claims.nonce not in self._nonces:
-            raise EnrolmentRefused("enrolment-nonce", "the evidence is not over a nonce of ours")
-        del self._nonces[claims.nonce]
+        self._nonces.check(claims.nonce)
         expected = Expected(role=role, job=self._spec.job, nonce=claims.nonce)
         try:
             verify(request.evidence, self._policy, expected, self._clock())
         except EvidenceRefused as error:
             raise EnrolmentRefused(error.code, f"the {role}'s evidence does not hold") from error
+        # Not before: what fails costs us no memory, so no stranger can fill it.
+        self._nonces.use_up(claims.nonce)
         if sha256_hex(request.public_key) != claims.tls_public_key_sha256:
             raise EnrolmentRefused("enrolment-key", "the evidence binds another TLS key")
         return _parse_key(request.public_key)
@@ -231,8 +228,9 @@ def enrolment_routes(
 
 async def _enrolment(request: web.Request) -> EnrolmentRequest:
     try:
-        return EnrolmentRequest.model_validate_json(await request.read())
-    except ValidationError as error:
+        body = await read_stranger(request, MAX_ENROLMENT_BYTES)
+        return EnrolmentRequest.model_validate_json(body)
+    except (ValidationError, LimitExceeded, BodyTooSlow) as error:
         raise EnrolmentRefused("enrolment-malformed", "the request is malformed") from error
 
 

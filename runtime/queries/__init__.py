@@ -34,11 +34,12 @@ from chiron.runtime.queries.answer import (
     encode_answer,
     refused,
 )
-from chiron.runtime.queries.query import OWNER, Query, asker_of, decode_query, encode_query
+from chiron.runtime.queries.query import Query, asker_of, decode_query, encode_query
 from chiron.runtime.sealing import hpke
 from chiron.wire.encoding import Identifier
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import ANSWER, QUERY, QUERY_SIGNATURE, bind
+from chiron.wire.opening import OWNER
 
 __all__ = [
     "OWNER",

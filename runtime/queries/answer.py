@@ -1,9 +1,10 @@
 """An answer's plaintext: always as long as the job spec says, whatever the policy let through.
 
 Layout: magic (8), request id of the query (16), outcome (4), number of rows (4), classes returned per row
-(4), all integers little-endian, then canonical safetensors: of a classification `classes` and `scores`
-[query_rows, classes] int32 and float32, best first; of a regression `scores` [query_rows, *target_shape].
-The rest is zero. Then, in room of its own, the JSON of what the predictor attests that it has answered.
+(4), rows that are left to the asker (8), all integers little-endian, then canonical safetensors: of a
+classification `classes` and `scores` [query_rows, classes] int32 and float32, best first; of a regression
+`scores` [query_rows, *target_shape]. The rest is zero. Then, in room of its own, the JSON of what the
+predictor attests that it has answered.
 """
 
 import struct
@@ -25,7 +26,8 @@ from chiron.wire.jobs import JobSpec
 from chiron.wire.opening import SignedStatement
 
 MAGIC = b"CHIRONa1"
-_HEAD = struct.Struct(f"<8s{REQUEST_ID_BYTES}sIII")
+_HEAD = struct.Struct(f"<8s{REQUEST_ID_BYTES}sIIIQ")
+_ANY_NUMBER = 2**64 - 1
 STATEMENT_BYTES = 1024
 """Room for a signed statement, of whatever counts."""
 
@@ -39,6 +41,9 @@ class AnswerOutcome(IntEnum):
     """The job ran its schedule without a usable model; the job's sealed outcome says why."""
     QUERY_MALFORMED = 3
     PREDICTION_FAILED = 4
+    PASS_EXPIRED = 5
+    PASS_EXHAUSTED = 6
+    """The rows of the asker's pass, or those of it that the owner lent to this predictor, do not suffice."""
 
     @property
     def code(self) -> str:
@@ -58,17 +63,23 @@ class Answer:
     """Classification: [rows, returned] class indices that the scores belong to."""
     statement: SignedStatement | None = None
     """What the predictor had answered by then, this query with it; None where nothing was spent."""
+    left: int | None = None
+    """Rows that its asker may still be answered under this opening; None is any number."""
 
 
 def refused(
-    spec: JobSpec, request_id: bytes, outcome: AnswerOutcome, statement: SignedStatement | None = None
+    spec: JobSpec,
+    request_id: bytes,
+    outcome: AnswerOutcome,
+    statement: SignedStatement | None = None,
+    left: int | None = None,
 ) -> Answer:
     """An answer that only says why there is none."""
     if spec.dataset.task is Task.CLASSIFICATION:
         none = np.zeros((0, 0), np.int32)
-        return Answer(request_id, outcome, np.zeros((0, 0), np.float32), none, statement)
+        return Answer(request_id, outcome, np.zeros((0, 0), np.float32), none, statement, left)
     scores = np.zeros((0, *spec.dataset.target_shape), np.float32)
-    return Answer(request_id, outcome, scores, statement=statement)
+    return Answer(request_id, outcome, scores, statement=statement, left=left)
 
 
 def answered(
@@ -77,6 +88,7 @@ def answered(
     predicted: NDArray[np.float32],
     policy: PredictionPolicy,
     statement: SignedStatement | None = None,
+    left: int | None = None,
 ) -> Answer:
     """What the owner's policy lets through of `predicted` ([rows, classes] scores, or [rows, *target_shape]).
 
@@ -84,11 +96,11 @@ def answered(
     """
     rounded = np.round(predicted.astype(np.float64), policy.decimals).astype(np.float32)
     if spec.dataset.task is not Task.CLASSIFICATION:
-        return Answer(request_id, AnswerOutcome.ANSWERED, rounded, statement=statement)
+        return Answer(request_id, AnswerOutcome.ANSWERED, rounded, statement=statement, left=left)
     returned = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)
     order = np.argsort(-rounded, axis=1, kind="stable")[:, :returned].astype(np.int32)
     scores = np.take_along_axis(rounded, order, axis=1)
-    return Answer(request_id, AnswerOutcome.ANSWERED, scores, order, statement)
+    return Answer(request_id, AnswerOutcome.ANSWERED, scores, order, statement, left)
 
 
 def answer_bytes(spec: JobSpec) -> int:
@@ -112,7 +124,8 @@ def encode_answer(spec: JobSpec, answer: Answer) -> bytes:
     except (TensorsMalformed, KeyError, ValueError) as error:
         raise AnswerMalformed("the answer does not fit the job") from error
     returned = answer.scores.shape[1] if answer.classes is not None else 0
-    head = _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), returned)
+    left = _ANY_NUMBER if answer.left is None else answer.left
+    head = _HEAD.pack(MAGIC, answer.request_id, answer.outcome, len(answer.scores), returned, left)
     said = answer.statement.model_dump_json().encode() if answer.statement is not None else b""
     return head + body + pad(said, STATEMENT_BYTES)
 
@@ -125,7 +138,7 @@ def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
     """
     if len(plaintext) != answer_bytes(spec):
         raise AnswerMalformed("the answer is not as long as this job's answers are")
-    magic, request_id, outcome, rows, returned = _HEAD.unpack_from(plaintext)
+    magic, request_id, outcome, rows, returned, said = _HEAD.unpack_from(plaintext)
     classifies = spec.dataset.task is Task.CLASSIFICATION
     fits = rows <= spec.query_rows and returned <= (spec.dataset.classes if classifies else 0)
     if magic != MAGIC or not fits or outcome not in iter(AnswerOutcome):
@@ -135,12 +148,15 @@ def decode_answer(spec: JobSpec, plaintext: bytes) -> Answer:
     except TensorsMalformed as error:
         raise AnswerMalformed(f"the answer is {error}") from error
     statement = _statement(plaintext[-STATEMENT_BYTES:])
+    left = None if said == _ANY_NUMBER else said
     if not classifies:
-        return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows], statement=statement)
+        scores = arrays["scores"][:rows]
+        return Answer(request_id, AnswerOutcome(outcome), scores, statement=statement, left=left)
     classes = arrays["classes"][:rows, :returned]
     if classes.size and not (classes.min() >= 0 and classes.max() < spec.dataset.classes):
         raise AnswerMalformed("the answer names a class that the job does not have")
-    return Answer(request_id, AnswerOutcome(outcome), arrays["scores"][:rows, :returned], classes, statement)
+    scores = arrays["scores"][:rows, :returned]
+    return Answer(request_id, AnswerOutcome(outcome), scores, classes, statement, left)
 
 
 def _statement(padded: bytes) -> SignedStatement | None:

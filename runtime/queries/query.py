@@ -7,6 +7,7 @@ Layout: magic (8), who asks (16: the id of a pass, or zeros for the owner), requ
 
 import secrets
 import struct
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,12 @@ from chiron.runtime.errors import QueryMalformed, RowsInvalid, TensorsMalformed
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.encoding import Identifier
 from chiron.wire.jobs import JobSpec
+from chiron.wire.opening import OWNER
 
 MAGIC = b"CHIRONq1"
 ASKER_BYTES = 16
 REQUEST_ID_BYTES = 16
-OWNER: Identifier = "0" * 32
-"""Who asks, where it is the model's owner; no pass has this id."""
+_TIME_BYTES = 8
 _HEAD = struct.Struct(f"<8s{ASKER_BYTES}s{REQUEST_ID_BYTES}sI{PUBLIC_KEY_BYTES}s")
 
 
@@ -35,14 +36,15 @@ class Query:
     """[rows, *input_shape] in the dataset's input type; 1 to `query_rows` rows."""
     reply_public_key: bytes
     request_id: bytes
-    """16 random bytes that the answer repeats."""
+    """16 bytes that the answer repeats, and no query twice: the asker's time, then random ones."""
     asker: Identifier = OWNER
     """The pass that it is asked under, or `OWNER`."""
 
     @classmethod
     def about(cls, x: NDArray[Any], reply_public_key: bytes, asker: Identifier = OWNER) -> "Query":
         """A query with a fresh request id."""
-        return cls(x, reply_public_key, secrets.token_bytes(REQUEST_ID_BYTES), asker)
+        when = time.time_ns().to_bytes(_TIME_BYTES, "big")
+        return cls(x, reply_public_key, when + secrets.token_bytes(REQUEST_ID_BYTES - _TIME_BYTES), asker)
 
 
 def asker_of(plaintext: bytes) -> Identifier:

@@ -5,10 +5,10 @@ All of it comes from one opening. A newer one makes others in its place.
 
 from dataclasses import dataclass
 
-from chiron.runtime.queries.query import OWNER
+from chiron.runtime.queries.answer import AnswerOutcome
 from chiron.wire.encoding import Identifier
 from chiron.wire.grants import PredictionPolicy
-from chiron.wire.opening import Opening, Settlement, Statement
+from chiron.wire.opening import OWNER, Opening, Pass, PassLease, PassRows, Settlement, Statement
 
 
 @dataclass
@@ -21,6 +21,8 @@ class Asker:
     """How much of the model's output this asker is told."""
     left: int | None
     """Rows that may still be answered; None is any number."""
+    until: int | None = None
+    """Seconds since 1970: nothing is answered from then on; None is the opening's end."""
     id: Identifier = OWNER
     """The pass's, or `OWNER`."""
     rows: int = 0
@@ -32,10 +34,11 @@ class Askers:
 
     def __init__(self, opening: Opening, owner: bytes, granted: PredictionPolicy) -> None:
         """`owner` is the model's owner's signing key, and `granted` what her grant says of predictions."""
-        limits = [limit for limit in (opening.rows, granted.query_budget) if limit is not None]
-        self.owner = Asker(owner, granted, min(limits, default=None))
-        self._all = {OWNER: self.owner}
+        self.owner = Asker(owner, granted, opening.rows)
+        holders = [_holder(lease, granted) for lease in opening.passes]
+        self._all = {asker.id: asker for asker in (self.owner, *holders)}
         self._opening = opening
+        self._left = granted.query_budget
         self._queries = 0
         self._rows = 0
 
@@ -43,15 +46,22 @@ class Askers:
         """The one of this id, if they may ask."""
         return self._all.get(asker)
 
-    def spend(self, asker: Asker, rows: int) -> Statement | None:
-        """Take `rows` before they are answered, and state the counts; None, and nothing taken, if too few.
+    def spend(self, asker: Asker, rows: int, now: int) -> Statement | AnswerOutcome:
+        """Take `rows` before they are answered, and state the counts; or say why nothing was taken.
 
-        Nothing is awaited in between, so that of queries at once none loses a count.
+        A pass holds to its own rows and its own end, and everybody together to the grant's budget. Nothing is
+        awaited in between, so that of queries at once none loses a count.
         """
+        if asker.until is not None and now >= asker.until:
+            return AnswerOutcome.PASS_EXPIRED
+        if self._left is not None and rows > self._left:
+            return AnswerOutcome.BUDGET_EXHAUSTED
         if asker.left is not None:
             if rows > asker.left:
-                return None
+                return AnswerOutcome.BUDGET_EXHAUSTED if asker is self.owner else AnswerOutcome.PASS_EXHAUSTED
             asker.left -= rows
+        if self._left is not None:
+            self._left -= rows
         asker.rows += rows
         self._rows += rows
         self._queries += 1
@@ -61,15 +71,37 @@ class Askers:
             opening=self._opening.number,
             queries=self._queries,
             rows=self._rows,
-            pass_rows=asker.rows if asker.id != OWNER else None,
+            pass_rows=None if asker is self.owner else asker.rows,
         )
+
+    def left(self, asker: Asker) -> int | None:
+        """Rows that this asker may still be answered, if the others ask for none; None is any number."""
+        limits = [limit for limit in (asker.left, self._left) if limit is not None]
+        return min(limits, default=None)
 
     def settlement(self) -> Settlement:
         """What was answered to each. Nobody may be answered afterwards."""
+        holders = [asker for asker in self._all.values() if asker is not self.owner]
         return Settlement(
             job=self._opening.job,
             predictor_key_sha256=self._opening.predictor_key_sha256,
             opening=self._opening.number,
             queries=self._queries,
             rows=self.owner.rows,
+            passes=tuple(PassRows(id=asker.id, rows=asker.rows) for asker in holders),
         )
+
+
+def narrowed(granted: PredictionPolicy, allowed: Pass) -> PredictionPolicy:
+    """What a pass lets through of what its owner's grant lets through: never more than either."""
+    limits = [limit for limit in (granted.top_k, allowed.top_k) if limit]
+    return granted.model_copy(
+        update={"top_k": min(limits, default=0), "decimals": min(granted.decimals, allowed.decimals)}
+    )
+
+
+def _holder(lease: PassLease, granted: PredictionPolicy) -> Asker:
+    allowed = lease.allowed
+    return Asker(
+        allowed.holder, narrowed(granted, allowed), min(lease.rows, allowed.rows), allowed.until, allowed.id
+    )

@@ -132,7 +132,7 @@ class ModelLock:
             raise OpeningRefused("model-given-away", "newer code answers for this model")
         if opening.number <= self._number:
             raise OpeningRefused("opening-not-newer", "an opening of this number or a later one was taken")
-        if opening.until <= self._seconds(opening.issued_at):
+        if opening.until <= self.seconds(opening.issued_at):
             raise OpeningRefused("opening-expired", "the opening's end has come")
 
     def _unlocked(self, signed: SignedOpening) -> OpenModel:
@@ -156,7 +156,7 @@ class ModelLock:
             raise OpeningRefused("opening-share-wrong", "the share does not open the model") from error
 
     def _current(self) -> OpenModel | None:
-        if self._open is not None and self._seconds() >= self._open.until:
+        if self._open is not None and self.seconds() >= self._open.until:
             self._lock()
         return self._open
 
@@ -168,7 +168,8 @@ class ModelLock:
         self._settled = seal_settlement(settlement, self._open.share, self._spec.job)
         self._open = None
 
-    def _seconds(self, at_least: int = 0) -> int:
+    def seconds(self, at_least: int = 0) -> int:
+        """Seconds since 1970, by a clock that never runs back, whatever the host does to ours."""
         self._latest = max(self._latest, int(self._now().timestamp()))
         return max(self._latest, at_least)
 

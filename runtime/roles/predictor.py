@@ -22,7 +22,6 @@ from chiron.runtime.errors import (
     PredictorLocked,
     QueryError,
     QueryRefused,
-    QueryReplayed,
     QueryUnauthorised,
     UpgradeRefused,
 )
@@ -30,6 +29,7 @@ from chiron.runtime.openings import sign_statement
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.model_lock import ModelLock
 from chiron.runtime.roles.predictor_keys import PredictorKeys
+from chiron.runtime.roles.taken_queries import TakenQueries
 from chiron.runtime.roles.upgrade import give_away, take_over
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
@@ -41,6 +41,8 @@ from chiron.wire.launch import LaunchSpec
 _LOG = logging.getLogger(__name__)
 SETTLING_S = 4
 """How long storing the settlement may take: the launcher ends us soon after it asked us to end."""
+ANSWERED_AT_ONCE = 4
+"""Queries that are opened and answered at a time; the others wait."""
 REFUSALS = (OpeningRefused, PredictorLocked, QueryRefused, UpgradeRefused, ModelUnusable)
 
 
@@ -70,8 +72,9 @@ class _Predictor:
     platform: Platform
     keys: PredictorKeys
     lock: ModelLock
-    taken: set[bytes] = field(default_factory=set)
-    """Request ids of queries so far: as long as our key lives, none is taken twice."""
+    taken: TakenQueries = field(default_factory=TakenQueries)
+    """The queries so far: as long as our key lives, none is taken twice."""
+    answering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERED_AT_ONCE))
 
     @asynccontextmanager
     async def at_its_own_door(self) -> AsyncIterator[None]:
@@ -80,13 +83,9 @@ class _Predictor:
             yield
             return
         answer = telling_use(self.gateway, self.answer)
-        runner = await serve_directly(
-            self.launch, answer, self.keys.tls_key, lambda: self._evidence(BOOT_NONCE)
-        )
-        try:
+        door = serve_directly(self.launch, answer, self.keys.tls_key, lambda: self._evidence(BOOT_NONCE))
+        async with door:
             yield
-        finally:
-            await runner.cleanup()
 
     async def answer(self, mail: Mail) -> MailReply:
         """Reply to the owner's message; a refusal's code depends on public facts only."""
@@ -140,25 +139,18 @@ class _Predictor:
     async def _answer_query(self, sealed: bytes) -> bytes:
         spec = self.launch.spec
         try:
-            query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, self._key_of)
-            self._take(query)
-            return await asyncio.to_thread(seal_answer, spec, query, await self._predict(query))
+            # Few at a time: each takes several copies of a query and an answer as long as may be.
+            async with self.answering:
+                query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, self._key_of)
+                # Before anything is spent or computed for it.
+                self.taken.take(query.asker, query.request_id)
+                return await asyncio.to_thread(seal_answer, spec, query, await self._predict(query))
         except QueryError as error:
             raise QueryRefused(error.code, "not a query that is answered") from error
 
     def _key_of(self, asker: Identifier) -> bytes | None:
         found = self.lock.opened().askers.find(asker)
         return found.key if found is not None else None
-
-    def _take(self, query: Query) -> None:
-        """Remember the query, before anything is spent or computed for it.
-
-        Raises:
-            QueryReplayed: it was taken before.
-        """
-        if query.request_id in self.taken:
-            raise QueryReplayed("this query was taken before")
-        self.taken.add(query.request_id)
 
     async def _predict(self, query: Query) -> Answer:
         """What the query's asker is told.
@@ -172,18 +164,19 @@ class _Predictor:
             raise QueryUnauthorised("the query's pass holds no longer")
         if opened.model is None:
             return refused(spec, query.request_id, AnswerOutcome.MODEL_UNUSABLE)
-        statement = opened.askers.spend(asker, len(query.x))
-        if statement is None:
-            return refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
-        signed = sign_statement(statement, self.keys.tls_key)
+        spent = opened.askers.spend(asker, len(query.x), self.lock.seconds())
+        left = opened.askers.left(asker)
+        if isinstance(spent, AnswerOutcome):
+            return refused(spec, query.request_id, spent, left=left)
+        signed = sign_statement(spent, self.keys.tls_key)
         try:
             predicted = await asyncio.to_thread(opened.model.predict, query.x)
         except Exception:
             # Whatever the engine says of these rows, only their owner may learn it.
-            return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED, signed)
+            return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED, signed, left)
         # Whatever was computed: nothing leaves a model that was locked meanwhile.
         self.lock.opened()
-        return answered(spec, query.request_id, predicted, asker.policy, signed)
+        return answered(spec, query.request_id, predicted, asker.policy, signed, left)
 
 
 def _sealed(content: bytes) -> MailReply:

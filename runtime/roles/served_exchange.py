@@ -5,22 +5,21 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from chiron.ps.sharding import shard_server
+from chiron.runtime.channels.enrolment import MAX_ENROLMENT_BYTES
 from chiron.runtime.errors import EnclaveError, InputCorrupted
 from chiron.wire import codes
 from chiron.wire.answers import refusal
+from chiron.wire.doors import DoorLimits, open_door
 from chiron.wire.jobs import SUMS, plan_bytes, shares
 from chiron.wire.launch import LaunchSpec
 
 _LOG = logging.getLogger(__name__)
-
-MAX_REQUEST_BYTES = 2**30
-"""The largest request that aiohttp takes. The exchange's own codec bounds each frame far tighter."""
-
 
 _HANG_UP_S = 0.05
 """The wait for open connections at an end by error. Not 0: aiohttp takes that for no bound at all."""
@@ -85,24 +84,27 @@ async def listening(
 
     Answers under way at its end are still given, but not if it ends by an error: then nobody may go on.
     """
-    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_problems])
+    app = web.Application(client_max_size=MAX_ENROLMENT_BYTES, middlewares=[_problems])
     app.add_routes(routes)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, launch.listen_host, launch.listen_port, ssl_context=context)
-    try:
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"{host}:{port}"
-    except BaseException:
-        if site in runner.sites:
-            # Else a trainer that we hang up on would be back before we have left.
-            await site.stop()
-        if runner.server is not None:
-            await runner.server.shutdown(_HANG_UP_S)
-        raise
-    finally:
-        await runner.cleanup()
+    limits = _limits(launch.spec.exchange.trainers + launch.spec.exchange.shards)
+    async with open_door(app, launch.listen_host, launch.listen_port, limits=limits, context=context) as door:
+        host, port = door.address
+        try:
+            yield f"{host}:{port}"
+        except BaseException:
+            # The door is closed first, or a trainer that we hang up on would be back before we have left.
+            await door.hang_up(_HANG_UP_S)
+            raise
+
+
+def _limits(peers: int) -> DoorLimits:
+    """A door that has a place for each of the job's peers before it is one, should all be on one machine."""
+    usual = DoorLimits()
+    return replace(
+        usual,
+        connections=usual.connections + peers,
+        connections_per_address=usual.connections_per_address + peers,
+    )
 
 
 @web.middleware

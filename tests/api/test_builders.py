@@ -34,7 +34,9 @@ async def test_a_builder_is_known_by_its_digest_to_everybody(world: Party, compo
         assert (
             BuilderInfo.model_validate_json((await caller("GET", f"/v1/builders/{info.sha256}")).raw) == info
         )
-        assert [entry["sha256"] for entry in (await caller("GET", "/v1/builders")).json] == [info.sha256]
+        assert [entry["sha256"] for entry in (await caller("GET", "/v1/builders")).json["items"]] == [
+            info.sha256
+        ]
 
 
 async def test_the_same_upload_again_changes_nothing(world: Party, component: bytes) -> None:

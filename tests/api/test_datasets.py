@@ -28,7 +28,7 @@ async def test_an_upload_resumes_where_it_stopped(world: Party) -> None:
         await world.owner("PUT", f"/v1/datasets/{ID}/chunks/{number}", data=CHUNKS[number])
     assert (await world.owner("POST", f"/v1/datasets/{ID}/complete")).json["complete"] is True
     assert (await world.owner("GET", f"/v1/datasets/{ID}")).json["received"] == [0, 1, 2, 3]
-    assert (await world.owner("GET", "/v1/datasets")).json[0]["digest"] == manifest().digest()
+    assert (await world.owner("GET", "/v1/datasets")).json["items"][0]["digest"] == manifest().digest()
 
 
 async def test_the_same_chunk_again_is_fine_even_at_once(world: Party) -> None:
@@ -71,7 +71,7 @@ async def test_a_manifest_that_contradicts_itself_is_refused(world: Party) -> No
 
 async def test_tenants_do_not_see_each_other_and_may_choose_the_same_id(world: Party) -> None:
     await world.owner.upload_dataset()
-    assert (await world.stranger("GET", "/v1/datasets")).json == []
+    assert (await world.stranger("GET", "/v1/datasets")).json["items"] == []
     assert (await world.stranger("GET", f"/v1/datasets/{ID}")).code == "dataset-unknown"
     put = await world.stranger("PUT", f"/v1/datasets/{ID}/chunks/0", data=CHUNKS[0])
     assert put.code == "dataset-unknown"

@@ -90,7 +90,7 @@ async def test_only_objects_that_the_spec_implies_are_stored(
     idle: Idle, name: str, size: int, code: str
 ) -> None:
     assert (await idle.as_trainer("PUT", f"/objects/{name}", data=bytes(size))).code == code
-    assert (await idle.world.owner("GET", f"/v1/jobs/{idle.job}/objects")).json == []
+    assert (await idle.world.owner("GET", f"/v1/jobs/{idle.job}/objects")).json["items"] == []
 
 
 async def test_a_checkpoint_is_replaced_and_only_the_last_is_kept(idle: Idle) -> None:

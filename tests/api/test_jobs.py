@@ -46,7 +46,7 @@ async def test_a_job_needs_a_complete_dataset(world: Party, component: bytes) ->
 async def test_a_builder_gets_no_input_beyond_its_manifest(world: Party, component: bytes) -> None:
     await world.operator.upload_builder(component, max_input_elements=63)
     dataset = await world.owner.upload_dataset()
-    sha = (await world.owner("GET", "/v1/builders")).json[0]["sha256"]
+    sha = (await world.owner("GET", "/v1/builders")).json["items"][0]["sha256"]
     answer = await world.owner("POST", "/v1/jobs", json={"dataset_id": dataset, "builder_sha256": sha})
     assert answer.code == "job-does-not-fit"
 
@@ -62,7 +62,9 @@ async def test_every_trainer_needs_a_chunk(world: Party, component: bytes) -> No
 async def test_an_operator_sees_every_jobs_public_state_and_no_more(world: Party, component: bytes) -> None:
     job = await world.create_job(component)
     assert (await world.operator("GET", f"/v1/jobs/{job}")).status == 200
-    assert [entry["spec"]["job"] for entry in (await world.operator("GET", "/v1/jobs")).json] == [job]
+    assert [entry["spec"]["job"] for entry in (await world.operator("GET", "/v1/jobs")).json["items"]] == [
+        job
+    ]
     assert (await world.operator("GET", f"/v1/jobs/{job}/observations")).status == 200
     for method, path in [("GET", "objects/model"), ("POST", "grant"), ("POST", "queries")]:
         assert (await world.operator(method, f"/v1/jobs/{job}/{path}")).code == "forbidden"
@@ -70,7 +72,7 @@ async def test_an_operator_sees_every_jobs_public_state_and_no_more(world: Party
 
 async def test_another_tenant_sees_nothing_of_a_job(world: Party, component: bytes) -> None:
     job = await world.create_job(component)
-    assert (await world.stranger("GET", "/v1/jobs")).json == []
+    assert (await world.stranger("GET", "/v1/jobs")).json["items"] == []
     for path in ("", "/events", "/objects", "/objects/model", "/observations", "/predictor"):
         assert (await world.stranger("GET", f"/v1/jobs/{job}{path}")).code == "job-unknown"
     sealed = {"sealed": "AAAA"}
@@ -127,7 +129,7 @@ async def test_event_streams_are_limited_and_freed(settings: Settings, component
         first = asyncio.create_task(world.events(job))
         await asyncio.sleep(0.1)
         refused = await world.owner("GET", f"/v1/jobs/{job}/events")
-        assert (refused.status, refused.code) == (429, "overloaded")
+        assert (refused.status, refused.code) == (429, "too-many-streams")
         first.cancel()
         await asyncio.sleep(0.5)  # The stream's next keepalive finds nobody there.
         await world.owner("POST", f"/v1/jobs/{job}/cancel")

@@ -30,7 +30,7 @@ async def test_a_job_runs_to_its_end_and_its_model_answers(world: Party, compone
     assert states[-1] == ("succeeded", 3)
     assert list(dict.fromkeys(states)) == states
 
-    objects = {entry["name"] for entry in (await owner("GET", f"/v1/jobs/{job}/objects")).json}
+    objects = {entry["name"] for entry in (await owner("GET", f"/v1/jobs/{job}/objects")).json["items"]}
     assert objects == {"model", "outcome", "report-0000", "report-0001", "report-0002"}
     assert (await owner("GET", f"/v1/jobs/{job}/objects/model")).raw == b"m" * 5000
 
@@ -41,7 +41,7 @@ async def test_a_job_runs_to_its_end_and_its_model_answers(world: Party, compone
     assert (await owner("DELETE", f"/v1/jobs/{job}/predictor")).json["state"] == "stopped"
     assert not world.launcher.running
 
-    seen = (await owner("GET", f"/v1/jobs/{job}/observations")).json
+    seen = (await owner("GET", f"/v1/jobs/{job}/observations")).json["items"]
     assert sum(entry["size"] for entry in seen if entry["kind"] == "dataset-chunk") == sum(map(len, CHUNKS))
     assert {"builder", "evidence", "grant", "object", "query", "answer"} <= {entry["kind"] for entry in seen}
 

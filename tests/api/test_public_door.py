@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from chiron.api.settings import Settings
 from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from tests.api.conftest import Party
 from tests.support.caller import Caller
+from tests.support.party import party, settings_in
+from tests.support.scripts import scripted
 
 JOB = "00" * 16
 
@@ -40,7 +43,9 @@ async def test_a_revoked_key_is_refused_at_once(world: Party) -> None:
 async def test_a_key_made_beside_the_running_gateway_counts(world: Party, settings: Settings) -> None:
     async with opened_keys(settings) as keys:
         key = await keys.create("clinic", TenantRole.OWNER)
-    assert (await Caller(world.nobody.session, world.nobody.url, key)("GET", "/v1/datasets")).json == []
+    assert (await Caller(world.nobody.session, world.nobody.url, key)("GET", "/v1/datasets")).json[
+        "items"
+    ] == []
 
 
 async def test_no_key_is_stored_in_the_clear(world: Party, settings: Settings) -> None:
@@ -157,9 +162,13 @@ async def test_the_enclave_api_is_not_on_the_public_address(world: Party) -> Non
     assert (await world.as_enclave("GET", "/../../v1/jobs", None)).code == "route-unknown"
 
 
-async def test_health_metrics_and_the_interface_need_no_key(world: Party) -> None:
-    assert (await world.nobody("GET", "/healthz")).json == {"status": "ok"}
-    await world.nobody("GET", "/v1/jobs")
-    text = (await world.nobody("GET", "/metrics")).raw.decode()
-    assert 'chiron_http_requests_total{api="public",route="GET /v1/jobs",status="401"} 1.0' in text
-    assert "hospital" not in text
+async def test_health_metrics_and_the_interface_need_no_key(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, metrics_host="127.0.0.1", metrics_port=0)
+    async for world in party(settings, scripted(settings.socket_path)):
+        assert (await world.nobody("GET", "/healthz")).json == {"status": "ok"}
+        await world.nobody("GET", "/v1/jobs")
+        assert (await world.nobody("GET", "/metrics")).code == "route-unknown"
+        operators = Caller(world.nobody.session, world.running.metrics_url or "", None)
+        text = (await operators("GET", "/metrics")).raw.decode()
+        assert 'chiron_http_requests_total{api="public",route="GET /v1/jobs",status="401"} 1.0' in text
+        assert "hospital" not in text

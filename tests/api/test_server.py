@@ -44,7 +44,7 @@ async def test_a_signal_stops_it_in_order(tmp_path: Path, number: signal.Signals
     url, key = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().split()
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
         async with session.get(f"{url}/v1/jobs") as response:
-            assert await response.json() == []
+            assert await response.json() == {"items": [], "next": None}
         process.send_signal(number)
         out, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, out) == (0, b"bye\n")

@@ -108,7 +108,7 @@ async def test_a_guests_key_is_worth_nothing_for_another_job(world: Party, compo
     guest, _ = await invited(world, job)
     request = {
         "dataset_id": FOREIGN,
-        "builder_sha256": (await world.owner("GET", "/v1/builders")).json[0]["sha256"],
+        "builder_sha256": (await world.owner("GET", "/v1/builders")).json["items"][0]["sha256"],
     }
     other = await created_job(world.owner, request | {"trainers": 1, "exchanges": 1})
     for method, path in routes(other):
@@ -194,7 +194,7 @@ async def test_an_auditor_reads_public_facts_and_changes_nothing(world: Party, c
 async def test_an_auditor_of_one_tenant_sees_nothing_of_another(world: Party, component: bytes) -> None:
     job = await world.create_job(component)
     auditor = holder(world, await world.running.gateway.keys.create("rival", TenantRole.AUDITOR))
-    assert (await auditor("GET", "/v1/jobs")).json == []
+    assert (await auditor("GET", "/v1/jobs")).json["items"] == []
     assert (await auditor("GET", f"/v1/jobs/{job}")).code == "job-unknown"
     demand = {"role": "parameter-server", "nonce": NONCE}
     assert (await auditor("POST", f"/v1/jobs/{job}/evidence", json=demand)).code == "job-unknown"
@@ -264,7 +264,7 @@ async def test_an_owners_key_is_never_seen_by_the_operator(world: Party, setting
     terms = KeyTerms("clinic", TenantRole.OWNER)
     assert (await holder(world, made.text)("GET", "/v1/jobs")).code == "unauthenticated"
     await keys.register(made.id, made.secret_sha256, terms)
-    assert (await holder(world, made.text)("GET", "/v1/jobs")).json == []
+    assert (await holder(world, made.text)("GET", "/v1/jobs")).json["items"] == []
     assert made.text not in repr(made)
     with pytest.raises(KeyExists):
         await keys.register(made.id, new_key().secret_sha256, terms)

@@ -111,7 +111,7 @@ async def test_another_operator_publishes_under_its_own_name_only(
     assert (await evil.upload_builder(other_component)).json["publisher"] == "evil"
     assert (await evil.upload_builder(component)).code == "builder-exists"
     assert (await evil.upload_builder(other_component, publisher="op")).code == "invalid-request"
-    told = (await world.owner("GET", "/v1/builders")).json
+    told = (await world.owner("GET", "/v1/builders")).json["items"]
     assert sorted(BuilderInfo.model_validate(one).full_name for one in told) == [
         "evil/tiny@1.0",
         "op/tiny@1.0",

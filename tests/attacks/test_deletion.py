@@ -92,7 +92,7 @@ async def test_no_other_component_takes_a_deleted_builders_name(world: Party, co
     sha = (await world.operator.upload_builder(component)).json["sha256"]
     assert (await world.operator("DELETE", f"/v1/builders/{sha}")).status == 204
     assert not blobs(world, "builders")
-    assert (await world.operator("GET", "/v1/builders")).json == []
+    assert (await world.operator("GET", "/v1/builders")).json["items"] == []
     # A custom section makes it another component.
     other = component + b"\x00\x03\x01x\x00"
     assert (await world.operator.upload_builder(other)).code == "builder-exists"

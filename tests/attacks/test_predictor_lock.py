@@ -252,7 +252,7 @@ class TestForgedOpenings:
         holder = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         passes = [
             Pass(id=f"{number:032x}", job=SPEC.job, holder=holder, rows=2**52, until=2**36)
-            for number in range(256)
+            for number in range(1, 257)
         ]
         leases = tuple(PassLease(allowed=one, rows=2**52) for one in passes)
         none, many = (seal_opening(_opening(key, passes=given), owner, key) for given in ((), leases))

@@ -65,7 +65,7 @@ async def state(owner: Caller, job: str) -> str:
 
 async def jobs_of(owner: Caller) -> list[str]:
     """Ids, oldest first."""
-    return [job["spec"]["job"] for job in reversed((await owner("GET", "/v1/jobs")).json)]
+    return [job["spec"]["job"] for job in reversed((await owner("GET", "/v1/jobs")).json["items"])]
 
 
 def processes(world: Party) -> int:

@@ -61,7 +61,7 @@ async def test_a_read_survives_a_gateway_that_is_away_for_a_moment(serve: Serve)
             return web.json_response(
                 {"title": "stopping", "status": 503, "code": "shutting-down"}, status=503
             )
-        return web.json_response([{"name": "model", "size": 3}])
+        return web.json_response({"items": [{"name": "model", "size": 3}], "next": None})
 
     session = await serve(handler)
     assert await session.objects(JOB) == [ObjectInfo(name="model", size=3)]

@@ -162,10 +162,9 @@ class AttestedScripts:
         assert mine.askers is not None
         owner = mine.askers.owner
         query = open_query(spec, sealed, mine.key, {OWNER: owner.key}.get)
-        statement = mine.askers.spend(owner, len(query.x))
-        if statement is None:
-            outcome = refused(spec, query.request_id, AnswerOutcome.BUDGET_EXHAUSTED)
-            return seal_answer(spec, query, outcome)
+        statement = mine.askers.spend(owner, len(query.x), now=0)
+        if isinstance(statement, AnswerOutcome):
+            return seal_answer(spec, query, refused(spec, query.request_id, statement))
         self.rows_answered += len(query.x)
         signed = sign_statement(statement, mine.tls_key)
         scores = self._scores(spec, query)

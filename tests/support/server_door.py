@@ -15,10 +15,9 @@ from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_route
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import narrowed
 from chiron.runtime.channels.tls import named_url, server_context
-from chiron.runtime.errors import EnclaveError
+from chiron.runtime.roles.served_exchange import listening
 from chiron.runtime.sealing.hpke import PUBLIC_KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy, Claims, Role
-from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import sha256_hex
@@ -98,35 +97,14 @@ async def open_door(
         share=bytes(32),
     )
     ended = asyncio.Event()
-    runner = await _serve(registrar, ticket, ca, ended)
-    host, port = runner.addresses[0][:2]
-    ready = Ready(address=f"{host}:{port}", evidence=own, tls_ca=ca.certificate_der)
-    try:
-        yield Door(spec, ca, registrar, ready, quoting, platform, ended)
-    finally:
-        await runner.cleanup()
-
-
-async def _serve(registrar: Registrar, ticket: Ticket, ca: JobCa, ended: asyncio.Event) -> web.AppRunner:
-    @web.middleware
-    async def problems(request: web.Request, handler: object) -> web.StreamResponse:
-        try:
-            return await handler(request)  # type: ignore[operator,no-any-return]
-        except EnclaveError as error:
-            problem = Problem(title="refused", status=403, code=error.code)
-            return web.Response(
-                status=403, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-            )
 
     async def who(request: web.Request) -> web.Response:
         return web.Response(text=str(registrar.identify(request)))
 
-    app = web.Application(client_max_size=2**20, middlewares=[problems])
-    app.add_routes(enrolment_routes(registrar, ticket, ended))
-    app.add_routes([web.get("/who", who)])
+    routes = [*enrolment_routes(registrar, ticket, ended), web.get("/who", who)]
+    launch = launch_spec(spec, Role.PARAMETER_SERVER, GatewayChannel(token="t"))
     key = generate_key()
     context = server_context(key, ca.issue_server(key.public_key(), SERVER_NAME), ca.certificate)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    return runner
+    async with listening(routes, launch, context) as address:
+        ready = Ready(address=address, evidence=own, tls_ca=ca.certificate_der)
+        yield Door(spec, ca, registrar, ready, quoting, platform, ended)

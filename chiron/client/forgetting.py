@@ -1,0 +1,156 @@
+"""Forgetting a job or a dataset: the owner's keys are destroyed first, then the gateway is asked to delete.
+
+What the host kept opens with the owner's share or key only. Once they are gone nobody opens it, whether or
+not the gateway deletes what it says it does. The order survives a crash at any place:
+
+1. A tombstone says what is being forgotten. The id stays known, so no gateway can pass it off as a new job.
+2. The records with the keys are overwritten and removed.
+3. The gateway ends what runs, and deletes. The tombstone says when it did; until then, repeating goes on.
+
+Overwriting is what a program can do. A file system that copies on write (btrfs, ZFS), a journal, a snapshot,
+a backup or an SSD's spare blocks may keep the old bytes: keep the store on an encrypted disk.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from chiron.client.errors import GatewayError, RecordMissing
+from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, note
+from chiron.client.store import OwnerStore, read_private, write_private
+from chiron.wire import codes, paths
+from chiron.wire.encoding import Identifier, WireModel
+
+
+class Kind(StrEnum):
+    """What can be forgotten; the store's folder of its records."""
+
+    JOB = "jobs"
+    DATASET = "datasets"
+
+
+class Tombstone(WireModel):
+    """What is left of a forgotten record."""
+
+    version: Literal[1] = 1
+    kind: Kind
+    id: Identifier
+    forgotten_at: str = Field(max_length=40)
+    """RFC 3339, UTC."""
+    deleted_at: str | None = Field(default=None, max_length=40)
+    """When the gateway said that it has deleted what it held; None until then."""
+
+
+def tombstone(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone | None:
+    """The tombstone of a forgotten job or dataset, if it is one.
+
+    Raises:
+        RecordUnusable: it cannot be trusted.
+    """
+    path = _place(store, kind, name)
+    return read_private(path, Tombstone) if path.exists() else None
+
+
+def tombstones(store: OwnerStore, kind: Kind) -> list[Tombstone]:
+    """All of a kind.
+
+    Raises:
+        RecordUnusable: one cannot be trusted.
+    """
+    found = sorted((store.root / "forgotten").glob(f"{kind}-*.json"))
+    return [read_private(path, Tombstone) for path in found]
+
+
+def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
+    """Destroy the owner's keys of a job or dataset; needs no gateway, and may be repeated.
+
+    Raises:
+        RecordMissing: neither a record nor a tombstone is here.
+    """
+    stone = tombstone(store, kind, name)
+    records = list(_records(store, kind, name))
+    if stone is None and not records:
+        raise RecordMissing(f"this machine's store has no record of {name} ({store.root / kind})")
+    if stone is None:
+        stone = Tombstone(kind=kind, id=name, forgotten_at=_now())
+        _write(store, stone)
+    for path in records:
+        _shred(path)
+    if kind is Kind.JOB and records:
+        note(store, name, Deed.FORGOT)
+    return stone
+
+
+async def delete_at_gateway(gateway: GatewaySession, store: OwnerStore, stone: Tombstone) -> Tombstone:
+    """End what runs of it, and have the gateway delete it; one that knows of none has done so already.
+
+    Raises:
+        GatewayError: it refuses, or cannot be reached: repeat.
+    """
+    if stone.kind is Kind.JOB:
+        with _accepting("job-ended", "job-unknown"):
+            await gateway.cancel(stone.id)
+        with _accepting(codes.ENCLAVE_NOT_RUNNING, "job-unknown"):
+            await gateway.stop_predictor(stone.id)
+        with _accepting("job-unknown"):
+            await gateway.delete(paths.JOB.of(stone.id))
+        note(store, stone.id, Deed.DELETED)
+    else:
+        with _accepting("dataset-unknown"):
+            await gateway.delete(paths.DATASET.of(stone.id))
+    done = stone.model_copy(update={"deleted_at": _now()})
+    _write(store, done)
+    return done
+
+
+@contextmanager
+def _accepting(*codes_of_done: str) -> Iterator[None]:
+    """A block whose refusal by the gateway with one of these codes is as good as success."""
+    try:
+        yield
+    except GatewayError as error:
+        if error.code not in codes_of_done:
+            raise
+
+
+def _records(store: OwnerStore, kind: Kind, name: Identifier) -> Iterable[Path]:
+    """The record, and what a crash while it was written may have left beside it."""
+    folder = store.root / kind
+    return [*folder.glob(f"{name}.json"), *folder.glob(f".{name}.json.*")]
+
+
+def _shred(path: Path) -> None:
+    """Overwrite a file in place, sync, and remove it; then sync the folder."""
+    with path.open("r+b", buffering=0) as file:
+        file.write(secrets.token_bytes(path.stat().st_size))
+        os.fsync(file.fileno())
+    path.unlink()
+    if os.name == "nt":
+        # Windows opens no folders; NTFS orders the removal itself.
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _place(store: OwnerStore, kind: Kind, name: Identifier) -> Path:
+    return store.root / "forgotten" / f"{kind}-{name}.json"
+
+
+def _write(store: OwnerStore, stone: Tombstone) -> None:
+    store.directory("forgotten")
+    write_private(_place(store, stone.kind, stone.id), stone.model_dump_json(indent=1).encode())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
