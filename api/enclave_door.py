@@ -37,6 +37,9 @@ def _reply_limit(limits: Limits) -> int:
 async def ready(call: Call[LaunchedEnclave, Ready]) -> None:
     """Say that this enclave is up, and where it listens."""
     call.caller.announce(call.body)
+    if call.caller.role is Role.PARAMETER_SERVER:
+        # It listens once it has its grant.
+        await call.gateway.records.await_owner(call.caller.spec.job, waits=False)
 
 
 @routes.add("GET", paths.ENCLAVE_PARAMETER_SERVER, roles=TRAINING, answer=Ready)
@@ -164,6 +167,11 @@ async def progress(call: Call[LaunchedEnclave, Progress]) -> None:
         raise RequestInvalid("failure: given exactly with the state failed")
     if body.state is JobState.SUCCEEDED and enclave.role is not Role.PARAMETER_SERVER:
         raise RequestInvalid("state: the parameter server reports the end")
+    if body.again:
+        if (body.state, enclave.role) != (JobState.AWAITING_GRANT, Role.PARAMETER_SERVER):
+            raise RequestInvalid("again: the parameter server reports that it awaits its grant again")
+        await call.gateway.records.await_owner(enclave.spec.job, waits=True)
+        return
     await call.gateway.supervisor.advance(enclave.spec.job, body.state, body.exchanges_done, body.failure)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         GatewayError,
         GatewayMisbehaved,
         GatewayUnreachable,
+        GrantImpossible,
         HistoryAltered,
         JobEnded,
         LogRejected,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from chiron.wire.enclave_api import Observation
     from chiron.wire.errors import ChironError
     from chiron.wire.exchange import ExchangeMode, ExchangeTerms
-    from chiron.wire.grants import Grant, PredictionPolicy
+    from chiron.wire.grants import Grant, PredictionPolicy, Restarts
     from chiron.wire.jobs import Job, JobRequest, JobState
     from chiron.wire.public_api import BuilderInfo
     from chiron.wire.reports import Outcome, OutcomeStatus, TrainingReport
@@ -95,6 +96,7 @@ __all__ = [
     "GatewayMisbehaved",
     "GatewayUnreachable",
     "Grant",
+    "GrantImpossible",
     "Granted",
     "HistoryAltered",
     "InputType",
@@ -125,6 +127,7 @@ __all__ = [
     "RecordMissing",
     "RecordUnusable",
     "ReportUnreadable",
+    "Restarts",
     "Role",
     "Rows",
     "RowsInvalid",
@@ -182,6 +185,7 @@ _MODULES = {
         "GatewayError",
         "GatewayMisbehaved",
         "GatewayUnreachable",
+        "GrantImpossible",
         "HistoryAltered",
         "JobEnded",
         "LogRejected",
@@ -263,6 +267,7 @@ _MODULES = {
     "chiron.wire.grants": (
         "Grant",
         "PredictionPolicy",
+        "Restarts",
     ),
     "chiron.wire.jobs": (
         "Job",

@@ -109,7 +109,7 @@ class Transport:
         greeted_at: float | None = None
         try:
             if self._lost and self._reconnect is not None:
-                self._session, self._url = await self._reconnect()
+                self._session, self._url = await self._reconnected(self._reconnect, backoff)
             self._lost = False
             if not self._greeted:
                 await self._greet()
@@ -125,6 +125,15 @@ class Transport:
             # The connection goes with its request: the next one begins with a greeting.
             self._greeted = False
             raise
+
+    async def _reconnected(self, reconnect: Reconnect, backoff: Backoff) -> tuple[aiohttp.ClientSession, str]:
+        began = time.monotonic()
+        try:
+            return await reconnect()
+        finally:
+            if time.monotonic() - began > self._patience_s / 2:
+                # A successor was there, and long in coming: it may have waited for the data's owner.
+                backoff.reset()
 
     @asynccontextmanager
     async def post(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,11 @@ from chiron import Client, Job, JobRequest, OwnerStore, policy_of
 from chiron.builder_kit.build import build_project
 from chiron.cli.output import console, done, note, print_json, print_steps, progress_bar, warn
 from chiron.client.datasets import EncryptOptions
+from chiron.client.granting import grant_in_words, new_terms
 from chiron.client.jobs import raise_if_ended_badly
-from chiron.client.training import grant_in_words
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.errors import ChironError
-from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobState
 from chiron.wire.public_api import BuilderInfo
 from chiron.wire.reports import OutcomeStatus
@@ -207,9 +207,10 @@ def _grant(
         verified = owner.verify_job(job)
         print_steps(verified.steps)
         capabilities = CapabilityGrants(granted=frozenset(builder.capabilities))
-        for line in grant_in_words(capabilities, PredictionPolicy(), builder):
+        terms = new_terms(datetime.now(UTC), capabilities=capabilities)
+        for line in grant_in_words(terms, builder):
             note(f"  • {line}")
-        owner.send_grant(verified, capabilities=capabilities)
+        owner.send_grant(verified, terms=terms)
         done("granted: the dataset's key is sealed to the verified enclave")
     return job, verified
 

@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 _KEYS_OF_ROLE = {
     Role.PARAMETER_SERVER: {"hpke_public_key", "tls_ca_sha256"},
-    Role.SHARD: {"tls_public_key_sha256"},
+    Role.SHARD: {"hpke_public_key", "tls_public_key_sha256"},
     Role.TRAINER: {"tls_public_key_sha256"},
     Role.PREDICTOR: {"hpke_public_key"},
 }
@@ -45,7 +45,8 @@ class Claims(WireModel):
     role: Role
     job: Identifier
     hpke_public_key: HpkePublicKey | None = None
-    """Parameter server and predictor: what owners seal grants and queries to."""
+    """Parameter server and predictor: what owners seal grants and queries to. Shard: what the parameter
+    server seals its share of the owner's key to."""
     tls_ca_sha256: Digest | None = None
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None

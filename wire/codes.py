@@ -46,6 +46,9 @@ GRANT_ALREADY_GIVEN: Final = "grant-already-given"
 GRANT_UNREADABLE: Final = "grant-unreadable"
 """The grant is sealed to another key: perhaps that of a parameter server that has ended since."""
 
+GRANT_EXPIRED: Final = "grant-expired"
+"""The grant's time is over: sending it again does not help."""
+
 # The parameter server says, its trainers act.
 ANSWER_LOST: Final = "answer-lost"
 """The change was merged, and its answer not kept over a restart: start from where the server is."""

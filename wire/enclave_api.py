@@ -70,11 +70,13 @@ class Ready(WireModel):
 
 
 class Progress(WireModel):
-    """POST /enclave/v1/progress: the public schedule's progress."""
+    """POST /enclave/v1/progress: the public schedule's progress, or that it waits for the owner."""
 
     state: JobState
     exchanges_done: int = Field(default=0, ge=0)
     failure: PublicFailure | None = None
+    again: bool = False
+    """With `awaiting-grant`, of a job that had its grant: the owner must send it again. The state stays."""
 
 
 class ObjectInfo(WireModel):

@@ -17,7 +17,7 @@ from chiron.wire.encoding import (
     WireModel,
     canonical_json,
 )
-from chiron.wire.labels import UPGRADE_ORDER, bind
+from chiron.wire.labels import GRANT_SIGNATURE, UPGRADE_ORDER, bind
 
 
 class PredictionPolicy(WireModel):
@@ -41,7 +41,7 @@ class Restarts(StrEnum):
 
 
 class Grant(WireModel):
-    """Sealed by HPKE to the key in the parameter server's evidence; the gateway only relays it."""
+    """What the owner lets a job's enclaves do with her data. It is sent as a `SignedGrant`."""
 
     version: Literal[1] = 1
     job: Identifier
@@ -63,7 +63,22 @@ class Grant(WireModel):
     """Half of the key that models, budgets and checkpoints are sealed under; the processor has the other."""
     restarts: Restarts = Restarts.OWNER
     owner_signing_key: SigningPublicKey
-    """Names the owner for the model's whole life: signs upgrades; predictors' evidence shows its digest."""
+    """Names the owner for the model's whole life: signs all that she sends; predictors' evidence shows its
+    digest."""
+
+    def signed_bytes(self, enclave_key_sha256: str) -> bytes:
+        """What the owner signs: the label `chiron/v1/grant-signature`, job, digest of the HPKE key in the
+        parameter server's evidence, and this grant's canonical JSON. So it counts for one start only."""
+        to = bytes.fromhex(self.job) + bytes.fromhex(enclave_key_sha256)
+        return bind(GRANT_SIGNATURE, to + canonical_json(self))
+
+
+class SignedGrant(WireModel):
+    """What is sealed to the parameter server. Signed with the key that the grant names its owner by."""
+
+    grant: Grant
+    signature: Signature
+    """Ed25519 over `grant.signed_bytes(…)`."""
 
 
 class UpgradeOrder(WireModel):

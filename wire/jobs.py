@@ -169,5 +169,7 @@ class Job(WireModel):
     state: JobState
     exchanges_done: int = 0
     failure: PublicFailure | None = None
+    awaiting_owner: bool = False
+    """Its parameter server was started again, and waits for the owner to send the grant again."""
     created_at: str
     """RFC 3339, UTC."""

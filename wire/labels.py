@@ -25,6 +25,8 @@ OWNER_SHARE = Label(b"chiron/v1/owner-share")
 OPENING = Label(b"chiron/v1/opening")
 OPENING_SIGNATURE = Label(b"chiron/v1/opening-signature")
 STATEMENT = Label(b"chiron/v1/statement")
+SHARD_SHARE = Label(b"chiron/v1/shard-share")
+SHARD_CHECKPOINT = Label(b"chiron/v1/shard-checkpoint")
 SETTLEMENT = Label(b"chiron/v1/settlement")
 SETTLEMENT_SIGNATURE = Label(b"chiron/v1/settlement-signature")
 

@@ -109,19 +109,31 @@ class JobRecords:
             if not _moves(row, state, exchanges_done):
                 return False
             row.state, row.exchanges_done, row.failure = state, done, failure
-            session.add(
-                EventRow(
-                    job=job,
-                    sequence=await _last_sequence(session, job) + 1,
-                    state=state,
-                    exchanges_done=done,
-                    failure=failure,
-                )
-            )
-        change = self._changes.pop(job, None)
-        if change is not None:
-            change.set()
+            row.awaiting_owner = False
+            await _note(session, row)
+        self._tell(job)
         return True
+
+    async def await_owner(self, job: str, *, waits: bool) -> None:
+        """Note that the parameter server waits for its owner's grant again, or that it has it.
+
+        Each one that waits is an event of its own: it has a key of its own.
+
+        Raises:
+            JobUnknown: there is none.
+            JobEnded: it is over.
+        """
+        async with self._database.writing() as session:
+            row = await session.get(JobRow, job)
+            if row is None:
+                raise JobUnknown("there is no such job")
+            if not waits and not row.awaiting_owner:
+                return
+            if JobState(row.state) in TERMINAL_STATES:
+                raise JobEnded(f"the job is over: {row.state}")
+            row.awaiting_owner = waits
+            await _note(session, row)
+        self._tell(job)
 
     async def events(self, job: str, after: int) -> Sequence[EventRow]:
         """Events with a sequence above `after`, in order; at most a page of them."""
@@ -132,6 +144,11 @@ class JobRecords:
     def next_change(self, job: str) -> asyncio.Event:
         """Set at the job's next change. Take it before reading, or a change in between is missed."""
         return self._changes.setdefault(job, asyncio.Event())
+
+    def _tell(self, job: str) -> None:
+        change = self._changes.pop(job, None)
+        if change is not None:
+            change.set()
 
     async def _row(self, job: str, tenant: str | None) -> JobRow:
         async with self._database.reading() as session:
@@ -155,8 +172,19 @@ def _moves(row: JobRow, state: JobState, exchanges_done: int) -> bool:
     return True
 
 
-async def _last_sequence(session: AsyncSession, job: str) -> int:
-    return await session.scalar(select(func.max(EventRow.sequence)).where(EventRow.job == job)) or 0
+async def _note(session: AsyncSession, row: JobRow) -> None:
+    """The job as it is now, as its next event."""
+    last = await session.scalar(select(func.max(EventRow.sequence)).where(EventRow.job == row.id)) or 0
+    session.add(
+        EventRow(
+            job=row.id,
+            sequence=last + 1,
+            state=row.state,
+            exchanges_done=row.exchanges_done,
+            failure=row.failure,
+            awaiting_owner=row.awaiting_owner,
+        )
+    )
 
 
 def _job(row: JobRow) -> Job:
@@ -174,6 +202,7 @@ def _progress(row: JobRow) -> dict[str, Any]:
         "state": JobState(row.state),
         "exchanges_done": row.exchanges_done,
         "failure": PublicFailure(row.failure) if row.failure else None,
+        "awaiting_owner": row.awaiting_owner,
         "created_at": row.created_at,
     }
 

@@ -184,6 +184,7 @@ def _event(job: Job, row: EventRow) -> bytes:
             "state": JobState(row.state),
             "exchanges_done": row.exchanges_done,
             "failure": PublicFailure(row.failure) if row.failure else None,
+            "awaiting_owner": row.awaiting_owner,
         }
     )
     return f"id: {row.sequence}\nevent: job\ndata: {shown.model_dump_json()}\n\n".encode()

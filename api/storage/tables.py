@@ -107,6 +107,7 @@ class JobRow(Table):
     """The spec's, so that progress is checked without parsing the spec."""
     exchanges_done: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(32))
+    awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
 
 
@@ -119,6 +120,7 @@ class EventRow(Table):
     state: Mapped[str] = mapped_column(String(20))
     exchanges_done: Mapped[int]
     failure: Mapped[str | None] = mapped_column(String(32))
+    awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     at: Mapped[str] = mapped_column(String(32), default=now)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,9 +22,11 @@ from chiron.cli.options import (
 from chiron.cli.output import done, fail, note, print_json, print_steps, progress_bar
 from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.exchange import ExchangeMode
+from chiron.wire.grants import Restarts
 
 if TYPE_CHECKING:
-    from chiron import BuilderInfo, Finished, Job, PredictionPolicy, Stage, TrainingReport
+    from chiron import BuilderInfo, Finished, Job, Stage, TrainingReport
+    from chiron.client.store import GrantTerms
 
 app = single()
 HARMLESS = CapabilityGrants().granted | {Capability.RANDOM}
@@ -55,6 +58,13 @@ def train_command(
     top_k: Annotated[int, typer.Option(min=0, help="Classes told per prediction; 0 tells all.")] = 0,
     decimals: Annotated[int, typer.Option(min=0, max=9, help="Decimals of scores.")] = 6,
     query_budget: Annotated[int | None, typer.Option(min=1, help="Rows answered in all.")] = None,
+    restarts: Annotated[
+        Restarts,
+        typer.Option(help="Who lets enclaves go on that were started again: you, or the host alone."),
+    ] = Restarts.OWNER,
+    grant_days: Annotated[
+        int, typer.Option(min=1, max=3650, help="Days after which no enclave takes the grant up any more.")
+    ] = 30,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -72,6 +82,7 @@ def train_command(
     """
     from chiron import EvidenceRejected, ExchangeTerms, JobRequest, OwnerStore, PredictionPolicy
     from chiron.client.builders import remember
+    from chiron.client.granting import new_terms
 
     accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     record = find_dataset(OwnerStore(), dataset)
@@ -79,6 +90,13 @@ def train_command(
     with client(accepted) as connection:
         info = connection.find_builder(builder)
         capabilities = agreed_capabilities(info.capabilities, grant, sample_examples, may_ask=not yes)
+        terms = new_terms(
+            datetime.now(UTC),
+            capabilities=capabilities,
+            prediction=prediction,
+            restarts=restarts,
+            days=grant_days,
+        )
         request = JobRequest(
             dataset_id=record.manifest.dataset_id,
             builder_sha256=info.sha256,
@@ -93,10 +111,16 @@ def train_command(
         )
         # Closed whatever happens: a job that was not granted is cancelled then.
         with closing(
-            connection.training(request, capabilities=capabilities, prediction=prediction)
+            connection.training(
+                request,
+                capabilities=capabilities,
+                prediction=prediction,
+                restarts=restarts,
+                grant_days=grant_days,
+            )
         ) as stages:
             try:
-                job = _grant(stages, info, lambda: _agree(info, capabilities, prediction, yes=yes))
+                job = _grant(stages, info, lambda: _agree(info, terms, yes=yes))
                 remember(connection.store, info)
             except EvidenceRejected as error:
                 print_steps(error.steps)
@@ -128,30 +152,36 @@ def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[]
     return job
 
 
-def _agree(
-    builder: "BuilderInfo", capabilities: CapabilityGrants, prediction: "PredictionPolicy", *, yes: bool
-) -> None:
-    from chiron.client.training import grant_in_words
+def _agree(builder: "BuilderInfo", terms: "GrantTerms", *, yes: bool) -> None:
+    from chiron.client.granting import grant_in_words
 
     note("You grant:")
-    for line in grant_in_words(capabilities, prediction, builder):
+    for line in grant_in_words(terms, builder):
         note(f"  • {line}")
     if not yes:
         typer.confirm("Send this grant?", abort=True, err=True)
 
 
 def _follow(stages: "Iterator[Stage]", job: "Job") -> "Finished":
-    from chiron import Finished, Progressed
+    from chiron import EvidenceRejected, Finished, Granted, Progressed
 
     try:
         with progress_bar("training", "exchanges") as advance:
             for stage in stages:
-                if isinstance(stage, Finished):
-                    return stage
-                if isinstance(stage, Progressed):
-                    advance(stage.job.exchanges_done, stage.job.spec.exchange.exchanges)
+                match stage:
+                    case Finished():
+                        return stage
+                    case Progressed(now):
+                        advance(now.exchanges_done, now.spec.exchange.exchanges)
+                    case Granted(evidence):
+                        measurement = evidence.quote.measurement
+                        done(f"started again: verified and opened again, measurement {measurement}")
+    except EvidenceRejected as error:
+        print_steps(error.steps)
+        raise
     except KeyboardInterrupt:
         note(f"the job goes on without you: chiron job show {job.spec.job[:8]}")
+        note("an enclave that is started again waits for you: chiron keyholder")
         raise
     raise AssertionError("training ends with Finished, or with an error")
 

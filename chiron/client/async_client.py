@@ -13,31 +13,31 @@ from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
-from chiron.client.errors import SpecMismatch
+from chiron.client.errors import GatewayError, SpecMismatch
 from chiron.client.forgetting import Kind, Tombstone, delete_at_gateway, destroy, tombstone
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant, terms_to_send_again
 from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
 from chiron.client.sharing import SharingVerbs
-from chiron.client.store import JobRecord, OwnerStore
-from chiron.client.training import Finished, Progressed, Stage, seal_grant, training_stages
+from chiron.client.store import GrantTerms, JobRecord, OwnerStore
+from chiron.client.training import Finished, Progressed, Stage, training_stages
 from chiron.client.upgrading import move_model
 from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing.hpke import PrivateKey
-from chiron.wire import paths
+from chiron.wire import codes, paths
 from chiron.wire.attestation import AttestationPolicy, Evidence, Role
 from chiron.wire.contract import CapabilityGrants
 from chiron.wire.enclave_api import Observation
-from chiron.wire.grants import Grant, PredictionPolicy
-from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.encoding import sha256_hex
+from chiron.wire.grants import Grant, PredictionPolicy, Restarts
+from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest
 from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
-GRANT_LIFE_S = 30 * 24 * 3600
-"""A grant that no enclave has taken up by then is worth nothing."""
 SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 
@@ -216,34 +216,58 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         *,
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
+        terms: GrantTerms | None = None,
     ) -> Grant:
         """Entrust the dataset's key to the parameter server of verified evidence, for its job only.
+
+        `terms` say all of it (`chiron.client.granting.new_terms`): restarts and expiry, too.
 
         Raises:
             PolicyMissing: this client was given no policy.
             RecordMissing: the job was not created, or the dataset not encrypted, on this machine.
         """
-        policy = await self._verifier.policy()
         record = self.store.job(verified.claims.job)
-        now = int(self._clock().timestamp())
-        grant = Grant(
-            job=record.spec.job,
-            dataset_key=self.store.dataset(record.spec.dataset.dataset_id).key,
-            dataset_digest=record.spec.dataset.digest(),
-            spec_digest=record.spec.digest(),
-            attestation=policy,
-            capabilities=capabilities or CapabilityGrants(),
-            prediction=prediction or PredictionPolicy(),
-            owner_public_key=record.private_key.public_bytes,
-            owner_signing_key=record.signing_public_key,
-            issued_at=now,
-            expires_at=now + GRANT_LIFE_S,
-            share=record.share,
-        )
+        given = terms or new_terms(self._clock(), capabilities=capabilities, prediction=prediction)
+        # Before it is sent: whatever happens next, the same grant can be sent again.
+        policy = await self._verifier.policy()
+        self.store.save_job(record.model_copy(update={"policy": policy, "terms": given}))
+        try:
+            return await self._send(verified, record, given, Deed.GRANTED)
+        except GatewayError as error:
+            if error.code == codes.GRANT_ALREADY_GIVEN and record.terms is not None:
+                self.store.save_job(record)
+            raise
+
+    async def send_grant_again(self, verified: VerifiedEvidence) -> Grant:
+        """Send a job's grant as it was given to the parameter server of verified evidence.
+
+        One that was started again waits for it (`Job.awaiting_owner`).
+
+        Raises:
+            PolicyMissing, RecordMissing: as `send_grant`.
+            GrantImpossible: it was never given, has expired, or the job has ended by our own records.
+        """
+        record = self.store.job(verified.claims.job)
+        terms = terms_to_send_again(record, self._clock())
+        return await self._send(verified, record, terms, Deed.GRANTED_AGAIN)
+
+    async def _send(
+        self, verified: VerifiedEvidence, record: JobRecord, terms: GrantTerms, deed: Deed
+    ) -> Grant:
+        grant = make_grant(self.store, record, terms, await self._verifier.policy())
+        sealed = seal_grant(verified, grant, record.signing_key)
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
-        await self.gateway.relay(paths.JOB_GRANT.of(grant.job), seal_grant(verified, grant))
-        self.store.save_job(record.model_copy(update={"policy": policy}))
-        note(self.store, grant.job, Deed.GRANTED, grant=grant_digest(grant), expires_at=grant.expires_at)
+        await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        note(
+            self.store,
+            grant.job,
+            deed,
+            grant=grant_digest(grant),
+            expires_at=grant.expires_at,
+            restarts=grant.restarts.value,
+            measurement=verified.quote.measurement,
+            evidence=sha256_hex(verified.claims.report_data()),
+        )
         return grant
 
     def training(
@@ -252,12 +276,15 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         *,
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
+        restarts: Restarts = Restarts.OWNER,
+        grant_days: int = GRANT_DAYS,
     ) -> AsyncGenerator[Stage]:
         """Create a job and take it to its end: each stage as it is reached, `Finished` at last.
 
         The grant follows the first `Verified`. Whoever stops before that (an exception, or closing this
         generator: use `contextlib.aclosing`) grants nothing, and the job is cancelled. After a restart of
-        the gateway or the enclave, it is verified again.
+        the gateway or the enclave, it is verified again, and sent the same grant again where it waits for
+        that.
 
         Raises:
             EvidenceRejected, PolicyMissing: the enclave is not what the policy accepts; nothing was sent.
@@ -265,9 +292,14 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             SpecMismatch: the gateway made another job of the request.
             JobEnded: it failed or was cancelled.
         """
-        return training_stages(
-            self, request, capabilities or CapabilityGrants(), prediction or PredictionPolicy()
+        terms = new_terms(
+            self._clock(),
+            capabilities=capabilities,
+            prediction=prediction,
+            restarts=restarts,
+            days=grant_days,
         )
+        return training_stages(self, request, terms)
 
     async def train(
         self,
@@ -275,6 +307,8 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         *,
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
+        restarts: Restarts = Restarts.OWNER,
+        grant_days: int = GRANT_DAYS,
         advance: Advance | None = None,
     ) -> Finished:
         """Create a job, verify its enclave, send the grant, and wait for the outcome.
@@ -288,7 +322,13 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             SpecMismatch: the gateway made another job of the request.
             JobEnded: it failed or was cancelled.
         """
-        stages = self.training(request, capabilities=capabilities, prediction=prediction)
+        stages = self.training(
+            request,
+            capabilities=capabilities,
+            prediction=prediction,
+            restarts=restarts,
+            grant_days=grant_days,
+        )
         async with aclosing(stages):
             async for stage in stages:
                 if isinstance(stage, Progressed) and advance:
@@ -297,9 +337,13 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
                     return stage
         raise AssertionError("training ends with Finished, or with an error")
 
-    def watch(self, job: JobId) -> AsyncGenerator[Job]:
+    async def watch(self, job: JobId) -> AsyncGenerator[Job]:
         """The job each time its public progress changes, until it has ended."""
-        return watch(self.gateway, job_id(job))
+        async with aclosing(watch(self.gateway, job_id(job))) as states:
+            async for now in states:
+                if now.state in TERMINAL_STATES:
+                    self.store.note_ended(job_id(job))
+                yield now
 
     async def wait(self, job: JobId) -> Job:
         """Wait until the job has run its schedule.
@@ -327,7 +371,9 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         Raises:
             ReportUnreadable: the stored outcome is not sealed to us for this job.
         """
-        return await fetch_outcome(self.gateway, self.store.job(job_id(job)))
+        outcome = await fetch_outcome(self.gateway, self.store.job(job_id(job)))
+        self.store.note_ended(job_id(job))
+        return outcome
 
     async def upgrade(self, job: JobId) -> VerifiedEvidence:
         """Move the job's model to the newer enclave code that this client's policy accepts.
@@ -340,6 +386,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""
+        self.store.note_ended(job_id(job))
         await self.gateway.cancel(job_id(job))
 
     async def forget_job(self, job: JobId) -> Tombstone:

@@ -20,6 +20,7 @@ ChironError
 ├── LogRejected                 a transparency log or proof did not verify
 ├── BuilderChanged              a builder's name stands for another digest than when it was granted
 ├── SpecMismatch                the gateway's job is not the one that was asked for
+├── GrantImpossible             the grant of a job is not sent (again)
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
 ├── ReportUnreadable            a sealed report or outcome is not for this owner and job
 ├── UpgradeImpossible           nothing can take a model over, or nothing says from what
@@ -184,6 +185,12 @@ class SpecMismatch(ChironError):
     """The gateway's job is not the one that was asked for."""
 
     code = "spec-mismatch"
+
+
+class GrantImpossible(ChironError):
+    """A grant that is not sent again: there is none, it or its job is over, or too many were asked for."""
+
+    code = "grant-impossible"
 
 
 class JobEnded(ChironError):

@@ -20,8 +20,10 @@ from chiron.client.errors import RecordMissing, RecordUnusable
 from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
 from chiron.runtime.sealing.stream import KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.contract import CapabilityGrants
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Base64, Digest, Identifier, Share, WireModel, sha256_hex
+from chiron.wire.grants import PredictionPolicy, Restarts
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
 from chiron.wire.private import private_directory
@@ -70,6 +72,16 @@ class DatasetRecord(WireModel):
     """Plaintext rows kept back for testing (npz), on this machine only."""
 
 
+class GrantTerms(WireModel):
+    """What a job was granted: with the keys, all that the same grant is made of again."""
+
+    capabilities: CapabilityGrants = CapabilityGrants()
+    prediction: PredictionPolicy = PredictionPolicy()
+    restarts: Restarts = Restarts.OWNER
+    issued_at: int = Field(ge=0, lt=2**37)
+    expires_at: int = Field(ge=0, lt=2**37)
+
+
 class JobRecord(WireModel):
     """A record of a job, with the key that its reports are sealed to."""
 
@@ -79,6 +91,10 @@ class JobRecord(WireModel):
     """Our half of the key that model, budget and checkpoints are sealed under: nobody opens them without."""
     policy: AttestationPolicy | None = None
     """What the parameter server was verified against; set when the grant was sent."""
+    terms: GrantTerms | None = None
+    """What it was granted; None until then."""
+    ended: bool = False
+    """The job is over, as far as we were told: its grant is not sent again."""
     class_names: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
 
@@ -144,6 +160,17 @@ class OwnerStore:
             RecordMissing, RecordUnusable: there is none, or it cannot be trusted.
         """
         return self._load("jobs", job_id, JobRecord)
+
+    def note_ended(self, job_id: str) -> None:
+        """Remember that a job is over, if there is a record of it. There is no way back."""
+        if self.knows_job(job_id):
+            record = self.job(job_id)
+            if not record.ended:
+                self.save_job(record.model_copy(update={"ended": True}))
+
+    def job_ids(self) -> list[str]:
+        """The ids of all jobs that there are records of."""
+        return sorted(path.stem for path in (self.root / "jobs").glob("*.json"))
 
     def jobs(self) -> Iterator[JobRecord]:
         """All jobs' records."""

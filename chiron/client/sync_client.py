@@ -252,6 +252,7 @@ class Client(_Waiting[AsyncClient]):
     verify_job = _waits(AsyncClient.verify_job)
     evidence = _waits(AsyncClient.evidence)
     send_grant = _waits(AsyncClient.send_grant)
+    send_grant_again = _waits(AsyncClient.send_grant_again)
     training = _iterates(AsyncClient.training)
     train = _waits(AsyncClient.train)
     watch = _iterates(AsyncClient.watch)

@@ -9,8 +9,10 @@
 4. Over mutual TLS the trainer fetches its ticket: job spec, dataset key, the owner's share and policy.
    By the policy it verifies the parameter server's evidence once more, before it uses anything of the ticket.
 
-A shard goes the same way to step 3, where it gets a certificate to serve with, two digests and the policy, by
-which it verifies the parameter server once more; no secret.
+A shard goes the same way to step 3, where it gets a certificate to serve with, two digests, the policy, by
+which it verifies the parameter server once more, and what it seals its checkpoint under. Nothing has proven
+by then that whoever is at the other end of the TLS session holds the key in the evidence: so that one secret
+is sealed to the HPKE key in the evidence.
 """
 
 import asyncio
@@ -23,12 +25,15 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import Field, ValidationError
 
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.job_ca import JobCa, shard_name
 from chiron.runtime.channels.nonces import Nonces
-from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused
+from chiron.runtime.errors import EnrolmentRefused, EvidenceRefused, OpenFailed
+from chiron.runtime.sealing import hpke
 from chiron.wire import paths
 from chiron.wire.answers import json_response
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce, Role
@@ -38,6 +43,7 @@ from chiron.wire.encoding import Base64, Digest, Share, SigningPublicKey, WireMo
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
+from chiron.wire.labels import SHARD_CHECKPOINT, SHARD_SHARE, bind
 
 MAX_ENROLMENT_BYTES = 512 * 1024
 
@@ -72,6 +78,8 @@ class ShardAdmission(WireModel):
     """Digest of the spec that the owner granted for."""
     grant_name: Annotated[Base64, Field(min_length=32, max_length=32)]
     """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
+    sealed_share: Annotated[Base64, Field(min_length=1, max_length=4096)]
+    """Sealed by HPKE to the key in the shard's evidence: its share (`shard_share`) of the owner's key."""
     attestation: AttestationPolicy
     """The owner's policy, for judging the parameter server."""
 
@@ -101,10 +109,12 @@ class Registrar:
         policy: AttestationPolicy,
         clock: Callable[[], datetime] | None = None,
         grant_name: bytes = bytes(32),
+        share: bytes = bytes(32),
     ) -> None:
-        """`policy` must already be narrowed to our own measurement."""
+        """`policy` must already be narrowed to our own measurement; `share` is the owner's."""
         self._spec = spec
         self._grant_name = grant_name
+        self._share = share
         self._ca = ca
         self._policy = policy
         self._clock = clock or (lambda: datetime.now(UTC))
@@ -138,8 +148,19 @@ class Registrar:
             certificate=certificate.public_bytes(serialization.Encoding.DER),
             spec_digest=self._spec.digest(),
             grant_name=self._grant_name,
+            sealed_share=self._sealed_share(request),
             attestation=self._policy,
         )
+
+    def _sealed_share(self, request: EnrolmentRequest) -> bytes:
+        key = request.evidence.claims.hpke_public_key
+        if key is None:
+            raise EnrolmentRefused("enrolment-key", "the evidence binds no HPKE key")
+        share = shard_share(self._share, self._spec.job, request.index)
+        try:
+            return hpke.seal(key, share, label=SHARD_SHARE, context=bytes.fromhex(self._spec.job))
+        except OpenFailed as error:
+            raise EnrolmentRefused("enrolment-key", "the HPKE key cannot be used") from error
 
     def _verified_key(
         self, request: EnrolmentRequest, role: Role, indices: range
@@ -174,6 +195,12 @@ class Registrar:
             if serial == current:
                 return index
         raise EnrolmentRefused("client-certificate-replaced", "another enclave holds this index now")
+
+
+def shard_share(share: bytes, job: str, index: int) -> bytes:
+    """What a shard seals its checkpoint under besides the processor's key. It opens nothing else."""
+    info = bind(SHARD_CHECKPOINT, bytes.fromhex(job) + index.to_bytes(4, "little"))
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(share)
 
 
 def trainer_name(index: int) -> str:

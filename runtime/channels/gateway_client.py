@@ -82,13 +82,15 @@ class GatewayClient:
 
     async def _peer(self, path: str) -> Ready:
         waiting = f"{path}?wait={LONG_POLL_S}"
+        patience = self._patience()
 
         async def ask() -> Ready:
             while not (body := await self._request("GET", waiting, limit=MAX_JSON_BYTES)):
-                pass
+                # It is there, and may wait for the owner: however long, that is no absence.
+                patience.reset()
             return _parse(Ready, body)
 
-        return await retry(ask, _is_restarting, self._patience())
+        return await retry(ask, _is_restarting, patience)
 
     async def mail(self) -> AsyncIterator[Mail]:
         """Yield the messages that the gateway relays to this enclave, for ever."""

@@ -2,9 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeAlias
 
 import aiohttp
 
@@ -18,8 +17,10 @@ from chiron.runtime.channels.enrolment import (
 )
 from chiron.runtime.channels.job_ca import SERVER_NAME
 from chiron.runtime.channels.peers import (
+    Find,
     Server,
     anonymous_session,
+    found,
     read_message,
     request_enrolment,
     verify_server,
@@ -35,9 +36,6 @@ from chiron.wire.retrying import Backoff, retry
 
 MAX_TICKET_BYTES = 128 * 2**20
 """A job spec holds one digest a chunk, so a ticket can be large."""
-
-Find: TypeAlias = Callable[[], Awaitable[Ready]]
-"""Asks the gateway where the job's parameter server is now."""
 
 
 class Membership:
@@ -69,13 +67,14 @@ class Membership:
         if find is None:
             return await self._enter(peer)
         known: Ready | None = peer
+        backoff = Backoff(PATIENCE_S)
 
         async def attempt() -> None:
             nonlocal known
-            server, known = known or await find(), None
+            server, known = known or await found(find, backoff), None
             await self._enter(server)
 
-        return await retry(attempt, connection_lost, Backoff(PATIENCE_S))
+        return await retry(attempt, connection_lost, backoff)
 
     async def reconnect(self) -> tuple[aiohttp.ClientSession, str]:
         """A session with the parameter server as it is now: the same, or its successor after a crash.

@@ -3,10 +3,11 @@
 All enclaves of a job run the same code. So each knows by its own measurement what the others must be.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import aiohttp
 import dcap_qvl
@@ -32,8 +33,13 @@ from chiron.wire.enclave_api import Ready
 from chiron.wire.encoding import WireModel, sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import LaunchSpec, SgxPlatformSpec, SoftwarePlatformSpec
+from chiron.wire.retrying import Backoff
 
 _Message = TypeVar("_Message", bound=WireModel)
+LONG_COMING_S = 20
+"""The gateway was asked more than once, and said that it is not ready yet."""
+Find: TypeAlias = Callable[[], Awaitable[Ready]]
+"""Asks the gateway where the job's parameter server is now."""
 
 
 def own_measurement(own: Evidence) -> str:
@@ -99,17 +105,20 @@ class Server:
         _verified(self.evidence, narrowed(owner, self._own), self._own.claims.job)
 
 
-def verify_server(peer: Ready, launch: LaunchSpec, platform: Platform, public_key: bytes) -> Server:
+def verify_server(
+    peer: Ready, launch: LaunchSpec, platform: Platform, public_key: bytes, hpke_key: bytes | None = None
+) -> Server:
     """Verify the parameter server that the gateway names, for its code and job.
 
-    `public_key` is ours, DER: our own evidence tells which measurement the server must have.
+    The keys are ours (TLS, DER; a shard's for HPKE): our own evidence tells which measurement the server must
+    have.
 
     Raises:
         PeerRefused: it is not one of our measurement and job.
     """
     if peer.evidence is None or peer.tls_ca is None or peer.address is None:
         raise PeerRefused("peer-incomplete", "the parameter server's announcement lacks evidence")
-    own = attest(platform, _claims(launch, public_key, BOOT_NONCE))
+    own = attest(platform, _claims(launch, public_key, BOOT_NONCE, hpke_key))
     verified = _verified(peer.evidence, like_ourselves(own, launch.platform), launch.job)
     if sha256_hex(peer.tls_ca) != verified.claims.tls_ca_sha256:
         raise PeerRefused("peer-ca-mismatch", "the job CA is not the one in the evidence")
@@ -122,6 +131,19 @@ def _verified(evidence: Evidence, policy: AttestationPolicy, job: str) -> Verifi
         return verify(evidence, policy, expected, datetime.now(UTC))
     except EvidenceRefused as error:
         raise PeerRefused(error.code, "the parameter server's evidence does not hold") from error
+
+
+async def found(find: Find, backoff: Backoff) -> Ready:
+    """Where the job's parameter server is; `backoff` is of whoever looks for it.
+
+    One that was started again may wait for the data's owner, for days. The gateway says meanwhile that it is
+    there, so that is no absence.
+    """
+    began = time.monotonic()
+    peer = await find()
+    if time.monotonic() - began > LONG_COMING_S:
+        backoff.reset()
+    return peer
 
 
 def anonymous_session(authority: x509.Certificate, address: str) -> aiohttp.ClientSession:
@@ -138,8 +160,9 @@ async def request_enrolment(
     launch: LaunchSpec,
     platform: Platform,
     public_key: bytes,
+    hpke_key: bytes | None = None,
 ) -> _Message:
-    """Enrol at `path` with fresh evidence that binds `public_key` (DER); what the parameter server answers.
+    """Enrol at `path` with fresh evidence that binds our keys; what the parameter server answers.
 
     Raises:
         PeerRefused: it refused us.
@@ -147,7 +170,7 @@ async def request_enrolment(
     """
     async with session.post(paths.ENROL_CHALLENGE) as response:
         challenge = await read_message(response, Challenge, MAX_ENROLMENT_BYTES)
-    evidence = attest(platform, _claims(launch, public_key, challenge.nonce))
+    evidence = attest(platform, _claims(launch, public_key, challenge.nonce, hpke_key))
     request = EnrolmentRequest(index=launch.index, evidence=evidence, public_key=public_key)
     async with session.post(path, data=request.model_dump_json()) as response:
         return await read_message(response, answer, MAX_ENROLMENT_BYTES)
@@ -169,8 +192,14 @@ async def read_message(response: aiohttp.ClientResponse, model: type[_Message], 
         raise PeerRefused("peer-message-invalid", "the parameter server's message is malformed") from error
 
 
-def _claims(launch: LaunchSpec, public_key: bytes, nonce: bytes) -> Claims:
-    return Claims(role=launch.role, job=launch.job, tls_public_key_sha256=sha256_hex(public_key), nonce=nonce)
+def _claims(launch: LaunchSpec, public_key: bytes, nonce: bytes, hpke_key: bytes | None) -> Claims:
+    return Claims(
+        role=launch.role,
+        job=launch.job,
+        hpke_public_key=hpke_key,
+        tls_public_key_sha256=sha256_hex(public_key),
+        nonce=nonce,
+    )
 
 
 def _software_root(collateral: Collateral) -> bytes:

@@ -20,11 +20,20 @@ from chiron.runtime.channels.enrolment import (
     trainer_name,
 )
 from chiron.runtime.channels.job_ca import shard_name
-from chiron.runtime.channels.membership import Find, Membership
-from chiron.runtime.channels.peers import anonymous_session, request_enrolment, verify_server
-from chiron.runtime.errors import EnrolmentRefused, PeerLost, PeerRefused
+from chiron.runtime.channels.membership import Membership
+from chiron.runtime.channels.peers import (
+    Find,
+    anonymous_session,
+    found,
+    request_enrolment,
+    verify_server,
+)
+from chiron.runtime.errors import EnrolmentRefused, OpenFailed, PeerLost, PeerRefused
+from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import paths
 from chiron.wire.enclave_api import Ready
+from chiron.wire.labels import SHARD_SHARE
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.p256 import public_key_der
 from chiron.wire.retrying import Backoff, retry
@@ -45,10 +54,13 @@ class ShardMembership:
         self._launch = launch
         self._platform = platform
         self._public_key = public_key_der(key.public_key())
+        self._hpke_key = PrivateKey.generate()
         self._find = find
         self._address = ""
         self._session: aiohttp.ClientSession | None = None
         self.grant_name = b""
+        self.share = b""
+        """Our share of the owner's key; secret."""
         self.authority: x509.Certificate
         """The job CA of the parameter server that admitted us last."""
         self.certificate: x509.Certificate
@@ -71,7 +83,8 @@ class ShardMembership:
             PeerLost: it was away for `PATIENCE_S`.
         """
         try:
-            await retry(self._find_and_enter, connection_lost, Backoff(PATIENCE_S))
+            backoff = Backoff(PATIENCE_S)
+            await retry(lambda: self._find_and_enter(backoff), connection_lost, backoff)
         except (aiohttp.ClientError, OSError) as error:
             raise PeerLost("peer-unreachable", "the parameter server stayed away") from error
 
@@ -114,17 +127,25 @@ class ShardMembership:
                 raise PeerRefused("peer-message-invalid", f"the server answered {response.status}")
         return True
 
-    async def _find_and_enter(self) -> None:
-        peer = await self._find()
+    async def _find_and_enter(self, backoff: Backoff) -> None:
+        peer = await found(self._find, backoff)
         if self._session is None or peer.address != self._address:
             await self._enter(peer)
 
     async def _enter(self, peer: Ready) -> None:
-        server = verify_server(peer, self._launch, self._platform, self._public_key)
+        server = verify_server(
+            peer, self._launch, self._platform, self._public_key, self._hpke_key.public_bytes
+        )
         session = anonymous_session(server.authority, server.address)
         try:
             admitted = await request_enrolment(
-                session, paths.ENROL_SHARD, ShardAdmission, self._launch, self._platform, self._public_key
+                session,
+                paths.ENROL_SHARD,
+                ShardAdmission,
+                self._launch,
+                self._platform,
+                self._public_key,
+                self._hpke_key.public_bytes,
             )
             server.check_accepted(admitted.attestation)
             self._check(admitted)
@@ -141,7 +162,12 @@ class ShardMembership:
             raise PeerRefused("peer-spec-differs", "the host launched us with another spec than the owner's")
         if self.grant_name not in (b"", admitted.grant_name):
             raise PeerRefused("peer-ticket-differs", "the parameter server holds another grant than before")
-        self.grant_name = admitted.grant_name
+        try:
+            context = bytes.fromhex(self._launch.job)
+            share = hpke.open(self._hpke_key, admitted.sealed_share, label=SHARD_SHARE, context=context)
+        except OpenFailed as error:
+            raise PeerRefused("peer-message-invalid", "the share is not sealed to us") from error
+        self.grant_name, self.share = admitted.grant_name, share
 
 
 class TrainerCertificates:

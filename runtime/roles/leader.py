@@ -54,7 +54,9 @@ class Leader(Trainer):
         self._platform = platform
         # Occlum gives an enclave few threads; the development TEE has all of the machine's.
         self._limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
-        self._trials = LeaderCheckpoint(self._ticket, Sealer(platform, LEADER_CHECKPOINT), gateway)
+        self._trials = LeaderCheckpoint(
+            self._ticket, Sealer(platform, LEADER_CHECKPOINT, self._ticket.share), gateway
+        )
         self._builder: Builder | None = None
         self._selection = Selection()
         self._plan: AdmittedPlan | None = None

@@ -1,7 +1,8 @@
 """The parameter-server role: takes the owner's grant, enrols trainers, merges their work, ends the job.
 
 It is the job's root of trust: the owner verifies its evidence and no other, and it verifies the trainers in
-the owner's name.
+the owner's name. One that is started again after a crash knows nothing until the owner sends it the same
+grant again, whose share opens its checkpoint; or it goes on alone, where the grant says so.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
-from chiron.runtime.roles.grant import grant_name, open_grant
+from chiron.runtime.roles.grant import check_expiry, grant_name, open_grant
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
-from chiron.runtime.roles.server_checkpoint import ServerCheckpoint
+from chiron.runtime.roles.server_checkpoint import Kept, ServerCheckpoint
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import codes, paths
 from chiron.wire.attestation import Claims, Evidence, Role
@@ -54,20 +55,45 @@ class _Job:
         self._grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._exchange = ServedExchange(launch, self._save)
         self._checkpoint = ServerCheckpoint(launch.spec, platform, gateway)
+        self._kept: Kept | None = None
+        """What an earlier start of us has left."""
         self._followed = asyncio.Event()
         """All exchanges are made, and the gateway knows it."""
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
-        restored = await self._checkpoint.load(self._exchange.server)
-        if restored is not None:
-            self._grant.set_result(restored)
+        self._kept = await self._checkpoint.load(self._exchange.server)
         async with asyncio.TaskGroup() as tasks:
             mailbox = tasks.create_task(self._answer_mail())
-            if restored is None:
-                await self._ask_for_a_grant()
-            await self._serve(await self._grant)
+            grant = await self._granted()
+            if grant is None:
+                await self._tell_end()
+            else:
+                await self._serve(grant)
             mailbox.cancel()
+
+    async def _granted(self) -> Grant | None:
+        """The grant that we go on with, however we come by it. None where the job was over before we started.
+
+        Raises:
+            GrantRefused: it has expired.
+            InputCorrupted: the host withholds a checkpoint.
+        """
+        if self._kept is None:
+            await self._ask_for_a_grant()
+        elif self._kept.ended:
+            return None
+        elif self._kept.grant is not None:
+            check_expiry(self._kept.grant, datetime.now(UTC))
+            self._grant.set_result(self._kept.grant)
+        else:
+            await self._gateway.progress(Progress(state=JobState.AWAITING_GRANT, again=True))
+        grant = await self._grant
+        return None if self._kept is not None and self._kept.ended else grant
+
+    async def _tell_end(self) -> None:
+        exchanges = self._launch.spec.exchange.exchanges
+        await self._gateway.progress(Progress(state=JobState.SUCCEEDED, exchanges_done=exchanges))
 
     async def _ask_for_a_grant(self) -> None:
         """Tell that we wait for one.
@@ -103,7 +129,8 @@ class _Job:
             if mail.kind is MailKind.EVIDENCE and mail.evidence is not None:
                 return MailReply(evidence=self._evidence(mail.evidence.nonce))
             if mail.kind is MailKind.GRANT and mail.message is not None:
-                await self._accept(open_grant(mail.message.sealed, self._hpke_key, self._launch.spec))
+                sealed, spec = mail.message.sealed, self._launch.spec
+                await self._accept(open_grant(sealed, self._hpke_key, spec, datetime.now(UTC)))
                 return MailReply()
         except GrantRefused as error:
             return MailReply(refusal=error.code)
@@ -112,12 +139,21 @@ class _Job:
     async def _accept(self, grant: Grant) -> None:
         if self._grant.done():
             raise GrantRefused(codes.GRANT_ALREADY_GIVEN, "this job has its grant")
+        if self._kept is None:
+            await self._keep(grant)
+        else:
+            try:
+                self._kept = await self._checkpoint.unlock(grant, self._exchange.server)
+            except InputCorrupted as error:
+                raise GrantRefused(error.code, "what the host keeps does not open with this grant") from None
+        self._grant.set_result(grant)
+
+    async def _keep(self, grant: Grant) -> None:
         try:
             # Before the owner is told: a crash after that must not lose the grant.
             await self._checkpoint.save(grant, self._exchange.server)
         except TooLarge as error:
             raise GrantRefused("grant-too-large", "the grant does not fit a checkpoint") from error
-        self._grant.set_result(grant)
 
     async def _save(self) -> None:
         await self._checkpoint.save(self._grant.result(), self._exchange.server)
@@ -126,9 +162,8 @@ class _Job:
         spec = self._launch.spec
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
-        registrar = Registrar(
-            spec, self._ca, narrowed(grant.attestation, own), clock, grant_name(grant, spec)
-        )
+        policy = narrowed(grant.attestation, own)
+        registrar = Registrar(spec, self._ca, policy, clock, grant_name(grant, spec.digest()), grant.share)
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,
@@ -147,8 +182,9 @@ class _Job:
                 # Also where a crash came between the grant and this word.
                 await self._gateway.progress(Progress(state=JobState.BUILDING))
             await self._exchange.serve_until(self._follow_schedule())
-            exchanges = spec.exchange.exchanges
-            await self._gateway.progress(Progress(state=JobState.SUCCEEDED, exchanges_done=exchanges))
+            # Before the end is told, after which the gateway stores nothing more of us.
+            await self._checkpoint.forget(grant)
+            await self._tell_end()
 
     async def _follow_schedule(self) -> None:
         server = self._exchange.server

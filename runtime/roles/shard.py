@@ -1,7 +1,8 @@
 """The shard role: holds one slice of the vector for the parameter server, which admits it.
 
-It is told no secret but what trainers push: neither the dataset's key nor any of the owner's. It speaks to
-nobody on its own account but the gateway and the parameter server, and ends when that one says so.
+It is told no secret but what trainers push and what seals its checkpoint: neither the dataset's key nor any
+of the owner's. It speaks to nobody on its own account but the gateway and the parameter server, and ends when
+that one says so.
 """
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,7 +44,9 @@ async def _serve(
     gateway: GatewayClient,
     membership: ShardMembership,
 ) -> None:
-    checkpoint = ShardCheckpoint(launch.spec, launch.index, membership.grant_name, platform, gateway)
+    checkpoint = ShardCheckpoint(
+        launch.spec, launch.index, membership.grant_name, membership.share, platform, gateway
+    )
     exchange = ServedExchange(launch, lambda: checkpoint.save(exchange.server))
     await checkpoint.load(exchange.server)
     context = server_context(key, membership.certificate, membership.authority, only_members=True)

@@ -131,7 +131,7 @@ class TrainerCheckpoint:
 def checkpoint_context(ticket: Ticket) -> bytes:
     """The context that every checkpoint of a job's trainers is bound to: job, spec, and the owner's grant."""
     spec = ticket.spec
-    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name(ticket, spec)
+    return bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name(ticket, spec.digest())
 
 
 def checkpoint_invalid() -> InputCorrupted:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ from chiron import AsyncClient, BuilderChanged, ConfigurationInvalid, GatewayMis
 from chiron.api.keys import TenantRole
 from chiron.client.builders import find_builder, refuse_changed, remember
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.training import grant_in_words
-from chiron.wire.contract import BuilderManifest, CapabilityGrants
-from chiron.wire.grants import PredictionPolicy
+from chiron.client.granting import grant_in_words, new_terms
+from chiron.wire.contract import BuilderManifest
 from chiron.wire.public_api import BuilderInfo
 from tests.support import builders
 from tests.support.caller import BUILDER_MANIFEST, Caller
@@ -150,5 +150,5 @@ def test_a_publisher_that_is_no_name_is_refused(publisher: str) -> None:
 
 
 def test_the_grant_that_an_owner_agrees_to_names_builder_and_digest() -> None:
-    words = grant_in_words(CapabilityGrants(), PredictionPolicy(), info())
+    words = grant_in_words(new_terms(datetime.now(UTC)), info())
     assert any("lab/digits-mlp@1.0.0" in line and HONEST in line for line in words)

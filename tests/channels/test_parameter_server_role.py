@@ -2,25 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron import attested_connector
-from chiron.client.training import seal_grant
+from chiron.client.granting import seal_grant
 from chiron.runtime.attestation.verify import Expected, verify
 from chiron.runtime.channels.membership import join
 from chiron.runtime.roles import parameter_server
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role
-from chiron.wire.codes import PROBLEM_CONTENT_TYPE, Problem
-from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, Ready, SealedMessage
+from chiron.wire.enclave_api import EvidenceRequest, Mail, MailKind, MailReply, SealedMessage
 from chiron.wire.grants import Grant
 from chiron.wire.launch import GatewayChannel, LaunchSpec
+from tests.support.lone_server import ScriptedGateway
 from tests.support.server_door import DATASET_KEY, policy
 from tests.support.specs import JOB, job_spec, launch_spec
 from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
@@ -28,56 +28,7 @@ from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
 SPEC = job_spec()
 NONCE = b"\x21" * 32
 OWNER = PrivateKey.generate()
-
-
-@dataclass
-class ScriptedGateway:
-    """The enclave-facing paths, with a mailbox that the test writes to."""
-
-    ready: "asyncio.Future[Ready]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    letters: "asyncio.Queue[Mail]" = field(default_factory=asyncio.Queue)
-    replies: "asyncio.Queue[MailReply]" = field(default_factory=asyncio.Queue)
-    objects: dict[str, bytes] = field(default_factory=dict)
-
-    async def ask(self, mail: Mail) -> MailReply:
-        await self.letters.put(mail)
-        return await asyncio.wait_for(self.replies.get(), 30)
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/enclave/v1/ready", self._ready),
-            web.post("/enclave/v1/progress", self._nothing),
-            web.get("/enclave/v1/mailbox", self._mailbox),
-            web.post("/enclave/v1/mailbox/{id}", self._reply),
-            web.get("/enclave/v1/objects/{name}", self._get),
-            web.put("/enclave/v1/objects/{name}", self._put),
-        ]
-
-    async def _ready(self, request: web.Request) -> web.Response:
-        self.ready.set_result(Ready.model_validate_json(await request.read()))
-        return web.Response(status=204)
-
-    async def _nothing(self, _: web.Request) -> web.Response:
-        return web.Response(status=204)
-
-    async def _mailbox(self, _: web.Request) -> web.Response:
-        return web.Response(body=(await self.letters.get()).model_dump_json().encode())
-
-    async def _reply(self, request: web.Request) -> web.Response:
-        await self.replies.put(MailReply.model_validate_json(await request.read()))
-        return web.Response(status=204)
-
-    async def _get(self, request: web.Request) -> web.Response:
-        if request.match_info["name"] in self.objects:
-            return web.Response(body=self.objects[request.match_info["name"]])
-        problem = Problem(title="unknown", status=404, code="object-unknown")
-        return web.Response(
-            status=404, body=problem.model_dump_json().encode(), content_type=PROBLEM_CONTENT_TYPE
-        )
-
-    async def _put(self, request: web.Request) -> web.Response:
-        self.objects[request.match_info["name"]] = await request.read()
-        return web.Response(status=204)
+SIGNING_KEY = Ed25519PrivateKey.generate()
 
 
 def launch(socket: Path, role: Role) -> LaunchSpec:
@@ -120,9 +71,9 @@ async def _grant(gateway: ScriptedGateway, quoting: QuotingServices) -> None:
         issued_at=int(now.timestamp()),
         expires_at=2**36,
         share=bytes(32),
-        owner_signing_key=bytes(32),
+        owner_signing_key=SIGNING_KEY.public_key().public_bytes_raw(),
     )
-    message = SealedMessage(sealed=seal_grant(verified, grant))
+    message = SealedMessage(sealed=seal_grant(verified, grant, SIGNING_KEY))
     reply = await gateway.ask(Mail(id="1" * 32, kind=MailKind.GRANT, message=message))
     assert reply == MailReply()
     await asyncio.wait_for(asyncio.shield(gateway.ready), 30)

@@ -19,6 +19,7 @@ from chiron.runtime.channels.shards import ShardLink, ShardMembership, TrainerCe
 from chiron.runtime.channels.tls import client_context, named_connector, named_url, renew, server_context
 from chiron.runtime.errors import PeerRefused
 from chiron.runtime.roles.served_exchange import listening
+from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import paths
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.enclave_api import Ready
@@ -82,10 +83,13 @@ async def test_trainers_reach_each_shard_and_are_told_apart(door: Door) -> None:
         assert [await who(link) for link in await linked(second, addresses)] == ["1"] * (SHARDS - 1)
 
 
-async def test_a_shard_is_told_no_secret(door: Door) -> None:
-    """The certificate, two digests, the policy, and nothing else; and the ticket is not for it."""
-    told = {"certificate", "spec_digest", "grant_name", "attestation"}
-    assert set(ShardAdmission.model_fields) == told
+async def test_a_shard_is_told_what_seals_its_checkpoint_and_no_other_secret(door: Door) -> None:
+    """A share of its own, sealed to the key in its evidence; and the ticket is not for it."""
+    public = {"certificate", "spec_digest", "grant_name", "attestation"}
+    assert set(ShardAdmission.model_fields) == public | {"sealed_share"}
+    async with serving(door, 1) as one, serving(door, 2) as two:
+        shares = {bytes(32), one.membership.share, two.membership.share}
+        assert len(shares) == 3
     async with serving(door, 1) as shard:
         assert shard.membership.grant_name == GRANT_NAME
         context = client_context(door.ca.certificate, shard.key, shard.membership.certificate)
@@ -163,10 +167,11 @@ class Applicant:
         launch = self.door.launch(role=role, index=index)
         platform = self.quoting.platform(OTHER_IMAGE) if of_another_image else self.door.platform
         public_key = public_key_der(generate_key().public_key())
+        hpke_key = PrivateKey.generate().public_bytes if role is Role.SHARD else None
         answer = ShardAdmission if path == paths.ENROL_SHARD else EnrolmentResponse
         async with anonymous_session(self.door.ca.certificate, self.door.address) as session:
             with pytest.raises(PeerRefused):
-                await request_enrolment(session, path, answer, launch, platform, public_key)
+                await request_enrolment(session, path, answer, launch, platform, public_key, hpke_key)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from chiron.client.errors import (
     SpecMismatch,
     UpgradeImpossible,
 )
+from chiron.client.granting import seal_grant
 from chiron.client.jobs import check_spec
-from chiron.client.training import seal_grant
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.errors import AnswerUnreadable, RowsInvalid
 from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
@@ -174,7 +174,7 @@ async def test_a_grant_is_never_sealed_to_another_job_or_role(world: World) -> N
         predictor = (await client.predictor(job)).verified
     for verified in (of_second, predictor):
         with pytest.raises(SpecMismatch):
-            seal_grant(verified, grant)
+            seal_grant(verified, grant, client.store.job(job.spec.job).signing_key)
 
 
 async def test_predictor_without_an_address_and_model_without_older_code_are_told_by_code(

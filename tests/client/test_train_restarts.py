@@ -40,7 +40,7 @@ async def granted(gateway: RestartingGateway) -> list[tuple[type, int, bool]]:
     job = cast("Job", SimpleNamespace())
     return [
         (type(stage), cast("Any", stage.evidence).number, getattr(stage, "again", False))
-        async for stage in grant_stages(cast("Any", gateway), job, nothing, nothing)
+        async for stage in grant_stages(cast("Any", gateway), job, nothing)
     ]
 
 

@@ -14,7 +14,7 @@ from chiron.builder_kit.build import build_project
 from chiron.client.datasets import Encrypted
 from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.training import seal_grant
+from chiron.client.granting import seal_grant
 from chiron.runtime.attestation.steps import Step
 from chiron.runtime.queries import seal_query
 from chiron.runtime.sealing.hpke import PrivateKey
@@ -137,7 +137,7 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
         share=bytes(32),
     )
     with pytest.raises(GatewayError) as refusal:
-        _relay(service, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong))
+        _relay(service, f"/v1/jobs/{job.spec.job}/grant", seal_grant(verified, wrong, record.signing_key))
     assert refusal.value.code == "grant-spec-mismatch"
     owner.send_grant(verified, prediction=PredictionPolicy(query_budget=5, top_k=1))
     assert owner.wait(job).state is JobState.SUCCEEDED

@@ -5,13 +5,14 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
 
+from chiron import GatewayError
 from chiron.api.errors import ObjectUnknown
 from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.jobs.objects import JobObjects
@@ -67,7 +68,7 @@ async def expect_predictor_to_be_replaced(host: FaultyHost, job: Job) -> None:
     assert host.launcher.latest(Role.PREDICTOR) is not predictor
 
 
-async def test_a_checkpoint_that_was_altered_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:
+async def test_a_checkpoint_that_was_altered_opens_to_nobody_and_its_owner_is_told(host: FaultyHost) -> None:
     job = await host.begin(trainers=1)
     await host.reach(job, 4)
 
@@ -79,8 +80,16 @@ async def test_a_checkpoint_that_was_altered_ends_the_job_as_input_corrupted(hos
 
     host.launcher.before = alter
     host.launcher.latest(SERVER).signal(signal.SIGKILL)
-    ended = await host.ended(job)
-    assert (ended.state, ended.failure) == (JobState.FAILED, PublicFailure.INPUT_CORRUPTED), host.logs()
+    async with asyncio.timeout(30), aclosing(host.owner.watch(job)) as states:
+        async for seen in states:
+            if seen.awaiting_owner:
+                break
+    verified = await host.owner.verify_job(job)
+    with pytest.raises(GatewayError) as refused:
+        await host.owner.send_grant_again(verified)
+    assert refused.value.code == "checkpoint-invalid"
+    assert (await host.owner.job(job)).awaiting_owner
+    await host.owner.cancel(job)
 
 
 async def test_a_checkpoint_that_was_rolled_back_ends_the_job_as_input_corrupted(host: FaultyHost) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +25,7 @@ from chiron.wire.labels import MODEL
 from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.support.builders import orderly
 from tests.support.datasets import digits
-from tests.support.deployment import publish, upload
+from tests.support.deployment import keyholding, publish, upload
 from tests.support.tee import DirectPlatform, open_tee
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +137,16 @@ async def _owner(told: dict[str, str], directory: Path) -> AsyncIterator[Owner]:
         yield Owner(owner, dataset, info.sha256)
 
 
+async def _waits_for_its_owner(client: AsyncClient, job: Job) -> None:
+    """Nothing goes on without her."""
+    async with asyncio.timeout(30), aclosing(client.watch(job)) as states:
+        async for stands in states:
+            if stands.awaiting_owner:
+                break
+    await asyncio.sleep(1)
+    assert await client.job(job) == stands
+
+
 async def _followed(client: AsyncClient, job: Job, marks: dict[int, asyncio.Event]) -> list[Job]:
     """Every state of the job that its owner saw, who follows it through the gateway's restarts."""
     seen: list[Job] = []
@@ -190,18 +200,20 @@ async def _through_kills(gateway: GatewayProcess, owner: Owner, measurement: str
     await owner.grant(job)
     reached, further = asyncio.Event(), asyncio.Event()
     following = asyncio.create_task(_followed(client, job, {4: reached, 10: further}))
-    for mark, number in ((reached, signal.SIGKILL), (further, signal.SIGTERM)):
-        await mark.wait()
+    await reached.wait()
+    await gateway.restarted(signal.SIGKILL)
+    await _waits_for_its_owner(client, job)
+    async with keyholding(client):
+        await further.wait()
         assert (await client.job(job)).state is JobState.TRAINING
-        await gateway.restarted(number)
-
-    # A job that awaited its grant waits again; its enclave is another, and is verified anew.
-    await owner.grant(waiting)
-    await client.wait(waiting)
+        await gateway.restarted(signal.SIGTERM)
+        # A job that awaited its grant waits again; its enclave is another, and is verified anew.
+        await owner.grant(waiting)
+        await client.wait(waiting)
+        seen = await following
     # The predictor is launched again with the gateway, and answers as before.
     after = await client.predict(undisturbed, rows)
     np.testing.assert_array_equal(before.scores, after.scores)
-    seen = await following
     assert (seen[-1].state, seen[-1].failure) == (JobState.SUCCEEDED, None)
     done = [now.exchanges_done for now in seen]
     assert done == sorted(done)

@@ -11,9 +11,9 @@ import pytest
 from chiron.api.launchers.launcher import LaunchOrder
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState, PublicFailure
-from tests.faults.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, expect_same
 from tests.support import graphs
 from tests.support.builders import INPUT, UINT8, orderly, revising
+from tests.support.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, expect_same
 from tests.support.roles import Death
 
 STATEFUL: dict[str, Any] = {

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from chiron.wire.attestation import Role
-from tests.faults.mortal import LEAD, OTHER, SERVER, MortalWorld, expect_same
 from tests.support.builders import orderly
+from tests.support.mortal import LEAD, OTHER, SERVER, MortalWorld, expect_same
 from tests.support.roles import Death
 
 SHARDS = 3

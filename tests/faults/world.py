@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chiron.api.settings import Settings, Timing
 from chiron.client.datasets import Encrypted
 from chiron.wire.jobs import Job, JobState
 from tests.support.datasets import digits
-from tests.support.deployment import Deployment, create_and_grant, deployed, publish, upload
+from tests.support.deployment import Deployment, create_and_grant, deployed, keyholding, publish, upload
 from tests.support.launcher import SimulatedLauncher
 from tests.support.processes import RolesAsProcesses
 from tests.support.tee import open_tee
@@ -26,7 +27,7 @@ class FaultyHost(Deployment[RolesAsProcesses]):
     dataset: Encrypted
     builder: str
 
-    async def begin(self, **changes: object) -> Job:
+    async def begin(self, **changes: Any) -> Job:
         """A job that has its grant."""
         dataset = self.dataset.bundle.manifest.dataset_id
         request = {"trainers": 2, "exchanges": EXCHANGES} | changes
@@ -65,4 +66,5 @@ async def faulty_host(
     async with deployed(directory, settings, launcher, tee) as there:
         builder = await publish(there.operator, component)
         dataset = await upload(there.owner, digits(), directory / "bundle")
-        yield FaultyHost(**vars(there), dataset=dataset, builder=builder.sha256)
+        async with keyholding(there.owner):
+            yield FaultyHost(**vars(there), dataset=dataset, builder=builder.sha256)

@@ -137,7 +137,7 @@ async def _store_servers(spec: JobSpec, storage: Storage, gateway: GatewayClient
     await ServerCheckpoint(spec, FixedKeys(), gateway).save(_grant(spec), server(0))
     for index in range(1, shards):
         storage.writer = Role.SHARD, index
-        await ShardCheckpoint(spec, index, bytes(32), FixedKeys(), gateway).save(server(index))
+        await ShardCheckpoint(spec, index, bytes(32), bytes(32), FixedKeys(), gateway).save(server(index))
 
 
 async def _store_trainers(spec: JobSpec, storage: Storage, gateway: GatewayClient) -> None:

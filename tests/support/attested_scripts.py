@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class AttestedScripts:
             return MailReply(evidence=self._evidence(order, key, mail.evidence.nonce, SERVER_CLAIMS))
         assert mail.message is not None
         try:
-            self.grants[order.job] = open_grant(mail.message.sealed, key, order.spec)
+            self.grants[order.job] = open_grant(mail.message.sealed, key, order.spec, datetime.now(UTC))
         except GrantRefused as error:
             return MailReply(refusal=error.code)
         return MailReply()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic
 
@@ -14,7 +15,10 @@ from chiron.api.server import running_gateway
 from chiron.api.settings import Settings
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
+from chiron.client.granting import new_terms
+from chiron.client.keyholder import Keyholder
 from chiron.wire.contract import CapabilityGrants, Task
+from chiron.wire.grants import Restarts
 from chiron.wire.jobs import Job, JobRequest
 from chiron.wire.public_api import BuilderInfo
 from tests.support.datasets import Arrays
@@ -55,6 +59,18 @@ async def deployed(
             yield Deployment(launcher, owner, operator, running.gateway, settings.state_dir)
 
 
+@asynccontextmanager
+async def keyholding(owner: AsyncClient) -> AsyncIterator[None]:
+    """The owner's side, while her jobs' enclaves are started again: it never tires."""
+    keyholder, stopping = Keyholder(owner, most_an_hour=10_000), asyncio.Event()
+    running = asyncio.create_task(keyholder.run(stopping, look_every_s=0.05))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await running
+
+
 async def publish(operator: AsyncClient, component: bytes) -> BuilderInfo:
     """A builder for the digits."""
     return await operator.upload_builder(component, builder_manifest().model_dump_json().encode())
@@ -69,11 +85,15 @@ async def upload(owner: AsyncClient, arrays: Arrays, directory: Path) -> Encrypt
     return encrypted
 
 
-async def create_and_grant(owner: AsyncClient, builder: str, dataset: str, **request: Any) -> Job:
+async def create_and_grant(
+    owner: AsyncClient, builder: str, dataset: str, *, restarts: Restarts = Restarts.OWNER, **request: Any
+) -> Job:
     """A job that has its grant: everything that its builder asks for."""
     asked = {"dataset_id": dataset, "builder_sha256": builder} | request
     job = await owner.create_job(JobRequest.model_validate(asked))
     verified = await owner.verify_job(job)
     info = await owner.builder(builder)
-    await owner.send_grant(verified, capabilities=CapabilityGrants(granted=frozenset(info.capabilities)))
+    capabilities = CapabilityGrants(granted=frozenset(info.capabilities))
+    terms = new_terms(datetime.now(UTC), capabilities=capabilities, restarts=restarts)
+    await owner.send_grant(verified, terms=terms)
     return job

@@ -4,7 +4,7 @@ Real processes are killed in `test_faults`; here the moment is exact, and a job 
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from chiron.wire.jobs import Job, JobState
 from chiron.wire.labels import MODEL
 from chiron.wire.reports import TrainingReport
 from tests.support.datasets import digits
-from tests.support.deployment import Deployment, create_and_grant, deployed, publish, upload
+from tests.support.deployment import Deployment, create_and_grant, deployed, keyholding, publish, upload
 from tests.support.launcher import SimulatedLauncher
 from tests.support.roles import Death, RolesInProcess
 from tests.support.tee import DirectPlatform, open_tee
@@ -74,15 +74,16 @@ def expect_same(ended: Ended, undisturbed: Ended) -> None:
 
 
 @asynccontextmanager
-async def mortal_world(directory: Path) -> AsyncIterator[MortalWorld]:
-    """Everything of it lives in `directory`, whose path must be short."""
+async def mortal_world(directory: Path, *, keyholder: bool = True) -> AsyncIterator[MortalWorld]:
+    """Everything of it lives in `directory`, whose path must be short. A keyholder opens what was killed."""
     tee = open_tee(directory / "tee")
     settings = Settings(state_dir=directory / "state", port=0, limits=Limits(restarts=20))
     (directory / "taps").mkdir()
     launcher = SimulatedLauncher(RolesInProcess(tee, settings.socket_path, directory / "taps"))
     async with deployed(directory, settings, launcher, tee) as there:
         dataset = await upload(there.owner, digits(), directory / "bundle")
-        yield MortalWorld(**vars(there), dataset=dataset.bundle.manifest.dataset_id)
+        async with keyholding(there.owner) if keyholder else nullcontext():
+            yield MortalWorld(**vars(there), dataset=dataset.bundle.manifest.dataset_id)
 
 
 LEAD, OTHER, SERVER = f"{Role.TRAINER}-0", f"{Role.TRAINER}-1", f"{Role.PARAMETER_SERVER}-0"
