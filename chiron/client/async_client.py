@@ -21,6 +21,7 @@ from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
 from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
+from chiron.client.receipts import write_receipt
 from chiron.client.sharing import SharingVerbs
 from chiron.client.store import GrantTerms, JobRecord, OwnerStore
 from chiron.client.training import Finished, Progressed, Stage, training_stages
@@ -258,6 +259,8 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         sealed = seal_grant(verified, grant, record.signing_key)
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
         await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        if deed is Deed.GRANTED:
+            write_receipt(self.store, record, grant, verified.claims)
         note(
             self.store,
             grant.job,

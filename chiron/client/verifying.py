@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from chiron.client.errors import ConfigurationInvalid, EvidenceRejected, PolicyMissing, RecordMissing
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.receipts import Verification, keep_verification
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.policy_file import load_policy, load_root
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
@@ -149,9 +150,14 @@ class Verifier:
             PolicyMissing, EvidenceRejected: as `verified`.
         """
         try:
-            return verify(evidence, await self.policy(), expected, self._clock())
+            policy, at = await self.policy(), self._clock()
+            verified = verify(evidence, policy, expected, at)
         except EvidenceRefused as error:
             raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
+        if expected.role is Role.PARAMETER_SERVER and self._store.knows_job(expected.job):
+            seen = Verification(at=int(at.timestamp()), evidence=evidence, policy=policy)
+            keep_verification(self._store, seen)
+        return verified
 
     def _owner_key(self, job: str) -> str | None:
         try:

@@ -4,9 +4,11 @@ A predictor has no CA, so its certificate is self-signed and carries evidence. B
 knows whom she speaks to. Nothing else changes: queries and answers are sealed as through the gateway.
 """
 
+import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.runtime.channels.job_ca import LIFETIME
 from chiron.runtime.channels.tls import load_key
+from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.queries.query import query_bytes
 from chiron.wire import paths
 from chiron.wire.answers import json_response, refusal
@@ -34,6 +37,9 @@ _SLACK_BYTES = 64 * 1024
 """JSON and seals around what is asked; all of a demand for evidence."""
 _OPENING_BYTES = 512 * 1024
 """A sealed opening with its passes, in base64."""
+RENEW_S = 6 * 3600.0
+"""How often the certificate is made anew. Collateral is good for about a month, and so is evidence."""
+_LOG = logging.getLogger(__name__)
 _MAIL_ID = "0" * 32
 """Mail that came by this door is answered in place, so it needs no name of its own."""
 
@@ -44,17 +50,38 @@ _Message = TypeVar("_Message", bound=WireModel)
 
 @asynccontextmanager
 async def serve_directly(
-    launch: LaunchSpec, answer: Answer, key: ec.EllipticCurvePrivateKey, evidence: Evidence
+    launch: LaunchSpec, answer: Answer, key: ec.EllipticCurvePrivateKey, evidence: Callable[[], Evidence]
 ) -> AsyncIterator[None]:
     """Serve `answer` at the launch's address while the block lasts.
 
-    `evidence` binds `key`, and is shown in the certificate.
+    `evidence` makes evidence that binds `key`. It is shown in the certificate, which is made anew from time
+    to time with newer collateral; connections that are open go on.
     """
     app = web.Application()
     app.add_routes(_routes(launch, answer))
-    context = attested_server_context(key, attested_certificate(key, evidence, datetime.now(UTC)))
+    context = attested_server_context(key, attested_certificate(key, evidence(), datetime.now(UTC)))
     async with open_door(app, launch.listen_host, launch.listen_port, context=context):
-        yield
+        renewing = asyncio.create_task(_renew(context, key, evidence))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+
+
+async def _renew(
+    context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, evidence: Callable[[], Evidence]
+) -> None:
+    """Show a newer certificate from time to time, from the next handshake on."""
+    while True:
+        await asyncio.sleep(RENEW_S)
+        try:
+            newer = await asyncio.to_thread(evidence)
+        except PlatformUnavailable:
+            _LOG.warning("no newer evidence for the door's certificate: it keeps the one that it has")
+            continue
+        load_key(context, key, attested_certificate(key, newer, datetime.now(UTC)))
 
 
 def attested_certificate(

@@ -82,9 +82,9 @@ class _Predictor:
         if self.launch.listen_port == 0:
             yield
             return
-        evidence = self._evidence(BOOT_NONCE)
         answer = telling_use(self.gateway, self.answer)
-        async with serve_directly(self.launch, answer, self.keys.tls_key, evidence):
+        door = serve_directly(self.launch, answer, self.keys.tls_key, lambda: self._evidence(BOOT_NONCE))
+        async with door:
             yield
 
     async def answer(self, mail: Mail) -> MailReply:
