@@ -117,11 +117,12 @@ async def test_a_guest_ends_no_predictor_of_the_code_that_the_owner_chose(
 ) -> None:
     job = await with_predictor(world, component)
     guest, _ = await invited(world, job)
-    enclave = world.running.gateway.predictors._running[job].enclave
+    enclave = world.running.gateway.fleet.find(job, Role.PREDICTOR)
+    assert enclave is not None
     enclave.measurement = "1" * 64
     for _ in range(3):
         assert (await guest("POST", f"/v1/jobs/{job}/predictor")).status == 202
-    assert world.running.gateway.predictors._running[job].enclave is enclave
+    assert world.running.gateway.fleet.find(job, Role.PREDICTOR) is enclave
 
 
 async def test_a_guests_key_is_worth_nothing_for_another_job(world: Party, component: bytes) -> None:

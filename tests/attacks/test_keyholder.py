@@ -80,9 +80,14 @@ async def test_it_opens_what_runs_and_is_locked_starts_nothing_and_writes_it_dow
 
 async def test_it_opens_again_before_the_end_and_not_before(world: World) -> None:
     ahead = [timedelta()]
-    async with world.client() as client:
+    async with AsyncClient(
+        world.running.url,
+        world.owner_key,
+        policy=world.policy,
+        store=world.store,
+        clock=lambda: datetime.now(UTC) + ahead[0],
+    ) as client:
         job = await trained(world, client)
-        client._clock = lambda: datetime.now(UTC) + ahead[0]
         now = [0.0]
         keyholder = Keyholder(client, clock=lambda: now[0])
         await started(client, job)
