@@ -19,7 +19,7 @@ from chiron.client.gateway_session import GatewaySession
 from chiron.client.history import Deed, History
 from chiron.client.pass_file import write_pass
 from chiron.wire.public_api import PredictorState
-from tests.end_to_end.service import Service, run_to_end
+from tests.end_to_end.service import Service, run_to_end, stopped
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,6 @@ def owners(service: Service) -> dict[str, str]:
         URL_VARIABLE: service.url,
         KEY_VARIABLE: service.owner_key,
     }
-
-
-def stopped(service: Service, job: str) -> None:
-    async def stop() -> None:
-        async with GatewaySession(service.url, service.owner_key) as gateway:
-            await gateway.stop_predictor(job)
-
-    asyncio.run(stop())
 
 
 def running(service: Service, job: str) -> None:
