@@ -186,7 +186,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace, steps:
     at = options.at or verified_at
     if options.quote:
         quote = _read(options.quote)
-        _check_quote(steps, quote, _collateral(parser, options, quote), policy, at)
+        check_quote(steps, quote, _collateral(parser, options, quote), policy, at)
         return
     if receipt:
         evidence, nonce, key = receipt["verified"]["evidence"], options.nonce, None
@@ -197,7 +197,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace, steps:
     if set(evidence) != {"quote", "collateral", "claims"}:
         raise Unreadable("the evidence does not follow its schema")
     quote = base64.b64decode(evidence["quote"], validate=True)
-    report_data = _check_quote(steps, quote, evidence["collateral"], policy, at)
+    report_data = check_quote(steps, quote, evidence["collateral"], policy, at)
     _check_claims(
         steps, evidence["claims"], report_data, (options.role, options.job, nonce, key, options.owner)
     )
@@ -332,7 +332,7 @@ def _policy(
     policy = (
         POLICY_DEFAULTS | fields | {name: value for name, value in given.items() if value not in (None, [])}
     )
-    fault = _policy_fault(policy)
+    fault = policy_fault(policy)
     if fault:
         parser.error(f"policy: {fault}")
     if policy["software_root"]:
@@ -376,7 +376,8 @@ def _root(path: Path) -> str:
         raise Unreadable(f"{path} is not a root certificate") from error
 
 
-def _policy_fault(policy: dict[str, Any]) -> str | None:
+def policy_fault(policy: dict[str, Any]) -> str | None:
+    """What of a policy is unknown, missing or of another form; None where all is well."""
     def listed(name: str, pattern: str) -> bool:
         value = policy[name]
         return type(value) is list and all(type(v) is str and re.fullmatch(pattern, v) for v in value)
@@ -411,7 +412,7 @@ def _policy_fault(policy: dict[str, Any]) -> str | None:
 # The quote: steps 1 to 11
 
 
-def _check_quote(steps: Steps, quote: bytes, collateral: Any, policy: dict[str, Any], at: datetime) -> str:
+def check_quote(steps: Steps, quote: bytes, collateral: Any, policy: dict[str, Any], at: datetime) -> str:
     """Check a quote; its report data, in hexadecimal."""
     size = int.from_bytes(quote[432:436], "little") + 436
     version, kind, tee = (int.from_bytes(quote[a:b], "little") for a, b in ((0, 2), (2, 4), (4, 8)))
@@ -438,9 +439,9 @@ def _check_quote(steps: Steps, quote: bytes, collateral: Any, policy: dict[str, 
     )
     steps.check(8, *_check_platform(quote, collateral, told, policy, at))
     report = told["report"]["SgxEnclave"]
-    steps.check(9, *_check_attributes(report))
+    steps.check(9, *check_attributes(report))
     steps.check(10, *_check_code(report, policy))
-    steps.check(11, *_check_log(report, policy))
+    steps.check(11, *check_log(report, policy))
     return str(report["report_data"])
 
 
@@ -491,7 +492,7 @@ def _check_platform(
     evaluations = info["tcbEvaluationDataNumber"], identity["tcbEvaluationDataNumber"]
     if min(evaluations) < policy["minimum_tcb_evaluation"] or evaluations[1] < evaluations[0]:
         return False, f"TCB evaluation numbers {evaluations}: too old"
-    status = _converge(*(_forgiven(level, policy["grace_days"], at) for level, _ in levels))
+    status = converge(*(forgiven(level, policy["grace_days"], at) for level, _ in levels))
     advisories = sorted(
         {*told["advisory_ids"], *(name for level, _ in levels for name in level.get("advisoryIDs", ()))}
     )
@@ -507,14 +508,14 @@ def _check_platform(
     )
 
 
-def _forgiven(level: dict[str, Any], grace_days: int, at: datetime) -> str:
+def forgiven(level: dict[str, Any], grace_days: int, at: datetime) -> str:
     """The level's status, or what is left of it within the grace that begins at the level's date."""
     status: str = level["tcbStatus"]
     until = datetime.fromisoformat(level["tcbDate"]) + timedelta(days=grace_days)
     return OUT_OF_DATE.get(status, status) if at <= until else status
 
 
-def _converge(platform: str, quoting_enclave: str) -> str:
+def converge(platform: str, quoting_enclave: str) -> str:
     """The worse of the two, as Intel's library has it (`convergeTcbStatus`)."""
     if "Revoked" in (platform, quoting_enclave):
         return "Revoked"
@@ -537,7 +538,7 @@ def _machine_fault(pck: Any, policy: dict[str, Any]) -> str | None:
     return None
 
 
-def _check_attributes(report: dict[str, Any]) -> tuple[bool, str]:
+def check_attributes(report: dict[str, Any]) -> tuple[bool, str]:
     """INIT and MODE64BIT, besides at most CET, KSS and AEX-notify: no DEBUG, foreign key or reserved bit."""
     raw = bytes.fromhex(report["attributes"])
     flags, state = int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
@@ -562,7 +563,8 @@ def _check_code(report: dict[str, Any], policy: dict[str, Any]) -> tuple[bool, s
     return holds, shown
 
 
-def _check_log(report: dict[str, Any], policy: dict[str, Any]) -> tuple[bool, str]:
+def check_log(report: dict[str, Any], policy: dict[str, Any]) -> tuple[bool, str]:
+    """Step 11: the log's own proof names this code (and signer)."""
     if policy["transparency"] is None:
         return True, "not demanded"
     key = base64.b64decode(policy["transparency"]["log_public_key"])

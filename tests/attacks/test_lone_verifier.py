@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.transparency_log import TransparencyLog
 from chiron.runtime.attestation.attributes import attributes_fault
-from chiron.runtime.attestation.collateral import PlatformLevel, QeLevel
+from chiron.runtime.attestation.collateral import PlatformLevel, PlatformSvns, QeLevel, QeSvn
 from chiron.runtime.attestation.quote import Report
 from chiron.runtime.attestation.tcb import TcbVerdict
 from chiron.runtime.attestation.verify import verify_quote
@@ -78,9 +78,9 @@ def ours(quote: bytes, collateral: Collateral, fields: dict[str, Any], at: datet
 def theirs(script: Any, quote: bytes, collateral: Collateral, fields: dict[str, Any], at: datetime) -> int:
     """0, or the step that refused."""
     steps, policy = script.Steps(), script.POLICY_DEFAULTS | fields
-    assert script._policy_fault(policy) is None
+    assert script.policy_fault(policy) is None
     try:
-        script._check_quote(steps, quote, json.loads(collateral.model_dump_json()), policy, at)
+        script.check_quote(steps, quote, json.loads(collateral.model_dump_json()), policy, at)
     except script.Refused:
         return int(steps.taken[-1][0])
     return 0
@@ -128,7 +128,7 @@ def test_attributes_are_judged_alike_in_every_bit(script: Any) -> None:
     for flag, state, misc in [*told, *((5, 3, 1 << bit) for bit in range(32))]:
         attributes = flag.to_bytes(8, "little") + state.to_bytes(8, "little")
         fault = attributes_fault(replace(honest, attributes=attributes, misc_select=misc))
-        alike = script._check_attributes({"attributes": attributes.hex(), "misc_select": misc})
+        alike = script.check_attributes({"attributes": attributes.hex(), "misc_select": misc})
         assert alike[0] == (fault is None), (flag, state, misc)
 
 
@@ -140,11 +140,12 @@ def test_grace_is_counted_from_the_levels_date(
 ) -> None:
     at = datetime(2026, 2, 1, tzinfo=UTC)
     date = at - timedelta(days=30)
-    platform = PlatformLevel.model_construct(date=date, status=status)
-    quoting = QeLevel.model_construct(date=date, status=TcbStatus(enclave))
+    svns = PlatformSvns.model_construct(components=(), pce=0)
+    platform = PlatformLevel.model_construct(date=date, status=status, tcb=svns)
+    quoting = QeLevel.model_construct(date=date, status=TcbStatus(enclave), tcb=QeSvn.model_construct(svn=0))
     wanted = TcbVerdict(platform, quoting).status_within(timedelta(days=days), at)
     levels = ({"tcbDate": date.isoformat(), "tcbStatus": told} for told in (status.value, enclave))
-    assert script._converge(*(script._forgiven(level, days, at) for level in levels)) == wanted
+    assert script.converge(*(script.forgiven(level, days, at) for level in levels)) == wanted
 
 
 def test_only_the_logs_own_proof_for_that_code_passes(script: Any, tmp_path: Path) -> None:
@@ -160,8 +161,8 @@ def test_only_the_logs_own_proof_for_that_code_passes(script: Any, tmp_path: Pat
             public = b64encode(trusted.public_key().public_bytes_raw()).decode()
             policy = {"transparency": {"log_public_key": public, "proofs": [proof]}}
             report = {"mr_enclave": code, "mr_signer": "00" * 32}
-            assert script._check_log(report, policy)[0] == (trusted is key)
-            assert not script._check_log(report | {"mr_enclave": "ff" * 32}, policy)[0]
+            assert script.check_log(report, policy)[0] == (trusted is key)
+            assert not script.check_log(report | {"mr_enclave": "ff" * 32}, policy)[0]
             moved = {**proof, "index": proof["index"] + 1}
             policy["transparency"]["proofs"] = [moved]
-            assert not script._check_log(report, policy)[0]
+            assert not script.check_log(report, policy)[0]

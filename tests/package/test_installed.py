@@ -142,7 +142,8 @@ def test_the_auditors_script_runs_where_nothing_of_ours_is(tmp_path: Path) -> No
     assert bare.run("python", "-c", "import chiron").returncode != 0
     assert bare.run("python", "-c", "import pydantic").returncode != 0
     script = shutil.copy(ROOT / "scripts" / "verify_attestation.py", tmp_path)
-    quote = ["--quote", evidence("sgx_quote"), "--collateral", evidence("sgx_quote_collateral.json")]
+    quote: list[str | Path] = ["--quote", evidence("sgx_quote")]
+    quote += ["--collateral", evidence("sgx_quote_collateral.json")]
     policy = [
         "--mrenclave",
         MEASUREMENT,
