@@ -378,6 +378,7 @@ def _root(path: Path) -> str:
 
 def policy_fault(policy: dict[str, Any]) -> str | None:
     """What of a policy is unknown, missing or of another form; None where all is well."""
+
     def listed(name: str, pattern: str) -> bool:
         value = policy[name]
         return type(value) is list and all(type(v) is str and re.fullmatch(pattern, v) for v in value)
