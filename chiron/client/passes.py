@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from pydantic import Field
 
 from chiron.client.errors import ConfigurationInvalid, RecordMissing
+from chiron.client.locking import lock as take
 from chiron.client.store import OwnerStore, read_private, write_private
 from chiron.wire.apikeys import KeyId
 from chiron.wire.encoding import Identifier, WireModel
@@ -90,7 +90,7 @@ class PassBook:
         directory = self._store.directory("passes")
         lock = os.open(directory / f"{job}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            flock(lock, LOCK_EX)
+            take(lock)
             yield directory / f"{job}.json"
         finally:
             os.close(lock)
