@@ -26,10 +26,9 @@ from chiron.wire.attestation import Role
 from chiron.wire.jobs import Job, JobState, PublicFailure
 from chiron.wire.labels import MODEL
 from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel
-from tests.faults.clear import PIECE_BYTES
-from tests.faults.world import FaultyHost, faulty_host
 from tests.support.builders import orderly
 from tests.support.datasets import digits
+from tests.support.faulty_host import FaultyHost, faulty_host
 from tests.support.processes import ROOT
 from tests.support.specs import job_spec, launch_spec
 from tests.support.tee import DirectPlatform
@@ -39,6 +38,8 @@ STALLED_S = 4
 """After the first lie: a job that goes on is cancelled then, as its owner or the gateway's deadline would."""
 PATIENCE_S = 90
 """Far more than a job takes from its creation to its end, on a busy machine too."""
+PIECE_BYTES = 48
+"""Of the model's middle, where its weights are: what is looked for."""
 KILLED = 137
 EXITS = {0, EXIT_INTERNAL, EXIT_REFUSED, EXIT_STOPPED, KILLED}
 """All that a role may exit with. A fault of memory (139) and an abort (134) are not among them."""
