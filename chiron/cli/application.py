@@ -28,7 +28,7 @@ _PARTS = {
         "chiron.cli.keyholder:app",
         "Open again, while you are away, what a host has started again.",
     ),
-    "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence."),
+    "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence, or read what it says."),
     "log": ("chiron.cli.log:app", "The transparency log of enclave images."),
     "builder": ("chiron.cli.builder:app", "Write, build, check and publish builders."),
     "image": ("chiron.cli.image:app", "The enclave image: everything that runs inside, measured."),
