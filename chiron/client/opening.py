@@ -142,7 +142,7 @@ class Opener:
         """Whether a predictor that is open should be opened anew."""
         ledger = self._ledgers.read(record.spec.job)
         loan = ledger.loan_to(_key_sha256(verified))
-        if loan is None or loan.until - self._seconds() < RENEWED_BEFORE_S:
+        if loan is None or not loan.taken or loan.until - self._seconds() < RENEWED_BEFORE_S:
             return True
         if _lendable(self._holding(record.spec.job), ledger, loan) != loan.passes:
             return True
@@ -189,12 +189,14 @@ class Opener:
         sealed = seal_opening(opening, record.signing_key, verified.claims.hpke_public_key or b"")
         body = await session.relay(path.of(opening.job), sealed)
         try:
-            self._settled(record, SealedMessage.model_validate_json(body).sealed)
+            self._settled(record, SealedMessage.model_validate_json(body).sealed, answers=opening)
         except (ValueError, StatementInvalid) as error:
-            raise GatewayMisbehaved("the answer to an opening is no settlement of this job") from error
+            raise GatewayMisbehaved("the answer to an opening does not say that it was taken") from error
+        with self._ledgers.changing(opening.job) as change:
+            change.ledger = change.ledger.taken(opening.number)
 
-    def _settled(self, record: JobRecord, sealed: bytes) -> None:
-        signed = open_settlement(sealed, record.share, record.spec.job)
+    def _settled(self, record: JobRecord, sealed: bytes, answers: Opening | None = None) -> None:
+        signed = open_settlement(sealed, record.share, record.spec.job, answers)
         if signed is None:
             return
         job, said = record.spec.job, signed.settlement

@@ -34,7 +34,6 @@ from chiron.runtime.roles.upgrade import give_away, take_over
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
-from chiron.wire.encoding import Identifier
 from chiron.wire.grants import UpgradeMail
 from chiron.wire.launch import LaunchSpec
 
@@ -141,16 +140,14 @@ class _Predictor:
         try:
             # Few at a time: each takes several copies of a query and an answer as long as may be.
             async with self.answering:
-                query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, self._key_of)
+                # Looked up beforehand: only the event loop may lock a model, or a count could be lost.
+                key_of = self.lock.opened().askers.key_of
+                query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, key_of)
                 # Before anything is spent or computed for it.
                 self.taken.take(query.asker, query.request_id)
                 return await asyncio.to_thread(seal_answer, spec, query, await self._predict(query))
         except QueryError as error:
             raise QueryRefused(error.code, "not a query that is answered") from error
-
-    def _key_of(self, asker: Identifier) -> bytes | None:
-        found = self.lock.opened().askers.find(asker)
-        return found.key if found is not None else None
 
     async def _predict(self, query: Query) -> Answer:
         """What the query's asker is told.

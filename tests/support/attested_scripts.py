@@ -197,4 +197,4 @@ class _Predictor:
         check_owner(signed, grant.owner_signing_key)
         assert signed.opening.share == grant.share
         self.askers = Askers(signed.opening, grant.owner_signing_key, grant.prediction)
-        return seal_settlement(None, grant.share, grant.job)
+        return seal_settlement(None, grant.share, grant.job, answers=signed.opening)
