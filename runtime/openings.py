@@ -24,6 +24,7 @@ from chiron.runtime.errors import OpeningRefused, SealingError, StatementInvalid
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.padding import pad, unpad
 from chiron.runtime.sealing.sealer import open_blob, seal_blob
+from chiron.wire import codes
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.labels import OPENING, SETTLEMENT, bind
 from chiron.wire.objects import settlement as settlement_object
@@ -61,7 +62,9 @@ def open_opening(sealed: bytes, key: hpke.PrivateKey, job: str) -> SignedOpening
         )
     except (SealingError, ValidationError):
         # From None: a validation error quotes the content, which holds the share.
-        raise OpeningRefused("opening-unreadable", "no opening that is sealed to this predictor") from None
+        raise OpeningRefused(
+            codes.OPENING_UNREADABLE, "no opening that is sealed to this predictor"
+        ) from None
     opening = signed.opening
     if opening.job != job or opening.predictor_key_sha256 != sha256_hex(key.public_bytes):
         raise OpeningRefused("opening-for-another", "the opening names another job or predictor")

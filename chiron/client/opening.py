@@ -49,6 +49,19 @@ class Opened:
     """How many passes it was told of."""
     until: datetime
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a history says of it; where any number of rows may be answered, it names none."""
+        rows = {} if self.rows is None else {"rows": self.rows}
+        return {
+            "measurement": self.measurement,
+            "predictor": self.predictor_key_sha256,
+            "number": self.number,
+            "passes": self.passes,
+            "until": int(self.until.timestamp()),
+            **rows,
+        }
+
 
 class Opener:
     """Opens predictors of one owner's jobs."""
@@ -60,8 +73,12 @@ class Opener:
         store: OwnerStore,
         clock: Callable[[], datetime],
         on_opened: Callable[[Opened], None] | None = None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_opened` is called with every opening that was taken."""
+        """`on_opened` is called with every opening that was taken.
+
+        `before` is called before each is made, and may raise: then nothing is lent or sent.
+        """
         self._gateway = gateway
         self._verifier = verifier
         self._store = store
@@ -69,6 +86,7 @@ class Opener:
         self._passes = PassBook(store)
         self._clock = clock
         self._on_opened = on_opened or (lambda _: None)
+        self._before = before
 
     async def opened(
         self, session: GatewaySession, record: JobRecord, *, giver: bool = False
@@ -96,6 +114,7 @@ class Opener:
         self, session: GatewaySession, record: JobRecord, verified: VerifiedEvidence, *, giver: bool
     ) -> VerifiedEvidence:
         job = record.spec.job
+        self._before()
         opening = self._lend(record, verified)
         await self._send(session, record, verified, opening, giver=giver)
         again = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)

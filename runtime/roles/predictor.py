@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
@@ -82,8 +83,9 @@ class _Predictor:
             yield
             return
         answer = telling_use(self.gateway, self.answer)
-        door = serve_directly(self.launch, answer, self.keys.tls_key, lambda: self._evidence(BOOT_NONCE))
-        async with door:
+        # It names no owner: it is made anew in a thread, where the lock may not be asked.
+        evidence = partial(self.keys.evidence, BOOT_NONCE)
+        async with serve_directly(self.launch, answer, self.keys.tls_key, evidence):
             yield
 
     async def answer(self, mail: Mail) -> MailReply:

@@ -86,10 +86,10 @@ async def _open(door: Door) -> None:
         pass
 
 
-async def _ask(door: Door, content: PassFile, rows: int = 1) -> Any:
+async def _ask(door: Door, content: PassFile, rows: int = 1, wait_s: float = 0) -> Any:
     async with PassHolder(content) as holder:
         x = np.repeat(ROWS[:1], rows, axis=0)
-        return await holder.predict(x, address=door.address)
+        return await holder.predict(x, address=door.address, wait_s=wait_s)
 
 
 async def _refused(door: Door, content: PassFile, rows: int = 1) -> str:
@@ -299,6 +299,15 @@ async def test_a_holders_query_is_answered_once_whoever_sends_it_again(door: Doo
     assert await _relayed(door, path, pending.sealed) == "query-replayed"
     assert len(await _ask(door, one, rows=4)) == 4
     assert await _refused(door, one) == "pass-exhausted"
+
+
+async def test_a_holder_waits_while_the_owner_opens(door: Door) -> None:
+    mine = _given(door)
+    asking = asyncio.create_task(_ask(door, mine, wait_s=20))
+    await asyncio.sleep(0.3)
+    assert not asking.done()
+    await _open(door)
+    assert len(await asking) == 1
 
 
 async def test_a_predictor_that_is_locked_or_another_owners_is_not_asked(door: Door, tmp_path: Path) -> None:
