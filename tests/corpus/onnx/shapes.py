@@ -160,7 +160,7 @@ def batch_of_one_squeezed_away() -> ModelProto:
     return good(nodes)
 
 
-@hostile("graph-invalid")
+@hostile("constant-invalid")
 def slice_with_a_step_of_zero() -> ModelProto:
     """An endless slice."""
     constants = [
