@@ -34,7 +34,7 @@ from chiron.wasm_sandbox.admission.nodes import (
     live_nodes,
     trained_values,
 )
-from chiron.wasm_sandbox.admission.operands import check_operands, check_slices
+from chiron.wasm_sandbox.admission.operands import check_operands, check_sizes, check_slices
 from chiron.wasm_sandbox.admission.operators import OPERATORS
 from chiron.wasm_sandbox.admission.protobuf import scan
 from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
@@ -91,6 +91,7 @@ def admit(
     known = known_values(model.graph.node, tensors.constants)
     check_shape_operands(model.graph.node, known, limits)
     check_slices(model.graph.node, known, limits)
+    check_sizes(model.graph.node, known)
     _check_interface(model.graph, request)
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
     section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)

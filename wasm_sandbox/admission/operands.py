@@ -17,6 +17,10 @@ from chiron.wasm_sandbox.limits import GraphLimits
 Dims = tuple[int, ...]
 _WINDOWS: Mapping[str, int] = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 2}
 """Numbers that each attribute of a window has for a spatial dimension."""
+_GROWING: Mapping[str, int] = {"ConstantOfShape": 0, "Expand": 1}
+"""Operators that make more elements than they get, and which input says how many."""
+_PICKING = frozenset({"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
+"""Operators whose output has no number but those of their inputs."""
 _STEPS = 4
 """Which input of Slice its steps are; the three before it are starts, ends and axes."""
 
@@ -48,6 +52,24 @@ def check_slices(
         steps = numbers.get(node.input[_STEPS], []) if len(node.input) > _STEPS else []
         if any(not 1 <= abs(step) <= limits.dimension for step in steps):
             raise refused(GraphCode.CONSTANT_INVALID, f"Slice in steps of {steps}")
+
+
+def check_sizes(nodes: Iterable[NodeProto], constants: Mapping[str, TensorProto]) -> None:
+    """Hold the shapes that Expand and ConstantOfShape grow to: constants, and sizes picked from other shapes.
+
+    Calculated ones (a product, say) could be of any size before inference knows it, which makes a list of
+    so many dimensions; and a polynomial of the batch could be small for the batches that are looked at.
+
+    Raises:
+        GraphRefused: shape-unknown.
+    """
+    picked = set(constants)
+    for node in nodes:
+        if node.op_type == "Shape" or (node.op_type in _PICKING and picked.issuperset(node.input)):
+            picked.update(node.output)
+        position = _GROWING.get(node.op_type)
+        if position is not None and not picked.issuperset(node.input[position : position + 1]):
+            raise refused(GraphCode.SHAPE_UNKNOWN, f"{node.op_type} to a calculated shape")
 
 
 def check_operands(nodes: Iterable[NodeProto], dims: Mapping[str, Dims]) -> None:

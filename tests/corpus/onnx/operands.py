@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tests.corpus.onnx.cases import good, hostile
 
@@ -148,3 +148,35 @@ def slice_by_computed_numbers() -> ModelProto:
     model.graph.node[1].input[4] = "computed"
     model.graph.node.insert(1, helper.make_node("Mul", ["steps", "steps"], ["computed"]))
     return model
+
+
+def _grown(*nodes: NodeProto, **constants: int) -> ModelProto:
+    """A block of `length` zeros, cast, its largest added to the input."""
+    tail = [
+        helper.make_node("ConstantOfShape", ["length"], ["block"]),
+        helper.make_node("Cast", ["block"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["numbers"], ["most"], keepdims=0),
+        helper.make_node("Add", ["input", "most"], ["sum"]),
+        helper.make_node("MatMul", ["sum", "weight"], ["output"]),
+    ]
+    return good([*nodes, *tail], constants=[_numbers(name, number) for name, number in constants.items()])
+
+
+@hostile("shape-unknown")
+def calculated_length() -> ModelProto:
+    """400 bytes of graph: inference makes a list of as many dimensions, and takes all memory."""
+    return _grown(helper.make_node("Mul", ["a", "b"], ["length"]), a=10**9, b=1)
+
+
+@hostile("shape-unknown")
+def length_that_is_small_for_some_batches() -> ModelProto:
+    """k · (N - 1)²(N - 4)²(N - 11)² + 1 elements: one for each batch that admission looks at."""
+    nodes = [helper.make_node("Shape", ["input"], ["n"], start=0, end=1)]
+    roots = ("one", "four", "eleven")
+    nodes += [helper.make_node("Sub", ["n", root], [f"less_{root}"]) for root in roots]
+    nodes.append(helper.make_node("Mul", ["less_one", "less_four"], ["quadratic"]))
+    nodes.append(helper.make_node("Mul", ["quadratic", "less_eleven"], ["cubic"]))
+    nodes.append(helper.make_node("Mul", ["cubic", "cubic"], ["square"]))
+    nodes.append(helper.make_node("Mul", ["square", "k"], ["times"]))
+    nodes.append(helper.make_node("Add", ["times", "one"], ["length"]))
+    return _grown(*nodes, one=1, four=4, eleven=11, k=1000)
