@@ -63,6 +63,8 @@ class Deletion:
             await session.execute(
                 delete(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.id == dataset_id)
             )
+            # Again, while nobody else writes: a chunk may have arrived since. A later one finds no dataset.
+            await self.blobs.delete_below(dataset_blobs(tenant, dataset_id))
 
     async def builder(self, tenant: str, sha256: str) -> None:
         """Delete a builder's component, and hide it. Its name and version stay taken for this component.

@@ -28,6 +28,11 @@ def measure(directory: Path) -> str:
     return examine(directory).measurement
 
 
+def is_checkout(directory: Path) -> bool:
+    """Whether the folder holds our source, and no image."""
+    return (directory / "enclave_image" / "build.py").is_file()
+
+
 def measure_source(directory: Path) -> str:
     """Measurement of the image in `directory`, or of the one that the checkout there makes.
 
@@ -35,7 +40,7 @@ def measure_source(directory: Path) -> str:
         ImageInvalid: there is neither.
         ImageUnbuildable: a checkout whose packages are not installed, or whose image cannot be built.
     """
-    if not (directory / "enclave_image" / "build.py").is_file():
+    if not is_checkout(directory):
         return measure(directory)
     python = directory / ".venv" / "bin" / "python"
     if not python.exists():

@@ -6,8 +6,11 @@ Padding hides how many passes there are.
 
 The answer, and what a predictor leaves in storage at its end, is a settlement of what the opening before it
 let be asked. It is sealed under a key that only the owner and the opened predictor can derive, from her share
-(label SETTLEMENT), and signed with the predictor's TLS key, whose digest is in its evidence.
+(label SETTLEMENT), and signed with the predictor's TLS key, whose digest is in its evidence. An answer is
+bound to the opening that it answers: no older one passes for word that a newer opening was taken.
 """
+
+import hashlib
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +24,7 @@ from chiron.runtime.errors import OpeningRefused, SealingError, StatementInvalid
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.padding import pad, unpad
 from chiron.runtime.sealing.sealer import open_blob, seal_blob
+from chiron.wire import codes
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.labels import OPENING, SETTLEMENT, bind
 from chiron.wire.objects import settlement as settlement_object
@@ -58,7 +62,9 @@ def open_opening(sealed: bytes, key: hpke.PrivateKey, job: str) -> SignedOpening
         )
     except (SealingError, ValidationError):
         # From None: a validation error quotes the content, which holds the share.
-        raise OpeningRefused("opening-unreadable", "no opening that is sealed to this predictor") from None
+        raise OpeningRefused(
+            codes.OPENING_UNREADABLE, "no opening that is sealed to this predictor"
+        ) from None
     opening = signed.opening
     if opening.job != job or opening.predictor_key_sha256 != sha256_hex(key.public_bytes):
         raise OpeningRefused("opening-for-another", "the opening names another job or predictor")
@@ -106,25 +112,37 @@ def check_signed(signed: SignedStatement | SignedSettlement, tls_public_key_sha2
         raise StatementInvalid("the predictor did not sign this") from error
 
 
-def seal_settlement(settled: SignedSettlement | None, share: bytes, job: str) -> bytes:
-    """A settlement, or that there is none: of one size."""
+def seal_settlement(
+    settled: SignedSettlement | None, share: bytes, job: str, answers: Opening | None = None
+) -> bytes:
+    """A settlement, or that there is none: of one size.
+
+    `answers` is the opening that this is the answer to; None for one that is left in storage.
+    """
     content = settled.model_dump_json().encode() if settled is not None else b""
-    return seal_blob(
-        _key(share, job), content, size=SETTLEMENT_BYTES, label=SETTLEMENT, context=bytes.fromhex(job)
-    )
+    context = _settlement_context(job, answers)
+    return seal_blob(_key(share, job), content, size=SETTLEMENT_BYTES, label=SETTLEMENT, context=context)
 
 
-def open_settlement(sealed: bytes, share: bytes, job: str) -> SignedSettlement | None:
+def open_settlement(
+    sealed: bytes, share: bytes, job: str, answers: Opening | None = None
+) -> SignedSettlement | None:
     """The owner's side of `seal_settlement`. Its signature is not checked yet.
 
     Raises:
-        StatementInvalid: not sealed under this share for this job, or malformed.
+        StatementInvalid: not sealed under this share for this job and opening, or malformed.
     """
     try:
-        content = open_blob(_key(share, job), sealed, label=SETTLEMENT, context=bytes.fromhex(job))
+        context = _settlement_context(job, answers)
+        content = open_blob(_key(share, job), sealed, label=SETTLEMENT, context=context)
         return SignedSettlement.model_validate_json(content) if content else None
     except (SealingError, ValidationError) as error:
         raise StatementInvalid("no settlement that is sealed under this job's share") from error
+
+
+def _settlement_context(job: str, answers: Opening | None) -> bytes:
+    digest = hashlib.sha256(answers.signed_bytes()).digest() if answers is not None else b""
+    return bytes.fromhex(job) + digest
 
 
 def _key(share: bytes, job: str) -> bytes:

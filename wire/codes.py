@@ -46,6 +46,9 @@ GRANT_ALREADY_GIVEN: Final = "grant-already-given"
 GRANT_UNREADABLE: Final = "grant-unreadable"
 """The grant is sealed to another key: perhaps that of a parameter server that has ended since."""
 
+OPENING_UNREADABLE: Final = "opening-unreadable"
+"""The opening is sealed to another key: perhaps that of a predictor that has ended since."""
+
 GRANT_EXPIRED: Final = "grant-expired"
 """The grant's time is over: sending it again does not help."""
 

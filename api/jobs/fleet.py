@@ -54,12 +54,20 @@ class LaunchedEnclave:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """A block in which it is asked something."""
+        with self.watched():
+            try:
+                yield
+            finally:
+                self.used_at = time.monotonic()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A block in which somebody looks at it: not ended meanwhile, and as idle afterwards as it was."""
         self.asked += 1
         try:
             yield
         finally:
             self.asked -= 1
-            self.used_at = time.monotonic()
 
     @property
     def idle_s(self) -> float:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +18,7 @@ from chiron.api.storage.tables import EventRow, JobRow
 from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobSpec, JobState, PublicFailure, may_follow
 
+_TO_JSON = TypeAdapter(dict[str, Any] | str | None).dump_json
 _PAGE_BYTES = 4 * 2**20
 """Of a list's page, as a rule; one spec alone may have more."""
 
@@ -83,7 +84,7 @@ class JobRecords:
                     break
                 items.append(_as_json(row))
                 last = row.created_at, row.id
-        return b'{"items":[%s],"next":%s}' % (b",".join(items), to_json(following))
+        return b'{"items":[%s],"next":%s}' % (b",".join(items), _TO_JSON(following))
 
     async def unfinished(self) -> Sequence[tuple[str, Job]]:
         """Jobs that have not ended, each with its tenant."""
@@ -193,7 +194,7 @@ def _job(row: JobRow) -> Job:
 
 def _as_json(row: JobRow) -> bytes:
     """As `_job(row).model_dump_json()`, without parsing the spec."""
-    return b'{"spec":%s,%s' % (row.spec.encode(), to_json(_progress(row))[1:])
+    return b'{"spec":%s,%s' % (row.spec.encode(), _TO_JSON(_progress(row))[1:])
 
 
 def _progress(row: JobRow) -> dict[str, Any]:

@@ -155,7 +155,8 @@ class Relay:
     ) -> MailReply:
         seconds = self._settings.timing.relay_s
         try:
-            with enclave.in_use():
+            # Evidence is no use of it: a keyholder that watches a predictor must not keep it running.
+            with enclave.watched() if kind is MailKind.EVIDENCE else enclave.in_use():
                 return await enclave.mailbox.ask(
                     kind, seconds=seconds, evidence=evidence, message=message, upgrade=upgrade
                 )

@@ -20,7 +20,7 @@ routes = Routes()
 
 @routes.add("POST", paths.JOB_GUESTS, roles=OWNER, body=GuestRequest, answer=GuestKey, status=201)
 async def invite(call: Call[Principal, GuestRequest]) -> GuestKey:
-    """Make a key for a guest of your job: evidence, state and queries of its predictor, and no more."""
+    """Make a key for a guest of your job: its predictor's start, state, evidence and queries, no more."""
     keys, job = call.gateway.keys, await _own_job(call)
     expires_at = datetime.fromtimestamp(call.body.expires_at, UTC)
     if expires_at <= datetime.now(UTC):

@@ -87,11 +87,15 @@ async def list_observations(call: Call[Principal, None]) -> Page[Observation]:
     return await call.gateway.observations.of((await _job(call)).spec.job, call.page())
 
 
-@routes.add("POST", paths.JOB_PREDICTOR, roles=OWNER, answer=PredictorStatus, status=202)
+@routes.add("POST", paths.JOB_PREDICTOR, roles=OWNER | GUESTS, answer=PredictorStatus, status=202)
 async def start_predictor(call: Call[Principal, None]) -> PredictorStatus:
     """Start the predictor of a job that succeeded; if it runs already, nothing happens."""
-    job = await _job(call)
-    await call.gateway.predictors.ensure(call.caller.tenant, job)
+    job, predictors = await _job(call), call.gateway.predictors
+    if call.caller.role is TenantRole.GUEST:
+        # Whatever runs stays: of which image it is to be, the owner says.
+        await predictors.start(call.caller.tenant, job)
+    else:
+        await predictors.ensure(call.caller.tenant, job)
     return call.gateway.predictors.status(job.spec.job)
 
 

@@ -24,11 +24,15 @@ _PARTS = {
     "share": ("chiron.cli.share:app", "Let others ask a job's model, within limits, and take it back."),
     "upgrade": ("chiron.cli.upgrade:app", "Move a job's model to newer enclave code that you name."),
     "job": ("chiron.cli.job:app", "List, show and cancel jobs; see what the operator saw."),
+    "receipt": (
+        "chiron.cli.receipt:app",
+        "Write what you verified before you granted, and what you granted, for an auditor.",
+    ),
     "keyholder": (
         "chiron.cli.keyholder:app",
         "Open again, while you are away, what a host has started again.",
     ),
-    "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence."),
+    "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence, or read what it says."),
     "log": ("chiron.cli.log:app", "The transparency log of enclave images."),
     "builder": ("chiron.cli.builder:app", "Write, build, check and publish builders."),
     "image": ("chiron.cli.image:app", "The enclave image: everything that runs inside, measured."),
@@ -111,7 +115,8 @@ _Version = Annotated[
 def _chiron(version: _Version = False) -> None:
     """Private machine learning as a service.
 
-    Data owners: data, train, predict, share, upgrade, job, keyholder, attest.
+    Data owners: data, train, predict, share, upgrade, job, receipt, keyholder,
+    attest.
     Operators: serve, keys, builder, image, log.
 
     CHIRON_URL names the gateway and CHIRON_API_KEY your key, or config.toml does both.

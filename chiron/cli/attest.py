@@ -16,10 +16,11 @@ from chiron.cli.options import (
     group,
 )
 from chiron.cli.output import done, note, print_json, print_steps, print_table
-from chiron.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 
 if TYPE_CHECKING:
     from chiron import StepResult
+    from chiron.runtime.attestation.verify import VerifiedEvidence
 
 MAX_EVIDENCE_BYTES = 2**20
 
@@ -58,14 +59,14 @@ def verify_command(
     try:
         if evidence is not None:
             warn_of_unpinned(accepted)
-            steps = _from_file(evidence, nonce, accepted, role, job, owner)
+            verified = _from_file(evidence, nonce, accepted, role, job, owner)
         else:
             with client(accepted) as connection:
-                steps = connection.verify_job(job, role).steps
+                verified = connection.verify_job(job, role)
     except EvidenceRejected as error:
-        _show(error.steps, verified=False, as_json=json)
+        _show(error.steps, None, as_json=json)
         raise
-    _show(steps, verified=True, as_json=json)
+    _show(verified.steps, verified.claims, as_json=json)
 
 
 @app.command("show")
@@ -120,7 +121,7 @@ def _evidence(path: Path) -> Evidence:
 
 def _from_file(
     path: Path, nonce: str | None, policy: AttestationPolicy, role: Role, job: str, owner: str | None
-) -> "tuple[StepResult, ...]":
+) -> "VerifiedEvidence":
     from datetime import UTC, datetime
 
     from chiron import ConfigurationInvalid, EvidenceRejected
@@ -135,19 +136,23 @@ def _from_file(
         raise ConfigurationInvalid("the nonce is not hexadecimal") from error
     evidence = _evidence(path)
     try:
-        return verify(evidence, policy, expected, datetime.now(UTC)).steps
+        return verify(evidence, policy, expected, datetime.now(UTC))
     except EvidenceRefused as error:
         raise EvidenceRejected(str(error), code=error.code, steps=error.steps) from error
 
 
-def _show(steps: "tuple[StepResult, ...]", *, verified: bool, as_json: bool) -> None:
+def _show(steps: "tuple[StepResult, ...]", verified: Claims | None, *, as_json: bool) -> None:
+    """The steps, and of evidence that holds whose model the enclave serves."""
+    owner = verified and verified.owner_key_sha256
     if as_json:
         listed = [
             {"number": s.step.number, "step": s.step.value, "passed": s.passed, "detail": s.detail}
             for s in steps
         ]
-        print_json({"verified": verified, "steps": listed})
+        print_json({"verified": verified is not None, "model_owner": owner, "steps": listed})
         return
     print_steps(steps)
+    if owner:
+        note(f"model of owner: {owner}")
     if verified:
         done("verified")

@@ -71,6 +71,8 @@ def measure_command(
 ) -> None:
     """Tell the measurement of an image as it is on disk now: one changed byte changes it.
 
+    Of a checkout whose `scripts/setup` has run, the image that its own code builds is measured.
+
     With --occlum: MRENCLAVE and MRSIGNER of a built Occlum instance, one a line, out of what its author
     signed. Untested on hardware.
 
@@ -78,7 +80,7 @@ def measure_command(
 
     **Example**: `chiron image measure --occlum instance/`
     """
-    from chiron.enclave_image.measurement import examine
+    from chiron.enclave_image.measurement import examine, is_checkout, measure_source
     from chiron.enclave_image.sigstruct import read_instance
 
     if occlum is not None:
@@ -90,6 +92,10 @@ def measure_command(
         else:
             print(signed.mrenclave)
             print(signed.mrsigner)
+        return
+    if is_checkout(directory):
+        measurement = measure_source(directory)
+        print_json({"measurement": measurement}) if json else print(measurement)
         return
     manifest = examine(directory)
     if json:

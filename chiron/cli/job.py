@@ -1,6 +1,5 @@
 """`chiron job`: what became of jobs, and what the operator saw of them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -174,29 +173,3 @@ def history_command(job: JobArgument, json: Json = False) -> None:
         ],
     )
     note(f"head {head}")
-
-
-@app.command("receipt")
-def receipt_command(
-    job: JobArgument,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="New file; else standard output.")] = None,
-) -> None:
-    """Write what you verified before you granted, and what you granted: for an auditor, without any key.
-
-    `scripts/verify_receipt.py` checks it years later, with nothing of ours installed.
-
-    **Example**: `chiron job receipt 1c0e --out receipt.json`
-    """
-    from chiron import OwnerStore
-    from chiron.cli.options import unique
-    from chiron.client.receipts import receipt_of
-
-    store = OwnerStore()
-    known = {path.stem for path in (store.root / "receipts").glob("*.json") if path.stem.isalnum()}
-    text = receipt_of(store, unique(job, known, "job")).model_dump_json(indent=1)
-    if out is None:
-        print(text)
-        return
-    with out.open("x") as file:
-        file.write(text + "\n")
-    done(f"wrote {out}")

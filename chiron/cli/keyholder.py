@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,10 +43,12 @@ def keyholder_command(
 ) -> None:
     """Open again, while you are away, what a host has started again.
 
-    A job's enclaves that were started again (a crash, an update, a reboot) wait for you. This looks for them
-    until Ctrl-C or SIGTERM, verifies each against the policy that you name, or else the one that its job was
-    granted under, sends the same grant again, and writes each opening into the job's history. What the policy
-    does not accept, jobs that have ended, and grants that have expired get nothing.
+    A job's enclaves that were started again (a crash, an update, a reboot) wait for you, and so does every
+    predictor that somebody started, a holder of your pass for one. This looks for them until Ctrl-C or
+    SIGTERM, verifies each against the policy that you name, or else the one that its job was granted under,
+    sends the same grant again, or opens the model for a day to you and the passes in force, and writes each
+    opening into the job's history. It starts nothing. What the policy does not accept, and grants that have
+    expired, get nothing.
 
     It needs your store, with your datasets' keys: run it where you trust the machine as much as this one.
 
@@ -99,5 +102,12 @@ def _tell(job: str, deed: "Deed", facts: "Facts", *, as_json: bool) -> None:
         print_json({"job": job, "did": deed.value, **facts})
     elif deed is Deed.REFUSED:
         warn(f"job {job}: nothing was sent: [{facts['code']}] {facts['reason']}")
+    elif deed is Deed.OPENED:
+        until = datetime.fromtimestamp(int(facts["until"]), UTC)
+        rows, passes = facts.get("rows", "any number of"), facts["passes"]
+        done(
+            f"job {job}: predictor verified and opened ({facts['measurement']})"
+            f" until {until:%Y-%m-%d %H:%M} UTC: {rows} rows for you, {passes} passes"
+        )
     else:
         done(f"job {job} was started again: verified and opened again ({facts['measurement']})")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from chiron import StepResult
+    from chiron import Opened, StepResult
 
 
 @cache
@@ -118,3 +118,12 @@ def progress_bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 def _animated() -> bool:
     """Bars are for people: in a pipe or a log they are noise."""
     return console().is_terminal and "CHIRON_NO_PROGRESS" not in os.environ
+
+
+def tell_opened(opened: "Opened") -> None:
+    """Say that a predictor was opened, for how many rows and until when."""
+    rows = "any number of" if opened.rows is None else opened.rows
+    note(
+        f"opened the predictor of job {opened.job}, code {opened.measurement}: it may answer you {rows} rows"
+        f" until {opened.until:%Y-%m-%d %H:%M} UTC"
+    )

@@ -18,10 +18,10 @@ from chiron.cli.options import (
     find_job,
     single,
 )
-from chiron.cli.output import done, note, print_json, print_table, progress_bar
+from chiron.cli.output import done, note, print_json, print_table, progress_bar, tell_opened
 
 if TYPE_CHECKING:
-    from chiron import AttestationPolicy, JobRecord, Opened, OwnerStore, Predictions, Rows
+    from chiron import AttestationPolicy, JobRecord, OwnerStore, Predictions, Rows
 
 SHOWN_ROWS = 10
 app = single()
@@ -43,6 +43,15 @@ def predict_command(
     direct: Annotated[
         bool, typer.Option("--direct", help="Speak to the predictor's enclave itself, not by the gateway.")
     ] = False,
+    wait: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=86_400,
+            help="With --pass: how long a locked predictor's owner has to open it.",
+        ),
+    ] = 30,
     measurement: Measurement = None,
     signer: Signer = None,
     policy: PolicyFile = None,
@@ -61,7 +70,8 @@ def predict_command(
     **Example**: `chiron predict 1c0e --held-out`
 
     With --pass you ask a model of somebody who shared it (`chiron share`): name the rows, and no job. The
-    pass holds all that is needed; neither configuration nor store are read.
+    pass holds all that is needed; neither configuration nor store are read. A predictor that is stopped is
+    started. Only its owner opens it: `chiron keyholder` does so at once, and --wait says how long you wait.
 
     **Example**: `chiron predict 1c0e new.npz --output predictions.csv`
 
@@ -70,7 +80,7 @@ def predict_command(
     if pass_file is not None:
         if rows is not None or held_out or measurement or signer or policy or trust_software_root:
             raise typer.BadParameter("with --pass, name a file of rows and nothing else of the job")
-        predictions, asked = _under_pass(pass_file, key, Path(job), direct=direct)
+        predictions, asked = _under_pass(pass_file, key, Path(job), direct=direct, wait_s=wait)
         _tell_all(predictions, asked, output, as_json=json)
         return
     with connecting() as opening:
@@ -87,12 +97,14 @@ def predict_command(
         accepted = _policy(record, measurement, policy, trust_software_root, signer)
         with client(accepted, opening) as connection, progress_bar("predicting", "rows") as advance:
             predictions = connection.predict(
-                record.spec.job, asked.x, advance, direct=direct, on_opened=_tell
+                record.spec.job, asked.x, advance, direct=direct, on_opened=tell_opened
             )
     _tell_all(predictions, asked, output, as_json=json)
 
 
-def _under_pass(pass_file: Path, key: Path | None, rows: Path, *, direct: bool) -> "tuple[Predictions, Rows]":
+def _under_pass(
+    pass_file: Path, key: Path | None, rows: Path, *, direct: bool, wait_s: int
+) -> "tuple[Predictions, Rows]":
     import asyncio
 
     from chiron import PassHolder, read_rows
@@ -103,7 +115,7 @@ def _under_pass(pass_file: Path, key: Path | None, rows: Path, *, direct: bool) 
                 rows, holder.content.spec.dataset, holder.content.class_names, holder.content.columns
             )
             with progress_bar("predicting", "rows") as advance:
-                return await holder.predict(asked.x, advance, direct=direct), asked
+                return await holder.predict(asked.x, advance, direct=direct, wait_s=wait_s), asked
 
     return asyncio.run(ask())
 
@@ -113,14 +125,6 @@ def _tell_all(predictions: "Predictions", asked: "Rows", output: Path | None, *,
         _write_csv(output, predictions)
         done(f"{len(predictions)} predictions written to {output}")
     _show(predictions, asked, as_json=as_json)
-
-
-def _tell(opened: "Opened") -> None:
-    rows = "any number of" if opened.rows is None else opened.rows
-    note(
-        f"opened the predictor of job {opened.job}, code {opened.measurement}: it may answer you {rows} rows"
-        f" until {opened.until:%Y-%m-%d %H:%M} UTC"
-    )
 
 
 def _rows_path(store: "OwnerStore", record: "JobRecord", rows: Path | None, *, held_out: bool) -> Path:

@@ -68,7 +68,7 @@ def new_command(
 
     **Example**: `chiron share 1c0e --rows 1000 --until 2027-01-31 --top-k 1 --out colleague.pass`
 
-    **Example**: `chiron share 1c0e --rows 50 --until 7 --holder chiron-holder-ed25519:Zm9v… --out b.pass`
+    **Example**: `chiron share new 1c0e --rows 50 --until 7 --holder chiron-holder-ed25519:Zm9v… --out b.pass`
     """
     from chiron import ConfigurationInvalid, OwnerStore, PassTerms
     from chiron.client.pass_file import fingerprint, holder_named, write_pass

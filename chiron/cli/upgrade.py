@@ -17,7 +17,7 @@ from chiron.cli.options import (
     find_job,
     single,
 )
-from chiron.cli.output import done, note, print_json, print_steps
+from chiron.cli.output import done, note, print_json, print_steps, tell_opened
 
 if TYPE_CHECKING:
     from chiron import AttestationPolicy, JobRecord
@@ -55,7 +55,7 @@ def upgrade_command(
         typer.confirm("Order it?", abort=True)
     with client(accepted) as connection:
         try:
-            verified = connection.upgrade(record.spec.job)
+            verified = connection.upgrade(record.spec.job, tell_opened)
         except EvidenceRejected as error:
             print_steps(error.steps)
             raise

@@ -20,7 +20,7 @@ from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant
 from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
-from chiron.client.predictors import Advance, JobId, PredictorVerbs, job_id
+from chiron.client.predictors import Advance, JobId, OnOpened, PredictorVerbs, job_id
 from chiron.client.receipts import write_receipt
 from chiron.client.sharing import SharingVerbs
 from chiron.client.store import GrantTerms, JobRecord, OwnerStore
@@ -378,14 +378,17 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         self.store.note_ended(job_id(job))
         return outcome
 
-    async def upgrade(self, job: JobId) -> VerifiedEvidence:
+    async def upgrade(self, job: JobId, on_opened: OnOpened | None = None) -> VerifiedEvidence:
         """Move the job's model to the newer enclave code that this client's policy accepts.
+
+        `on_opened` is called with each opening on the way: the older predictor's, and the newer one's.
 
         Raises:
             UpgradeImpossible: nothing says what it is sealed to, or the gateway does not have that code.
             EvidenceRejected, PolicyMissing: the newer enclave is not what the policy accepts.
         """
-        return await move_model(self.gateway, self._verifier, self.store, self._clock, job_id(job))
+        verifier, clock = self._verifier, self._clock
+        return await move_model(self.gateway, verifier, self.store, clock, job_id(job), on_opened)
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""

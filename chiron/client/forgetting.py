@@ -11,8 +11,6 @@ Overwriting is what a program can do. A file system that copies on write (btrfs,
 a backup or an SSD's spare blocks may keep the old bytes: keep the store on an encrypted disk.
 """
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,7 +23,7 @@ from pydantic import Field
 from chiron.client.errors import GatewayError, RecordMissing
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.history import Deed, note
-from chiron.client.store import OwnerStore, read_private, write_private
+from chiron.client.store import OwnerStore, read_private, shred, write_private
 from chiron.wire import codes, paths
 from chiron.wire.encoding import Identifier, WireModel
 
@@ -76,14 +74,15 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         RecordMissing: neither a record nor a tombstone is here.
     """
     stone = tombstone(store, kind, name)
-    records = list(_records(store, kind, name))
-    if stone is None and not records:
+    if stone is None and not list(_records(store, kind, name)):
         raise RecordMissing(f"this machine's store has no record of {name} ({store.root / kind})")
     if stone is None:
         stone = Tombstone(kind=kind, id=name, forgotten_at=_now())
         _write(store, stone)
+    # Listed after the tombstone: what a process saved before it saw that is here, and none saves later.
+    records = list(_records(store, kind, name))
     for path in records:
-        _shred(path)
+        shred(path)
     if kind is Kind.JOB and records:
         note(store, name, Deed.FORGOT)
     return stone
@@ -127,24 +126,8 @@ def _records(store: OwnerStore, kind: Kind, name: Identifier) -> Iterable[Path]:
     return [*folder.glob(f"{name}.json"), *folder.glob(f".{name}.json.*")]
 
 
-def _shred(path: Path) -> None:
-    """Overwrite a file in place, sync, and remove it; then sync the folder."""
-    with path.open("r+b", buffering=0) as file:
-        file.write(secrets.token_bytes(path.stat().st_size))
-        os.fsync(file.fileno())
-    path.unlink()
-    if os.name == "nt":
-        # Windows opens no folders; NTFS orders the removal itself.
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _place(store: OwnerStore, kind: Kind, name: Identifier) -> Path:
-    return store.root / "forgotten" / f"{kind}-{name}.json"
+    return store.tombstone_path(kind, name)
 
 
 def _write(store: OwnerStore, stone: Tombstone) -> None:

@@ -40,6 +40,8 @@ MAX_LISTED = 2_000_000
 """Items of one list over all its pages: a longer one is taken for a list without end."""
 MAX_ANSWER_BYTES = 128 * 2**20
 """A job's spec holds one digest a chunk; a sealed answer may be as large as a chunk."""
+MAX_LISTED_BYTES = 4 * MAX_ANSWER_BYTES
+"""Bytes of one list over all its pages."""
 MAX_IMAGES_BYTES = 2 * 2**20
 """Measurements and their inclusion proofs."""
 PACED_S = 60.0
@@ -97,13 +99,16 @@ class GatewaySession:
     async def listed(self, path: str, page: type[Page[_Listed]]) -> list[_Listed]:
         """GET every page of a list."""
         found: list[_Listed] = []
+        left = MAX_LISTED_BYTES
         asked = f"{path}?limit={PAGE_ITEMS}"
         while True:
-            part = await self.get(asked, page)
+            body = await self.fetch(asked)
+            left -= len(body)
+            part = _parse(body, page)
             found += part.items
             if part.next is None:
                 return found
-            if not part.items or len(found) > MAX_LISTED:
+            if not part.items or len(found) > MAX_LISTED or left < 0:
                 raise GatewayMisbehaved("the gateway's list has no end")
             asked = f"{path}?limit={PAGE_ITEMS}&cursor={quote(part.next, safe='')}"
 

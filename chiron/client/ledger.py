@@ -37,6 +37,8 @@ class Loan(WireModel):
     passes: dict[Identifier, int] = Field(default_factory=dict)
     """Rows lent under each pass."""
     until: Time
+    taken: bool = False
+    """Whether the predictor said that it took the opening. Until then it may go by the one before."""
 
 
 class Ledger(WireModel):
@@ -79,6 +81,11 @@ class Ledger(WireModel):
         while len(kept.loans) > MAX_LOANS:
             kept = kept._written_off(kept.loans[0])
         return kept
+
+    def taken(self, number: int) -> "Ledger":
+        """With the word of the predictor that it took the opening of this number."""
+        loan = next((loan for loan in self.loans if loan.number == number), None)
+        return self._with(loan, loan.model_copy(update={"taken": True})) if loan is not None else self
 
     def asked_for(self, rows: int, predictor_key_sha256: Digest) -> "Ledger":
         """With `rows` of our own, about to be asked of this start of a predictor."""

@@ -47,6 +47,19 @@ class Opened:
     """How many passes it was told of."""
     until: datetime
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a history says of it; where any number of rows may be answered, it names none."""
+        rows = {} if self.rows is None else {"rows": self.rows}
+        return {
+            "measurement": self.measurement,
+            "predictor": self.predictor_key_sha256,
+            "number": self.number,
+            "passes": self.passes,
+            "until": int(self.until.timestamp()),
+            **rows,
+        }
+
 
 class Opener:
     """Opens predictors of one owner's jobs."""
@@ -58,14 +71,19 @@ class Opener:
         store: OwnerStore,
         clock: Callable[[], datetime],
         on_opened: Callable[[Opened], None] | None = None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_opened` is called with every opening that was taken."""
+        """`on_opened` is called with every opening that was taken.
+
+        `before` is called before each is made, and may raise: then nothing is lent or sent.
+        """
         self._gateway = gateway
         self._verifier = verifier
         self._ledgers = Ledgers(store)
         self._passes = PassBook(store)
         self._clock = clock
         self._on_opened = on_opened or (lambda _: None)
+        self._before = before
 
     async def opened(
         self, session: GatewaySession, record: JobRecord, *, giver: bool = False
@@ -93,6 +111,7 @@ class Opener:
         self, session: GatewaySession, record: JobRecord, verified: VerifiedEvidence, *, giver: bool
     ) -> VerifiedEvidence:
         job = record.spec.job
+        self._before()
         opening = self._lend(record, verified)
         await self._send(session, record, verified, opening, giver=giver)
         again = await self._verifier.verified(session, job, Role.PREDICTOR, giver=giver)
@@ -137,7 +156,7 @@ class Opener:
         """Whether a predictor that is open should be opened anew."""
         ledger = self._ledgers.read(record.spec.job)
         loan = ledger.loan_to(_key_sha256(verified))
-        if loan is None or loan.until - self._seconds() < RENEWED_BEFORE_S:
+        if loan is None or not loan.taken or loan.until - self._seconds() < RENEWED_BEFORE_S:
             return True
         if _lendable(self._holding(record.spec.job), ledger, loan) != loan.passes:
             return True
@@ -184,12 +203,14 @@ class Opener:
         sealed = seal_opening(opening, record.signing_key, verified.claims.hpke_public_key or b"")
         body = await session.relay(path.of(opening.job), sealed)
         try:
-            self._settled(record, SealedMessage.model_validate_json(body).sealed)
+            self._settled(record, SealedMessage.model_validate_json(body).sealed, answers=opening)
         except (ValueError, StatementInvalid) as error:
-            raise GatewayMisbehaved("the answer to an opening is no settlement of this job") from error
+            raise GatewayMisbehaved("the answer to an opening does not say that it was taken") from error
+        with self._ledgers.changing(opening.job) as change:
+            change.ledger = change.ledger.taken(opening.number)
 
-    def _settled(self, record: JobRecord, sealed: bytes) -> None:
-        signed = open_settlement(sealed, record.share, record.spec.job)
+    def _settled(self, record: JobRecord, sealed: bytes, answers: Opening | None = None) -> None:
+        signed = open_settlement(sealed, record.share, record.spec.job, answers)
         if signed is not None:
             with self._ledgers.changing(record.spec.job) as change:
                 change.ledger = change.ledger.settled(signed)

@@ -2,9 +2,13 @@
 
 Like an owner, the holder trusts no gateway: the predictor is verified with a fresh nonce, by the policy in
 the pass, and must serve the model of the owner that the pass names. The holder's key signs the queries.
+
+A holder may have a stopped predictor started. One that is locked only its owner opens: the holder waits.
 """
 
+import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -25,13 +29,23 @@ from chiron.runtime.errors import EvidenceRefused
 from chiron.wire import codes
 from chiron.wire.attestation import Role
 from chiron.wire.opening import Pass
+from chiron.wire.public_api import PredictorState
 
 NONCE_BYTES = 32
+READY_S = 120.0
+"""How long a predictor may take to start."""
+WAIT_S = 30.0
+"""How long a locked predictor's owner has to open it, unless told otherwise: a keyholder does it at once."""
+LOOK_EVERY_S = 1.0
 PREDICTOR_LOCKED = "predictor-locked"
-_LOCKED = "the predictor is locked: ask its owner to open it (`chiron predict`, or `chiron keyholder`)"
+_LOCKED = (
+    "the predictor is locked: ask its owner to open it (`chiron predict`) or to keep `chiron keyholder` "
+    "running; then ask again, or wait longer (`--wait SECONDS`)"
+)
 _WORDS = {
-    codes.ENCLAVE_NOT_RUNNING: "no predictor runs: ask its owner to start it (`chiron predict`)",
-    codes.ENCLAVE_GONE: "the predictor has ended: ask its owner to start it again (`chiron predict`)",
+    codes.ENCLAVE_NOT_RUNNING: "no predictor runs: `chiron predict --pass` starts it",
+    codes.ENCLAVE_GONE: "the predictor has ended: ask again, which starts it",
+    "job-not-succeeded": "the job has no model yet: ask its owner when it has ended",
     PREDICTOR_LOCKED: _LOCKED,
     "query-unauthorised": (
         "the predictor does not know this pass: its owner has revoked it, or has not opened the predictor "
@@ -118,10 +132,12 @@ class PassHolder:
         *,
         direct: bool = False,
         address: str | None = None,
+        wait_s: float = WAIT_S,
     ) -> Predictions:
         """Predict rows `x`, `[n, *input_shape]`: verify the predictor, ask sealed, open its answers.
 
-        With `direct`, at the predictor's own address: `address`, host:port, or what the gateway says.
+        One that is stopped is started; its owner has `wait_s` seconds to open one that is locked. With
+        `direct`, at the predictor's own address: `address`, host:port, or what the gateway says.
 
         Raises:
             EvidenceRejected: as `verify`.
@@ -129,8 +145,11 @@ class PassHolder:
             AnswerRefused: the predictor gave none; its code says why.
         """
         with _in_words():
+            self._check_time()
+            if address is None:
+                await self._start()
             async with self._door(direct, address) as session:
-                verified = await self._verified(session)
+                verified = await self._opened(session, wait_s)
                 return await PredictorSession(session, self._inquirer, verified).predict(
                     np.asarray(x), advance
                 )
@@ -138,12 +157,7 @@ class PassHolder:
     @asynccontextmanager
     async def _door(self, direct: bool, address: str | None = None) -> AsyncIterator[GatewaySession]:
         """The session that leads to the predictor, once the pass may be used at all."""
-        if self._clock().timestamp() >= self.allowed.until:
-            until = datetime.fromtimestamp(self.allowed.until, UTC)
-            raise AnswerRefused(
-                f"the pass ended at {until:%Y-%m-%d %H:%M} UTC: ask its owner for another",
-                code="pass-expired",
-            )
+        self._check_time()
         if not direct and address is None:
             yield self._gateway
             return
@@ -153,6 +167,38 @@ class PassHolder:
         connector = attested_connector(self.content.policy, Role.PREDICTOR, self.allowed.job)
         async with GatewaySession(f"https://{address}", None, connector) as session:
             yield session
+
+    def _check_time(self) -> None:
+        if self._clock().timestamp() >= self.allowed.until:
+            until = datetime.fromtimestamp(self.allowed.until, UTC)
+            raise AnswerRefused(
+                f"the pass ended at {until:%Y-%m-%d %H:%M} UTC: ask its owner for another",
+                code="pass-expired",
+            )
+
+    async def _start(self) -> None:
+        """Have the gateway start the predictor, if none runs, and wait until it is ready."""
+        status = await self._gateway.start_predictor(self.allowed.job)
+        give_up = time.monotonic() + READY_S
+        while status.state is PredictorState.STARTING:
+            if time.monotonic() >= give_up:
+                raise AnswerRefused(
+                    f"the predictor has not started in {READY_S:.0f} s: ask again later, or its operator",
+                    code=codes.ENCLAVE_TIMEOUT,
+                )
+            await asyncio.sleep(LOOK_EVERY_S / 4)
+            status = await self._gateway.predictor(self.allowed.job)
+
+    async def _opened(self, session: GatewaySession, wait_s: float) -> VerifiedEvidence:
+        """The predictor's evidence once its owner has opened it."""
+        give_up = time.monotonic() + wait_s
+        while True:
+            try:
+                return await self._verified(session)
+            except AnswerRefused as error:
+                if error.code != PREDICTOR_LOCKED or time.monotonic() >= give_up:
+                    raise
+            await asyncio.sleep(min(LOOK_EVERY_S, max(0.0, give_up - time.monotonic())))
 
     async def _verified(self, session: GatewaySession) -> VerifiedEvidence:
         nonce, job = secrets.token_bytes(NONCE_BYTES), self.allowed.job

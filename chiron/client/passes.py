@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from pydantic import Field
 
 from chiron.client.errors import ConfigurationInvalid, RecordMissing
+from chiron.client.locking import lock
 from chiron.client.store import OwnerStore, read_private, write_private
 from chiron.wire.apikeys import KeyId
 from chiron.wire.encoding import Identifier, WireModel
@@ -88,12 +88,12 @@ class PassBook:
     def _alone(self, job: Identifier) -> Iterator[Path]:
         """The record's place, where nobody else writes meanwhile: of two shared at once, none is lost."""
         directory = self._store.directory("passes")
-        lock = os.open(directory / f"{job}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        held = os.open(directory / f"{job}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            flock(lock, LOCK_EX)
+            lock(held)
             yield directory / f"{job}.json"
         finally:
-            os.close(lock)
+            os.close(held)
 
     def _write(self, path: Path, passes: tuple[IssuedPass, ...], job: Identifier) -> None:
         record = IssuedPasses(job=job, passes=passes)

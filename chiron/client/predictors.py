@@ -20,6 +20,7 @@ from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.attestation import Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.jobs import Job
+from chiron.wire.public_api import PredictorState
 
 Advance = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
@@ -47,6 +48,22 @@ class PredictorVerbs:
         record = self.store.job(job_id(job))
         await self.gateway.start_predictor(record.spec.job, await self._verifier.image())
         return await self._session(self.gateway, record, on_opened)
+
+    async def open_if_running(
+        self, job: JobId, on_opened: OnOpened | None = None, before: Callable[[], None] = lambda: None
+    ) -> VerifiedEvidence | None:
+        """Verify the job's predictor, and open it if it is locked or its end is near; never start one.
+
+        `before` is called before each opening, and may raise: then nothing is sent. None where none is ready.
+
+        Raises:
+            EvidenceRejected, PolicyMissing: as `verify_job`.
+        """
+        record = self.store.job(job_id(job))
+        if (await self.gateway.predictor(record.spec.job)).state is not PredictorState.READY:
+            return None
+        opener = Opener(self.gateway, self._verifier, self.store, self._clock, on_opened, before)
+        return await opener.opened(self.gateway, record)
 
     async def predictor_address(self, job: JobId) -> str:
         """Start the job's predictor if need be; host:port at which it is reached without the gateway.

@@ -2,7 +2,8 @@
 
 A receipt is made when the grant is sent, kept in the owner's store, and signed with the key that the grant
 names her by. It holds the raw evidence with its collateral, claims and nonce, the policy that it met, the
-spec, and the grant in words and by digest: never a key. `scripts/verify_receipt.py` checks one without us.
+spec, and the grant in words and by digest: never a key. `scripts/verify_attestation.py` checks one
+without us.
 """
 
 from pathlib import Path

@@ -205,7 +205,15 @@ class OwnerStore:
     def _save(self, kind: str, name: Identifier, record: WireModel) -> Path:
         path = self.directory(kind) / f"{name}.json"
         write_private(path, record.model_dump_json(indent=1).encode())
+        # After the write: a tombstone that comes later still is followed by a look for records.
+        if self.tombstone_path(kind, name).exists():
+            shred(path)
+            raise RecordMissing(f"{name} was forgotten meanwhile: nothing was written down of it")
         return path
+
+    def tombstone_path(self, kind: str, name: Identifier) -> Path:
+        """Where it says that a record was forgotten; what has a tombstone is never saved again."""
+        return self.root / "forgotten" / f"{kind}-{name}.json"
 
     def _load(self, kind: str, name: str, model: type[_Record]) -> _Record:
         path = self.root / kind / f"{name}.json"
@@ -232,6 +240,25 @@ def write_private(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a file in place, sync, and remove it; then sync the folder. Fine if it is gone already."""
+    try:
+        with path.open("r+b", buffering=0) as file:
+            file.write(secrets.token_bytes(os.fstat(file.fileno()).st_size))
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+    path.unlink(missing_ok=True)
+    if os.name == "nt":
+        # Windows opens no folders; NTFS orders the removal itself.
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_private(path: Path, model: type[_Record]) -> _Record:

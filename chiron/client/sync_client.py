@@ -261,6 +261,7 @@ class Client(_Waiting[AsyncClient]):
     outcome = _waits(AsyncClient.outcome)
     predict = _waits(AsyncClient.predict)
     predictor = _opens(AsyncClient.predictor)
+    open_if_running = _waits(AsyncClient.open_if_running)
     predictor_address = _waits(AsyncClient.predictor_address)
     direct_predictor = _enters(AsyncClient.direct_predictor)
     upgrade = _waits(AsyncClient.upgrade)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron.client.errors import GatewayError, UpgradeImpossible
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.opening import Opener
+from chiron.client.opening import Opened, Opener
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
@@ -26,11 +26,17 @@ Clock = Callable[[], datetime]
 
 
 async def move_model(
-    gateway: GatewaySession, verifier: Verifier, store: OwnerStore, clock: Clock, job: str
+    gateway: GatewaySession,
+    verifier: Verifier,
+    store: OwnerStore,
+    clock: Clock,
+    job: str,
+    on_opened: Callable[[Opened], None] | None = None,
 ) -> VerifiedEvidence:
     """Have the enclave code that the verifier's policy accepts take over the job's model; its evidence.
 
-    Both enclaves are opened on the way. Afterwards the owner's record says that this policy is the job's.
+    Both enclaves are opened on the way, and `on_opened` is told of each. Afterwards the owner's record says
+    that this policy is the job's.
 
     Raises:
         RecordMissing: the job was not created on this machine.
@@ -44,7 +50,7 @@ async def move_model(
     (giver,) = old.measurements
     try:
         await gateway.begin_upgrade(job, giver)
-        older = Opener(gateway, Verifier(old, gateway, store, clock), store, clock)
+        older = Opener(gateway, Verifier(old, gateway, store, clock), store, clock, on_opened)
         gives = await older.opened(gateway, record, giver=True)
         await _order(gateway, verifier, record, old, new, gives)
     except ChironError:
@@ -53,7 +59,7 @@ async def move_model(
             await gateway.stop_predictor(job)
         raise
     store.save_job(record.model_copy(update={"policy": new}))
-    return await Opener(gateway, verifier, store, clock).opened(gateway, record)
+    return await Opener(gateway, verifier, store, clock, on_opened).opened(gateway, record)
 
 
 def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:

@@ -168,7 +168,7 @@ def check_revocation(collateral: Collateral, chains: Chains, at: datetime) -> st
     for certificate in (*chains.pck[1:], *chains.tcb_info, *chains.qe_identity):
         _check_not_revoked(root_list, certificate)
     _check_not_revoked(pck_list, chains.pck[0])
-    soonest = min(_next_update("root", root_list), _next_update("PCK", pck_list))
+    soonest = min(list_end("root", root_list), list_end("PCK", pck_list))
     count = len(root_list) + len(pck_list)
     return f"root and PCK lists, {count} entries, current until {soonest:%Y-%m-%d}"
 
@@ -187,12 +187,17 @@ def _current_list(
         raise StepFailed(f"the {name} revocation list is not signed by its issuer")
     if at < crl.last_update_utc:
         raise StepFailed(f"the {name} revocation list is of the future")
-    if at > _next_update(name, crl):
-        raise StepFailed(f"the {name} revocation list expired on {_next_update(name, crl):%Y-%m-%d}")
+    if at > list_end(name, crl):
+        raise StepFailed(f"the {name} revocation list expired on {list_end(name, crl):%Y-%m-%d}")
     return crl
 
 
-def _next_update(name: str, crl: x509.CertificateRevocationList) -> datetime:
+def list_end(name: str, crl: x509.CertificateRevocationList) -> datetime:
+    """When a revocation list ends.
+
+    Raises:
+        StepFailed: never, and such a list is not accepted.
+    """
     if crl.next_update_utc is None:
         raise StepFailed(f"the {name} revocation list never expires")
     return crl.next_update_utc

@@ -5,7 +5,6 @@ knows whom she speaks to. Nothing else changes: queries and answers are sealed a
 """
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 
 from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.runtime.channels.job_ca import LIFETIME
+from chiron.runtime.channels.renewal import keep_current
 from chiron.runtime.channels.tls import load_key
-from chiron.runtime.errors import PlatformUnavailable
 from chiron.runtime.queries.query import query_bytes
 from chiron.wire import paths
 from chiron.wire.answers import json_response, refusal
@@ -37,9 +36,6 @@ _SLACK_BYTES = 64 * 1024
 """JSON and seals around what is asked; all of a demand for evidence."""
 _OPENING_BYTES = 512 * 1024
 """A sealed opening with its passes, in base64."""
-RENEW_S = 6 * 3600.0
-"""How often the certificate is made anew. Collateral is good for about a month, and so is evidence."""
-_LOG = logging.getLogger(__name__)
 _MAIL_ID = "0" * 32
 """Mail that came by this door is answered in place, so it needs no name of its own."""
 
@@ -54,34 +50,25 @@ async def serve_directly(
 ) -> AsyncIterator[None]:
     """Serve `answer` at the launch's address while the block lasts.
 
-    `evidence` makes evidence that binds `key`. It is shown in the certificate, which is made anew from time
-    to time with newer collateral; connections that are open go on.
+    `evidence` makes evidence that binds `key`. It is shown in the certificate, which is made anew before its
+    collateral ends; connections that are open go on.
     """
     app = web.Application()
     app.add_routes(_routes(launch, answer))
-    context = attested_server_context(key, attested_certificate(key, evidence(), datetime.now(UTC)))
+    first = evidence()
+    context = attested_server_context(key, attested_certificate(key, first, datetime.now(UTC)))
+
+    def show(newer: Evidence) -> None:
+        load_key(context, key, attested_certificate(key, newer, datetime.now(UTC)))
+
     async with open_door(app, launch.listen_host, launch.listen_port, context=context):
-        renewing = asyncio.create_task(_renew(context, key, evidence))
+        renewing = asyncio.create_task(keep_current(first, evidence, show))
         try:
             yield
         finally:
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
-
-
-async def _renew(
-    context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, evidence: Callable[[], Evidence]
-) -> None:
-    """Show a newer certificate from time to time, from the next handshake on."""
-    while True:
-        await asyncio.sleep(RENEW_S)
-        try:
-            newer = await asyncio.to_thread(evidence)
-        except PlatformUnavailable:
-            _LOG.warning("no newer evidence for the door's certificate: it keeps the one that it has")
-            continue
-        load_key(context, key, attested_certificate(key, newer, datetime.now(UTC)))
 
 
 def attested_certificate(

@@ -46,6 +46,11 @@ class Askers:
         """The one of this id, if they may ask."""
         return self._all.get(asker)
 
+    def key_of(self, asker: Identifier) -> bytes | None:
+        """Their Ed25519 public key, if they may ask."""
+        found = self.find(asker)
+        return found.key if found is not None else None
+
     def spend(self, asker: Asker, rows: int, now: int) -> Statement | AnswerOutcome:
         """Take `rows` before they are answered, and state the counts; or say why nothing was taken.
 

@@ -28,7 +28,7 @@ from chiron.runtime.sealing.sealer import Sealer
 from chiron.runtime.training.sessions import ExportedModel
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import MODEL
-from chiron.wire.opening import Opening, SignedOpening
+from chiron.wire.opening import Opening, SignedOpening, SignedSettlement
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ class OpenModel:
     share: bytes
     askers: Askers
     until: int
+
+
+@dataclass(frozen=True)
+class _Settled:
+    signed: SignedSettlement
+    to_leave: bytes
+    """The same, sealed for storage."""
 
 
 class ModelLock:
@@ -64,8 +71,10 @@ class ModelLock:
         """Seconds since 1970: the clock is never before this."""
         self._number = 0
         self._open: OpenModel | None = None
-        self._settled: bytes | None = None
-        """The last word on the opening before, sealed."""
+        self._settled: _Settled | None = None
+        """The last word on the opening before."""
+        self._owner: bytes | None = None
+        """Who opened the model first: it has no other owner."""
         self._closed = False
         self._opening = asyncio.Lock()
 
@@ -101,11 +110,12 @@ class ModelLock:
             # Its end may have come meanwhile, or ours.
             self._check(signed.opening)
             self._lock()
-            self._number = signed.opening.number
+            self._number, self._owner = signed.opening.number, opened.header.owner_signing_key
             self._latest = max(self._latest, signed.opening.issued_at)
             settled, self._settled = self._settled, None
             self._open = opened
-        return settled or seal_settlement(None, opened.share, self._spec.job)
+        before = settled.signed if settled is not None else None
+        return seal_settlement(before, opened.share, self._spec.job, answers=signed.opening)
 
     def hold(self) -> OpenModel:
         """The open model, of which nothing more is answered until `release`.
@@ -125,7 +135,7 @@ class ModelLock:
         """Lock the model for good; the settlement to leave in storage, None where it never was open."""
         self._closed = True
         self._lock()
-        return self._settled
+        return self._settled.to_leave if self._settled is not None else None
 
     def _check(self, opening: Opening) -> None:
         if self._closed:
@@ -137,9 +147,11 @@ class ModelLock:
 
     def _unlocked(self, signed: SignedOpening) -> OpenModel:
         opening, before = signed.opening, self._open
+        if self._owner is not None:
+            # Before a whole model is opened for whoever sent this.
+            check_owner(signed, self._owner)
         if before is not None and hmac.compare_digest(before.share, opening.share):
             header, model = before.header, before.model
-            check_owner(signed, header.owner_signing_key)
         else:
             header, onnx = self._unsealed(opening.share)
             check_owner(signed, header.owner_signing_key)
@@ -165,7 +177,8 @@ class ModelLock:
         if self._open is None:
             return
         settlement = sign_settlement(self._open.askers.settlement(), self._keys.tls_key)
-        self._settled = seal_settlement(settlement, self._open.share, self._spec.job)
+        to_leave = seal_settlement(settlement, self._open.share, self._spec.job)
+        self._settled = _Settled(settlement, to_leave)
         self._open = None
 
     def seconds(self, at_least: int = 0) -> int:

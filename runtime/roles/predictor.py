@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
@@ -34,7 +35,6 @@ from chiron.runtime.roles.upgrade import give_away, take_over
 from chiron.wire import objects
 from chiron.wire.attestation import Evidence
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Ready, SealedMessage
-from chiron.wire.encoding import Identifier
 from chiron.wire.grants import UpgradeMail
 from chiron.wire.launch import LaunchSpec
 
@@ -83,8 +83,9 @@ class _Predictor:
             yield
             return
         answer = telling_use(self.gateway, self.answer)
-        door = serve_directly(self.launch, answer, self.keys.tls_key, lambda: self._evidence(BOOT_NONCE))
-        async with door:
+        # It names no owner: it is made anew in a thread, where the lock may not be asked.
+        evidence = partial(self.keys.evidence, BOOT_NONCE)
+        async with serve_directly(self.launch, answer, self.keys.tls_key, evidence):
             yield
 
     async def answer(self, mail: Mail) -> MailReply:
@@ -141,16 +142,14 @@ class _Predictor:
         try:
             # Few at a time: each takes several copies of a query and an answer as long as may be.
             async with self.answering:
-                query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, self._key_of)
+                # Looked up beforehand: only the event loop may lock a model, or a count could be lost.
+                key_of = self.lock.opened().askers.key_of
+                query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, key_of)
                 # Before anything is spent or computed for it.
                 self.taken.take(query.asker, query.request_id)
                 return await asyncio.to_thread(seal_answer, spec, query, await self._predict(query))
         except QueryError as error:
             raise QueryRefused(error.code, "not a query that is answered") from error
-
-    def _key_of(self, asker: Identifier) -> bytes | None:
-        found = self.lock.opened().askers.find(asker)
-        return found.key if found is not None else None
 
     async def _predict(self, query: Query) -> Answer:
         """What the query's asker is told.

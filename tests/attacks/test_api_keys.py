@@ -83,7 +83,7 @@ def routes(job: str) -> Iterator[tuple[str, str]]:
             yield operation.method, path
 
 
-async def test_a_guest_asks_the_predictor_of_its_job_and_starts_nothing(
+async def test_a_guest_starts_and_asks_the_predictor_of_its_job_and_nothing_else(
     world: Party, component: bytes
 ) -> None:
     job = await with_predictor(world, component)
@@ -95,12 +95,34 @@ async def test_a_guest_asks_the_predictor_of_its_job_and_starts_nothing(
     allowed = {
         ("POST", f"/v1/jobs/{job}/evidence"),
         ("GET", f"/v1/jobs/{job}/predictor"),
+        ("POST", f"/v1/jobs/{job}/predictor"),
         ("POST", f"/v1/jobs/{job}/queries"),
     }
     for method, path in set(routes(job)) - allowed:
         answer = await guest(method, path)
         assert answer.code in ("forbidden", "job-unknown"), (method, path, answer.raw)
     assert (await world.owner("GET", f"/v1/jobs/{job}/predictor")).json["state"] == "ready"
+    assert (await world.owner("DELETE", f"/v1/jobs/{job}/predictor")).status == 200
+    assert (await guest("POST", f"/v1/jobs/{job}/predictor")).status == 202
+
+
+async def test_a_guest_starts_no_predictor_of_a_job_without_a_model(world: Party, component: bytes) -> None:
+    job = await world.create_job(component)
+    guest, _ = await invited(world, job)
+    assert (await guest("POST", f"/v1/jobs/{job}/predictor")).code == "job-not-succeeded"
+
+
+async def test_a_guest_ends_no_predictor_of_the_code_that_the_owner_chose(
+    world: Party, component: bytes
+) -> None:
+    job = await with_predictor(world, component)
+    guest, _ = await invited(world, job)
+    enclave = world.running.gateway.fleet.find(job, Role.PREDICTOR)
+    assert enclave is not None
+    enclave.measurement = "1" * 64
+    for _ in range(3):
+        assert (await guest("POST", f"/v1/jobs/{job}/predictor")).status == 202
+    assert world.running.gateway.fleet.find(job, Role.PREDICTOR) is enclave
 
 
 async def test_a_guests_key_is_worth_nothing_for_another_job(world: Party, component: bytes) -> None:

@@ -3,8 +3,10 @@
 import base64
 from pathlib import Path
 
+import pytest
+
 from chiron.api.keys import TenantRole
-from tests.support.caller import CHUNKS, Caller
+from tests.support.caller import CHUNKS, Answer, Caller
 from tests.support.party import Party
 
 GRANT = {"sealed": base64.b64encode(b"grant").decode()}
@@ -35,6 +37,25 @@ async def test_a_deleted_dataset_leaves_no_bytes_and_its_id_is_free(world: Party
     assert (await world.owner("DELETE", f"/v1/datasets/{ID}")).code == "dataset-unknown"
     await world.owner.upload_dataset()
     assert (await world.owner("GET", f"/v1/datasets/{ID}")).json["complete"] is True
+
+
+async def test_a_chunk_that_arrives_while_its_dataset_is_deleted_leaves_no_bytes(
+    world: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.owner.upload_dataset()
+    store = world.running.gateway.deletion.blobs
+    delete_below = store.delete_below
+    arrived: list[Answer] = []
+
+    async def overtaken(prefix: str) -> None:
+        await delete_below(prefix)
+        if not arrived:
+            arrived.append(await world.owner("PUT", f"/v1/datasets/{ID}/chunks/0", data=CHUNKS[0]))
+
+    monkeypatch.setattr(store, "delete_below", overtaken)
+    assert (await world.owner("DELETE", f"/v1/datasets/{ID}")).status == 204
+    assert arrived[0].status == 204
+    assert not blobs(world, "datasets")
 
 
 async def test_another_tenant_deletes_neither_dataset_nor_job_nor_builder(

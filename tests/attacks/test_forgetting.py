@@ -11,7 +11,7 @@ from chiron.client.datasets import ArraySource, encrypt
 from chiron.client.errors import GatewayError, RecordMissing
 from chiron.client.forgetting import Kind, destroy, tombstone
 from chiron.client.history import History
-from chiron.client.store import JobRecord
+from chiron.client.store import JobRecord, write_private
 from chiron.runtime.errors import OpenFailed
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.runtime.sealing.sealer import Sealer
@@ -65,12 +65,22 @@ def test_a_crash_between_tombstone_and_keys_is_completed(tmp_path: Path) -> None
     record = kept(store)
     destroy(store, Kind.JOB, JOB)
     # As if the process had ended before the record was gone.
-    store.save_job(record)
+    write_private(tmp_path / "jobs" / f"{JOB}.json", record.model_dump_json().encode())
     assert tombstone(store, Kind.JOB, JOB) is not None
     destroy(store, Kind.JOB, JOB)
     assert b64encode(record.share) not in everything(store)
     with pytest.raises(RecordMissing):
         store.job(JOB)
+
+
+def test_a_process_that_still_holds_the_record_does_not_bring_its_keys_back(tmp_path: Path) -> None:
+    store = OwnerStore(tmp_path)
+    record = kept(store)
+    destroy(store, Kind.JOB, JOB)
+    # As `chiron train` does, which read the record before and follows the job.
+    with pytest.raises(RecordMissing, match="forgotten"):
+        store.save_job(record.model_copy(update={"ended": True}))
+    assert b64encode(record.share) not in everything(store)
 
 
 async def test_a_gateway_that_refuses_to_delete_changes_nothing_of_the_keys(tmp_path: Path) -> None:

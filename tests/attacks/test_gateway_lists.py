@@ -133,11 +133,19 @@ async def test_attack_cursor_of_another_tenant_shows_nothing_of_theirs(world: Pa
     assert (await world.stranger("GET", f"/v1/datasets?cursor={theirs}")).json["items"] == []
 
 
-@pytest.mark.parametrize("items", [[], [{"name": "model", "size": 3}] * 1000])
+@pytest.mark.parametrize(
+    ("items", "most_bytes"),
+    [
+        ([], 10**9),
+        ([{"name": "model", "size": 3}] * 1000, 10**9),
+        ([{"name": "model", "size": 3}] * 200, 15_000),
+    ],
+)
 async def test_attack_list_without_end_of_a_hostile_gateway_is_given_up(
-    items: list[Any], monkeypatch: pytest.MonkeyPatch
+    items: list[Any], most_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chiron.client.gateway_session.MAX_LISTED", 2500)
+    monkeypatch.setattr("chiron.client.gateway_session.MAX_LISTED_BYTES", most_bytes)
     asked = []
 
     async def endless(request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron import AnswerRefused, EvidenceRejected, PassFile, PassHolder, attested_connector
-from chiron.client.errors import GatewayError
+from chiron.client.errors import GatewayError, GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.ledger import Ledgers
 from chiron.client.passes import IssuedPass, PassBook
@@ -86,10 +86,10 @@ async def _open(door: Door) -> None:
         pass
 
 
-async def _ask(door: Door, content: PassFile, rows: int = 1) -> Any:
+async def _ask(door: Door, content: PassFile, rows: int = 1, wait_s: float = 0) -> Any:
     async with PassHolder(content) as holder:
         x = np.repeat(ROWS[:1], rows, axis=0)
-        return await holder.predict(x, address=door.address)
+        return await holder.predict(x, address=door.address, wait_s=wait_s)
 
 
 async def _refused(door: Door, content: PassFile, rows: int = 1) -> str:
@@ -202,6 +202,46 @@ async def test_a_revoked_pass_is_refused_from_the_next_opening_on(door: Door) ->
     assert len(await _ask(door, other)) == 1
 
 
+async def test_an_answer_to_an_older_opening_does_not_hide_that_a_revocation_was_dropped(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host drops the opening without the pass, and repeats what was answered to the one before."""
+    mine, answers = _given(door), list[bytes]()
+    honest = GatewaySession.relay
+
+    async def replaying(self: GatewaySession, path: str, sealed: bytes) -> bytes:
+        if path != paths.JOB_OPENING.of(SPEC.job):
+            return await honest(self, path, sealed)
+        if not answers:
+            answers.append(await honest(self, path, sealed))
+        return answers[0]
+
+    monkeypatch.setattr(GatewaySession, "relay", replaying)
+    await _open(door)
+    PassBook(door.store).revoke(SPEC.job, mine.allowed.id, _now())
+    with pytest.raises(GatewayMisbehaved):
+        await _open(door)
+
+
+async def test_an_opening_that_was_dropped_is_made_up_for_when_the_owner_tries_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the ledger says was sent, and nobody said was taken, is not what the predictor goes by."""
+    mine = _given(door)
+    await _open(door)
+
+    async def dropping(self: GatewaySession, path: str, sealed: bytes) -> bytes:
+        raise GatewayError("enclave-silent", 504, "nothing came back")
+
+    PassBook(door.store).revoke(SPEC.job, mine.allowed.id, _now())
+    with monkeypatch.context() as host:
+        host.setattr(GatewaySession, "relay", dropping)
+        with pytest.raises(GatewayError):
+            await _open(door)
+    await _open(door)
+    assert await _refused(door, mine) == "query-unauthorised"
+
+
 async def test_an_expired_pass_is_refused_also_where_the_hosts_clock_stands_before_its_end(
     door: Door,
 ) -> None:
@@ -259,6 +299,15 @@ async def test_a_holders_query_is_answered_once_whoever_sends_it_again(door: Doo
     assert await _relayed(door, path, pending.sealed) == "query-replayed"
     assert len(await _ask(door, one, rows=4)) == 4
     assert await _refused(door, one) == "pass-exhausted"
+
+
+async def test_a_holder_waits_while_the_owner_opens(door: Door) -> None:
+    mine = _given(door)
+    asking = asyncio.create_task(_ask(door, mine, wait_s=20))
+    await asyncio.sleep(0.3)
+    assert not asking.done()
+    await _open(door)
+    assert len(await asking) == 1
 
 
 async def test_a_predictor_that_is_locked_or_another_owners_is_not_asked(door: Door, tmp_path: Path) -> None:

@@ -182,6 +182,16 @@ class TestLocked:
 
 
 class TestForgedOpenings:
+    async def test_no_model_is_opened_for_a_stranger_once_its_owner_is_known(
+        self, quoting: QuotingServices
+    ) -> None:
+        """Opening a large one takes seconds, and the owner's own openings would wait for it."""
+        lock, key, _ = _locked(quoting)
+        await lock.open(seal_opening(_opening(key), OWNER, key))
+        forged = _opening(key, number=2**40, share=bytes(32))
+        with pytest.raises(OpeningRefused, check=lambda error: error.code == "opening-unsigned"):
+            await lock.open(seal_opening(forged, Ed25519PrivateKey.generate(), key))
+
     async def test_forged_openings_change_nothing_and_lock_nobody_out(self, door: Door) -> None:
         stranger, key, owner = Stranger(door), await _key(door), _record(door).signing_key
         now = int(time.time())

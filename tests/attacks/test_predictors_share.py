@@ -14,6 +14,7 @@ from tests.support.caller import Caller
 from tests.support.party import Party, party, settings_in
 from tests.support.scripts import Launched, scripted, silent
 
+NONCE = base64.b64encode(bytes(32)).decode()
 SEALED = {"sealed": base64.b64encode(b"sealed").decode()}
 PREDICTORS, SHARE = 3, 1
 
@@ -172,6 +173,8 @@ async def test_looking_at_a_predictor_does_not_keep_it_running(tmp_path: Path, c
         for _ in range(10):
             await asyncio.sleep(0.1)
             seen = await state(world.owner, job)
+            # A keyholder does that all the time.
+            await world.owner("POST", f"/v1/jobs/{job}/evidence", json={"role": "predictor", "nonce": NONCE})
         assert seen == "stopped"
 
 

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chiron import OwnerStore
 from chiron.client.receipts import Verification, keep_verification, receipt_of, write_receipt
 from chiron.client.store import JobRecord
 from chiron.runtime.sealing.hpke import PrivateKey
-from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant
 from tests.support.forge import NOW, Platform, claims
 from tests.support.specs import job_spec
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_receipt.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_attestation.py"
+NO_PROOFS: dict[str, Any] = {"proofs": []}
 KEY, SHARE = secrets.token_bytes(32), secrets.token_bytes(32)
 
 
@@ -33,7 +36,7 @@ def check(path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobRecord, str]:
-    """A receipt's file, its owner's record, and the digest of the software root."""
+    """A receipt's file, its owner's record, and the file with the software root."""
     folder = tmp_path_factory.mktemp("receipt")
     store, platform, spec = OwnerStore(folder), Platform(), job_spec()
     record = JobRecord(spec=spec, owner_key=PrivateKey.generate().private_bytes, share=SHARE)
@@ -55,7 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobRecord, str
     write_receipt(store, record, grant, evidence.claims)
     path = folder / "out.json"
     path.write_text(receipt_of(store, spec.job).model_dump_json())
-    return path, record, sha256_hex(platform.root.der)
+    (folder / "root.pem").write_bytes(platform.root.pem)
+    return path, record, str(folder / "root.pem")
 
 
 def test_an_honest_receipt_holds_without_our_package(made: tuple[Path, JobRecord, str]) -> None:
@@ -69,11 +73,11 @@ def test_an_honest_receipt_holds_without_our_package(made: tuple[Path, JobRecord
 
 
 def test_a_software_root_is_not_taken_for_intels(made: tuple[Path, JobRecord, str]) -> None:
-    assert check(made[0]).returncode == 12
+    assert check(made[0]).returncode == 13
 
 
 def test_another_owners_receipt_is_refused(made: tuple[Path, JobRecord, str]) -> None:
-    assert check(made[0], "--trust-software-root", made[2], "--owner", "ab" * 32).returncode == 11
+    assert check(made[0], "--trust-software-root", made[2], "--owner", "ab" * 32).returncode == 10
 
 
 def test_a_receipt_holds_no_key(made: tuple[Path, JobRecord, str]) -> None:
@@ -84,8 +88,9 @@ def test_a_receipt_holds_no_key(made: tuple[Path, JobRecord, str]) -> None:
         assert secret.hex().encode() not in content
 
 
+@pytest.fixture(scope="module")
 def script() -> Any:
-    specification = importlib.util.spec_from_file_location("verify_receipt", SCRIPT)
+    specification = importlib.util.spec_from_file_location("verify_attestation", SCRIPT)
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -96,30 +101,54 @@ def script() -> Any:
 @pytest.mark.parametrize(
     ("place", "value", "number"),
     [
-        (("verified", "at"), 2**32, 2),
-        (("verified", "evidence", "claims", "nonce"), b64encode(bytes(32)).decode(), 3),
-        (("verified", "policy", "measurements"), ["ab" * 32], 4),
-        (("verified", "policy", "measurements"), [], 4),
-        (("verified", "policy", "signers"), ["ab" * 32], 4),
-        (("verified", "policy", "accepted_tcb"), ["SWHardeningNeeded"], 4),
-        (("spec", "job"), "cd" * 16, 5),
+        (("verified", "at"), 2**32, 7),
+        (("verified", "evidence", "claims", "nonce"), b64encode(bytes(32)).decode(), 12),
+        (("verified", "policy", "measurements"), ["ab" * 32], 10),
+        (("verified", "policy", "signers"), ["ab" * 32], 10),
+        (("verified", "policy", "accepted_tcb"), ["SWHardeningNeeded"], 8),
+        (("verified", "policy", "platforms"), [{"ppid": "ab" * 16}], 8),
+        (("verified", "policy", "minimum_tcb_evaluation"), 10**6, 8),
+        (
+            ("verified", "policy", "transparency"),
+            {"log_public_key": b64encode(KEY).decode(), "proofs": []},
+            11,
+        ),
+        (("spec", "job"), "cd" * 16, 14),
     ],
 )
 def test_what_a_lying_owner_signs_must_still_follow_from_the_quote(
-    made: tuple[Path, JobRecord, str], place: tuple[str, ...], value: Any, number: int
+    made: tuple[Path, JobRecord, str],
+    script: Any,
+    tmp_path: Path,
+    place: tuple[str, ...],
+    value: Any,
+    number: int,
 ) -> None:
-    verify_receipt = script()
     path, record, root = made
     signed = json.loads(path.read_text())
-    holder = signed["receipt"]
-    for name in place[:-1]:
-        holder = holder[name]
-    holder[place[-1]] = value
-    content = verify_receipt.bound(verify_receipt.LABEL, verify_receipt.canonical(signed["receipt"]))
+    put(signed["receipt"], place, value)
+    content = b"chiron/v1/receipt\0" + script.canonical(signed["receipt"])
     signed["signature"] = b64encode(record.signing_key.sign(content)).decode()
-    with pytest.raises(verify_receipt.Refused) as refused:
-        verify_receipt.check(signed, None, root)
-    assert refused.value.number == number
+    lie = tmp_path / "lie.json"
+    lie.write_text(json.dumps(signed))
+    assert script.main([str(lie), "--trust-software-root", root]) == 10 + number
+
+
+def test_a_policy_that_names_no_code_is_refused(
+    made: tuple[Path, JobRecord, str], script: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.json").write_text("{}")
+    with pytest.raises(SystemExit) as ended:
+        script.main(
+            [str(made[0]), "--trust-software-root", made[2], "--policy", str(tmp_path / "policy.json")]
+        )
+    assert ended.value.code == 2
+
+
+def put(value: Any, place: tuple[Any, ...], new: Any) -> None:
+    for name in place[:-1]:
+        value = value[name]
+    value[place[-1]] = new
 
 
 def leaves(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -129,17 +158,29 @@ def leaves(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found or [place]
 
 
-def test_a_receipt_altered_in_any_field_is_refused(made: tuple[Path, JobRecord, str]) -> None:
-    verify_receipt = script()
+def at(value: Any, place: tuple[Any, ...]) -> Any:
+    for name in place:
+        value = value[name]
+    return value
+
+
+def test_a_receipt_altered_in_any_field_is_refused(
+    made: tuple[Path, JobRecord, str], script: Any, tmp_path: Path
+) -> None:
     path, _, root = made
     honest = json.loads(path.read_text())
-    assert verify_receipt.check(honest, None, root)
+    altered = tmp_path / "altered.json"
+    assert script.main([str(path), "--trust-software-root", root]) == 0
     for place in leaves(honest):
-        altered = copy.deepcopy(honest)
-        holder = altered
-        for name in place[:-1]:
-            holder = holder[name]
-        value = holder[place[-1]]
-        holder[place[-1]] = value + 1 if type(value) is int else f"{value}x"
-        with pytest.raises((verify_receipt.Refused, ValueError)):
-            verify_receipt.check(altered, None, root)
+        changed, value = copy.deepcopy(honest), at(honest, place)
+        put(changed, place, value + 1 if type(value) is int else f"{value}x")
+        altered.write_text(json.dumps(changed))
+        assert script.main([str(altered), "--trust-software-root", root]) in (3, 10), place
+
+
+SCALARS = st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.booleans() | st.none()
+
+
+@given(value=st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_is_written_as_rfc_8785_says(script: Any, value: Any) -> None:
+    assert script.canonical(value) == rfc8785.dumps(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chiron.runtime.channels import direct
+from chiron.runtime.channels import renewal
 from chiron.wire.grants import PredictionPolicy
 from tests.support.predictor_door import Door, predictor_door
 from tests.support.tee import QuotingServices
@@ -17,7 +17,7 @@ from tests.support.tee import QuotingServices
 async def door(
     quoting: QuotingServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Door]:
-    monkeypatch.setattr(direct, "RENEW_S", 0.2)
+    monkeypatch.setattr(renewal, "wait_s", lambda *_: 0.2)
     async with predictor_door(quoting, tmp_path, PredictionPolicy()) as door:
         yield door
 

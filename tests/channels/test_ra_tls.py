@@ -161,6 +161,20 @@ async def test_wrong_claims_end_the_handshake(
     assert error.steps[-1].passed is False
 
 
+async def test_predictor_of_another_owners_model_is_told_nothing(quoting: QuotingServices) -> None:
+    key, owner = new_key(), "e" * 64
+    async with endpoint(serving(key, evidence_for(quoting, key, owner_key_sha256=owner))) as to:
+        refused = await _refusal(to, quoting, owner_key_sha256="d" * 64)
+        assert (refused.code, "another owner" in str(refused)) == ("evidence-key-binding", True)
+        assert await _post(to, quoting, owner_key_sha256=owner) == "heard"
+
+
+async def test_locked_predictor_is_no_owners(quoting: QuotingServices) -> None:
+    key = new_key()
+    async with endpoint(serving(key, evidence_for(quoting, key))) as to:
+        assert (await _refusal(to, quoting, owner_key_sha256="d" * 64)).code == "evidence-key-binding"
+
+
 async def test_another_measurement_ends_the_handshake(quoting: QuotingServices) -> None:
     key = new_key()
     async with endpoint(serving(key, evidence_for(quoting, key))) as to:

@@ -39,7 +39,7 @@ async def test_running_jobs_evidence_is_fetched_over_a_fresh_nonce_and_verified(
         await client.verify_job(job)  # waits until the enclave is there
         accepted = ("--mrenclave", MEASUREMENT.hex())
         code, told = await _run(world, job.spec.job, *accepted)
-        assert (code, told["verified"], len(told["steps"])) == (0, True, 15)
+        assert (code, told["verified"], len(told["steps"])) == (0, True, 12)
         code, told = await _run(world, job.spec.job, "--mrenclave", "0" * 64)
         assert (code, told["refused"]) == (20, "measurement")
         assert (await _run(world, "f" * 32, *accepted))[0] == 3

@@ -1,5 +1,6 @@
 """A whole service for tests: `chiron serve` as an operator starts it, and an owner beside it."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from onnx import TensorProto
 from chiron import Client, Job, JobRequest, OwnerStore, policy_of
 from chiron.builder_kit.component import static_component
 from chiron.client.datasets import Encrypted, EncryptOptions
+from chiron.client.gateway_session import GatewaySession
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.contract import CapabilityGrants, InputType
 from chiron.wire.reports import Outcome
@@ -82,6 +84,16 @@ def serving(state: Path, home: Path, *options: str) -> Iterator[Service]:
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+def stopped(service: Service, job: str) -> None:
+    """End the job's predictor: whoever asks next starts another."""
+
+    async def stop() -> None:
+        async with GatewaySession(service.url, service.owner_key) as gateway:
+            await gateway.stop_predictor(job)
+
+    asyncio.run(stop())
 
 
 def encrypted_digits(owner: Client, directory: Path) -> Encrypted:

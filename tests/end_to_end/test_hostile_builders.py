@@ -15,6 +15,7 @@ from tests.support import graphs
 from tests.support.builders import ENDLESS, GREEDY, component
 
 MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
+"""No two components have one name: each kind adds its own."""
 
 
 def _plan(kind: str, digits: Encrypted) -> bytes:
@@ -51,7 +52,8 @@ def test_a_misbehaving_builder_ends_in_a_sealed_code_and_an_ordinary_schedule(
     service: Service, owner: Client, digits: Encrypted, kind: str, code: str
 ) -> None:
     with service.operator() as operator:
-        info = operator.upload_builder(_plan(kind, digits), MANIFEST.model_dump_json().encode())
+        manifest = MANIFEST.model_copy(update={"name": f"hostile-{kind}"})
+        info = operator.upload_builder(_plan(kind, digits), manifest.model_dump_json().encode())
     request = JobRequest(
         dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=info.sha256, trainers=1, exchanges=2
     )

@@ -19,6 +19,7 @@ from tests.end_to_end.service import (
     run_to_end,
     serving,
     start_and_grant,
+    stopped,
 )
 from tests.support.images import copied, make_it_start, replace
 
@@ -90,6 +91,7 @@ def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
     with pytest.raises(GatewayError):
         owner.predict(job, rows)
     stored.write_bytes(honest)
+    stopped(service, job.spec.job)
     assert len(owner.predict(job, rows)) == 1
 
 

@@ -76,6 +76,26 @@ def _is_stored(path: Path, service: Service) -> bool:
     return path.is_file() and not path.is_relative_to(image)
 
 
+def test_an_auditor_checks_the_owners_receipt_without_our_code(
+    service: Service, owner: Client, trained: Job, tmp_path: Path
+) -> None:
+    """From the command line to the script, which sees neither this checkout nor her store."""
+    receipt, root = tmp_path / "receipt.json", ["--trust-software-root", str(service.software_root)]
+    environment = {"CHIRON_HOME": str(owner.store.root), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    written = [sys.executable, "-m", "chiron", "receipt", trained.spec.job, "--out", str(receipt)]
+    subprocess.run(written, env=environment, cwd=ROOT, check=True)
+    script = [sys.executable, "-I", str(ROOT / "scripts" / "verify_attestation.py"), str(receipt), *root]
+    key = owner.store.job(trained.spec.job).signing_public_key.hex()
+    for options, code in (
+        ((), 0),
+        (("--owner", key, "--job", trained.spec.job), 0),
+        (("--owner", "ab" * 32), 10),
+        (("--mrenclave", "ab" * 32), 10 + Step.MEASUREMENT.number),
+    ):
+        ran = subprocess.run([*script, *options], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert ran.returncode == code, ran.stdout + ran.stderr
+
+
 def test_what_the_operator_saw_has_names_and_sizes_that_the_spec_implies(owner: Client, trained: Job) -> None:
     seen = owner.observations(trained)
     reports = [item for item in seen if item.name.startswith("report-")]

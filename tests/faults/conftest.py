@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.faults.clear import expect_no_secret_in_the_clear
-from tests.faults.world import FaultyHost, faulty_host
 from tests.support.builders import orderly
+from tests.support.faulty_host import FaultyHost, faulty_host
 from tests.support.mortal import MortalWorld, mortal_world
 
 

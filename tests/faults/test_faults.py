@@ -22,9 +22,9 @@ from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import Ready
 from chiron.wire.jobs import Job, JobState, PublicFailure
 from chiron.wire.reports import OutcomeStatus
-from tests.faults.world import EXCHANGES, FaultyHost, faulty_host
 from tests.support.breaker import Breaker
 from tests.support.builders import orderly
+from tests.support.faulty_host import EXCHANGES, FaultyHost, faulty_host
 
 SERVER, TRAINER = Role.PARAMETER_SERVER, Role.TRAINER
 

@@ -14,7 +14,7 @@ import pytest
 
 from chiron.wire.jobs import JobState, PublicFailure
 from tests.faults.test_faults import TRAINER, expect_whole
-from tests.faults.world import EXCHANGES, FaultyHost
+from tests.support.faulty_host import EXCHANGES, FaultyHost
 
 DAY_S = 86_400
 

@@ -8,7 +8,7 @@ from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobState, PublicFailure
 from tests.faults.clear import expect_no_secret_in_the_clear
 from tests.faults.test_faults import expect_whole
-from tests.faults.world import FaultyHost
+from tests.support.faulty_host import FaultyHost
 
 SHARDS = {"terms": {"shards": 2}}
 

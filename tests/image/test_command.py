@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,26 @@ def test_a_manifest_with_another_environment_is_refused_for_occlum(
     command = ["image", "occlum", str(tmp_path / "occlum"), "--image", str(changed), "--glibc", "99.0"]
     assert main(command) == 1
     assert "env.default differs" in capsys.readouterr().err
+
+
+def test_checkout_is_built_by_its_own_code_and_measured(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkout whose build is quick: it copies the image that all tests share."""
+    checkout = tmp_path / "checkout"
+    (checkout / "enclave_image").mkdir(parents=True)
+    (checkout / "chiron").mkdir()
+    (checkout / "chiron" / "__init__.py").touch()
+    (checkout / "chiron" / "enclave_image").symlink_to("../enclave_image")
+    (checkout / "enclave_image" / "build.py").write_text(
+        f"import os, shutil\ndef build_image(to):\n"
+        f"    shutil.copytree({str(image)!r}, to, symlinks=True, copy_function=os.link)\n"
+    )
+    assert main(["image", "measure", str(checkout)]) == 1
+    assert "scripts/setup" in capsys.readouterr().err
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    assert main(["image", "measure", str(checkout)]) == 0
+    assert capsys.readouterr().out.strip() == measure(image)
+    (checkout / "enclave_image" / "build.py").write_text("raise SystemExit(1)\n")
+    assert main(["image", "measure", str(checkout)]) == 1

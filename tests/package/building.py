@@ -89,9 +89,10 @@ class Environment:
         subprocess.run(command, check=True)
         (ours,) = metadata.distributions(name=PROJECT, path=[str(self.packages)])
         for distribution in needed(ours, extras):
-            self._link(distribution)
+            self.link(distribution)
 
-    def _link(self, distribution: metadata.Distribution) -> None:
+    def link(self, distribution: metadata.Distribution) -> None:
+        """Link one distribution that is installed here."""
         for file in distribution.files or ():
             target = self.packages / file
             if ".." in file.parts or "__pycache__" in file.parts:

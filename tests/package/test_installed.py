@@ -1,6 +1,7 @@
 """Wheel and sdist, each installed into a bare environment and used there."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chiron.enclave_image.measurement import measure
-from tests.package.building import PROJECT, Archives, Environment
+from tests.package.building import PROJECT, ROOT, Archives, Environment
 from tests.support.genuine import IN_DATE, MEASUREMENT, SIGNER, evidence
 
 USE = 'import chiron; from chiron import Client; print(Client.__module__.startswith("chiron.client."))'
@@ -131,6 +132,29 @@ def test_genuine_evidence_is_verified(installed: Environment) -> None:
     files = [evidence("sgx_quote"), evidence("sgx_quote_collateral.json")]
     verified = installed.run("python", "-c", VERIFY, *files, MEASUREMENT, SIGNER, IN_DATE)
     assert verified.stdout.strip() == MEASUREMENT, verified.stderr
+
+
+def test_the_auditors_script_runs_where_nothing_of_ours_is(tmp_path: Path) -> None:
+    """With the two packages that it names, and what those need."""
+    bare = Environment(tmp_path / "environment")
+    for name in ("cryptography", "dcap-qvl", "cffi", "pycparser"):
+        bare.link(metadata.distribution(name))
+    assert bare.run("python", "-c", "import chiron").returncode != 0
+    assert bare.run("python", "-c", "import pydantic").returncode != 0
+    script = shutil.copy(ROOT / "scripts" / "verify_attestation.py", tmp_path)
+    quote: list[str | Path] = ["--quote", evidence("sgx_quote")]
+    quote += ["--collateral", evidence("sgx_quote_collateral.json")]
+    policy = [
+        "--mrenclave",
+        MEASUREMENT,
+        "--accept-tcb",
+        "ConfigurationAndSWHardeningNeeded",
+        "--at",
+        IN_DATE,
+    ]
+    checked = bare.run("python", script, *quote, *policy, "--mrsigner", SIGNER)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert bare.run("python", script, *quote, *policy, "--mrsigner", "ab" * 32).returncode == 20
 
 
 def test_the_image_is_that_of_the_checkout(

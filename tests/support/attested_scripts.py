@@ -28,7 +28,7 @@ from chiron.runtime.roles.grant import open_grant
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire import objects
 from chiron.wire.attestation import Claims, Evidence, Role
-from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, SealedMessage
+from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready, SealedMessage
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import JobSpec, JobState
@@ -146,6 +146,7 @@ class AttestedScripts:
 
     async def _predictor(self, me: Launched) -> int:
         order, gateway, mine = me.order, me.gateway, _Predictor()
+        await gateway.ready(Ready())
         async for mail in gateway.mail():
             if mail.evidence:
                 evidence = self._evidence(order, mine.key, mail.evidence.nonce, mine.claimed())
@@ -197,4 +198,4 @@ class _Predictor:
         check_owner(signed, grant.owner_signing_key)
         assert signed.opening.share == grant.share
         self.askers = Askers(signed.opening, grant.owner_signing_key, grant.prediction)
-        return seal_settlement(None, grant.share, grant.job)
+        return seal_settlement(None, grant.share, grant.job, answers=signed.opening)

@@ -17,6 +17,7 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.datasets import ArraySource, Encrypted, EncryptOptions, encrypt
 from chiron.client.granting import new_terms
 from chiron.client.keyholder import Keyholder
+from chiron.wire.attestation import TcbStatus
 from chiron.wire.contract import CapabilityGrants, Task
 from chiron.wire.grants import Restarts
 from chiron.wire.jobs import Job, JobRequest
@@ -25,6 +26,8 @@ from tests.support.datasets import Arrays
 from tests.support.launcher import BackendT, SimulatedLauncher
 from tests.support.specs import builder_manifest
 from tests.support.tee import policy_for
+
+UP_TO_DATE = frozenset({TcbStatus.UP_TO_DATE})
 
 
 @dataclass
@@ -44,16 +47,21 @@ class Deployment(Generic[BackendT]):
 
 @asynccontextmanager
 async def deployed(
-    directory: Path, settings: Settings, launcher: SimulatedLauncher[BackendT], tee: SoftwareTee
+    directory: Path,
+    settings: Settings,
+    launcher: SimulatedLauncher[BackendT],
+    tee: SoftwareTee,
+    accepted_tcb: frozenset[TcbStatus] = UP_TO_DATE,
 ) -> AsyncIterator[Deployment[BackendT]]:
     """A fresh gateway. What the owner keeps is in `directory`, whose path must be short."""
+    policy = policy_for(tee).model_copy(update={"accepted_tcb": accepted_tcb})
     async with running_gateway(settings, launcher) as running:
         create = running.gateway.keys.create
         owners_key = await create("owner", TenantRole.OWNER)
         operators_key = await create("op", TenantRole.OPERATOR)
         store, others_store = OwnerStore(directory / "owner"), OwnerStore(directory / "operator")
         async with (
-            AsyncClient(running.url, owners_key, policy=policy_for(tee), store=store) as owner,
+            AsyncClient(running.url, owners_key, policy=policy, store=store) as owner,
             AsyncClient(running.url, operators_key, store=others_store) as operator,
         ):
             yield Deployment(launcher, owner, operator, running.gateway, settings.state_dir)

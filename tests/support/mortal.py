@@ -12,12 +12,20 @@ from typing import Any
 from chiron.api.settings import Limits, Settings
 from chiron.runtime.roles.sealed_model import open_model
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.wire.attestation import Role
+from chiron.wire.attestation import Role, TcbStatus
 from chiron.wire.jobs import Job, JobState
 from chiron.wire.labels import MODEL
 from chiron.wire.reports import TrainingReport
 from tests.support.datasets import digits
-from tests.support.deployment import Deployment, create_and_grant, deployed, keyholding, publish, upload
+from tests.support.deployment import (
+    UP_TO_DATE,
+    Deployment,
+    create_and_grant,
+    deployed,
+    keyholding,
+    publish,
+    upload,
+)
 from tests.support.launcher import SimulatedLauncher
 from tests.support.roles import Death, RolesInProcess
 from tests.support.tee import DirectPlatform, open_tee
@@ -74,13 +82,22 @@ def expect_same(ended: Ended, undisturbed: Ended) -> None:
 
 
 @asynccontextmanager
-async def mortal_world(directory: Path, *, keyholder: bool = True) -> AsyncIterator[MortalWorld]:
-    """Everything of it lives in `directory`, whose path must be short. A keyholder opens what was killed."""
-    tee = open_tee(directory / "tee")
+async def mortal_world(
+    directory: Path,
+    *,
+    keyholder: bool = True,
+    status: TcbStatus = TcbStatus.UP_TO_DATE,
+    accepted_tcb: frozenset[TcbStatus] = UP_TO_DATE,
+) -> AsyncIterator[MortalWorld]:
+    """Everything of it lives in `directory`, whose path must be short. A keyholder opens what was killed.
+
+    The machine's patch level has `status`, and the owner's policy accepts `accepted_tcb`.
+    """
+    tee = open_tee(directory / "tee", status)
     settings = Settings(state_dir=directory / "state", port=0, limits=Limits(restarts=20))
     (directory / "taps").mkdir()
     launcher = SimulatedLauncher(RolesInProcess(tee, settings.socket_path, directory / "taps"))
-    async with deployed(directory, settings, launcher, tee) as there:
+    async with deployed(directory, settings, launcher, tee, accepted_tcb) as there:
         dataset = await upload(there.owner, digits(), directory / "bundle")
         async with keyholding(there.owner) if keyholder else nullcontext():
             yield MortalWorld(**vars(there), dataset=dataset.bundle.manifest.dataset_id)

@@ -62,7 +62,7 @@ class RolesAsProcesses:
         self.prefix: tuple[str, ...] = ()
         """Command that each enclave's is appended to."""
         self.environment: dict[str, str] = {}
-        self._tee = tee
+        self.tee = tee
         self._gateway_socket = gateway_socket
         self._directory = directory
         self._started: list[ProcessEnclave] = []
@@ -71,7 +71,7 @@ class RolesAsProcesses:
         """See `Backend.start`."""
         number = len(self._started)
         socket = self._directory / f"q{number}"
-        quoting = await serve_quotes(self._tee, socket, EnclaveIdentity(MEASUREMENT))
+        quoting = await serve_quotes(self.tee, socket, EnclaveIdentity(MEASUREMENT))
         channel = GatewayChannel(socket=str(self._gateway_socket), token=order.token)
         platform = SoftwarePlatformSpec(socket=str(socket))
         launch = launch_spec(order.spec, order.role, channel, index=order.index, platform=platform)
