@@ -6,7 +6,6 @@ A route without a row here fails, and so does a row whose route is gone.
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -167,7 +166,7 @@ def _b64(content: bytes) -> str:
 
 
 @pytest.fixture
-async def everybody(world: Party, component: bytes) -> AsyncIterator[Everybody]:
+async def everybody(world: Party, component: bytes) -> Everybody:
     job = await world.create_job(component)
     assert (await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)).status == 204
     assert (await world.end_of(job))["state"] == "succeeded"
@@ -191,7 +190,7 @@ async def everybody(world: Party, component: bytes) -> AsyncIterator[Everybody]:
         FOREIGN_AUDITOR: await caller("rival", TenantRole.AUDITOR),
         FOREIGN_GUEST: await caller("rival", TenantRole.GUEST, job="cd" * 16),
     }
-    yield Everybody(world, job, builder, component, guest["guest"]["key_id"], callers)
+    return Everybody(world, job, builder, component, guest["guest"]["key_id"], callers)
 
 
 def routes() -> list[Route]:
