@@ -53,7 +53,7 @@ class TakenQueries:
             latest.known.remove(latest.forgotten)
 
     def keep(self, askers: Collection[Identifier]) -> None:
-        """Remember of all but `askers`, who are those that may ask from now on, no more than the highest id."""
+        """Remember only the highest id of all but `askers`, who are those that may ask from now on."""
         for asker in self._of.keys() - set(askers):
             self._former[asker] = max(self._of.pop(asker).known)
         for oldest in list(islice(self._former, max(0, len(self._former) - self._at_most))):
