@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from chiron.client.attested import AttestedBook
 from chiron.client.errors import EvidenceRejected, GatewayError, GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, note
 from chiron.client.ledger import Ledger, Ledgers, Loan
 from chiron.client.passes import PassBook
 from chiron.client.store import JobRecord, OwnerStore
@@ -79,6 +81,7 @@ class Opener:
         """
         self._gateway = gateway
         self._verifier = verifier
+        self._store = store
         self._ledgers = Ledgers(store)
         self._passes = PassBook(store)
         self._clock = clock
@@ -123,7 +126,9 @@ class Opener:
             )
         if again.claims.hpke_public_key != verified.claims.hpke_public_key:
             raise GatewayMisbehaved("another predictor answers than the one that was opened")
-        self._on_opened(_summary(opening, again))
+        done = _summary(opening, again)
+        note(self._store, job, Deed.OPENED, **_facts(done, again))
+        self._on_opened(done)
         return again
 
     async def settle(self, record: JobRecord) -> None:
@@ -211,9 +216,17 @@ class Opener:
 
     def _settled(self, record: JobRecord, sealed: bytes, answers: Opening | None = None) -> None:
         signed = open_settlement(sealed, record.share, record.spec.job, answers)
-        if signed is not None:
-            with self._ledgers.changing(record.spec.job) as change:
-                change.ledger = change.ledger.settled(signed)
+        if signed is None:
+            return
+        job, said = record.spec.job, signed.settlement
+        with self._ledgers.changing(job) as change:
+            before = change.ledger
+            change.ledger = before.settled(signed)
+            loan = next((loan for loan in before.loans if loan.number == said.opening), None)
+        if loan is not None:
+            AttestedBook(self._store).keep(signed, loan.tls_key_sha256)
+            passes = sum(one.rows for one in said.passes)
+            note(self._store, job, Deed.SETTLED, opening=said.opening, rows=said.rows, pass_rows=passes)
 
     def _holding(self, job: str) -> tuple[Pass, ...]:
         return self._passes.read(job).holding(self._seconds())
@@ -258,3 +271,15 @@ def _summary(opening: Opening, verified: VerifiedEvidence) -> Opened:
         passes=len(opening.passes),
         until=datetime.fromtimestamp(opening.until, UTC),
     )
+
+
+def _facts(done: Opened, verified: VerifiedEvidence) -> dict[str, str | int]:
+    return {
+        "opening": done.number,
+        "rows": "any number" if done.rows is None else done.rows,
+        "passes": done.passes,
+        "until": done.until.isoformat(timespec="seconds"),
+        "measurement": done.measurement,
+        "evidence": sha256_hex(verified.claims.report_data()),
+        "predictor_key": done.predictor_key_sha256,
+    }
