@@ -124,9 +124,17 @@ class Learner:
         self._stopping.validating(self._stepper.vector)
         validated = exchanges == 1
         with failing_as(Reason.ENGINE_FAILED):
+            failed: Exception | None = None
             async for portion in self._feed.portions(dataset, exchange):
-                await asyncio.to_thread(self._work, portion, validate=not validated)
+                # The host counts requests for chunks: where a window fails, the others are fetched too.
+                if failed is None:
+                    try:
+                        await asyncio.to_thread(self._work, portion, validate=not validated)
+                    except Exception as error:
+                        failed = error
                 validated = True
+            if failed is not None:
+                raise failed
             if exchange == self._allocation.learning_exchanges - 1 and not self._stopping.stopped:
                 self._stepper.take_average()
             if exchanges == 1:

@@ -20,7 +20,7 @@ from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_m
 from chiron.runtime.training.errors import ENGINE_SILENT, Reason, TrainingFailed, failing_as
 from chiron.runtime.training.graphs import OWN, forward_model, preprocess
 from chiron.runtime.training.losses import LOSS, append_loss
-from chiron.runtime.training.rewrites import rewrite, rewrite_forward
+from chiron.runtime.training.rewrites import hold_within_bounds, rewrite, rewrite_forward
 from chiron.runtime.training.rewrites.editing import declare_shapes
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe, matches
@@ -90,6 +90,7 @@ def training_model(
         raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
     if rewritten:
         rewrite(differentiated)
+    hold_within_bounds(differentiated)
     return TrainingModel(differentiated.SerializeToString(), gradients, statistics, masks)
 
 

@@ -13,7 +13,7 @@ The bytes come from hostile code. They are read in steps, each of which bounds w
  6. **Interface**: `input` and `output` as the job describes them.
  7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused. (`nodes`)
  8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
-    within the memory bounds. (`shapes`)
+    within the memory bounds; operands fit one another where ONNX does not look. (`shapes`, `operands`)
  9. **Initialization**: every parameter has one, by a graph without inputs or a pretrained tensor of the
     component. (`initialization`)
 
@@ -24,21 +24,23 @@ anew of the parts that were checked: names of nodes, texts, metadata and declare
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
 from chiron.wasm_sandbox.admission.nodes import (
     buffers,
     check_nodes,
     check_shape_operands,
+    known_values,
     live_nodes,
     trained_values,
 )
+from chiron.wasm_sandbox.admission.operands import check_operands, check_sizes, check_slices
 from chiron.wasm_sandbox.admission.operators import OPERATORS
 from chiron.wasm_sandbox.admission.protobuf import scan
 from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
 from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wasm_sandbox.graph_codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.limits import (
     HIGHEST_IR,
     HIGHEST_OPSET,
@@ -86,7 +88,10 @@ def admit(
     )
     names = [INPUT, *(tensor.name for tensor in model.graph.initializer)]
     check_nodes(model.graph.node, names, OPERATORS, limits)
-    check_shape_operands(model.graph.node, tensors.constants, limits)
+    known = known_values(model.graph.node, tensors.constants)
+    check_shape_operands(model.graph.node, known, limits)
+    check_slices(model.graph.node, known, limits)
+    check_sizes(model.graph.node, known)
     _check_interface(model.graph, request)
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
     section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)
@@ -175,6 +180,7 @@ def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) 
         if found[OUTPUT].dims != (batch, *output_shape(request)):
             detail = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
             raise refused(GraphCode.OUTPUT_MISMATCH, detail)
+    check_operands(section.nodes, {name: value.dims for name, value in values[0].items()})
     types = {name: value.data_type for name, value in values[0].items()}
     trained = trained_values(section.nodes, (tensor.name for tensor in section.parameters))
     if any(types[name] != TensorProto.FLOAT for name in trained):

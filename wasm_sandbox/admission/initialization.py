@@ -22,12 +22,13 @@ from onnx import (
 )
 from safetensors import SafetensorError, deserialize
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
-from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands
+from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, known_values
+from chiron.wasm_sandbox.admission.operands import check_sizes
 from chiron.wasm_sandbox.admission.operators import INITIALIZERS
 from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
 from chiron.wasm_sandbox.admission.tensors import Tensors, check_constants, has_data
 from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _Entries = list[tuple[str, Mapping[str, object]]]
@@ -62,7 +63,9 @@ def read_initialization(
     check_constants(graph.initializer, limits)
     constants = [tensor.name for tensor in graph.initializer]
     check_nodes(graph.node, constants, INITIALIZERS, limits, foreign=GraphCode.INITIALIZATION_NOT_ALLOWED)
-    check_shape_operands(graph.node, graph.initializer, limits)
+    known = known_values(graph.node, graph.initializer)
+    check_shape_operands(graph.node, known, limits)
+    check_sizes(graph.node, known)
     _check_ranges(graph.node)
     section = Section(graph.node, graph.initializer, (), opset, ir_version)
     values = initial_values(section, limits) if graph.node else {}

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
 from chiron.wasm_sandbox.admission.operators import (
     CONTROL_FLOW,
     OPERATORS,
@@ -20,6 +19,7 @@ from chiron.wasm_sandbox.admission.operators import (
     Part,
 )
 from chiron.wasm_sandbox.admission.tensors import check_constants, item_bytes
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _RUNNING_STATISTICS = slice(3, 5)
@@ -146,18 +146,24 @@ def trained_values(nodes: Iterable[NodeProto], parameters: Iterable[str]) -> set
     return trained
 
 
+def known_values(nodes: Iterable[NodeProto], constants: Iterable[TensorProto]) -> Mapping[str, TensorProto]:
+    """Constants by name: initializers with data, and what Constant nodes make."""
+    known = {tensor.name: tensor for tensor in constants}
+    for node in nodes:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            _learn(known, node.output[0], attribute)
+    return known
+
+
 def check_shape_operands(
-    nodes: Iterable[NodeProto], constants: Iterable[TensorProto], limits: GraphLimits
+    nodes: Iterable[NodeProto], known: Mapping[str, TensorProto], limits: GraphLimits
 ) -> None:
     """Hold constant shapes to dimensions before native shape inference multiplies them.
 
     Raises:
         GraphRefused: shape-overflow.
     """
-    known = {tensor.name: tensor for tensor in constants}
     for node in nodes:
-        for attribute in node.attribute if node.op_type == "Constant" else ():
-            _learn(known, node.output[0], attribute)
         position = SHAPE_INPUTS.get(node.op_type)
         if position is None or len(node.input) <= position or node.input[position] not in known:
             continue

@@ -13,9 +13,9 @@ from typing import Any
 
 import onnx
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
 from chiron.wasm_sandbox.binary import read_leb128
 from chiron.wasm_sandbox.errors import BinaryMalformed
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -58,6 +58,7 @@ class _Field:
     packable: bool
     message: Any
     name: bool
+    text: bool
     refused: GraphCode | None
 
 
@@ -77,6 +78,7 @@ def _field(message: str, field: Any) -> _Field:
         packable=wire != _LENGTH,
         message=field.message_type,
         name=field.type == field.TYPE_STRING and field.name not in _FREE_TEXT,
+        text=field.type == field.TYPE_STRING,
         refused=_REFUSED.get(f"{message}.{field.name}"),
     )
 
@@ -107,6 +109,8 @@ def scan(data: bytes, limits: GraphLimits) -> None:
                 pending.append((start, position, field.message))
             elif field.name:
                 _check_name(data[start:position], limits)
+            elif field.text:
+                _check_text(data[start:position])
 
 
 def _payload(data: bytes, position: int, end: int, wire: int, field: _Field) -> tuple[int, int]:
@@ -133,3 +137,11 @@ def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
 def _check_name(name: bytes, limits: GraphLimits) -> None:
     if len(name) > limits.name_bytes or any(not 0x20 <= byte < 0x7F for byte in name):
         raise refused(GraphCode.NAME_INVALID)
+
+
+def _check_text(text: bytes) -> None:
+    """A parser takes any bytes for text, and fails only where somebody reads it."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise refused(GraphCode.GRAPH_MALFORMED, "text that is not UTF-8") from None

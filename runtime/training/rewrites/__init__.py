@@ -18,7 +18,11 @@ from chiron.runtime.training.rewrites.gradients import (
     leading_sums_as_products,
     relu_gradient_as_mask,
 )
-from chiron.runtime.training.rewrites.pooling import pooling_without_indices, rectified_after_pooling
+from chiron.runtime.training.rewrites.pooling import (
+    pooling_within_bounds,
+    pooling_without_indices,
+    rectified_after_pooling,
+)
 
 FORWARD_PASSES = (rectified_after_pooling,)
 """Passes over the forward graph, before it is differentiated."""
@@ -45,3 +49,8 @@ def rewrite(model: ModelProto) -> None:
     """Apply all passes over the gradient graph, in place."""
     for apply in PASSES:
         rewrite_with(model, apply)
+
+
+def hold_within_bounds(model: ModelProto) -> None:
+    """Hold what the engine takes for places in memory to their buffers, in place; for safety."""
+    rewrite_with(model, pooling_within_bounds)

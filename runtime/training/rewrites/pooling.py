@@ -73,6 +73,29 @@ def pooling_without_indices(work: Rewriting) -> None:
     work.replace(change)
 
 
+def pooling_within_bounds(work: Rewriting) -> None:
+    """MaxPoolGrad writes where the forward pass says; hold each of these places to the image.
+
+    A window of NaN or of minus infinity has no largest element: the engine answers the index -1 or another of
+    that kind, and its gradient writes there (onnxruntime 27903). Such a gradient is of no use in any case.
+    """
+    pools = {n.output[1]: n for n in work.nodes if n.op_type == "MaxPool" and len(n.output) == 2}
+    if not any(node.op_type == "MaxPoolGrad" for node in work.nodes):
+        return
+    first, one = work.constant(0, np.int64), work.constant(1, np.int64)
+
+    def change(node: NodeProto) -> list[NodeProto] | None:
+        if node.op_type != "MaxPoolGrad":
+            return None
+        count, elements = work.add("Size", [pools[node.input[1]].input[0]])
+        minus, last = work.add("Sub", [elements, one])
+        hold, held = work.add("Clip", [node.input[1], first, last])
+        node.input[1] = held
+        return [count, minus, hold, node]
+
+    work.replace(change)
+
+
 def _is_halving(pool: NodeProto, shape: tuple[int, ...] | None) -> bool:
     """Whether a MaxPool takes each 2 × 2 square of an image of even sides."""
     has = {a.name: helper.get_attribute_value(a) for a in pool.attribute}

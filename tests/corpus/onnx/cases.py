@@ -23,6 +23,7 @@ THEMES = (
     "operators",
     "tensors",
     "shapes",
+    "operands",
     "memory",
     "initializations",
     "interfaces",

@@ -83,3 +83,11 @@ def varint(number: int) -> bytes:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes([*out, number])
+
+
+@hostile("graph-malformed")
+def metadata_that_is_not_text() -> bytes:
+    """A parser takes the bytes, and fails with another error where they are read."""
+    model = good()
+    model.graph.initializer[0].metadata_props.add(key="chiron.asset", value="ZZZZ")
+    return serialised(model).replace(b"ZZZZ", b"\xff\xfe\xfd/")

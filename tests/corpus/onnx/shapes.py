@@ -99,13 +99,13 @@ def _squared(times: int) -> ModelProto:
     return good(nodes)
 
 
-@hostile("shape-overflow")
+@hostile("shape-unknown")
 def computed_shape_of_2_to_the_32() -> ModelProto:
     """The width squared, four times."""
     return _squared(4)
 
 
-@hostile("graph-invalid")
+@hostile("shape-unknown")
 def computed_shape_that_overflows() -> ModelProto:
     """The width squared, ten times: 4^1024."""
     return _squared(10)
@@ -160,7 +160,7 @@ def batch_of_one_squeezed_away() -> ModelProto:
     return good(nodes)
 
 
-@hostile("graph-invalid")
+@hostile("constant-invalid")
 def slice_with_a_step_of_zero() -> ModelProto:
     """An endless slice."""
     constants = [
