@@ -31,6 +31,7 @@ class Builders:
         self._blobs = blobs
         self._limits = limits
         self._inspections = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
+        self._publishing = asyncio.Lock()
 
     async def add(self, tenant: str, manifest: BuilderManifest, component: bytes) -> BuilderInfo:
         """Inspect and store; the same upload again changes nothing.
@@ -41,12 +42,6 @@ class Builders:
                 published another component under the same name and version.
         """
         info = await self._inspect(component)
-        known = await self._find(info.sha256)
-        if known is not None and known.withdrawn_at is None:
-            return _same(known, tenant, manifest)
-        await self._blobs.write(
-            builder_blob(info.sha256), _once(component), limit=len(component), sha256=info.sha256
-        )
         row = BuilderRow(
             sha256=info.sha256,
             tenant=tenant,
@@ -55,17 +50,33 @@ class Builders:
             capabilities=json.dumps(sorted(info.capabilities)),
             created_at=now(),
         )
-        async with self._database.writing() as session:
-            known = await session.get(BuilderRow, info.sha256)
+        # One at a time: nobody else takes the name between check and row, and no refusal leaves bytes.
+        async with self._publishing:
+            answer, published = await self._checked(row, manifest)
+            if not published:
+                await self._publish(row, component)
+        return answer
+
+    async def _checked(self, row: BuilderRow, manifest: BuilderManifest) -> tuple[BuilderInfo, bool]:
+        """What is to be answered, and whether it is published already; raises `BuilderExists`."""
+        async with self._database.reading() as session:
+            known = await session.get(BuilderRow, row.sha256)
             if known is None:
                 await _refuse_second(session, row)
+                return _info(row), False
+            return _same(known, row.tenant, manifest), known.withdrawn_at is None
+
+    async def _publish(self, row: BuilderRow, component: bytes) -> None:
+        await self._blobs.write(
+            builder_blob(row.sha256), _once(component), limit=len(component), sha256=row.sha256
+        )
+        async with self._database.writing() as session:
+            known = await session.get(BuilderRow, row.sha256)
+            if known is None:
                 session.add(row)
             else:
                 # Published anew after it was withdrawn.
-                answer = _same(known, tenant, manifest)
                 known.withdrawn_at = None
-                return answer
-        return _same(row, tenant, manifest)
 
     async def info(self, sha256: str) -> BuilderInfo:
         """What is public of a builder.

@@ -99,3 +99,5 @@ class Deletion:
             for table in (EventRow, LaunchRow, ObjectRow, ObservationRow):
                 await session.execute(delete(table).where(table.job == job_id))
             await session.execute(delete(JobRow).where(JobRow.id == job_id))
+        # What was being written when the rows went; anything later finds no job and keeps nothing.
+        await self.blobs.delete_below(object_blobs(job_id))

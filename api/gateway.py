@@ -38,7 +38,7 @@ class Gateway:
         self.datasets = Datasets(database, blobs, limits, self.storage)
         self.observations = Observations(database)
         self.records = JobRecords(database, limits)
-        self.objects = JobObjects(database, blobs, self.observations)
+        self.objects = JobObjects(database, blobs)
         self.fleet = Fleet(settings, database, launcher, self.metrics)
         self.supervisor = Supervisor(settings, self.records, self.fleet, self.metrics)
         self.predictors = Predictors(settings, self.fleet, self.supervisor, launcher.images)

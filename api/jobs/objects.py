@@ -10,7 +10,14 @@ from collections.abc import AsyncIterable, AsyncIterator
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chiron.api.errors import BodyTooLarge, ObjectRefused, ObjectUnknown, RequestInvalid, StorageDamaged
+from chiron.api.errors import (
+    BodyTooLarge,
+    JobUnknown,
+    ObjectRefused,
+    ObjectUnknown,
+    RequestInvalid,
+    StorageDamaged,
+)
 from chiron.api.paging import PageRequest
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
@@ -96,16 +103,16 @@ def _noted(row: ObservationRow) -> _Placed:
 class JobObjects:
     """Objects by job and name; a name can be written again, as a checkpoint is."""
 
-    def __init__(self, database: Database, blobs: BlobStore, observations: Observations) -> None:
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
-        self._observations = observations
 
     async def put(self, job: str, name: str, limit: int, content: AsyncIterable[bytes]) -> int:
         """Store an object of at most `limit` bytes whole, or keep what was there. Returns its bytes.
 
         Raises:
             ObjectRefused: it is larger.
+            JobUnknown: the job was deleted meanwhile; nothing is kept.
         """
         # A fresh blob each time: readers of the old one finish, and no crash pairs an old row with new bytes.
         blob = f"{object_blobs(job)}/{name}/{secrets.token_hex(8)}"
@@ -114,14 +121,19 @@ class JobObjects:
         except BodyTooLarge as error:
             raise ObjectRefused(f"a job of this spec stores at most {limit} bytes here") from error
         async with self._database.writing() as session:
+            there = await session.get(JobRow, job) is not None
             old = await session.get(ObjectRow, (job, name))
             replaced = old.blob if old else None
-            await session.merge(
-                ObjectRow(job=job, name=name, size=stored.size, sha256=stored.sha256, blob=blob)
-            )
+            if there:
+                await session.merge(
+                    ObjectRow(job=job, name=name, size=stored.size, sha256=stored.sha256, blob=blob)
+                )
+                session.add(ObservationRow(job=job, kind="object", name=name, size=stored.size))
+        if not there:
+            await self._blobs.delete(blob)
+            raise JobUnknown("the job was deleted")
         if replaced is not None:
             await self._blobs.delete(replaced)
-        await self._observations.note(job, "object", name, stored.size)
         return stored.size
 
     async def listed(self, job: str, wanted: PageRequest) -> Page[ObjectInfo]:

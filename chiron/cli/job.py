@@ -9,6 +9,7 @@ from chiron.cli.output import done, note, print_json, print_table
 
 if TYPE_CHECKING:
     from chiron import Outcome, TrainingReport
+    from chiron.client.attested import AttestedOpening
 
 app = group("List, show and cancel jobs; see what the operator saw.")
 JobArgument = Annotated[str, typer.Argument(help="Job id, or the beginning of one.")]
@@ -148,7 +149,10 @@ def forget_command(
 
 @app.command("history")
 def history_command(job: JobArgument, json: Json = False) -> None:
-    """Show what your side did with a job: an append-only record of which a later edit shows.
+    """Show what your side did with a job, and what its predictors attest that they answered.
+
+    What you did is an append-only record of which a later edit shows. What they answered is signed by keys
+    that their verified evidence named; the operator's word is not needed for it.
 
     The last line's digest is told: note it elsewhere, and a record that was written anew shows as well.
 
@@ -156,14 +160,19 @@ def history_command(job: JobArgument, json: Json = False) -> None:
     """
     from chiron import OwnerStore
     from chiron.cli.options import unique
+    from chiron.client.attested import AttestedBook
     from chiron.client.history import History
 
     store = OwnerStore()
     known = {path.stem for path in (store.root / "history").glob("*.jsonl")}
-    history = History(store, unique(job, known, "job"))
+    name = unique(job, known, "job")
+    history = History(store, name)
     entries, head = history.entries(), history.head()
+    attested = AttestedBook(store).read(name)
     if json:
-        print_json({"entries": [entry.model_dump(mode="json") for entry in entries], "head": head})
+        did = [entry.model_dump(mode="json") for entry in entries]
+        answered = [opening.model_dump(mode="json") for opening in attested]
+        print_json({"entries": did, "head": head, "attested": answered})
         return
     print_table(
         ["time", "what", "with"],
@@ -173,3 +182,18 @@ def history_command(job: JobArgument, json: Json = False) -> None:
         ],
     )
     note(f"head {head}")
+    if attested:
+        print_table(
+            ["opening", "predictor", "queries", "rows attested", "settled"],
+            [_attested_row(opening) for opening in attested],
+        )
+
+
+def _attested_row(opening: "AttestedOpening") -> tuple[object, ...]:
+    settled, stated = opening.settlement, opening.statement
+    if settled is not None:
+        said = settled.settlement
+        rows = said.rows + sum(one.rows for one in said.passes)
+        return opening.opening, opening.predictor_key_sha256[:16], said.queries, rows, "yes"
+    queries, rows = (stated.statement.queries, stated.statement.rows) if stated else (0, 0)
+    return opening.opening, opening.predictor_key_sha256[:16], queries, rows, "no"

@@ -169,7 +169,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             owner_key=owner_key,
             share=secrets.token_bytes(SHARE_BYTES),
             class_names=dataset.class_names,
-            columns=dataset.columns,
+            settled=dataset.settled,
         )
         self.store.save_job(made)
         note(
@@ -201,7 +201,17 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             PolicyMissing: this client was given no policy.
             EvidenceRejected: a step did not hold.
         """
-        return await self._verifier.verified(self.gateway, job_id(job), role)
+        verified = await self._verifier.verified(self.gateway, job_id(job), role)
+        if self.store.knows_job(verified.claims.job):
+            note(
+                self.store,
+                verified.claims.job,
+                Deed.VERIFIED,
+                role=role.value,
+                measurement=verified.quote.measurement,
+                evidence=sha256_hex(verified.claims.report_data()),
+            )
+        return verified
 
     async def evidence(self, job: JobId, role: Role = Role.PARAMETER_SERVER) -> Evidence:
         """Fetch evidence over a fresh random nonce, to be read or kept. Nothing of it is verified.
@@ -394,6 +404,8 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         """Cancel a job."""
         self.store.note_ended(job_id(job))
         await self.gateway.cancel(job_id(job))
+        if self.store.knows_job(job_id(job)):
+            note(self.store, job_id(job), Deed.CANCELLED)
 
     async def forget_job(self, job: JobId) -> Tombstone:
         """Destroy the keys of a job, so that nobody opens what it made; then have the gateway delete it.

@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from chiron.client.attested import AttestedBook
 from chiron.client.errors import EvidenceRejected, GatewayError, GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, note
 from chiron.client.ledger import Ledger, Ledgers, Loan
 from chiron.client.passes import PassBook
 from chiron.client.store import JobRecord, OwnerStore
@@ -21,7 +23,7 @@ from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import StatementInvalid
 from chiron.runtime.openings import open_settlement, seal_opening
-from chiron.wire import paths
+from chiron.wire import codes, paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 from chiron.wire.encoding import sha256_hex
@@ -31,6 +33,11 @@ from chiron.wire.opening import MAX_PASSES, Opening, Pass, PassLease
 OPEN_FOR = timedelta(hours=24)
 RENEWED_BEFORE_S = 300
 """A predictor whose end is nearer than this is opened anew before it is asked."""
+
+_NOT_THE_MODEL = (
+    "what the operator stores as this model does not open with your share: it was altered, or lost, or its "
+    "processor was. Have the operator restore it and try again after 10 seconds: the predictor reads it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Opener:
         """
         self._gateway = gateway
         self._verifier = verifier
+        self._store = store
         self._ledgers = Ledgers(store)
         self._passes = PassBook(store)
         self._clock = clock
@@ -123,7 +131,9 @@ class Opener:
             )
         if again.claims.hpke_public_key != verified.claims.hpke_public_key:
             raise GatewayMisbehaved("another predictor answers than the one that was opened")
-        self._on_opened(_summary(opening, again))
+        done = _summary(opening, again)
+        note(self._store, job, Deed.OPENED, **_facts(done, again))
+        self._on_opened(done)
         return again
 
     async def settle(self, record: JobRecord) -> None:
@@ -201,7 +211,12 @@ class Opener:
     ) -> None:
         path = paths.JOB_UPGRADE_OPENING if giver else paths.JOB_OPENING
         sealed = seal_opening(opening, record.signing_key, verified.claims.hpke_public_key or b"")
-        body = await session.relay(path.of(opening.job), sealed)
+        try:
+            body = await session.relay(path.of(opening.job), sealed)
+        except GatewayError as error:
+            if error.code == codes.OPENING_SHARE_WRONG:
+                raise GatewayError(error.code, error.status, _NOT_THE_MODEL) from error
+            raise
         try:
             self._settled(record, SealedMessage.model_validate_json(body).sealed, answers=opening)
         except (ValueError, StatementInvalid) as error:
@@ -211,9 +226,17 @@ class Opener:
 
     def _settled(self, record: JobRecord, sealed: bytes, answers: Opening | None = None) -> None:
         signed = open_settlement(sealed, record.share, record.spec.job, answers)
-        if signed is not None:
-            with self._ledgers.changing(record.spec.job) as change:
-                change.ledger = change.ledger.settled(signed)
+        if signed is None:
+            return
+        job, said = record.spec.job, signed.settlement
+        with self._ledgers.changing(job) as change:
+            before = change.ledger
+            change.ledger = before.settled(signed)
+            loan = next((loan for loan in before.loans if loan.number == said.opening), None)
+        if loan is not None:
+            AttestedBook(self._store).keep(signed, loan.tls_key_sha256)
+            passes = sum(one.rows for one in said.passes)
+            note(self._store, job, Deed.SETTLED, opening=said.opening, rows=said.rows, pass_rows=passes)
 
     def _holding(self, job: str) -> tuple[Pass, ...]:
         return self._passes.read(job).holding(self._seconds())
@@ -258,3 +281,15 @@ def _summary(opening: Opening, verified: VerifiedEvidence) -> Opened:
         passes=len(opening.passes),
         until=datetime.fromtimestamp(opening.until, UTC),
     )
+
+
+def _facts(done: Opened, verified: VerifiedEvidence) -> dict[str, str | int]:
+    return {
+        "opening": done.number,
+        "rows": "any number" if done.rows is None else done.rows,
+        "passes": done.passes,
+        "until": done.until.isoformat(timespec="seconds"),
+        "measurement": done.measurement,
+        "evidence": sha256_hex(verified.claims.report_data()),
+        "predictor_key": done.predictor_key_sha256,
+    }

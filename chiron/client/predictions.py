@@ -8,6 +8,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from chiron.client.attested import check_follows, order
 from chiron.client.errors import AnswerRefused, GatewayMisbehaved, SpecMismatch
 from chiron.client.gateway_session import GatewaySession, each
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -101,8 +102,14 @@ class PredictorSession:
         inquirer: Inquirer,
         verified: VerifiedEvidence,
         write_ahead: Callable[[int], None] | None = None,
+        *,
+        attested: SignedStatement | None = None,
+        keep: Callable[[SignedStatement], None] | None = None,
     ) -> None:
         """`write_ahead` is called with the number of rows before they are asked for.
+
+        `attested` is what this predictor attested last in an earlier session: it cannot go back behind that.
+        `keep` is called with what it attested last, after rows were asked.
 
         Raises:
             SpecMismatch: the evidence is not of this job's predictor.
@@ -116,7 +123,9 @@ class PredictorSession:
         self._gateway = gateway
         self._inquirer = inquirer
         self._write_ahead = write_ahead or (lambda _: None)
-        self.statement: SignedStatement | None = None
+        self._keep = keep or (lambda _: None)
+        self._seen: set[tuple[int, int]] = set()
+        self.statement: SignedStatement | None = attested
         """What the predictor attested last: how much it has answered."""
 
     async def predict(
@@ -145,12 +154,17 @@ class PredictorSession:
             if advance:
                 advance(min(len(answers) * step, len(x)), len(x))
 
-        await each(range(0, len(x), step), ask, at_once=PARALLEL_QUERIES)
+        try:
+            await each(range(0, len(x), step), ask, at_once=PARALLEL_QUERIES)
+        finally:
+            if self.statement is not None:
+                self._keep(self.statement)
         in_order = [answers[start] for start in sorted(answers)]
         return joined(in_order, self._inquirer.class_names)
 
     async def _ask(self, rows: NDArray[Any]) -> Answer:
         spec, asking = self._inquirer.spec, self._inquirer
+        before = self.statement
         pending = seal_query(spec, rows, self._key, asking.signing_key, asking.asker)
         body = await self._gateway.relay(paths.JOB_QUERIES.of(spec.job), pending.sealed)
         try:
@@ -158,14 +172,14 @@ class PredictorSession:
         except ValueError as error:
             raise GatewayMisbehaved("the gateway's answer to a query is no sealed message") from error
         answer = open_answer(spec, pending, sealed)
-        self._attested(answer)
+        self._attested(answer, before, len(rows))
         return answer
 
-    def _attested(self, answer: Answer) -> None:
-        """Keep what the predictor attests.
+    def _attested(self, answer: Answer, before: SignedStatement | None, rows: int) -> None:
+        """Check and keep what the predictor attests; `before` was its last when `rows` were asked.
 
         Raises:
-            StatementInvalid: it answers without saying so, or not this predictor signed.
+            StatementInvalid: it answers without saying so, did not sign, or its counts are false.
         """
         signed, claims = answer.statement, self.verified.claims
         if signed is None:
@@ -176,9 +190,9 @@ class PredictorSession:
         said = signed.statement
         if said.job != claims.job or said.predictor_key_sha256 != sha256_hex(self._key):
             raise StatementInvalid("the statement is about another job or predictor")
-        if self.statement is None or _order(self.statement) < _order(signed):
+        check_follows(signed, before, rows)
+        if order(signed) in self._seen:
+            raise StatementInvalid("the predictor counts two answers as one")
+        self._seen.add(order(signed))
+        if self.statement is None or order(self.statement) < order(signed):
             self.statement = signed
-
-
-def _order(signed: SignedStatement) -> tuple[int, int]:
-    return signed.statement.opening, signed.statement.queries

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.client.attested import AttestedBook
 from chiron.client.errors import AnswerRefused, NotDirect
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, note
 from chiron.client.ledger import Ledgers
 from chiron.client.opening import Opened, Opener
 from chiron.client.predictions import Inquirer, Predictions, PredictorSession
@@ -127,7 +129,15 @@ class PredictorVerbs:
         opener = Opener(self.gateway, self._verifier, self.store, self._clock, on_opened)
         verified = await opener.opened(session, record)
         inquirer = Inquirer(record.spec, record.signing_key, class_names=record.class_names)
-        return PredictorSession(session, inquirer, verified, self._writing_ahead(record, verified))
+        book, tls_key = AttestedBook(self.store), verified.claims.tls_public_key_sha256 or ""
+        return PredictorSession(
+            session,
+            inquirer,
+            verified,
+            self._writing_ahead(record, verified),
+            attested=book.last(record.spec.job, sha256_hex(verified.claims.hpke_public_key or b"")),
+            keep=lambda signed: book.keep(signed, tls_key),
+        )
 
     def _writing_ahead(self, record: JobRecord, verified: VerifiedEvidence) -> Callable[[int], None]:
         """Take rows from the ledger before they are asked for."""
@@ -142,6 +152,7 @@ class PredictorVerbs:
                         code="budget-exhausted",
                     )
                 change.ledger = change.ledger.asked_for(rows, key)
+            note(self.store, job, Deed.PREDICTED, rows=rows, predictor_key=key)
 
         return take
 

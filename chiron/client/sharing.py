@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from chiron.client.errors import ConfigurationInvalid, GatewayError
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, note
 from chiron.client.ledger import Ledger, Ledgers
 from chiron.client.opening import Opener
 from chiron.client.pass_file import PassFile, public_key_of
@@ -23,6 +24,7 @@ from chiron.client.predictors import JobId, job_id
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.wire.attestation import Role
+from chiron.wire.encoding import sha256_hex
 from chiron.wire.opening import MAX_PASSES, Pass
 from chiron.wire.public_api import PredictorState
 
@@ -79,6 +81,15 @@ class SharingVerbs:
         guest = await self.gateway.invite_guest(record.spec.job, allowed.until, f"pass {allowed.id[:8]}")
         issued = IssuedPass(allowed=allowed, issued_at=self._seconds(), guest=guest.guest.key_id)
         PassBook(self.store).add(issued)
+        facts = {"rows": allowed.rows, "until": allowed.until, "top_k": allowed.top_k}
+        note(
+            self.store,
+            allowed.job,
+            Deed.SHARED,
+            pass_id=allowed.id,
+            holder=sha256_hex(allowed.holder),
+            **facts,
+        )
         await self._tell(record)
         return PassFile(
             allowed=allowed,
@@ -89,7 +100,7 @@ class SharingVerbs:
             gateway=self.gateway.url,
             api_key=guest.key,
             class_names=record.class_names,
-            columns=record.columns,
+            settled=record.settled,
         )
 
     async def passes(self, job: JobId) -> list[PassState]:
@@ -113,6 +124,7 @@ class SharingVerbs:
         """
         record = self.store.job(job_id(job))
         revoked = PassBook(self.store).revoke(record.spec.job, pass_id, self._seconds())
+        note(self.store, record.spec.job, Deed.REVOKED, pass_id=revoked.allowed.id)
         told = await self._tell(record)
         if revoked.guest is not None:
             try:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron.client.errors import GatewayError, UpgradeImpossible
 from chiron.client.gateway_session import GatewaySession
+from chiron.client.history import Deed, note
 from chiron.client.opening import Opened, Opener
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
@@ -59,7 +60,9 @@ async def move_model(
             await gateway.stop_predictor(job)
         raise
     store.save_job(record.model_copy(update={"policy": new}))
-    return await Opener(gateway, verifier, store, clock, on_opened).opened(gateway, record)
+    there = await Opener(gateway, verifier, store, clock, on_opened).opened(gateway, record)
+    note(store, job, Deed.MOVED, giver=giver, taker=there.quote.measurement)
+    return there
 
 
 def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:

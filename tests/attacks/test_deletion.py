@@ -1,10 +1,12 @@
 """Deletions at the gateway: nobody deletes what is another's or in use, and deleted bytes are gone."""
 
 import base64
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from chiron.api.errors import JobUnknown
 from chiron.api.keys import TenantRole
 from tests.support.caller import CHUNKS, Answer, Caller
 from tests.support.party import Party
@@ -117,5 +119,20 @@ async def test_no_other_component_takes_a_deleted_builders_name(world: Party, co
     # A custom section makes it another component.
     other = component + b"\x00\x03\x01x\x00"
     assert (await world.operator.upload_builder(other)).code == "builder-exists"
+    assert not blobs(world, "builders"), "what was refused left its bytes"
     assert (await world.operator.upload_builder(component)).status == 201
     assert (await world.operator("GET", f"/v1/builders/{sha}")).status == 200
+
+
+async def test_an_enclaves_late_write_into_a_deleted_job_leaves_nothing(
+    world: Party, component: bytes
+) -> None:
+    job = await finished(world, component)
+    assert (await world.owner("DELETE", f"/v1/jobs/{job}")).status == 204
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"late"
+
+    with pytest.raises(JobUnknown):
+        await world.running.gateway.objects.put(job, "model", 100, content())
+    assert not blobs(world, "jobs")
