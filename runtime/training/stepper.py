@@ -75,7 +75,7 @@ class Stepper:
         self.learning_rate = 0.0
         """The learning rate of the latest step."""
         self.diverged: NDArray[np.bool_] = np.zeros(1, np.bool_)
-        """Whether it has, [1]. It goes on computing then, so that nobody sees it; what it learns is dropped."""
+        """Whether it has, [1]. It computes on all the same, so nobody sees it; what it learns is dropped."""
 
     def adopt(self, vector: Vector) -> None:
         """Go on from another vector [elements]. It is kept, not copied: it must not change until the next."""
