@@ -95,7 +95,7 @@ def _texts(path: Path, encoding: str) -> Iterator[str]:
                 number += 1
                 if len(line) == MAX_LINE_BYTES:
                     raise SourceInvalid(f"{path.name}, line {number}: longer than {MAX_LINE_BYTES} bytes")
-                yield line if isinstance(line, str) else _decoded(line, encoding, number)
+                yield line if isinstance(line, str) else _decoded(path, line, encoding, number)
     except LookupError as error:
         raise SourceInvalid(f"there is no encoding {encoding!r}: utf-8, utf-16, cp1252 or latin-1") from error
     except UnicodeError as error:
@@ -104,21 +104,17 @@ def _texts(path: Path, encoding: str) -> Iterator[str]:
         raise SourceInvalid(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def _decoded(line: bytes, encoding: str, number: int) -> str:
+def _decoded(path: Path, line: bytes, encoding: str, number: int) -> str:
     if line.isascii() and b"\x1b" not in line and b"+" not in line:
         # The same in all encodings that people have.
         return line.decode("ascii")
     # The mark stands at the beginning of the file only.
     text = line.decode("utf-8" if encoding == "utf-8-sig" and number > 1 else encoding)
     if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig") and _is_utf8(line):
-        raise _ReadsAsUtf8
+        # Eight-bit encodings take anything; text of theirs is hardly ever valid UTF-8.
+        says = f"line {number} is UTF-8 beyond ASCII, and {encoding} was named"
+        raise SourceDoubtful(path.name, (Doubt("encoding", says, ("--encoding utf-8",)),))
     return text
-
-
-class _ReadsAsUtf8(UnicodeError):
-    """A line that is UTF-8, beyond ASCII, where another encoding was named: eight-bit ones take anything."""
-
-    code = "reads-as-utf8"
 
 
 def _is_utf8(line: bytes) -> bool:
