@@ -34,7 +34,7 @@ def visitor(number: int = 0, role: TenantRole = TenantRole.GUEST) -> Principal:
     return Principal("hospital", role, f"{number:016x}", "ab" * 16)
 
 
-async def small(directory: Path, proxies: tuple[str, ...] = (), **limits: float) -> AsyncIterator[Party]:
+async def small(directory: Path, limits: dict[str, float], *proxies: str) -> AsyncIterator[Party]:
     settings = settings_in(
         directory, limits=Limits.model_validate({"trainers": 4} | limits), trusted_proxies=proxies
     )
@@ -45,7 +45,8 @@ async def small(directory: Path, proxies: tuple[str, ...] = (), **limits: float)
 @pytest.fixture
 async def slow(tmp_path: Path) -> AsyncIterator[Party]:
     rates = {"tenant_requests_per_s": 1, "tenant_requests_burst": 40}
-    async for world in small(tmp_path, visitor_requests_per_s=0.5, visitor_requests_burst=10, **rates):
+    visitors = {"visitor_requests_per_s": 0.5, "visitor_requests_burst": 10}
+    async for world in small(tmp_path, rates | visitors):
         yield world
 
 
@@ -164,7 +165,7 @@ async def test_attack_guests_queries_fill_a_predictors_mailbox_so_that_no_openin
 @pytest.fixture
 async def few_guesses(tmp_path: Path) -> AsyncIterator[Party]:
     limits = {"keyless_requests_per_s": 0.1, "keyless_requests_burst": 5}
-    async for world in small(tmp_path, ("127.0.0.1/32",), **limits):
+    async for world in small(tmp_path, limits, "127.0.0.1/32"):
         yield world
 
 
@@ -203,7 +204,7 @@ async def test_attack_a_flood_names_another_source_in_each_request(few_guesses: 
 
 async def test_attack_who_is_no_trusted_proxy_names_another_source_in_each_request(tmp_path: Path) -> None:
     limits = {"keyless_requests_per_s": 0.1, "keyless_requests_burst": 5}
-    async for world in small(tmp_path, **limits):
+    async for world in small(tmp_path, limits):
         statuses = []
         for number in range(8):
             forged = guess() | at(f"198.51.100.{number}")
@@ -242,7 +243,8 @@ def test_attack_a_strangers_header_changes_nothing_left_of_what_its_proxy_wrote(
 
 async def test_connections_through_a_trusted_proxy_are_not_bounded_as_of_one_address(tmp_path: Path) -> None:
     world: Any
-    async for world in small(tmp_path, ("127.0.0.0/8",), connections_per_address=2, connections=20):
+    limits = {"connections_per_address": 2, "connections": 20}
+    async for world in small(tmp_path, limits, "127.0.0.0/8"):
         url = world.owner.url.removeprefix("http://")
         host, _, port = url.rpartition(":")
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(6)]
