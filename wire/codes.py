@@ -49,6 +49,9 @@ GRANT_UNREADABLE: Final = "grant-unreadable"
 OPENING_UNREADABLE: Final = "opening-unreadable"
 """The opening is sealed to another key: perhaps that of a predictor that has ended since."""
 
+OPENING_SHARE_WRONG: Final = "opening-share-wrong"
+"""What the host keeps as the model does not open with the owner's share."""
+
 GRANT_EXPIRED: Final = "grant-expired"
 """The grant's time is over: sending it again does not help."""
 
