@@ -1,8 +1,8 @@
 """What goes over the channel between an enclave's process and its engine's.
 
 Frames are those of `chiron.wasm_sandbox.codec`. A command is a head in JSON, and up to three runs of bytes.
-It has one answer: `DONE` with a head and one run of bytes, or `FAILED`. The parent believes nothing of an answer
-that does not meet the bounds which it gives with each command, and a schema below.
+It has one answer: `DONE` with a head and one run of bytes, or `FAILED`. The parent believes nothing of an
+answer that does not meet the bounds which it gives with each command, and a schema below.
 """
 
 from enum import IntEnum
@@ -28,7 +28,7 @@ class Kind(IntEnum):
     OPEN = 1
     """Take a job: `Opening`."""
     ADMIT = 2
-    """Check a plan: `Trial` [graph, recipe, component]."""
+    """Check a plan: `Trial` [graph, recipe, component]; `Admitted`."""
     BEGIN = 3
     """Make the learner of the plan: `Beginning`."""
     ADOPT = 4
@@ -72,6 +72,15 @@ class Trial(WireModel):
     trial: int = Field(ge=0, le=63)
     with_component: bool
     """Whether the component is here, for its pretrained tensors."""
+
+
+class Admitted(WireModel):
+    """What the parent may know of a graph."""
+
+    parameters: int = Field(ge=1, le=2**40)
+    """Elements of the vector that are the graph's."""
+    activation_bytes: int = Field(ge=0, le=2**50)
+    """Bytes of the values that one example makes."""
 
 
 class Beginning(WireModel):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from chiron.runtime.datasets import Examples
 from chiron.runtime.engine.frames import (
+    Admitted,
     Beginning,
     Count,
     Exchange,
@@ -28,7 +29,7 @@ from chiron.runtime.engine.limits import (
     STEPS_S,
     memory_of_training,
 )
-from chiron.runtime.engine.memory import LearnersMemory
+from chiron.runtime.engine.memory import LearnersMemory, as_bytes
 from chiron.runtime.engine.process import NOTHING, EngineProcess
 from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.wasm_sandbox.codec import Buffer
@@ -50,8 +51,6 @@ class RemoteLearner:
         self._memory = LearnersMemory(spec, process.memory_file, sealing=True)
         process.close_memory_file()
         self._opened = False
-        self.admitted = False
-        """Whether it has a plan that was admitted."""
         self.steps = 0
         """Optimizer steps taken so far, as the process says."""
         self.learning_rate = 0.0
@@ -67,15 +66,18 @@ class RemoteLearner:
         """Measurements since the exchange before, [SUMS]."""
         return self._sums.copy()
 
-    async def admit(self, graph: bytes, recipe: bytes, component: bytes | None = None) -> None:
+    async def admit(self, graph: bytes, recipe: bytes, component: bytes | None = None) -> Admitted:
         """Check a plan against the job, with the component's pretrained tensors where there is one.
 
         Raises:
             SandboxError: it is not admitted.
         """
         head = Trial(trial=self._trial, with_component=component is not None)
-        await self._ask(Kind.ADMIT, head, graph, recipe, component or b"", seconds=ADMISSION_S)
-        self.admitted = True
+        await self._open()
+        admitted, _ = await self._process.ask(
+            Kind.ADMIT, head, graph, recipe, component or b"", answer=Admitted, seconds=ADMISSION_S
+        )
+        return admitted
 
     async def begin(self, *, from_start: bool) -> None:
         """Make the learner of the plan, and with `from_start` the initial values, which become the vector."""
@@ -90,7 +92,7 @@ class RemoteLearner:
         if self._memory.shared:
             self._memory.adopted[:] = vector
         else:
-            content = (memoryview(np.ascontiguousarray(vector)).cast("B"),)
+            content = (as_bytes(np.ascontiguousarray(vector)),)
         self._take_vector(await self._ask(Kind.ADOPT, NOTHING, *content, most=self._vector_bytes))
 
     async def start(self, exchange: int, exchanges: int) -> None:
@@ -119,7 +121,7 @@ class RemoteLearner:
     async def report(self, exchange: int, merged_sums: NDArray[np.float64]) -> TrainingReport:
         """Report what the sums of all trainers say. `exchange` counts over the whole job."""
         head = Exchange(number=exchange)
-        content = memoryview(np.ascontiguousarray(merged_sums)).cast("B")
+        content = as_bytes(np.ascontiguousarray(merged_sums))
         report, _ = await self._process.ask(Kind.REPORT, head, content, answer=TrainingReport, seconds=CALL_S)
         return report.model_copy(update={"exchange": exchange, "trial": self._trial})
 

@@ -115,5 +115,10 @@ class LearnersMemory:
         """A chunk's rows (`rows_form`)."""
 
 
+def as_bytes(array: NDArray[Any]) -> memoryview:
+    """A contiguous array's bytes, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -91,7 +91,7 @@ class EngineProcess:
     ) -> Frame:
         with self._at_its_pipes:
             self._worker.allow(seconds)
-            self._worker.send(frame, *map(memoryview, content))
+            self._worker.send(frame, *(memoryview(part) for part in content))
             return self._worker.receive(bounds(most))
 
     def close_memory_file(self) -> None:

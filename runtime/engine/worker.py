@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from chiron.runtime.datasets.chunks import Examples
 from chiron.runtime.engine.frames import (
+    Admitted,
     Beginning,
     Count,
     Exchange,
@@ -28,7 +29,7 @@ from chiron.runtime.engine.frames import (
     Trained,
     Trial,
 )
-from chiron.runtime.engine.memory import LearnersMemory
+from chiron.runtime.engine.memory import LearnersMemory, as_bytes
 from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.runtime.training.learner import Learner
 from chiron.runtime.training.sessions import ExportedModel
@@ -107,8 +108,10 @@ class Engine:
         self.trial, self.recipe = said.trial, parse_recipe(recipe)
         check_recipe(self.recipe, request)
         assets = read_assets(component) if said.with_component else None
-        self.graph = admit(graph, request, self.opening.spec.envelope, assets=assets)
-        return _NOTHING
+        self.graph = admitted = admit(graph, request, self.opening.spec.envelope, assets=assets)
+        return Admitted(
+            parameters=admitted.elements, activation_bytes=admitted.activation_bytes_per_example
+        ), ()
 
     def _begin(self, frame: Frame) -> Done:
         if self.graph is None or self.recipe is None:
@@ -137,7 +140,7 @@ class Engine:
         answer(self.channel, Nothing())
         frame = read_frame(read_exactly, {Kind.FINISH: _COMMANDS[Kind.FINISH]})
         trained = Trained(steps=learner.steps, learning_rate=learner.learning_rate)
-        return trained, (memoryview(learner.sums()).cast("B"), *self._vector())
+        return trained, (as_bytes(learner.sums()), *self._vector())
 
     def _report(self, frame: Frame) -> Done:
         sums = np.frombuffer(frame.parts[1], np.float64)
@@ -163,7 +166,7 @@ class Engine:
         dataset = self.opening.spec.dataset
         x = np.frombuffer(frame.parts[1], dataset.input_dtype.value)
         answers = self.model.predict(x.reshape(_head(Count, frame).rows, *dataset.input_shape))
-        return Nothing(), (memoryview(answers).cast("B"),)
+        return Nothing(), (as_bytes(answers),)
 
     def _learner(self) -> Learner:
         if self.learner is None:
@@ -172,7 +175,7 @@ class Engine:
 
     def _vector(self) -> tuple[memoryview, ...]:
         """The vector, where the parent does not see it already."""
-        return () if self.memory.shared else (memoryview(self.memory.vector).cast("B"),)
+        return () if self.memory.shared else (as_bytes(self.memory.vector),)
 
 
 class _Rows(Iterator[Examples]):
