@@ -117,7 +117,7 @@ class SourceDoubtful(SourceInvalid):
     code = "source-doubtful"
 
     def __init__(self, source: str, doubts: "Sequence[Doubt]") -> None:
-        told = "".join(f"\n{doubt.says}: {' or '.join(doubt.settle)}" for doubt in doubts)
+        told = "".join(f"\n{doubt.says} → {' or '.join(doubt.settle)}" for doubt in doubts)
         super().__init__(f"{source} can be meant in more than one way; say which:{told}")
         self.doubts = tuple(doubts)
 
