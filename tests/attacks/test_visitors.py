@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ def visitor(number: int = 0, role: TenantRole = TenantRole.GUEST) -> Principal:
     return Principal("hospital", role, f"{number:016x}", "ab" * 16)
 
 
-async def small(directory: Path, limits: dict[str, float], *proxies: str) -> AsyncIterator[Party]:
+async def small(directory: Path, limits: Mapping[str, float], *proxies: str) -> AsyncIterator[Party]:
     settings = settings_in(
-        directory, limits=Limits.model_validate({"trainers": 4} | limits), trusted_proxies=proxies
+        directory, limits=Limits.model_validate({"trainers": 4, **limits}), trusted_proxies=proxies
     )
     async for everybody in party(settings, scripted(settings.socket_path)):
         yield everybody
