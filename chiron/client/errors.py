@@ -85,6 +85,12 @@ class RecordMissing(StoreError):
     code = "record-missing"
 
 
+class DatasetInUse(StoreError):
+    """A job of ours that has not ended may read the dataset still."""
+
+    code = "dataset-in-use"
+
+
 class RecordUnusable(StoreError):
     """A record that cannot be read, or that others can read."""
 

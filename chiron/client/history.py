@@ -44,6 +44,8 @@ class Deed(StrEnum):
     CANCELLED = "cancelled"
     MOVED = "moved"
     FORGOT = "forgot"
+    DATASET_FORGOTTEN = "dataset-forgotten"
+    """The key of the data that it learnt from was destroyed."""
     DELETED = "deleted"
     """The gateway said that it has deleted what it held."""
 
