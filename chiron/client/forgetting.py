@@ -81,8 +81,8 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
     for job, ended in readers:
         if stone is None and not ended:
             raise DatasetInUse(
-                f"job {job} of yours may read this dataset still: wait for its end, `chiron job cancel {job[:8]}`, "
-                f"or `chiron job forget {job[:8]}`"
+                f"job {job} of yours may read this dataset still: wait for its end, "
+                f"`chiron job cancel {job[:8]}`, or `chiron job forget {job[:8]}`"
             )
     if stone is None:
         stone = Tombstone(kind=kind, id=name, forgotten_at=_now())

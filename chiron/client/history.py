@@ -41,6 +41,8 @@ class Deed(StrEnum):
     REVOKED = "revoked"
     PREDICTED = "predicted"
     SETTLED = "settled"
+    CAUGHT_UP = "caught-up"
+    """A predictor attested an opening that the ledger did not know: the store was set back to a copy."""
     CANCELLED = "cancelled"
     MOVED = "moved"
     FORGOT = "forgot"

@@ -1,4 +1,4 @@
-"""`chiron job forget`, `data forget`, `job history`: nothing is destroyed unasked, and half-done is completed."""
+"""`chiron job forget`, `data forget`, `job history`: nothing is destroyed unasked; half-done is completed."""
 
 import asyncio
 import json
