@@ -27,8 +27,8 @@ if __name__ == "__main__" and "TRY_CASES" not in os.environ:
     python, ours = str(ROOT / ".venv" / "bin" / "python"), {"PYTHONPATH": str(ROOT), "TRY_CASES": "1"}
     os.execve(python, [python, __file__, *sys.argv[1:]], os.environ | ours)  # noqa: S606
 
-from tests.support.asked_cases import asked
-from tests.support.cases import Verdict, cases, try_case
+from tests.support.asked_cases import asked  # noqa: E402
+from tests.support.cases import Verdict, cases, try_case  # noqa: E402
 
 ELSEWHERE = {"attestation-genuine"}
 """Not of this command: evidence, which `tests/attestation` verifies."""
