@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from chiron.client.datasets.bundle import Bundle
     from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
     from chiron.client.datasets.opening import SourceOptions, open_source
-    from chiron.client.datasets.rows import Rows, read_rows
+    from chiron.client.datasets.rows import Rows, RowsOptions, read_rows
     from chiron.client.datasets.sources import ArraySource, Description, Source
+    from chiron.client.datasets.understood import Doubt, Understood
     from chiron.client.errors import (
         AnswerRefused,
         BuilderChanged,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         RecordMissing,
         RecordUnusable,
         ReportUnreadable,
+        ScoresNotFinite,
+        SourceDoubtful,
         SourceInvalid,
         SpecMismatch,
         StoreError,
@@ -88,6 +91,7 @@ __all__ = [
     "DatasetInUse",
     "DatasetRecord",
     "Description",
+    "Doubt",
     "EncryptOptions",
     "Encrypted",
     "EvidenceRejected",
@@ -135,7 +139,10 @@ __all__ = [
     "Role",
     "Rows",
     "RowsInvalid",
+    "RowsOptions",
+    "ScoresNotFinite",
     "Source",
+    "SourceDoubtful",
     "SourceInvalid",
     "SourceOptions",
     "SpecMismatch",
@@ -145,6 +152,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TrainingReport",
+    "Understood",
     "UpgradeImpossible",
     "Verified",
     "VerifiedEvidence",
@@ -171,12 +179,17 @@ _MODULES = {
     ),
     "chiron.client.datasets.rows": (
         "Rows",
+        "RowsOptions",
         "read_rows",
     ),
     "chiron.client.datasets.sources": (
         "ArraySource",
         "Description",
         "Source",
+    ),
+    "chiron.client.datasets.understood": (
+        "Doubt",
+        "Understood",
     ),
     "chiron.client.errors": (
         "AnswerRefused",
@@ -202,6 +215,8 @@ _MODULES = {
         "RecordMissing",
         "RecordUnusable",
         "ReportUnreadable",
+        "ScoresNotFinite",
+        "SourceDoubtful",
         "SourceInvalid",
         "SpecMismatch",
         "StoreError",

@@ -12,6 +12,7 @@ ChironError
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── PassUnusable                a file that is no pass, or no key to one
 ├── SourceInvalid               data that cannot be turned into a dataset
+│   └── SourceDoubtful          it could be meant in more than one way: `doubts` says what settles it
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
 │   ├── GatewayUnreachable      nobody answered
@@ -28,6 +29,7 @@ ChironError
 ├── UpgradeImpossible           nothing can take a model over, or nothing says from what
 ├── NotDirect                   the predictor has no address of its own
 └── AnswerRefused               the predictor gave no answer; `code` says why
+    └── ScoresNotFinite         its model has none for some rows; `predictions` has the others
 """
 
 import ssl
@@ -39,6 +41,8 @@ from chiron.wire import codes
 from chiron.wire.errors import ChironError
 
 if TYPE_CHECKING:
+    from chiron.client.datasets.understood import Doubt
+    from chiron.client.predictions import Predictions
     from chiron.runtime.attestation.steps import StepResult
 
 
@@ -121,6 +125,17 @@ class SourceInvalid(ChironError):
     """Data that cannot be turned into a dataset; the message names the place, never a value."""
 
     code = "source-invalid"
+
+
+class SourceDoubtful(SourceInvalid):
+    """Data that can be meant in more than one way. Nothing is guessed: `doubts` names the options."""
+
+    code = "source-doubtful"
+
+    def __init__(self, source: str, doubts: "Sequence[Doubt]") -> None:
+        told = "".join(f"\n{doubt.says} → {' or '.join(doubt.settle)}" for doubt in doubts)
+        super().__init__(f"{source} can be meant in more than one way; say which:{told}")
+        self.doubts = tuple(doubts)
 
 
 class BundleInvalid(ChironError):
@@ -235,3 +250,15 @@ class AnswerRefused(ChironError):
     """The predictor gave no answer."""
 
     code = "answer-refused"
+
+
+class ScoresNotFinite(AnswerRefused):
+    """The model's scores for some rows are no numbers, and no class either; `predictions` has the others."""
+
+    code = "scores-not-finite"
+
+    def __init__(self, predictions: "Predictions") -> None:
+        rows = (~predictions.told).nonzero()[0].tolist()
+        shown = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
+        super().__init__(f"the model's score is not a finite number for {len(rows)} rows: {shown}, from 0")
+        self.predictions = predictions

@@ -41,6 +41,11 @@ what other processes of ours do meanwhile."""
 RENEWED_BEFORE_S = 300
 """A predictor whose end is nearer than this is opened anew before it is asked."""
 
+_NOT_THE_MODEL = (
+    "what the operator stores as this model does not open with your share: it was altered, or lost, or its "
+    "processor was. Have the operator restore it and try again after 10 seconds: the predictor reads it anew"
+)
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -214,7 +219,12 @@ class Opener:
     ) -> None:
         path = paths.JOB_UPGRADE_OPENING if giver else paths.JOB_OPENING
         sealed = seal_opening(opening, record.signing_key, verified.claims.hpke_public_key or b"")
-        body = await session.relay(path.of(opening.job), sealed)
+        try:
+            body = await session.relay(path.of(opening.job), sealed)
+        except GatewayError as error:
+            if error.code == codes.OPENING_SHARE_WRONG:
+                raise GatewayError(error.code, error.status, _NOT_THE_MODEL) from error
+            raise
         try:
             answer = SealedMessage.model_validate_json(body).sealed
             settle(self._store, record, answer, self._seconds(), answers=opening)

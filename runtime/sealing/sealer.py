@@ -77,7 +77,8 @@ class Sealer:
             key = self._key(recipe)
         except PlatformUnavailable as error:
             raise OpenFailed("the platform derives no key for this object") from error
-        return open_blob(key, sealed[1 + RECIPE_BYTES :], label=self._label, context=context)
+        with memoryview(sealed)[1 + RECIPE_BYTES :] as blob:
+            return open_blob(key, blob, label=self._label, context=context)
 
     def _key(self, recipe: bytes) -> bytes:
         key = self._platform.sealing_key(self._policy, self._label, recipe)
@@ -112,13 +113,15 @@ def seal_blob(
     return bytes(sealed)
 
 
-def open_blob(sealing_key: bytes, sealed: bytes, *, label: Label, context: bytes) -> bytes:
+def open_blob(sealing_key: bytes, sealed: bytes | memoryview, *, label: Label, context: bytes) -> bytes:
     """The content that `seal_blob` sealed under this key, label and context.
+
+    With another key no more is read than the wrapped key, however large the object is.
 
     Raises:
         OpenFailed: it was not, or was altered.
     """
-    if len(sealed) < BLOB_OVERHEAD_BYTES or not sealed.startswith(MAGIC):
+    if len(sealed) < BLOB_OVERHEAD_BYTES or sealed[: len(MAGIC)] != MAGIC:
         raise OpenFailed("not a sealed object")
     associated_data = MAGIC + bind(label, context)
     nonce = sealed[len(MAGIC) : len(MAGIC) + _NONCE_BYTES]
