@@ -14,6 +14,7 @@ from chiron.api.jobs.relay import Relay
 from chiron.api.jobs.supervisor import Supervisor
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
+from chiron.api.machines import Machines
 from chiron.api.monitoring import Metrics
 from chiron.api.quotas import Rates, Storage, Streams
 from chiron.api.settings import Settings
@@ -43,6 +44,7 @@ class Gateway:
         self.supervisor = Supervisor(settings, self.records, self.fleet, self.metrics)
         self.predictors = Predictors(settings, self.fleet, self.supervisor, launcher.images)
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
+        self.machines = Machines(settings, launcher)
         self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
         self.deletion = Deletion(
             database,

@@ -49,6 +49,9 @@ GRANT_UNREADABLE: Final = "grant-unreadable"
 OPENING_UNREADABLE: Final = "opening-unreadable"
 """The opening is sealed to another key: perhaps that of a predictor that has ended since."""
 
+SEALED_ELSEWHERE: Final = "sealed-elsewhere"
+"""What the host keeps is sealed to other code, or to other machines than the one that the enclave runs on."""
+
 GRANT_EXPIRED: Final = "grant-expired"
 """The grant's time is over: sending it again does not help."""
 

@@ -18,6 +18,7 @@ from chiron.wire.encoding import (
     canonical_json,
 )
 from chiron.wire.labels import GRANT_SIGNATURE, UPGRADE_ORDER, bind
+from chiron.wire.machines import MAX_MACHINES, MachineKey
 
 
 class PredictionPolicy(WireModel):
@@ -62,6 +63,8 @@ class Grant(WireModel):
     share: Share
     """Half of the key that models, budgets and checkpoints are sealed under; the processor has the other."""
     restarts: Restarts = Restarts.OWNER
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
+    """Where else what this job makes can be opened, with the share; the owner has verified each."""
     owner_signing_key: SigningPublicKey
     """Names the owner for the model's whole life: signs all that she sends; predictors' evidence shows its
     digest."""

@@ -62,6 +62,12 @@ def train_command(
         Restarts,
         typer.Option(help="Who lets enclaves go on that were started again: you, or the host alone."),
     ] = Restarts.OWNER,
+    machines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", help="Machines that the model is kept for besides: `chiron machine`."
+        ),
+    ] = None,
     grant_days: Annotated[
         int, typer.Option(min=1, max=3650, help="Days after which no enclave takes the grant up any more.")
     ] = 30,
@@ -82,10 +88,14 @@ def train_command(
     """
     from chiron import EvidenceRejected, ExchangeTerms, JobRequest, OwnerStore, PredictionPolicy
     from chiron.client.builders import remember
+    from chiron.client.configuration import load_configuration
     from chiron.client.granting import new_terms
+    from chiron.client.machines import MachineBook
 
     accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     record = find_dataset(OwnerStore(), dataset)
+    named = load_configuration().machines or "" if machines is None else machines
+    kept_for = [name.strip() for name in named.split(",") if name.strip()]
     prediction = PredictionPolicy(top_k=top_k, decimals=decimals, query_budget=query_budget)
     with client(accepted) as connection:
         info = connection.find_builder(builder)
@@ -95,6 +105,7 @@ def train_command(
             capabilities=capabilities,
             prediction=prediction,
             restarts=restarts,
+            machines=MachineBook(connection.store).keys(kept_for),
             days=grant_days,
         )
         request = JobRequest(
@@ -116,6 +127,7 @@ def train_command(
                 capabilities=capabilities,
                 prediction=prediction,
                 restarts=restarts,
+                machines=kept_for,
                 grant_days=grant_days,
             )
         ) as stages:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant
 from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
+from chiron.client.machines import MachineBook, MachineVerbs
 from chiron.client.predictors import Advance, JobId, OnOpened, PredictorVerbs, job_id
 from chiron.client.receipts import write_receipt
 from chiron.client.sharing import SharingVerbs
@@ -43,7 +44,7 @@ SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 
 
-class AsyncClient(PredictorVerbs, SharingVerbs):
+class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
     """Speaks to one gateway for one owner. Use as an async context manager.
 
     `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
@@ -231,14 +232,16 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
     ) -> Grant:
         """Entrust the dataset's key to the parameter server of verified evidence, for its job only.
 
-        `terms` say all of it (`chiron.client.granting.new_terms`): restarts and expiry, too.
+        `terms` say all of it (`chiron.client.granting.new_terms`): restarts, machines and expiry, too.
 
         Raises:
             PolicyMissing: this client was given no policy.
+            EvidenceRejected, GrantImpossible: a machine is not what the policy accepts, or of other code.
             RecordMissing: the job was not created, or the dataset not encrypted, on this machine.
         """
         record = self.store.job(verified.claims.job)
         given = terms or new_terms(self._clock(), capabilities=capabilities, prediction=prediction)
+        await self.check_machines(given, verified.quote.measurement)
         # Before it is sent: whatever happens next, the same grant can be sent again.
         policy = await self._verifier.policy()
         self.store.save_job(record.model_copy(update={"policy": policy, "terms": given}))
@@ -290,6 +293,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
         restarts: Restarts = Restarts.OWNER,
+        machines: Sequence[str] = (),
         grant_days: int = GRANT_DAYS,
     ) -> AsyncGenerator[Stage]:
         """Create a job and take it to its end: each stage as it is reached, `Finished` at last.
@@ -297,7 +301,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         The grant follows the first `Verified`. Whoever stops before that (an exception, or closing this
         generator: use `contextlib.aclosing`) grants nothing, and the job is cancelled. After a restart of
         the gateway or the enclave, it is verified again, and sent the same grant again where it waits for
-        that.
+        that. What the job makes opens on `machines`, too: names of some that were added (`add_machine`).
 
         Raises:
             EvidenceRejected, PolicyMissing: the enclave is not what the policy accepts; nothing was sent.
@@ -310,6 +314,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             capabilities=capabilities,
             prediction=prediction,
             restarts=restarts,
+            machines=MachineBook(self.store).keys(machines),
             days=grant_days,
         )
         return training_stages(self, request, terms)
@@ -321,6 +326,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
         restarts: Restarts = Restarts.OWNER,
+        machines: Sequence[str] = (),
         grant_days: int = GRANT_DAYS,
         advance: Advance | None = None,
     ) -> Finished:
@@ -340,6 +346,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             capabilities=capabilities,
             prediction=prediction,
             restarts=restarts,
+            machines=machines,
             grant_days=grant_days,
         )
         async with aclosing(stages):

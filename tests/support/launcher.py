@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from chiron.api.launchers.launcher import Enclave, LaunchOrder
+from chiron.api.launchers.launcher import Enclave, LaunchOrder, MachineOrder, Order
 from chiron.wire.attestation import Role
 from chiron.wire.public_api import ImageInfo
 from tests.support.tee import MEASUREMENT
@@ -85,9 +85,9 @@ class SimulatedLauncher(Generic[BackendT]):
             await self._ordered.wait_for(lambda: len(self.orders) >= count)
         return self.orders[:count]
 
-    async def launch(self, order: LaunchOrder) -> SimulatedEnclave:
+    async def launch(self, order: Order) -> SimulatedEnclave:
         """See `Launcher.launch`."""
-        if order.role in self.refuses:
+        if order.role in self.refuses or isinstance(order, MachineOrder):
             raise OSError("no room for /secret/path")
         self.before(order)
         async with self._ordered:

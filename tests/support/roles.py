@@ -87,7 +87,7 @@ class RolesInProcess:
         _CURRENT.set(trace)
         code = 0
         try:
-            await role_of(launch)(launch, DirectPlatform(self.tee))
+            await role_of(launch)(DirectPlatform(self.tee))
         except* EnclaveError as errors:
             codes = [getattr(error, "code", "?") for error in errors.exceptions]
             _LOG.error("ended: %s", codes)
