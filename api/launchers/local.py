@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from chiron.api.errors import EnclaveNotStarted, LauncherError
+from chiron.api.errors import EnclaveNotStarted, LauncherError, TeeMissing
 from chiron.api.launchers import enter
 from chiron.api.launchers.bubblewrap import (
     GATEWAY_SOCKET,
@@ -88,6 +88,7 @@ class LocalLauncher:
             LauncherError: the state directory's path is too long for sockets.
             ImageInvalid: there is no image where the options say that there is one.
             LogCorrupted: the proof beside one is none.
+            TeeMissing: the secrets are gone that what is stored is sealed under.
         """
         longest = len(str(settings.state_dir / "run/12345678").encode())
         if longest > MAX_UNIX_SOCKET_PATH:
@@ -96,7 +97,7 @@ class LocalLauncher:
         bwrap = find_bubblewrap()
         places = (options.image, *options.previous_images)
         images = {path: await asyncio.to_thread(_image_info, path) for path in places}
-        tee = await asyncio.to_thread(SoftwareTee.open, settings.state_dir / "tee", datetime.now(UTC))
+        tee = await asyncio.to_thread(_open_tee, settings)
         trial = await JobNamespaces.create(bwrap)
         trial.close()
         return cls(settings, options, bwrap, tee, images)
@@ -236,6 +237,17 @@ class LocalLauncher:
             )
         except OSError as error:
             raise EnclaveNotStarted("the enclave's process could not be started") from error
+
+
+def _open_tee(settings: Settings) -> SoftwareTee:
+    directory = settings.state_dir / "tee"
+    if not directory.exists() and any((settings.blob_dir / "jobs").glob("*")):
+        raise TeeMissing(
+            f"{directory} is missing: models and checkpoints stored here are sealed under its secrets, and "
+            "open with no others. Restore it from the backup. (An empty folder there begins with new "
+            "secrets, and what is stored stays closed.)"
+        )
+    return SoftwareTee.open(directory, datetime.now(UTC))
 
 
 def _image_info(directory: Path) -> ImageInfo:

@@ -38,7 +38,7 @@ def add_command(
 
     Add it again when the enclave image changes, and when `chiron train` says that its evidence is too old.
 
-    **Example**: `CHIRON_URL=https://paris.example chiron machine add paris-2 --policy policy.toml`
+    **Example**: `chiron machine add paris-2 --policy policy.toml`
     """
     from chiron import EvidenceRejected
     from chiron.client.machines import MachineBook
