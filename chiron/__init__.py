@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chiron.client.datasets.opening import SourceOptions, open_source
     from chiron.client.datasets.rows import Rows, read_rows
     from chiron.client.datasets.sources import ArraySource, Description, Source
+    from chiron.client.datasets.understood import Doubt, Understood
     from chiron.client.errors import (
         AnswerRefused,
         BuilderChanged,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         RecordUnusable,
         ReportUnreadable,
         SealedElsewhere,
+        SourceDoubtful,
         SourceInvalid,
         SpecMismatch,
         StoreError,
@@ -87,6 +89,7 @@ __all__ = [
     "Created",
     "DatasetRecord",
     "Description",
+    "Doubt",
     "EncryptOptions",
     "Encrypted",
     "EvidenceRejected",
@@ -136,6 +139,7 @@ __all__ = [
     "RowsInvalid",
     "SealedElsewhere",
     "Source",
+    "SourceDoubtful",
     "SourceInvalid",
     "SourceOptions",
     "SpecMismatch",
@@ -145,6 +149,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TrainingReport",
+    "Understood",
     "UpgradeImpossible",
     "Verified",
     "VerifiedEvidence",
@@ -178,6 +183,10 @@ _MODULES = {
         "Description",
         "Source",
     ),
+    "chiron.client.datasets.understood": (
+        "Doubt",
+        "Understood",
+    ),
     "chiron.client.errors": (
         "AnswerRefused",
         "BuilderChanged",
@@ -202,6 +211,7 @@ _MODULES = {
         "RecordUnusable",
         "ReportUnreadable",
         "SealedElsewhere",
+        "SourceDoubtful",
         "SourceInvalid",
         "SpecMismatch",
         "StoreError",

@@ -11,15 +11,14 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from chiron.wasm_sandbox.codec import Bounds, Frame, Kind, encode_head, read_frame
+from chiron.wasm_sandbox.codec import Bounds, Frame, Kind, read_frame
 from chiron.wasm_sandbox.commands import load_compile, load_run
 from chiron.wasm_sandbox.confinement import Confinement, close_inherited, confine
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.execution import Run, compile_builder
+from chiron.wasm_sandbox.worker_pipes import read_exactly, write_frame
 
-_INPUT, _OUTPUT = 0, 1
-_PART = 1 << 20
 _MIB = 1 << 20
 _HEADROOM_BYTES = 192 * _MIB
 """Address space for the interpreter, the engine and the values that cross."""
@@ -31,9 +30,8 @@ _BOUNDS: Bounds = {Kind.COMPILE: (_ANY, _ANY), Kind.RUN: (_ANY, _ANY, _ANY, _ANY
 def main() -> None:
     """Answer one frame."""
     close_inherited()
-    frame = read_frame(_read, _BOUNDS)
-    answer = {Kind.COMPILE: _compile, Kind.RUN: _run}[frame.kind]
-    _write(answer(frame))
+    frame = read_frame(read_exactly, _BOUNDS)
+    write_frame(_compile(frame) if frame.kind is Kind.COMPILE else _run(frame))
 
 
 def _compile(frame: Frame) -> Frame:
@@ -88,24 +86,6 @@ def _executable(backend: str) -> bool:
 
 def _json(value: object) -> bytes:
     return json.dumps(value).encode()
-
-
-def _read(count: int) -> bytearray:
-    content = bytearray(count)
-    view = memoryview(content)
-    while view:
-        taken = os.readv(_INPUT, [view[:_PART]])
-        if not taken:
-            raise SystemExit(1)
-        view = view[taken:]
-    return content
-
-
-def _write(frame: Frame) -> None:
-    for part in (encode_head(frame.kind, [len(part) for part in frame.parts]), *frame.parts):
-        view = memoryview(part)
-        while view:
-            view = view[os.write(_OUTPUT, view[:_PART]) :]
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ OPENING_UNREADABLE: Final = "opening-unreadable"
 SEALED_ELSEWHERE: Final = "sealed-elsewhere"
 """What the host keeps is sealed to other code, or to other machines than the one that the enclave runs on."""
 
+OPENING_SHARE_WRONG: Final = "opening-share-wrong"
+"""What the host keeps as the model does not open with the owner's share."""
+
 GRANT_EXPIRED: Final = "grant-expired"
 """The grant's time is over: sending it again does not help."""
 

@@ -23,7 +23,7 @@ from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import StatementInvalid
 from chiron.runtime.openings import open_settlement, seal_opening
-from chiron.wire import paths
+from chiron.wire import codes, paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 from chiron.wire.encoding import sha256_hex
@@ -33,6 +33,11 @@ from chiron.wire.opening import MAX_PASSES, Opening, Pass, PassLease
 OPEN_FOR = timedelta(hours=24)
 RENEWED_BEFORE_S = 300
 """A predictor whose end is nearer than this is opened anew before it is asked."""
+
+_NOT_THE_MODEL = (
+    "what the operator stores as this model does not open with your share: it was altered, or lost, or its "
+    "processor was. Have the operator restore it and try again after 10 seconds: the predictor reads it anew"
+)
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,12 @@ class Opener:
     ) -> None:
         path = paths.JOB_UPGRADE_OPENING if giver else paths.JOB_OPENING
         sealed = seal_opening(opening, record.signing_key, verified.claims.hpke_public_key or b"")
-        body = await session.relay(path.of(opening.job), sealed)
+        try:
+            body = await session.relay(path.of(opening.job), sealed)
+        except GatewayError as error:
+            if error.code == codes.OPENING_SHARE_WRONG:
+                raise GatewayError(error.code, error.status, _NOT_THE_MODEL) from error
+            raise
         try:
             self._settled(record, SealedMessage.model_validate_json(body).sealed, answers=opening)
         except (ValueError, StatementInvalid) as error:

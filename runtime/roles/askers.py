@@ -3,6 +3,7 @@
 All of it comes from one opening. A newer one makes others in its place.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from chiron.runtime.queries.answer import AnswerOutcome
@@ -41,6 +42,11 @@ class Askers:
         self._left = granted.query_budget
         self._queries = 0
         self._rows = 0
+
+    @property
+    def ids(self) -> Collection[Identifier]:
+        """Of all who may ask."""
+        return self._all.keys()
 
     def find(self, asker: Identifier) -> Asker | None:
         """The one of this id, if they may ask."""

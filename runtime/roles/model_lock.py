@@ -5,7 +5,8 @@ An opening is taken if
 1. it is sealed to our key, and names our job and key;
 2. its number is above that of every opening that was taken before;
 3. its end has not come, by a clock that never runs back and is never before the owner's `issued_at`;
-4. its share opens the stored model, which nobody else's does;
+4. its share opens the stored model, which nobody else's does. What a wrong one costs is a key's derivation
+   and 48 bytes that do not decrypt, however large the model is;
 5. the owner that this model names signed it.
 
 One that is not taken changes nothing, whoever sent it. What an opening before it let be asked is settled by
@@ -24,8 +25,10 @@ from chiron.runtime.openings import check_owner, open_opening, seal_settlement, 
 from chiron.runtime.roles.askers import Askers
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model
+from chiron.runtime.roles.stored_model import StoredModel
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.runtime.training.sessions import ExportedModel
+from chiron.wire import codes
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import MODEL
 from chiron.wire.opening import Opening, SignedOpening, SignedSettlement
@@ -56,14 +59,13 @@ class ModelLock:
     def __init__(
         self,
         spec: JobSpec,
-        sealed: bytes,
+        stored: StoredModel,
         platform: Platform,
         keys: PredictorKeys,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._spec = spec
-        self.sealed = sealed
-        """The stored model."""
+        self._stored = stored
         self._platform = platform
         self._keys = keys
         self._now = now
@@ -77,6 +79,11 @@ class ModelLock:
         """Who opened the model first: it has no other owner."""
         self._closed = False
         self._opening = asyncio.Lock()
+
+    @property
+    def sealed(self) -> bytes:
+        """The stored model."""
+        return self._stored.sealed
 
     @property
     def owner(self) -> bytes | None:
@@ -106,7 +113,7 @@ class ModelLock:
         # One at a time, so that the number that was checked is the last one still.
         async with self._opening:
             self._check(signed.opening)
-            opened = await asyncio.to_thread(self._unlocked, signed)
+            opened = await self._opened_by(signed)
             # Its end may have come meanwhile, or ours.
             self._check(signed.opening)
             self._lock()
@@ -145,6 +152,17 @@ class ModelLock:
         if opening.until <= self.seconds(opening.issued_at):
             raise OpeningRefused("opening-expired", "the opening's end has come")
 
+    async def _opened_by(self, signed: SignedOpening) -> OpenModel:
+        try:
+            return await asyncio.to_thread(self._unlocked, signed)
+        except (OpeningRefused, ModelUnusable) as error:
+            # One that was opened once is good, and stays.
+            if error.code == "opening-unsigned" or self._owner is not None:
+                raise
+            if not await self._stored.read_again():
+                raise
+        return await asyncio.to_thread(self._unlocked, signed)
+
     def _unlocked(self, signed: SignedOpening) -> OpenModel:
         opening, before = signed.opening, self._open
         if self._owner is not None:
@@ -161,11 +179,11 @@ class ModelLock:
 
     def _unsealed(self, share: bytes) -> tuple[ModelHeader, bytes]:
         try:
-            return open_model(self._spec, self.sealed, Sealer(self._platform, MODEL, share))
+            return open_model(self._spec, self._stored.sealed, Sealer(self._platform, MODEL, share))
         except ModelUnusable as error:
             if error.code != "model-unreadable":
                 raise
-            raise OpeningRefused("opening-share-wrong", "the share does not open the model") from error
+            raise OpeningRefused(codes.OPENING_SHARE_WRONG, "the share does not open the model") from error
 
     def _current(self) -> OpenModel | None:
         if self._open is not None and self.seconds() >= self._open.until:

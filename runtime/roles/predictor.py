@@ -30,6 +30,7 @@ from chiron.runtime.openings import sign_statement
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.model_lock import ModelLock
 from chiron.runtime.roles.predictor_keys import PredictorKeys
+from chiron.runtime.roles.stored_model import StoredModel
 from chiron.runtime.roles.taken_queries import TakenQueries
 from chiron.runtime.roles.upgrade import give_away, take_over
 from chiron.wire import objects
@@ -53,8 +54,8 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
         if launch.taking:
             await take_over(launch, platform, gateway, keys)
         stored = objects.model(launch.spec)
-        sealed = await gateway.get_object(stored.name, stored.stored_bytes)
-        lock = ModelLock(launch.spec, sealed, platform, keys)
+        read = partial(gateway.get_object, stored.name, stored.stored_bytes)
+        lock = ModelLock(launch.spec, StoredModel(await read(), read), platform, keys)
         predictor = _Predictor(launch, gateway, platform, keys, lock)
         async with predictor.at_its_own_door():
             try:
@@ -94,7 +95,9 @@ class _Predictor:
             if mail.kind is MailKind.EVIDENCE and mail.evidence is not None:
                 return MailReply(evidence=self._evidence(mail.evidence.nonce))
             if mail.kind is MailKind.OPEN and mail.message is not None:
-                return _sealed(await self.lock.open(mail.message.sealed))
+                settlement = await self.lock.open(mail.message.sealed)
+                self.taken.keep(self.lock.opened().askers.ids)
+                return _sealed(settlement)
             self.lock.opened()
             if mail.kind is MailKind.QUERY and mail.message is not None:
                 return _sealed(await self._answer_query(mail.message.sealed))

@@ -99,9 +99,10 @@ class Sealer:
         """
         if len(sealed) < OVERHEAD_BYTES or not sealed.startswith(SEALED_MAGIC):
             raise OpenFailed("not a sealed object")
-        head, blob = sealed[:_BLOB_AT], sealed[_BLOB_AT:]
+        head = sealed[:_BLOB_AT]
         key = self._key(self._secret(head))
-        return open_blob(key, blob, label=self._label, context=_bound(context, head))
+        with memoryview(sealed)[_BLOB_AT:] as blob:
+            return open_blob(key, blob, label=self._label, context=_bound(context, head))
 
     def _secret(self, head: bytes) -> bytes:
         """The secret of an object's head, from our entry or the first place that is ours."""
@@ -175,13 +176,15 @@ def seal_blob(
     return bytes(sealed)
 
 
-def open_blob(sealing_key: bytes, sealed: bytes, *, label: Label, context: bytes) -> bytes:
+def open_blob(sealing_key: bytes, sealed: bytes | memoryview, *, label: Label, context: bytes) -> bytes:
     """The content that `seal_blob` sealed under this key, label and context.
+
+    With another key no more is read than the wrapped key, however large the object is.
 
     Raises:
         OpenFailed: it was not, or was altered.
     """
-    if len(sealed) < BLOB_OVERHEAD_BYTES or not sealed.startswith(MAGIC):
+    if len(sealed) < BLOB_OVERHEAD_BYTES or sealed[: len(MAGIC)] != MAGIC:
         raise OpenFailed("not a sealed object")
     associated_data = MAGIC + bind(label, context)
     nonce = sealed[len(MAGIC) : len(MAGIC) + _NONCE_BYTES]

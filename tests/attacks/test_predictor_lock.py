@@ -21,7 +21,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chiron import AnswerRefused, attested_connector
-from chiron.client.errors import EvidenceRejected
+from chiron.client.errors import EvidenceRejected, GatewayError
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.ledger import Ledger, Ledgers
 from chiron.client.opening import Opened
@@ -38,6 +38,7 @@ from chiron.runtime.queries import seal_query
 from chiron.runtime.roles.model_lock import ModelLock
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
+from chiron.runtime.roles.stored_model import AGAIN_S, StoredModel
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.padding import pad
 from chiron.runtime.sealing.sealer import Sealer
@@ -181,6 +182,49 @@ class TestLocked:
             await lock.open(seal_opening(expired, OWNER, key))
 
 
+class TestAlteredModel:
+    async def test_once_the_host_has_mended_it_the_next_opening_is_taken(
+        self, quoting: QuotingServices
+    ) -> None:
+        host = Host(damages=True)
+        lock, key, clock = _locked(quoting, host)
+        honest = seal_opening(_opening(key, until=int(time.time()) + 3600), OWNER, key)
+        for mended_at_last in (False, False, True):
+            clock.now += timedelta(seconds=AGAIN_S)
+            host.damages = not mended_at_last
+            if not mended_at_last:
+                with pytest.raises(OpeningRefused, check=lambda e: e.code == "opening-share-wrong"):
+                    await lock.open(honest)
+        await lock.open(honest)
+        assert lock.owner is not None
+
+    async def test_a_model_that_was_open_is_not_changed_for_another(self, quoting: QuotingServices) -> None:
+        host = Host()
+        lock, key, clock = _locked(quoting, host)
+        await lock.open(seal_opening(_opening(key), OWNER, key))
+        host.damages = True
+        clock.now += timedelta(seconds=601)
+        assert lock.owner is None
+        with pytest.raises(OpeningRefused):
+            await lock.open(seal_opening(_opening(key, number=2**40, share=bytes(32)), OWNER, key))
+        again = _opening(key, number=2**41, until=int(time.time()) + 3600)
+        await lock.open(seal_opening(again, OWNER, key))
+        assert host.reads == 0
+
+    async def test_its_owner_is_told_what_happened_and_what_to_do(
+        self, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        good = door.storage.objects["model"]
+        door.storage.objects["model"] = good[:-1] + bytes([good[-1] ^ 1])
+        monkeypatch.setattr("chiron.runtime.roles.stored_model.AGAIN_S", 0)
+        async with started_again(door, tmp_path) as again:
+            with pytest.raises(GatewayError, match="Have the operator restore it") as refused:
+                await _predicted(again, 1)
+            assert refused.value.code == "opening-share-wrong"
+            door.storage.objects["model"] = good
+            await _predicted(again, 1)
+
+
 class TestForgedOpenings:
     async def test_no_model_is_opened_for_a_stranger_once_its_owner_is_known(
         self, quoting: QuotingServices
@@ -191,6 +235,20 @@ class TestForgedOpenings:
         forged = _opening(key, number=2**40, share=bytes(32))
         with pytest.raises(OpeningRefused, check=lambda error: error.code == "opening-unsigned"):
             await lock.open(seal_opening(forged, Ed25519PrivateKey.generate(), key))
+
+    async def test_forged_openings_have_the_stored_model_read_again_seldom_only(
+        self, quoting: QuotingServices
+    ) -> None:
+        host = Host()
+        lock, key, clock = _locked(quoting, host)
+        for _ in range(3):
+            clock.now += timedelta(seconds=AGAIN_S)
+            for _ in range(5):
+                forged = seal_opening(_opening(key, share=bytes(32)), OWNER, key)
+                with pytest.raises(OpeningRefused):
+                    await lock.open(forged)
+        assert host.reads == 3
+        await lock.open(seal_opening(_opening(key, number=2**40), OWNER, key))
 
     async def test_forged_openings_change_nothing_and_lock_nobody_out(self, door: Door) -> None:
         stranger, key, owner = Stranger(door), await _key(door), _record(door).signing_key
@@ -435,7 +493,25 @@ class Clock:
         return self.now
 
 
-def _locked(quoting: QuotingServices) -> tuple[ModelLock, bytes, Clock]:
+class Host:
+    """Stores a model that may be damaged, and is asked for it again."""
+
+    def __init__(self, *, damages: bool = False) -> None:
+        self.damages = damages
+        self.reads = 0
+        self._stored = b""
+
+    def damaged(self, sealed: bytes) -> bytes:
+        """What is read first."""
+        self._stored = sealed
+        return sealed[:-1] + bytes([sealed[-1] ^ 1]) if self.damages else sealed
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        return self.damaged(self._stored)
+
+
+def _locked(quoting: QuotingServices, host: Host | None = None) -> tuple[ModelLock, bytes, Clock]:
     """A lock of a model of `OWNER`, by the host's clock."""
     platform, clock = quoting.platform(IMAGE), Clock()
     header = ModelHeader(
@@ -446,8 +522,9 @@ def _locked(quoting: QuotingServices) -> tuple[ModelLock, bytes, Clock]:
         usable=True,
     )
     sealed = seal_model(SPEC, header, linear_model(), Sealer(platform, MODEL, SHARE))
-    keys = PredictorKeys(platform, SPEC.job)
-    return ModelLock(SPEC, sealed, platform, keys, clock), keys.key.public_bytes, clock
+    keys, host = PredictorKeys(platform, SPEC.job), host or Host()
+    stored = StoredModel(host.damaged(sealed), host.read, lambda: clock.now.timestamp())
+    return ModelLock(SPEC, stored, platform, keys, clock), keys.key.public_bytes, clock
 
 
 def _sealed(signed: SignedOpening, key: bytes) -> bytes:

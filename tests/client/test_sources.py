@@ -21,6 +21,7 @@ from chiron.client.datasets.encrypt import split
 from chiron.client.datasets.rows import read_rows
 from chiron.client.datasets.tables import TableOptions, table_source
 from chiron.client.errors import SourceInvalid
+from chiron.client.schemas import Column
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
@@ -324,6 +325,11 @@ def test_images_to_predict(tmp_path: Path) -> None:
     np.testing.assert_array_equal(folder.x[1], one.x[0])
 
 
+def columns_of(source: Source) -> tuple[Column, ...]:
+    assert source.description.settled is not None
+    return source.description.settled.columns
+
+
 PATIENTS = """age,ward,outcome,dose
 30,east,ill,1
 ,west,well,2.5
@@ -337,7 +343,7 @@ def test_categories_and_missing_values_become_numbers_as_declared(tmp_path: Path
     options = SourceOptions(target="outcome", categorical=("ward",), fill_missing=True)
     source = open_source(str(tmp_path / "patients.csv"), options)
     assert source.description.input_shape == (5,)
-    assert [column.categories for column in source.description.columns] == [(), ("east", "north", "west"), ()]
+    assert [column.categories for column in columns_of(source)] == [(), ("east", "north", "west"), ()]
     examples = read_all(source)
     found = {tuple(x): y for x, y in zip(examples.x.tolist(), examples.y.tolist(), strict=True)}
     assert found == {
@@ -354,16 +360,16 @@ def test_rows_to_predict_are_encoded_as_the_training_data_was(tmp_path: Path) ->
     source = open_source(str(tmp_path / "patients.csv"), options)
     described, manifest = source.description, manifest_of(source)
     (tmp_path / "new.csv").write_text("dose,ward,age\n7,west,20\n,,\n")
-    rows = read_rows(tmp_path / "new.csv", manifest, described.class_names, described.columns)
+    rows = read_rows(tmp_path / "new.csv", manifest, described.class_names, described.settled)
     assert rows.x.tolist() == [[20, 0, 0, 1, 7], [40, 0, 0, 0, 2.5]]
     assert rows.y is None
-    known = read_rows(tmp_path / "patients.csv", manifest, described.class_names, described.columns)
+    known = read_rows(tmp_path / "patients.csv", manifest, described.class_names, described.settled)
     assert known.y is not None
     assert known.y.tolist() == [0, 1, 1, 0]
     for bad in ("dose,ward,age\n7,south,20\n", "dose,ward\n7,west\n", "dose,ward,age,a,b\n7,west,1,1,1\n"):
         (tmp_path / "bad.csv").write_text(bad)
         with pytest.raises(SourceInvalid):
-            read_rows(tmp_path / "bad.csv", manifest, described.class_names, described.columns)
+            read_rows(tmp_path / "bad.csv", manifest, described.class_names, described.settled)
 
 
 def test_what_is_not_declared_is_refused(tmp_path: Path) -> None:
@@ -386,7 +392,7 @@ def test_categories_of_a_parquet_file_may_be_numbers(tmp_path: Path) -> None:
     columns = {"code": [10, 2, None, 2], "size": [0.5, float("nan"), 1.5, 1.0], "y": [0.1, 0.2, 0.3, 0.4]}
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
     source = open_source(str(tmp_path / "a.parquet"), SourceOptions(categorical=("code",), fill_missing=True))
-    assert source.description.columns[0].categories == ("10", "2")
+    assert columns_of(source)[0].categories == ("10", "2")
     examples = read_all(source)
     by_target = examples.x[np.argsort(examples.y)].tolist()
     assert by_target == [[1, 0, 0.5], [0, 1, 1.0], [0, 0, 1.5], [0, 1, 1.0]]

@@ -128,3 +128,26 @@ def test_ascending_queries_are_all_taken_and_of_one_asker_no_more_is_remembered_
     for number in (0, 50, 91, 99):
         with pytest.raises(QueryReplayed):
             queries.take(OWNER, number.to_bytes(16, "big"))
+
+
+def test_attack_queries_of_one_whom_no_opening_names_any_more_are_not_taken_again_when_one_does() -> None:
+    queries, holder = TakenQueries(), "1" * 32
+    for number in (5, 9, 7):
+        queries.take(holder, number.to_bytes(16, "big"))
+    for askers in ([OWNER], [OWNER, holder], [OWNER], [OWNER, holder]):
+        queries.keep(askers)
+        for number in (5, 6, 7, 9):
+            with pytest.raises(QueryReplayed):
+                queries.take(holder, number.to_bytes(16, "big"))
+    queries.take(holder, (10).to_bytes(16, "big"))
+
+
+def test_attack_an_owner_names_new_holders_in_every_opening_to_fill_the_enclaves_memory() -> None:
+    queries = TakenQueries(former=10)
+    for opening in range(30):
+        holders = [f"{opening:016x}{number:016x}" for number in range(5)]
+        queries.keep(holders)
+        for holder in holders:
+            for number in range(4):
+                queries.take(holder, number.to_bytes(16, "big"))
+        assert len(queries) <= 5 * 4 + 10

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from chiron.runtime.attestation.platform import RefusingPlatform
 from chiron.runtime.attestation.sgx import SgxPlatform
 from chiron.runtime.errors import OpenFailed, TooLarge
 from chiron.runtime.sealing.machine_key import own_key
-from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, SEALED_MAGIC, Sealer
+from chiron.runtime.sealing.sealer import OVERHEAD_BYTES, SEALED_MAGIC, Sealer, open_blob, seal_blob
 from chiron.wire.labels import CHECKPOINT, MODEL
 from tests.support.forge import Platform
 from tests.support.occlum_double import OcclumDouble
@@ -104,3 +105,23 @@ def test_a_machines_key_is_the_same_after_the_processors_update() -> None:
     updated = sgx(replace(DOUBLE, cpu_svn=bytes([9] * 16)))
     assert Sealer(updated, MODEL, share).open(sealed, context=b"job") == b"weights"
     assert own_key(updated).public_key != told.public_key
+
+
+class _Watched(bytes):
+    """Notices how much of it is read."""
+
+    read = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        self.read += len(found) if isinstance(index, slice) else 1
+        return found
+
+
+def test_attack_a_wrong_share_costs_no_more_than_the_wrapped_key_however_large_the_object_is() -> None:
+    content = bytes(10**6)
+    sealed = _Watched(seal_blob(b"k" * 32, content, size=len(content), label=MODEL, context=b"job"))
+    with pytest.raises(OpenFailed):
+        open_blob(b"w" * 32, sealed, label=MODEL, context=b"job")
+    assert sealed.read < OVERHEAD_BYTES
+    assert open_blob(b"k" * 32, sealed, label=MODEL, context=b"job") == content

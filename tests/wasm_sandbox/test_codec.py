@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from chiron.wasm_sandbox.codec import (
     HEAD_BYTES,
     MAX_PARTS,
+    Bounds,
     Frame,
     Kind,
     decode_head,
@@ -18,7 +19,7 @@ from chiron.wasm_sandbox.codec import (
 )
 from chiron.wasm_sandbox.errors import FrameMalformed
 
-BOUNDS = {Kind.ANSWERED: (64, 1000, 1000), Kind.FAILED: (64,)}
+BOUNDS: Bounds = {Kind.ANSWERED: (64, 1000, 1000), Kind.FAILED: (64,)}
 FRAMES = st.one_of(
     st.builds(
         Frame,

@@ -24,7 +24,6 @@ anew of the parts that were checked: names of nodes, texts, metadata and declare
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from chiron.wasm_sandbox.admission.codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
 from chiron.wasm_sandbox.admission.nodes import (
     buffers,
@@ -41,6 +40,7 @@ from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activ
 from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
+from chiron.wasm_sandbox.graph_codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.limits import (
     HIGHEST_IR,
     HIGHEST_OPSET,

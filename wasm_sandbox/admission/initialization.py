@@ -22,13 +22,13 @@ from onnx import (
 )
 from safetensors import SafetensorError, deserialize
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
 from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, known_values
 from chiron.wasm_sandbox.admission.operands import check_sizes
 from chiron.wasm_sandbox.admission.operators import INITIALIZERS
 from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
 from chiron.wasm_sandbox.admission.tensors import Tensors, check_constants, has_data
 from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _Entries = list[tuple[str, Mapping[str, object]]]

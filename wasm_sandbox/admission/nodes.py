@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
 from chiron.wasm_sandbox.admission.operators import (
     CONTROL_FLOW,
     OPERATORS,
@@ -20,6 +19,7 @@ from chiron.wasm_sandbox.admission.operators import (
     Part,
 )
 from chiron.wasm_sandbox.admission.tensors import check_constants, item_bytes
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _RUNNING_STATISTICS = slice(3, 5)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 Dims = tuple[int, ...]

@@ -13,9 +13,9 @@ from typing import Any
 
 import onnx
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
 from chiron.wasm_sandbox.binary import read_leb128
 from chiron.wasm_sandbox.errors import BinaryMalformed
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from chiron.wasm_sandbox.admission.codes import GraphCode, refused
 from chiron.wasm_sandbox.admission.tensors import count_elements, item_bytes
+from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 BATCHES = (1, 4, 11)

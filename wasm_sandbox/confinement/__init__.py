@@ -1,7 +1,10 @@
-"""What the worker process gives up before it touches anything hostile: the second wall behind the engine.
+"""What a worker process gives up before it touches anything hostile.
+
+There are two sorts of workers: the one that runs builders, for which this is the second wall behind the
+WebAssembly engine, and the one that runs graphs (`chiron.runtime.engine`), for which it is the first.
 
 Each measure is applied where the kernel has it. A LibOS (Occlum) has neither seccomp nor Landlock and
-answers ENOSYS: there the wall is the enclave's own, and the engine is the first one everywhere.
+answers ENOSYS: there the wall is the enclave's own, and a process apart.
 """
 
 import ctypes
@@ -11,7 +14,12 @@ import resource
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chiron.wasm_sandbox.confinement.kernel import filter_by_seccomp, protect_memory, restrict_by_landlock
+from chiron.wasm_sandbox.confinement.kernel import (
+    filter_by_seccomp,
+    forbid_dumps,
+    protect_memory,
+    restrict_by_landlock,
+)
 
 _CLOSED = mmap.PROT_READ | mmap.PROT_EXEC
 _FIRST_OTHER = 3
@@ -28,17 +36,21 @@ class Confinement:
     """Only the system calls of computing, and reading and writing the pipes, are left."""
 
 
-def confine(*, memory_bytes: int, executable_memory: bool) -> Confinement:
+def confine(*, memory_bytes: int, executable_memory: bool, output: int = 1) -> Confinement:
     """Give up all that computing does not need, for good. Call it before any thread is started,
     and after all imports.
 
-    `memory_bytes`: address space that may be added. `executable_memory`: machine code is going to be loaded.
+    Args:
+        memory_bytes: address space that may be added.
+        executable_memory: whether machine code is going to be loaded.
+        output: the descriptor that answers are written to.
     """
     forbid_writable_code()
+    forbid_dumps()
     used = address_space()
     restricted = restrict_by_landlock()
     limit_resources(None if used is None else used + memory_bytes)
-    return Confinement(restricted, filter_by_seccomp(executable_memory=executable_memory))
+    return Confinement(restricted, filter_by_seccomp(executable_memory=executable_memory, output=output))
 
 
 def close_inherited() -> None:

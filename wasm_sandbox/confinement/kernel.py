@@ -18,7 +18,7 @@ from contextlib import suppress
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 _CREATE_RULESET = 444
 _RESTRICT_SELF = 446
@@ -104,20 +104,20 @@ class _SeccompProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def filter_by_seccomp(*, executable_memory: bool) -> bool:
+def filter_by_seccomp(*, executable_memory: bool, output: int = 1) -> bool:
     """Leave all threads the system calls of computing and the two pipes; anything else fails with EPERM.
 
     For good. False where the kernel has no seccomp.
     """
     if platform.machine() != "x86_64" or not forbid_new_privileges():
         return False
-    code = seccomp_program(os.getpid(), executable_memory=executable_memory)
+    code = seccomp_program(os.getpid(), executable_memory=executable_memory, output=output)
     instructions = _SeccompProgram(len(code) // 8, code)
     result = system_call(_SECCOMP, _SET_MODE_FILTER, _SYNCHRONISE_THREADS, ctypes.byref(instructions))
     return result == 0
 
 
-def seccomp_program(process: int, *, executable_memory: bool) -> bytes:
+def seccomp_program(process: int, *, executable_memory: bool, output: int = 1) -> bytes:
     """The filter, as an array of `struct sock_filter`."""
     code = [
         _step(_LOAD, _ARCHITECTURE_AT),
@@ -130,7 +130,7 @@ def seccomp_program(process: int, *, executable_memory: bool) -> bytes:
     for number in _FREE.values():
         code += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ALLOW)]
     code += _allow_if(_READ, 0, _EQUAL, 0)
-    for descriptor in (1, 2):
+    for descriptor in sorted({1, 2, output}):
         code += _allow_if(_WRITE, 0, _EQUAL, descriptor)
     code += _allow_if(_TGKILL, 0, _EQUAL, process)
     code += _allow_if(_CLONE, 0, _ANY_BIT, _CLONE_THREAD)
@@ -187,3 +187,9 @@ def forbid_new_privileges() -> bool:
     """Neither Landlock nor seccomp is to be had without this."""
     rest = (ctypes.c_ulong(0),) * 3
     return bool(_LIBC.prctl(ctypes.c_int(_PR_SET_NO_NEW_PRIVS), ctypes.c_ulong(1), *rest) == 0)
+
+
+def forbid_dumps() -> bool:
+    """Let nobody else of this user read this process's memory, and the kernel write no core of it."""
+    rest = (ctypes.c_ulong(0),) * 4
+    return bool(_LIBC.prctl(ctypes.c_int(_PR_SET_DUMPABLE), *rest) == 0)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chiron.client.errors import SourceInvalid
-from chiron.client.store import MAX_CATEGORIES, Column
+from chiron.client.schemas import MAX_CATEGORIES, Column, ColumnKind
 
 
 def encoded(column: Column, values: pa.Array) -> NDArray[np.float64]:
@@ -80,7 +80,10 @@ class Survey:
             if not self._categories[name]:
                 raise SourceInvalid(f"column {name!r} has no value")
             return Column(
-                name=name, categories=tuple(sorted(self._categories[name])), fill=0.0 if self._fill else None
+                name=name,
+                kind=ColumnKind.CATEGORIES,
+                categories=tuple(sorted(self._categories[name])),
+                fill=0.0 if self._fill else None,
             )
         if not self._fill:
             return Column(name=name)

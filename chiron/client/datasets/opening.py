@@ -3,7 +3,7 @@
 `sklearn:digits` and its neighbours are small real data sets that come with scikit-learn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from chiron.wire.contract import InputType, Task
 PREFIX = "sklearn:"
 NAMES = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
-_OF_COLUMNS = ("categorical", "fill_missing")
-_NOT_OF_ARRAYS = ("target", "input_dtype", "input_shape", "image_size", "grey", *_OF_COLUMNS)
+_OF_ARRAYS = ("task",)
+_OF_IMAGES = ("image_size", "grey")
+_OF_TABLES = ("target", "task", "input_dtype", "input_shape", "categorical", "fill_missing")
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ class SourceOptions:
     categorical: tuple[str, ...] | None = None
     fill_missing: bool | None = None
 
-    def refuse(self, kind: str, *names: str) -> None:
-        """Refuse options that mean nothing to this kind of source.
+    def only(self, kind: str, *names: str) -> None:
+        """Refuse options that mean nothing to this kind of source: all but `names`.
 
         Raises:
             SourceInvalid: one of them was given.
         """
-        for name in names:
-            if getattr(self, name) is not None:
-                raise SourceInvalid(f"{name.replace('_', '-')} does not apply to {kind}")
+        for option in fields(self):
+            if option.name not in names and getattr(self, option.name) is not None:
+                raise SourceInvalid(f"{option.name.replace('_', '-')} does not apply to {kind}")
 
 
 def open_source(name: str, options: SourceOptions | None = None) -> Source:
@@ -54,17 +55,17 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
     """
     options = options or SourceOptions()
     if name.startswith(PREFIX):
-        options.refuse("built-in data", "task", *_NOT_OF_ARRAYS)
+        options.only("built-in data")
         return builtin_source(name)
     path = Path(name)
     if not path.exists():
         raise SourceInvalid(f"there is no {name}")
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        options.refuse(".npz files", *_NOT_OF_ARRAYS)
+        options.only(".npz files", *_OF_ARRAYS)
         return npz_source(path, task=options.task)
     if suffix in TABLES:
-        options.refuse("tables", "image_size", "grey")
+        options.only("tables", *_OF_TABLES)
         with needing("tables", "tables need pyarrow"):
             from chiron.client.datasets.tables import TableOptions, table_source
 
@@ -72,7 +73,7 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
         of_columns = (options.input_shape, options.categorical or (), filled)
         return table_source(path, TableOptions(options.target, options.task, dtype, *of_columns))
     if path.is_dir() or suffix == ".zip":
-        options.refuse("images", "target", "task", "input_dtype", "input_shape", *_OF_COLUMNS)
+        options.only("images", *_OF_IMAGES)
         with needing("images", "images need Pillow"):
             from chiron.client.datasets.images import ImageSource
 
@@ -102,5 +103,5 @@ def builtin_source(name: str) -> ArraySource:
     if chosen == "digits":
         x = (x / np.float32(16)).reshape(-1, 1, 8, 8)
     if chosen == "diabetes":
-        return ArraySource(x, loaded.target.astype(np.float32), task=Task.REGRESSION)
-    return ArraySource(x, loaded.target, class_names=names)
+        return ArraySource(x, loaded.target.astype(np.float32), task=Task.REGRESSION, source=name)
+    return ArraySource(x, loaded.target, class_names=names, source=name)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from chiron.client.datasets.sources import finite
 from chiron.client.errors import SourceInvalid, needing
-from chiron.client.store import Column
+from chiron.client.schemas import Settled
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
 
@@ -24,11 +24,11 @@ def read_rows(
     path: Path,
     manifest: DatasetManifest,
     class_names: tuple[str, ...] = (),
-    columns: tuple[Column, ...] = (),
+    settled: Settled | None = None,
 ) -> Rows:
     """Rows from .npz (`x`, perhaps `y`), .npy, .csv, .tsv, .parquet, an image or a folder of images.
 
-    In a table, one column more than the inputs is the true target: the last, or where `columns` says how
+    In a table, one column more than the inputs is the true target: the last, or where `settled` says how
     each was encoded, the one that is none of them.
 
     Raises:
@@ -40,7 +40,7 @@ def read_rows(
     if suffix in (".npz", ".npy"):
         x, y = _arrays(path)
     elif suffix in (".csv", ".tsv", ".parquet"):
-        x, y = _table(path, manifest, class_names, columns)
+        x, y = _table(path, manifest, class_names, settled)
     else:
         x, y = _images(path, manifest), None
     return Rows(_inputs(x, manifest), y)
@@ -71,12 +71,12 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
 
 def _table(
-    path: Path, manifest: DatasetManifest, class_names: tuple[str, ...], columns: tuple[Column, ...]
+    path: Path, manifest: DatasetManifest, class_names: tuple[str, ...], settled: Settled | None
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     with needing("tables", "tables need pyarrow"):
         from chiron.client.datasets.tables import read_encoded
 
-    x, target = read_encoded(path, columns) if columns else _plain_table(path, manifest)
+    x, target = read_encoded(path, settled.columns) if settled else _plain_table(path, manifest)
     x = x.astype(manifest.input_dtype.value)
     if target is None or manifest.task is Task.REGRESSION:
         return x, target if target is None else np.asarray(target, np.float32)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from chiron.client.datasets.encoding import Survey, encoded
 from chiron.client.datasets.sources import MAX_CLASSES, Description, finite
 from chiron.client.errors import SourceInvalid
-from chiron.client.store import Column
+from chiron.client.schemas import Column, TableSchema
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task
 
@@ -164,7 +164,9 @@ class TableSource:
             input_dtype=self._options.input_dtype,
             examples=examples,
             class_names=names,
-            columns=self._columns if self._options.categorical or self._options.fill_missing else (),
+            settled=TableSchema(columns=self._columns)
+            if self._options.categorical or self._options.fill_missing
+            else None,
         )
 
     def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:
