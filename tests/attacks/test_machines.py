@@ -419,8 +419,8 @@ class TestGranting:
         self, makers: Makers, store: OwnerStore
     ) -> None:
         terms = new_terms(_now(), machines=[makers.key])
-        async with _client(makers, store, _honest(makers.there)) as client:
-            client._clock = client._verifier._clock = lambda: _now() + timedelta(days=400)
+        shown, later = _honest(makers.there), _now() + timedelta(days=400)
+        async with _client(makers, store, shown, clock=lambda: later) as client:
             with pytest.raises(EvidenceRejected):
                 await client.check_machines(terms)
 
@@ -444,11 +444,15 @@ def _honest(tee: SoftwareTee, measurement: bytes = MEASUREMENT) -> Shown:
 
 
 def _client(
-    makers: Makers, store: OwnerStore, shown: Shown, policy: AttestationPolicy | None = None
+    makers: Makers,
+    store: OwnerStore,
+    shown: Shown,
+    policy: AttestationPolicy | None = None,
+    clock: Callable[[], datetime] = _now,
 ) -> AsyncClient:
     """The owner's client, at a gateway of the host's."""
     accepted = policy or policy_for(makers.here)
-    client = AsyncClient("http://127.0.0.1:9", "key", policy=accepted, store=store)
+    client = AsyncClient("http://127.0.0.1:9", "key", policy=accepted, store=store, clock=clock)
     client.gateway.machine = HostsGateway(shown).machine  # type: ignore[method-assign]
     return client
 
