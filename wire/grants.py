@@ -99,6 +99,8 @@ class UpgradeOrder(WireModel):
     """Digest of the HPKE key in that evidence: an order is for one enclave's one start."""
     giver_key_sha256: Digest
     """The same of the enclave that gives: the owner has opened it."""
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
+    """Where else the newer code opens the model; the owner has verified each."""
 
     def signed_bytes(self) -> bytes:
         """What the owner signs: the label `chiron/v1/upgrade-order` and this order's canonical JSON."""

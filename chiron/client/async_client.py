@@ -37,6 +37,7 @@ from chiron.wire.enclave_api import Observation
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, PredictionPolicy, Restarts
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest
+from chiron.wire.machines import MachineKey
 from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
@@ -241,7 +242,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
         """
         record = self.store.job(verified.claims.job)
         given = terms or new_terms(self._clock(), capabilities=capabilities, prediction=prediction)
-        await self.check_machines(given, verified.quote.measurement)
+        await self.check_machines(given.machines, verified.quote.measurement)
         # Before it is sent: whatever happens next, the same grant can be sent again.
         policy = await self._verifier.policy()
         self.store.save_job(record.model_copy(update={"policy": policy, "terms": given}))
@@ -395,17 +396,27 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
         self.store.note_ended(job_id(job))
         return outcome
 
-    async def upgrade(self, job: JobId, on_opened: OnOpened | None = None) -> VerifiedEvidence:
+    async def upgrade(
+        self, job: JobId, on_opened: OnOpened | None = None, *, machines: Sequence[str] = ()
+    ) -> VerifiedEvidence:
         """Move the job's model to the newer enclave code that this client's policy accepts.
 
         `on_opened` is called with each opening on the way: the older predictor's, and the newer one's.
+        Afterwards the model opens on `machines`, too: names of some that were added from the newer code.
 
         Raises:
+            GrantImpossible: a machine is of other code; nothing was ordered.
             UpgradeImpossible: nothing says what it is sealed to, or the gateway does not have that code.
             EvidenceRejected, PolicyMissing: the newer enclave is not what the policy accepts.
         """
+        keys = MachineBook(self.store).keys(machines)
+
+        async def kept_for(measurement: str) -> tuple[MachineKey, ...]:
+            await self.check_machines(keys, measurement)
+            return keys
+
         verifier, clock = self._verifier, self._clock
-        return await move_model(self.gateway, verifier, self.store, clock, job_id(job), on_opened)
+        return await move_model(self.gateway, verifier, self.store, clock, job_id(job), on_opened, kept_for)
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""

@@ -9,7 +9,7 @@ So neither a machine of the host's choosing, nor one whose evidence holds no lon
 """
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from chiron.client.errors import ConfigurationInvalid, GrantImpossible, MachineR
 from chiron.client.evidence_facts import read_facts
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.granting import KEY_DIGITS
-from chiron.client.store import GrantTerms, OwnerStore, read_private, write_private
+from chiron.client.store import OwnerStore, read_private, write_private
 from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
 from chiron.wire.attestation import Nonce, Role
@@ -163,23 +163,23 @@ class MachineVerbs:
         MachineBook(self.store).save(record)
         return verified
 
-    async def check_machines(self, terms: GrantTerms, measurement: str | None = None) -> None:
-        """Verify again the machines that a grant on these terms would name.
+    async def check_machines(self, keys: Sequence[MachineKey], measurement: str | None = None) -> None:
+        """Verify again the machines that a grant or an order would name by these keys.
 
-        `measurement` is that of the job's verified enclave, once it is known.
+        `measurement` is that of the verified enclave that is to seal to them, once it is known.
 
         Raises:
             EvidenceRejected: a machine's evidence holds no longer by the policy as it is now.
-            GrantImpossible: a key is of no known machine, or of other code than the job runs.
+            GrantImpossible: a key is of no known machine, or of other code than that enclave runs.
         """
-        known = {record.key: record for record in MachineBook(self.store).all()} if terms.machines else {}
-        for key in terms.machines:
+        known = {record.key: record for record in MachineBook(self.store).all()} if keys else {}
+        for key in keys:
             if (record := known.get(key)) is None:
-                raise GrantImpossible("the terms name a machine that is not known", code="machine-unknown")
+                raise GrantImpossible("a machine is named that is not known", code="machine-unknown")
             found = (await self._verified_machine(record)).quote.measurement
             if measurement not in (None, found):
                 raise GrantImpossible(
-                    f"machine {record.name} was added with code {found}, the job runs {measurement}: "
+                    f"machine {record.name} was added with code {found}, and this is {measurement}: "
                     "nothing of it would open there. Add it again, from the same image",
                     code="machine-of-other-code",
                 )

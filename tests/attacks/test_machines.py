@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -23,14 +24,18 @@ from chiron import (
     MachineRefused,
     OwnerStore,
 )
+from chiron.api.keys import TenantRole
+from chiron.api.server import RunningGateway, running_gateway
+from chiron.api.settings import Settings
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.async_client import AsyncClient
-from chiron.client.errors import ConfigurationInvalid, RecordMissing, SealedElsewhere
-from chiron.client.granting import new_terms
+from chiron.client.errors import ConfigurationInvalid, GatewayError, RecordMissing, SealedElsewhere
+from chiron.client.gateway_session import GatewaySession
 from chiron.client.ledger import Ledgers
 from chiron.client.machines import MachineBook
 from chiron.runtime.attestation.platform import attest
-from chiron.runtime.errors import OpenFailed
+from chiron.runtime.channels.gateway_client import GatewayClient
+from chiron.runtime.errors import GatewayRefused, OpenFailed
 from chiron.runtime.errors import SealedElsewhere as SealedElsewhereHere
 from chiron.runtime.roles.machine import machine_evidence
 from chiron.runtime.sealing.machine_key import own_key, seal_secret
@@ -38,11 +43,14 @@ from chiron.runtime.sealing.sealer import MAGIC, OVERHEAD_BYTES, Sealer
 from chiron.wire.attestation import Claims, Role
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.labels import CHECKPOINT, MODEL
+from chiron.wire.launch import GatewayChannel
 from chiron.wire.machines import MAX_MACHINES, NO_JOB, MachineEvidence, MachineKey, machine_nonce
 from tests.attacks.test_grants import SPEC as JOB
 from tests.attacks.test_grants import Owner, begun
+from tests.support.launcher import SimulatedLauncher
 from tests.support.lone_server import started
 from tests.support.predictor_door import SPEC, Door, elsewhere, predictor_door
+from tests.support.roles import RolesInProcess
 from tests.support.tee import (
     IMAGE,
     MEASUREMENT,
@@ -317,7 +325,7 @@ class TestAdding:
             verified = await client.add_machine("paris")
             assert verified.quote.measurement == MEASUREMENT.hex()
             assert MachineBook(store).keys(["paris", "paris"]) == (makers.key,)
-            await client.check_machines(new_terms(_now(), machines=[makers.key]), MEASUREMENT.hex())
+            await client.check_machines([makers.key], MEASUREMENT.hex())
 
     async def test_evidence_of_other_code_is_refused(self, makers: Makers, store: OwnerStore) -> None:
         await _refused(makers, store, _honest(makers.there, OTHER_IMAGE.measurement), "evidence-measurement")
@@ -400,29 +408,26 @@ class TestGranting:
     async def test_one_of_other_code_than_the_job_runs_is_not_granted(
         self, makers: Makers, store: OwnerStore
     ) -> None:
-        terms = new_terms(_now(), machines=[makers.key])
         async with _client(makers, store, _honest(makers.there)) as client:
             with pytest.raises(GrantImpossible) as refused:
-                await client.check_machines(terms, OTHER_IMAGE.measurement.hex())
+                await client.check_machines([makers.key], OTHER_IMAGE.measurement.hex())
         assert refused.value.code == "machine-of-other-code"
 
     async def test_one_that_the_policy_of_today_refuses_is_not_granted(
         self, makers: Makers, store: OwnerStore
     ) -> None:
-        terms = new_terms(_now(), machines=[makers.key])
         today = policy_for(makers.here).model_copy(update={"minimum_tcb_evaluation": 10_000})
         async with _client(makers, store, _honest(makers.there), today) as client:
             with pytest.raises(EvidenceRejected):
-                await client.check_machines(terms)
+                await client.check_machines([makers.key])
 
     async def test_one_whose_evidence_is_too_old_is_not_granted(
         self, makers: Makers, store: OwnerStore
     ) -> None:
-        terms = new_terms(_now(), machines=[makers.key])
         shown, later = _honest(makers.there), _now() + timedelta(days=400)
         async with _client(makers, store, shown, clock=lambda: later) as client:
             with pytest.raises(EvidenceRejected):
-                await client.check_machines(terms)
+                await client.check_machines([makers.key])
 
     async def test_a_key_that_was_never_verified_is_not_granted(
         self, makers: Makers, store: OwnerStore
@@ -431,7 +436,7 @@ class TestGranting:
         async with _client(makers, store, _honest(makers.there)) as client:
             for key in (mine, makers.key.model_copy(update={"recipe": b"x"})):
                 with pytest.raises(GrantImpossible) as refused:
-                    await client.check_machines(new_terms(_now(), machines=[key]))
+                    await client.check_machines([key])
                 assert refused.value.code == "machine-unknown"
 
 
@@ -463,3 +468,39 @@ async def _refused(makers: Makers, store: OwnerStore, shown: Shown, code: str) -
             await client.add_machine("paris")
     assert refused.value.code == code
     assert MachineBook(store).all() == []
+
+
+class TestTelling:
+    """A gateway that is asked for its machine's key, by tenants and at the enclaves' door."""
+
+    @pytest.fixture
+    async def gateway(self, makers: Makers) -> AsyncIterator[RunningGateway]:
+        with TemporaryDirectory(prefix="chiron-") as place:
+            settings = Settings(state_dir=Path(place, "state"), port=0)
+            backend = RolesInProcess(makers.there, settings.socket_path, Path(place))
+            launcher = SimulatedLauncher(backend)
+            async with running_gateway(settings, launcher) as running:
+                yield running
+            assert launcher.running == []
+
+    async def test_a_tenant_that_asks_without_end_waits_for_each_answer(
+        self, gateway: RunningGateway
+    ) -> None:
+        first, other = [await gateway.gateway.keys.create(name, TenantRole.OWNER) for name in ("a", "b")]
+        async with GatewaySession(gateway.url, first) as a, GatewaySession(gateway.url, other) as b:
+            asked = [one.machine(bytes(32)) for one in (a, a, a, b)]
+            told = await asyncio.gather(*asked, return_exceptions=True)
+            refused = [one.code for one in told if isinstance(one, GatewayError)]
+            assert refused == ["overloaded"] * 2
+            assert isinstance(told[3], MachineEvidence)
+            assert (await a.machine(bytes(32))).evidence.claims.role is Role.MACHINE
+
+    async def test_whoever_was_not_launched_for_it_tells_no_key(
+        self, gateway: RunningGateway, makers: Makers
+    ) -> None:
+        forged = machine_evidence(DirectPlatform(makers.unnamed), bytes(32))
+        channel = GatewayChannel(socket=str(gateway.enclave_socket), token="0123456789abcdef.guessed")
+        async with GatewayClient(channel) as stranger:
+            with pytest.raises(GatewayRefused) as refused:
+                await stranger.machine(forged)
+        assert refused.value.code == "unauthenticated"
