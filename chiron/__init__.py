@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chiron.client.datasets.bundle import Bundle
     from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
     from chiron.client.datasets.opening import SourceOptions, open_source
-    from chiron.client.datasets.rows import Rows, read_rows
+    from chiron.client.datasets.rows import Rows, RowsOptions, read_rows
     from chiron.client.datasets.sources import ArraySource, Description, Source
     from chiron.client.datasets.understood import Doubt, Understood
     from chiron.client.errors import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         RecordMissing,
         RecordUnusable,
         ReportUnreadable,
+        ScoresNotFinite,
         SealedElsewhere,
         SourceDoubtful,
         SourceInvalid,
@@ -137,6 +138,8 @@ __all__ = [
     "Role",
     "Rows",
     "RowsInvalid",
+    "RowsOptions",
+    "ScoresNotFinite",
     "SealedElsewhere",
     "Source",
     "SourceDoubtful",
@@ -176,6 +179,7 @@ _MODULES = {
     ),
     "chiron.client.datasets.rows": (
         "Rows",
+        "RowsOptions",
         "read_rows",
     ),
     "chiron.client.datasets.sources": (
@@ -210,6 +214,7 @@ _MODULES = {
         "RecordMissing",
         "RecordUnusable",
         "ReportUnreadable",
+        "ScoresNotFinite",
         "SealedElsewhere",
         "SourceDoubtful",
         "SourceInvalid",
