@@ -41,6 +41,7 @@ ApiError                            internal                500
 ├── Overloaded                      overloaded              429
 │   ├── TooManyRequests             too-many-requests
 │   ├── TooManyStreams              too-many-streams
+│   ├── TooManyBytes                too-many-bytes
 │   ├── MailboxFull                 mailbox-full
 │   ├── TooManyGuests               too-many-guests
 │   └── TooManyJobs                 too-many-jobs
@@ -54,6 +55,7 @@ ApiError                            internal                500
 └── LauncherError                   launcher-failed         500
     ├── BubblewrapMissing           bubblewrap-missing
     ├── ConfinementUnavailable      confinement-unavailable
+    ├── TeeMissing                  tee-missing
     └── EnclaveNotStarted           enclave-not-started
 """
 
@@ -316,7 +318,7 @@ class Overloaded(ApiError):
 
 
 class TooManyRequests(Overloaded):
-    """The API key, or its tenant, asks more often than it may."""
+    """The API key, its tenant, or an address without a key asks more often than it may."""
 
     code = codes.TOO_MANY_REQUESTS
 
@@ -325,6 +327,12 @@ class TooManyStreams(Overloaded):
     """The gateway, or the tenant, has as many event streams open as it may."""
 
     code = "too-many-streams"
+
+
+class TooManyBytes(Overloaded):
+    """The gateway, or the tenant, has as many bytes of requests under way as it may."""
+
+    code = "too-many-bytes"
 
 
 class MailboxFull(Overloaded):
@@ -406,6 +414,12 @@ class ConfinementUnavailable(LauncherError):
     """Namespaces could not be made; without them no enclave is started."""
 
     code = "confinement-unavailable"
+
+
+class TeeMissing(LauncherError):
+    """What is stored is sealed under secrets of a development TEE that is not there any more."""
+
+    code = "tee-missing"
 
 
 class EnclaveNotStarted(LauncherError):

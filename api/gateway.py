@@ -12,10 +12,13 @@ from chiron.api.jobs.predictors import Predictors, Upgrades
 from chiron.api.jobs.record import JobRecords
 from chiron.api.jobs.relay import Relay
 from chiron.api.jobs.supervisor import Supervisor
+from chiron.api.key_watch import KeyWatch
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
+from chiron.api.machines import Machines
 from chiron.api.monitoring import Metrics
-from chiron.api.quotas import Rates, Storage, Streams
+from chiron.api.quotas import Memory, Storage, Streams
+from chiron.api.rates import Rates
 from chiron.api.settings import Settings
 from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.api.storage.database import Database
@@ -31,8 +34,10 @@ class Gateway:
         self.launcher = launcher
         self.metrics = Metrics()
         self.keys = KeyRing(database)
+        self.key_watch = KeyWatch(self.keys)
         self.rates = Rates(limits)
         self.streams = Streams(limits)
+        self.memory = Memory(limits)
         self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
         self.datasets = Datasets(database, blobs, limits, self.storage)
@@ -43,6 +48,7 @@ class Gateway:
         self.supervisor = Supervisor(settings, self.records, self.fleet, self.metrics)
         self.predictors = Predictors(settings, self.fleet, self.supervisor, launcher.images)
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
+        self.machines = Machines(settings, launcher)
         self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
         self.deletion = Deletion(
             database,
@@ -90,4 +96,5 @@ class Gateway:
 
     async def close(self) -> None:
         """Close the storage; nothing may run any more."""
+        await self.key_watch.close()
         await self._database.close()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chiron.client.datasets.bundle import Bundle
     from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
     from chiron.client.datasets.opening import SourceOptions, open_source
-    from chiron.client.datasets.rows import Rows, read_rows
+    from chiron.client.datasets.rows import Rows, RowsOptions, read_rows
     from chiron.client.datasets.sources import ArraySource, Description, Source
     from chiron.client.datasets.understood import Doubt, Understood
     from chiron.client.errors import (
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BundleInvalid,
         ConfigurationInvalid,
         ConfigurationMissing,
+        DatasetInUse,
         EvidenceRejected,
         ExtraMissing,
         GatewayError,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
         GrantImpossible,
         HistoryAltered,
         JobEnded,
+        LedgerMissing,
         LogRejected,
+        MachineRefused,
         NotDirect,
         PassUnusable,
         PeerNotAttested,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
         RecordMissing,
         RecordUnusable,
         ReportUnreadable,
+        ScoresNotFinite,
+        SealedElsewhere,
         SourceDoubtful,
         SourceInvalid,
         SpecMismatch,
@@ -85,6 +90,7 @@ __all__ = [
     "ConfigurationInvalid",
     "ConfigurationMissing",
     "Created",
+    "DatasetInUse",
     "DatasetRecord",
     "Description",
     "Doubt",
@@ -108,7 +114,9 @@ __all__ = [
     "JobRecord",
     "JobRequest",
     "JobState",
+    "LedgerMissing",
     "LogRejected",
+    "MachineRefused",
     "NotDirect",
     "Observation",
     "Opened",
@@ -134,6 +142,9 @@ __all__ = [
     "Role",
     "Rows",
     "RowsInvalid",
+    "RowsOptions",
+    "ScoresNotFinite",
+    "SealedElsewhere",
     "Source",
     "SourceDoubtful",
     "SourceInvalid",
@@ -172,6 +183,7 @@ _MODULES = {
     ),
     "chiron.client.datasets.rows": (
         "Rows",
+        "RowsOptions",
         "read_rows",
     ),
     "chiron.client.datasets.sources": (
@@ -189,6 +201,7 @@ _MODULES = {
         "BundleInvalid",
         "ConfigurationInvalid",
         "ConfigurationMissing",
+        "DatasetInUse",
         "EvidenceRejected",
         "ExtraMissing",
         "GatewayError",
@@ -197,7 +210,9 @@ _MODULES = {
         "GrantImpossible",
         "HistoryAltered",
         "JobEnded",
+        "LedgerMissing",
         "LogRejected",
+        "MachineRefused",
         "NotDirect",
         "PassUnusable",
         "PeerNotAttested",
@@ -205,6 +220,8 @@ _MODULES = {
         "RecordMissing",
         "RecordUnusable",
         "ReportUnreadable",
+        "ScoresNotFinite",
+        "SealedElsewhere",
         "SourceDoubtful",
         "SourceInvalid",
         "SpecMismatch",

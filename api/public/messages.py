@@ -6,12 +6,14 @@ The gateway carries what they say to each other, and can read none of it.
 from collections.abc import Sequence
 
 from chiron.api.errors import Forbidden, Unauthenticated
+from chiron.api.jobs.specification import answer_limit
 from chiron.api.keys import GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.settings import Limits
 from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, SealedMessage
+from chiron.wire.machines import MachineDemand, MachineEvidence
 from chiron.wire.public_api import EvidenceDemand, ImageInfo, PredictorStatus, UpgradeDemand, UpgradeStart
 
 routes = Routes()
@@ -37,7 +39,13 @@ async def evidence(call: Call[Principal, EvidenceDemand]) -> Evidence:
         raise Forbidden("a guest's key is for the predictor only")
     job = await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     asked = EvidenceRequest(nonce=call.body.nonce)
-    return await call.gateway.relay.evidence(job, call.body.role, asked, giver=call.body.giver)
+    return await call.gateway.relay.evidence(
+        job, call.body.role, asked, giver=call.body.giver, owners=_is_owner(call.caller)
+    )
+
+
+def _is_owner(caller: Principal) -> bool:
+    return caller.role is TenantRole.OWNER
 
 
 @routes.add("POST", paths.JOB_GRANT, roles=OWNER, body=SealedMessage, limit=_grant_limit)
@@ -67,7 +75,9 @@ async def opening(call: Call[Principal, SealedMessage]) -> SealedMessage:
 async def query(call: Call[Principal, SealedMessage]) -> SealedMessage:
     """Ask the predictor; query and answer are sealed between you and it."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
-    answer = await call.gateway.relay.query(job, call.body)
+    # Before anything is spent of a budget for an answer that there is no room for.
+    call.held.add(answer_limit(job.spec))
+    answer = await call.gateway.relay.query(job, call.body, owners=_is_owner(call.caller))
     if not await call.gateway.keys.holds(call.caller):
         # It was revoked while the enclave worked.
         raise Unauthenticated("the key is not valid any more")
@@ -82,6 +92,12 @@ def _order_limit(limits: Limits) -> int:
 async def list_images(call: Call[Principal, None]) -> Sequence[ImageInfo]:
     """List the enclave images that can be launched, the current one first, with their proofs of inclusion."""
     return call.gateway.launcher.images
+
+
+@routes.add("POST", paths.MACHINE, roles=OWNER, body=MachineDemand, answer=MachineEvidence)
+async def tell_machine(call: Call[Principal, MachineDemand]) -> MachineEvidence:
+    """Have an enclave of the current image tell this machine's key, in evidence over your nonce."""
+    return await call.gateway.machines.key(call.caller.tenant, call.body.nonce)
 
 
 @routes.add("POST", paths.JOB_UPGRADE, roles=OWNER, body=UpgradeStart, answer=PredictorStatus, status=202)

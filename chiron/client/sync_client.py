@@ -16,8 +16,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, c
 from chiron.client.async_client import AsyncClient
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Encrypted, EncryptOptions, Source, encrypt, open_source
-from chiron.client.predictions import PredictorSession
-from chiron.client.predictors import Advance
+from chiron.client.predictions import Advance, PredictorSession
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.attestation import AttestationPolicy
@@ -268,6 +267,8 @@ class Client(_Waiting[AsyncClient]):
     share = _waits(AsyncClient.share)
     passes = _waits(AsyncClient.passes)
     revoke = _waits(AsyncClient.revoke)
+    add_machine = _waits(AsyncClient.add_machine)
+    check_machines = _waits(AsyncClient.check_machines)
     cancel = _waits(AsyncClient.cancel)
     forget_job = _waits(AsyncClient.forget_job)
     forget_dataset = _waits(AsyncClient.forget_dataset)
