@@ -24,11 +24,11 @@ from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.limits import GraphLimits
 from chiron.wasm_sandbox.recipe import Recipe
-from tests.admission.random_graphs import RandomGraph
 from tests.corpus.components import CORPUS
 from tests.corpus.onnx.cases import serialised
 from tests.support.jobs import make_job
 from tests.support.networks import Network
+from tests.support.random_graphs import RandomGraph
 from tests.support.whole_way import ASSETS, ENVELOPE, SMALL, request_for
 
 BATCHES = st.integers(1, 5000)

@@ -27,10 +27,10 @@ from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.reports import RunReport, failure_in, parse, run_bounds
 from chiron.wire.contract import BuildRequest
-from tests.admission.random_graphs import RandomGraph
 from tests.corpus.cases import wat_cases
 from tests.corpus.components import CORPUS
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, all_cases, good, serialised
+from tests.support.random_graphs import RandomGraph
 from tests.support.whole_way import go
 
 KERNELS = CORPUS / "kernels"
