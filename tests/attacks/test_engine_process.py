@@ -40,14 +40,19 @@ from tests.support import jobs
 from tests.support.engines import Fault, Way
 from tests.support.jobs import Job
 from tests.support.memory import holds
-from tests.training.samples import IMAGES, image_job
 
 EXCHANGES = 3
+RANDOM = np.random.default_rng(11)
+IMAGES = RANDOM.integers(0, 17, (120, 1, 8, 8)).astype(np.uint8)
+
+
+def image_job() -> Job:
+    return jobs.make_job(IMAGES, np.arange(120) % 3, classes=3, rows=20, exchanges=EXCHANGES)
 
 
 @pytest.fixture
 def job() -> Job:
-    return image_job(exchanges=EXCHANGES)
+    return image_job()
 
 
 @pytest.fixture
@@ -186,7 +191,7 @@ def _only_child() -> Path:
 async def test_it_holds_rows_and_no_key(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     key = os.urandom(32)
     monkeypatch.setattr(jobs, "KEY", key)
-    _, engine = await _at_work(image_job(exchanges=EXCHANGES), engines)
+    _, engine = await _at_work(image_job(), engines)
     assert holds(int(engine.name), IMAGES[17].tobytes())  # The search sees what is there.
     assert holds(os.getpid(), key)
     assert not holds(int(engine.name), key)

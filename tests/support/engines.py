@@ -41,9 +41,10 @@ class Way(StrEnum):
 class Fault:
     """Processes that meet a fault at a command, from when `strike` is entered."""
 
-    def __init__(self, way: Way, stage: Kind, *, number: int = 0) -> None:
-        """`number` of the process, in the order in which they were started, from 0."""
-        self._way, self._stage, self._number = way, stage, number
+    def __init__(self, way: Way, stage: Kind, *, leading: bool | None = None) -> None:
+        """The first process that is started meets it, or the (not) leading trainer's."""
+        self._way, self._stage, self._leading = way, stage, leading
+        self._leaders: list[EngineProcess] = []
         self._started: list[EngineProcess] = []
         self.struck = 0
         """How many processes met it."""
@@ -53,7 +54,7 @@ class Fault:
         begin, ask = EngineProcess.__init__, EngineProcess.ask
 
         def started(engine: EngineProcess) -> None:
-            if self._way is Way.GARBAGE and len(self._started) == self._number:
+            if self._way is Way.GARBAGE and not self._started:
                 program = _TAKEN_OVER.format(stage=self._stage.name, garbage=b"CHSB" + bytes(60))
                 command = (sys.executable, "-S", "-s", "-B", "-c", program)
                 with monkeypatch.context() as context:
@@ -64,7 +65,9 @@ class Fault:
             self._started.append(engine)
 
         async def asked(engine: EngineProcess, kind: Kind, *content: Any, **terms: Any) -> Any:
-            if kind is self._stage and self._started.index(engine) == self._number and not engine.ended:
+            if kind is Kind.ADMIT and content[0].with_component:
+                self._leaders.append(engine)
+            if kind is self._stage and self._meets(engine) and not engine.ended:
                 self.struck += 1
                 if self._way is Way.KILLED:
                     os.kill(engine.pid, signal.SIGKILL)
@@ -75,6 +78,11 @@ class Fault:
 
         monkeypatch.setattr(EngineProcess, "__init__", started)
         monkeypatch.setattr(EngineProcess, "ask", asked)
+
+    def _meets(self, engine: EngineProcess) -> bool:
+        if self._leading is None:
+            return engine is self._started[0]
+        return (engine in self._leaders) == self._leading
 
     @property
     def left(self) -> list[int]:
