@@ -174,6 +174,8 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
             class_names=dataset.class_names,
             settled=dataset.settled,
         )
+        # The ledger first: there is no job without one.
+        Ledgers(self.store).begin(job.spec.job)
         self.store.save_job(made)
         note(
             self.store, job.spec.job, Deed.CREATED, spec=job.spec.digest(), dataset=dataset.manifest.digest()
@@ -252,6 +254,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
         except GatewayError as error:
             if error.code == codes.GRANT_ALREADY_GIVEN and record.terms is not None:
                 self.store.save_job(record)
+                Ledgers(self.store).budget(record.spec.job, record.terms.prediction.query_budget)
             raise
 
     async def send_grant_again(self, verified: VerifiedEvidence) -> Grant:

@@ -6,6 +6,8 @@ ChironError
 ├── ExtraMissing                what was asked for needs packages that are not installed
 ├── StoreError
 │   ├── RecordMissing           no such dataset or job in the owner's store
+│   ├── DatasetInUse            a job of ours that has not ended reads the dataset
+│   ├── LedgerMissing           what a job's predictors were lent is not known
 │   ├── RecordUnusable          a record that is malformed, or readable by other users
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── PassUnusable                a file that is no pass, or no key to one
@@ -89,6 +91,18 @@ class RecordMissing(StoreError):
     """The owner's store has no such record."""
 
     code = "record-missing"
+
+
+class DatasetInUse(StoreError):
+    """A job of ours that has not ended may read the dataset still."""
+
+    code = "dataset-in-use"
+
+
+class LedgerMissing(StoreError):
+    """A job's ledger is not in the store: how much was handed out is not known, so nothing is."""
+
+    code = "ledger-missing"
 
 
 class RecordUnusable(StoreError):

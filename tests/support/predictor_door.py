@@ -92,6 +92,7 @@ async def predictor_door(
         owner_signing_key=record.signing_public_key,
         usable=True,
     )
+    Ledgers(store).begin(SPEC.job)
     Ledgers(store).budget(SPEC.job, prediction.query_budget)
     sealer = Sealer(quoting.platform(IMAGE), MODEL, record.share, machines=machines)
     sealed = await asyncio.to_thread(seal_model, SPEC, header, linear_model(), sealer)
