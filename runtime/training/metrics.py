@@ -14,10 +14,11 @@ from chiron.runtime.training.graphs import forward_model, preprocess
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import loss_sum, one_hot
 from chiron.runtime.training.masking import kept
+from chiron.runtime.training.rewrites import check_strict, use_strict_logarithms
 from chiron.runtime.training.sessions import ForwardSession
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Metric, Recipe
-from chiron.wire.contract import BuildRequest
+from chiron.wire.contract import BuildRequest, Oblivious
 from chiron.wire.reports import TrainingReport
 
 
@@ -145,9 +146,13 @@ class Validator:
         layout: FlatLayout,
         vector: Vector,
         threads: int,
+        oblivious: Oblivious = Oblivious.CLAMPED,
     ) -> None:
         model = forward_model(graph)
         preprocess(model.graph, recipe)
+        if oblivious is Oblivious.STRICT:
+            use_strict_logarithms(model)
+            check_strict(model)
         self._session = ForwardSession(model.SerializeToString(), layout, vector, threads)
         self._recipe, self._request = recipe, request
         self._rows = evaluation_rows(graph)
