@@ -8,7 +8,7 @@ import typer
 
 from chiron.cli.options import Json, client, group
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
-from chiron.cli.sources import SourceArgument, with_source_options
+from chiron.cli.sources import SourceArgument, with_source_options, write_schema
 from chiron.cli.understanding import ask, show
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ app = group("Encrypt your data here, and upload the ciphertext.")
 
 @app.command("inspect")
 @with_source_options
-def inspect_command(source: SourceArgument, options: "SourceOptions", json: Json = False) -> None:
+def inspect_command(
+    source: SourceArgument, options: "SourceOptions", schema: Path | None = None, json: Json = False
+) -> None:
     """Tell what would be understood of a data set, and encrypt nothing.
 
     Where something can be meant in more than one way, the exit code is 2, and the options that settle it are
@@ -29,12 +31,14 @@ def inspect_command(source: SourceArgument, options: "SourceOptions", json: Json
     """
     from chiron import open_source
 
-    understood = open_source(source, options).description.understood
+    description = open_source(source, options).description
+    understood = description.understood
     if json:
         print_json(asdict(understood))
     else:
         show(understood)
     understood.settled()
+    write_schema(schema, description)
 
 
 @app.command("encrypt")
@@ -43,6 +47,7 @@ def encrypt_command(
     source: SourceArgument,
     options: "SourceOptions",
     out: Annotated[Path, typer.Option("--out", "-o", help="New directory for the ciphertext.")],
+    schema: Path | None = None,
     held_out: Annotated[float, typer.Option(help="Percent of rows to keep here, to test with.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether all was understood.")] = False,
@@ -66,6 +71,7 @@ def encrypt_command(
     with progress_bar("encrypting", "examples") as advance:
         cut = EncryptOptions(held_out_percent=held_out, seed=seed)
         encrypted = encrypt(opened, out, OwnerStore(), cut, advance)
+    write_schema(schema, opened.description)
     _report(encrypted, as_json=json)
 
 

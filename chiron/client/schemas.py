@@ -55,6 +55,8 @@ class Column(WireModel):
     its numbers are 0."""
     offset: float = Field(default=0.0, allow_inf_nan=False)
     """Taken from each number while it is exact: what is left fits in 32 bits."""
+    whole: bool = False
+    """All numbers are whole ones that 32 bits hold: one that they do not hold is refused."""
     parts: tuple[DatePart, ...] = ()
     """Of a date."""
 
@@ -87,6 +89,7 @@ class Reading(WireModel):
 
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     encoding: str | None = Field(default=None, max_length=40)
+    quote: str | None = Field(default=None, min_length=1, max_length=1)
     decimal: Literal[".", ","] | None = None
     header: bool | None = None
     """Whether the first line names the columns."""
@@ -103,11 +106,15 @@ class Reading(WireModel):
         return other.model_copy(update={name: getattr(self, name) for name in given})
 
 
+AS_FOUND = Reading()
+"""Nothing was said: all is found out."""
+
+
 class TableSchema(WireModel):
     """What was settled of a table: its columns are found by name in any order."""
 
     kind: Literal["table"] = "table"
-    reading: Reading = Reading()
+    reading: Reading = AS_FOUND
     order: tuple[str, ...] = Field(default=(), max_length=MAX_COLUMNS)
     """All columns of the training file, in its order; only a file without names goes by it."""
     target: str | None = None

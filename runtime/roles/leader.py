@@ -9,16 +9,18 @@ from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
+from chiron.runtime.engine.supply import Engines
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
-from chiron.runtime.roles.plan import NO_PLAN, AdmittedPlan
+from chiron.runtime.roles.plan import NO_PLAN, Plan, decode_plan
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import Candidate, LeaderCheckpoint, Selection
 from chiron.runtime.roles.trainer import Trainer, take_part
 from chiron.runtime.roles.trainer_checkpoint import rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.runtime.training.errors import TrainingFailed
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
@@ -46,8 +48,9 @@ class Leader(Trainer):
         shards: Sequence[ShardLink],
         gateway: GatewayClient,
         platform: Platform,
+        engines: Engines,
     ) -> None:
-        super().__init__(launch, membership, shards, gateway, platform)
+        super().__init__(launch, membership, shards, gateway, platform, engines)
         self._membership = membership
         self._ticket = membership.ticket
         self._gateway = gateway
@@ -59,7 +62,7 @@ class Leader(Trainer):
         )
         self._builder: Builder | None = None
         self._selection = Selection()
-        self._plan: AdmittedPlan | None = None
+        self._plan: Plan | None = None
         """The plan that is proposed for the trial under way."""
         self._planned = -1
         """The trial whose proposal is in the checkpoint; -1: there is no checkpoint."""
@@ -99,10 +102,11 @@ class Leader(Trainer):
         if self._builder is None:
             return
         if kept.proposed:
-            self._plan = await self._builder.admit(kept.trial, kept.proposed)
+            self._plan = decode_plan(self._spec, kept.trial, kept.proposed)
         if kept.best_report is not None:
-            plan = await self._builder.admit(kept.trial, kept.best_plan)
-            self._selection.best = Candidate(plan, kept.best_report, kept.best_onnx)
+            best = decode_plan(self._spec, kept.trial, kept.best_plan)
+            if best is not None:
+                self._selection.best = Candidate(best, kept.best_report, kept.best_onnx)
 
     async def _run_trial(self, trial: int) -> TrialRun:
         try:
@@ -110,11 +114,11 @@ class Leader(Trainer):
         except TrialOver as error:
             # Nobody opens a trial but us.
             raise rolled_back() from error
-        onnx = await asyncio.to_thread(run.export)
+        onnx = await run.export()
         self._selection.add(trial, self._plan, run.report, onnx, run.failure)
         return run
 
-    async def _open_trial(self, run: TrialRun, *, resumed: bool) -> tuple[Start, AdmittedPlan | None]:
+    async def _open_trial(self, run: TrialRun, *, resumed: bool) -> tuple[Start, Plan | None]:
         if not resumed:
             published = await self._propose(run)
             await self._client.publish(run.trial, published, run.pushed()[0])
@@ -126,25 +130,29 @@ class Leader(Trainer):
         Who comes in a crashed trainer's place proposes what that one did: the builder is not asked again.
         """
         if self._planned != run.trial:
-            self._plan = await self._ask_builder(run.trial)
+            self._plan = await self._ask_builder(run)
             await self._trials.save(run.trial, self._selection, self._plan)
             self._planned = run.trial
         if self._plan is None:
             return NO_PLAN
-        await run.begin(self._plan)
+        await run.begin(self._plan, self._builder.component if self._builder is not None else None)
         return self._plan.published if run.failure is None else NO_PLAN
 
-    async def _ask_builder(self, trial: int) -> AdmittedPlan | None:
+    async def _ask_builder(self, run: TrialRun) -> Plan | None:
         """The plan of a trial, if there is one. Where the builder has no better idea: the best so far."""
         if self._builder is None:
             return None
         try:
-            plan = await self._builder.plan(trial, self._selection.history)
+            plan = await self._builder.plan(run.trial, self._selection.history)
+            if plan is None:
+                return self._selection.best.plan if self._selection.best is not None else None
+            await run.admit(plan, self._builder.component)
         except SandboxError as error:
             self._selection.refused(error)
             return None
-        if plan is None and self._selection.best is not None:
-            return self._selection.best.plan
+        except TrainingFailed as error:
+            self._selection.failed(error.code)
+            return None
         return plan
 
     async def _after_exchange(self, run: TrialRun) -> None:

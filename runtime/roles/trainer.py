@@ -16,7 +16,8 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
+from chiron.runtime.engine.supply import Engines
+from chiron.runtime.roles.plan import Plan, decode_plan
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
@@ -34,11 +35,21 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
 
 async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platform) -> None:
     """Enrol, and run a trainer of this kind to its job's end."""
+    engines = Engines()
+    # It takes a while to start: meanwhile we enrol.
+    engines.start_ahead()
+    try:
+        await _take_part(kind, launch, platform, engines)
+    finally:
+        await engines.close()
+
+
+async def _take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platform, engines: Engines) -> None:
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform, gateway.parameter_server) as membership:
             shards = await connect_to_shards(membership, gateway.shard)
-            await kind(launch, membership, shards, gateway, platform).run()
+            await kind(launch, membership, shards, gateway, platform, engines).run()
 
 
 class Trainer:
@@ -51,8 +62,10 @@ class Trainer:
         shards: Sequence[ShardLink],
         gateway: GatewayClient,
         platform: Platform,
+        engines: Engines,
     ) -> None:
         ticket = membership.ticket
+        self._engines = engines
         self._index = launch.index
         # The ticket's spec is the one that the owner granted for; the host's is only hearsay.
         self._spec = spec = ticket.spec
@@ -84,7 +97,10 @@ class Trainer:
         for trial in range(first, self._spec.trials):
             # A trainer that came late, in a crashed one's place, may find the others in a later trial.
             with suppress(TrialOver):
-                await self._run_trial(trial)
+                run = await self._run_trial(trial)
+                await run.close()
+            if trial + 1 < self._spec.trials:
+                self._engines.start_ahead()
 
     async def _run_trial(self, trial: int) -> TrialRun:
         """Take part in a trial to its end.
@@ -92,7 +108,7 @@ class Trainer:
         Raises:
             TrialOver: the others are in a later one.
         """
-        run = TrialRun(self._spec, trial, self._index)
+        run = TrialRun(self._spec, trial, self._index, self._engines)
         saved, self._saved = self._saved, None
         if saved is not None and saved.trial != trial:
             saved = None
@@ -107,19 +123,19 @@ class Trainer:
             await self._exchange(run, number)
         return run
 
-    async def _open_trial(self, run: TrialRun, *, resumed: bool) -> tuple[Start, AdmittedPlan | None]:
+    async def _open_trial(self, run: TrialRun, *, resumed: bool) -> tuple[Start, Plan | None]:
         """Wait for a trial; where it stands, and its plan. `resumed`: there is a checkpoint of it.
 
         A leading trainer opens it for all.
         """
         start = await self._client.start(run.trial)
-        return start, await asyncio.to_thread(decode_plan, self._spec, run.trial, start.plan)
+        return start, decode_plan(self._spec, run.trial, start.plan)
 
     async def _after_exchange(self, run: TrialRun) -> None:
         """Whatever follows an exchange: nothing, but for a leading trainer."""
 
     async def _take_up(
-        self, run: TrialRun, start: Start, plan: AdmittedPlan | None, saved: SavedTrainer | None
+        self, run: TrialRun, start: Start, plan: Plan | None, saved: SavedTrainer | None
     ) -> int:
         """Bring the run to where the trial is; the number of the exchange that it goes on with.
 

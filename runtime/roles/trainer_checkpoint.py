@@ -75,7 +75,10 @@ class TrainerCheckpoint:
 
     async def snapshot(self, exchange: int, run: TrialRun) -> bytearray:
         """The state as it is, before the steps that are due before `exchange`; secret."""
-        return await asyncio.to_thread(self._snapshot, exchange, run)
+        state = await run.state()
+        # After the state: taking it may have failed.
+        head = _Head(trial=run.trial, exchange=exchange, failure=run.failure)
+        return await asyncio.to_thread(self._record.encode, head, state, self._client_into)
 
     async def store(self, content: bytearray) -> None:
         """Seal and store a snapshot.
@@ -115,10 +118,6 @@ class TrainerCheckpoint:
                 raise checkpoint_invalid()
             array[:] = found
             at += array.nbytes
-
-    def _snapshot(self, exchange: int, run: TrialRun) -> bytearray:
-        head = _Head(trial=run.trial, exchange=exchange, failure=run.failure)
-        return self._record.encode(head, run.state_into, self._client_into)
 
     def _client_into(self, room: memoryview) -> int:
         at = 0

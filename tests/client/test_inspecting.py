@@ -50,7 +50,7 @@ class DoubtfulSource:
 
 
 def test_nothing_doubtful_is_encrypted(tmp_path: Path) -> None:
-    with pytest.raises(SourceDoubtful, match=r"counts the rows: --drop id or --keep id") as caught:
+    with pytest.raises(SourceDoubtful, match=r"counts the rows → --drop id or --keep id") as caught:
         encrypt(DoubtfulSource(), tmp_path / "out", OwnerStore(tmp_path / "store"))
     assert [doubt.code for doubt in caught.value.doubts] == ["index-column"]
     assert not (tmp_path / "out").exists()
