@@ -21,12 +21,11 @@ from chiron.runtime.training.errors import ENGINE_SILENT, Reason, TrainingFailed
 from chiron.runtime.training.graphs import OWN, forward_model, preprocess
 from chiron.runtime.training.losses import LOSS, append_loss
 from chiron.runtime.training.rewrites import (
-    check_strict,
+    finish_strict,
     hold_within_bounds,
     rewrite,
     rewrite_forward,
     use_strict_forms,
-    use_strict_logarithms,
 )
 from chiron.runtime.training.rewrites.editing import declare_shapes
 from chiron.wasm_sandbox.graph import AdmittedGraph
@@ -109,8 +108,7 @@ def training_model(
         rewrite(differentiated)
     hold_within_bounds(differentiated)
     if strict:
-        use_strict_logarithms(differentiated)
-        check_strict(differentiated)
+        finish_strict(differentiated)
     return TrainingModel(differentiated.SerializeToString(), gradients, statistics, masks)
 
 

@@ -29,7 +29,8 @@ from chiron.runtime.training.rewrites.pooling import (
     rectified_after_pooling,
 )
 from chiron.runtime.training.rewrites.strict import (
-    integers_chosen_by_products,
+    choices_as_products,
+    log_softmax_gradients_by_exponents,
     logarithms_by_series,
     minima_as_maxima,
     nothing_by_address,
@@ -54,11 +55,13 @@ STRICT_FORMS = (
     gathers_as_products,
     one_hots_by_comparison,
     pools_by_slices,
-    integers_chosen_by_products,
     powers_as_products,
     minima_as_maxima,
 )
 """Passes over the forward graph that leave no address to data."""
+
+STRICT_ENDS = (logarithms_by_series, log_softmax_gradients_by_exponents, choices_as_products)
+"""The same over a graph that is run, differentiated where it is to be."""
 
 
 def bound_indices(model: ModelProto) -> None:
@@ -72,17 +75,14 @@ def use_strict_forms(model: ModelProto) -> None:
         rewrite_with(model, apply)
 
 
-def use_strict_logarithms(model: ModelProto) -> None:
-    """The same of logarithms, in a graph that is run as it is: their gradients are those of the operators."""
-    rewrite_with(model, logarithms_by_series)
-
-
-def check_strict(model: ModelProto) -> None:
-    """Refuse a graph with anything left that uses an address from data.
+def finish_strict(model: ModelProto) -> None:
+    """The same in a graph that is run as it is: what is left to be put in another form, or refused.
 
     Raises:
         TrainingFailed: addresses-depend-on-data.
     """
+    for apply in STRICT_ENDS:
+        rewrite_with(model, apply)
     rewrite_with(model, nothing_by_address)
 
 

@@ -15,7 +15,7 @@ from chiron.runtime.training.rewrites.editing import Rewriting
 from chiron.runtime.training.rewrites.indices import secret_values
 from chiron.runtime.training.rewrites.pooling import is_halving
 
-_BY_VALUE = frozenset({"Cos", "Log", "LogSoftmax", "MaxPoolGrad", "Min", "OneHot", "Pow", "Sin"})
+_BY_VALUE = frozenset({"Cos", "Log", "LogSoftmax", "MaxPoolGrad", "Min", "OneHot", "Pow", "Sin", "Where"})
 """Operators whose kernels look something up, write or branch far away by what they are given."""
 _INDEXED = {"Gather": 1, "GatherGrad": 1, "ScatterND": 1}
 """Operators that go where one of their inputs says."""
@@ -123,23 +123,38 @@ def _largest(work: Rewriting, node: NodeProto, window: _Window) -> list[NodeProt
     return nodes
 
 
-def integers_chosen_by_products(work: Rewriting) -> None:
-    """Where of integers → both, times the condition and times its opposite. Floats are chosen by vectors."""
+def choices_as_products(work: Rewriting) -> None:
+    """Where → both values, times the condition and times its opposite. The engine's reads the chosen one.
+
+    Numbers that are not finite are held to float32's range first, and NaN to 0: times 0 they would be NaN.
+    Of any graph that is run, since gradients choose too.
+    """
 
     def change(node: NodeProto) -> list[NodeProto] | None:
-        element = work.types[node.output[0]] if node.op_type == "Where" else TensorProto.FLOAT
-        if element == TensorProto.FLOAT:
+        if node.op_type != "Where":
             return None
-        if element not in (TensorProto.INT32, TensorProto.INT64):
+        element = work.types.get(node.output[0]) or work.types.get(node.input[1]) or TensorProto.FLOAT
+        if element not in (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64):
             raise TrainingFailed(Reason.ADDRESSES)
         nodes: list[NodeProto] = []
-        condition, first, second = node.input
+        condition, *values = node.input
+        if element == TensorProto.FLOAT:
+            values = [_finite(work, nodes, value) for value in values]
         there = work.step(nodes, "Cast", condition, to=element)
         other = work.step(nodes, "Cast", work.step(nodes, "Not", condition), to=element)
-        chosen = [work.step(nodes, "Mul", there, first), work.step(nodes, "Mul", other, second)]
+        chosen = [work.step(nodes, "Mul", *pair) for pair in zip((there, other), values, strict=True)]
         return [*nodes, helper.make_node("Add", chosen, node.output)]
 
     work.replace(change)
+
+
+def _finite(work: Rewriting, nodes: list[NodeProto], value: str) -> str:
+    """The value within float32's range; NaN as 0, since ThresholdedRelu, other than Relu, answers 0 to it."""
+    largest = work.constant(-_LOWEST, np.float32)
+    above = work.step(nodes, "ThresholdedRelu", value, alpha=0.0)
+    below = work.step(nodes, "ThresholdedRelu", work.step(nodes, "Neg", value), alpha=0.0)
+    held = [work.step(nodes, "Clip", half, work.constant(0, np.float32), largest) for half in (above, below)]
+    return work.step(nodes, "Sub", *held)
 
 
 def powers_as_products(work: Rewriting) -> None:
@@ -197,6 +212,22 @@ def logarithms_by_series(work: Rewriting) -> None:
         logarithm = work.name()
         nodes += _logarithm(work, total, logarithm)
         return [*nodes, helper.make_node("Sub", [shifted, logarithm], node.output)]
+
+    work.replace(change)
+
+
+def log_softmax_gradients_by_exponents(work: Rewriting) -> None:
+    """LogSoftmaxGrad(dY, Y) → dY - exp(Y)·Σ dY. The engine's takes some exponents from libm's table."""
+
+    def change(node: NodeProto) -> list[NodeProto] | None:
+        if not node.op_type.startswith("LogSoftmaxGrad"):
+            return None
+        gradient, output = node.input
+        axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+        nodes: list[NodeProto] = []
+        total = work.step(nodes, "ReduceSum", gradient, work.constant([axis], np.int64), keepdims=1)
+        back = work.step(nodes, "Mul", work.step(nodes, "Exp", output), total)
+        return [*nodes, helper.make_node("Sub", [gradient, back], node.output)]
 
     work.replace(change)
 
