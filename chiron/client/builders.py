@@ -1,5 +1,5 @@
-"""Builders as an owner names them: `publisher/name@version`, or less where that says which; or `publisher/digest`, or the
-digest alone where one operator publishes it.
+"""Builders as an owner names them: `publisher/name@version`, or `publisher/digest`; or less where that says
+which.
 
 The gateway tells the names, so they prove nothing: a job binds the digest, which is shown wherever a builder
 is chosen or granted. A name that was granted once stands for that digest until its owner names another.
@@ -36,12 +36,8 @@ def find_builder(builders: Sequence[BuilderInfo], text: str) -> BuilderInfo:
 
 def _is_named(builder: BuilderInfo, text: str) -> bool:
     publisher, _, digest = text.rpartition("/")
-    if (
-        _DIGEST.fullmatch(digest)
-        and builder.sha256.startswith(digest)
-        and publisher in ("", builder.publisher)
-    ):
-        return True
+    if _DIGEST.fullmatch(digest) and builder.sha256.startswith(digest):
+        return publisher in ("", builder.publisher)
     named = _NAME.fullmatch(text)
     if named is None:
         return False
