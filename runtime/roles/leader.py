@@ -10,7 +10,7 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
 from chiron.runtime.engine.supply import Engines
-from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
+from chiron.runtime.errors import ChunkMalformed, ChunkRefused, EnclaveError, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
 from chiron.runtime.roles.plan import NO_PLAN, Plan, decode_plan
@@ -20,13 +20,13 @@ from chiron.runtime.roles.trainer import Trainer, take_part
 from chiron.runtime.roles.trainer_checkpoint import rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire import objects
 from chiron.wire.jobs import JobState
-from chiron.wire.labels import LEADER_CHECKPOINT, MODEL
+from chiron.wire.labels import LEADER_CHECKPOINT, MODEL, Label
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.reports import Outcome
 
@@ -57,9 +57,7 @@ class Leader(Trainer):
         self._platform = platform
         # Occlum gives an enclave few threads; the development TEE has all of the machine's.
         self._limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
-        self._trials = LeaderCheckpoint(
-            self._ticket, Sealer(platform, LEADER_CHECKPOINT, self._ticket.share), gateway
-        )
+        self._trials = LeaderCheckpoint(self._ticket, self._sealer(LEADER_CHECKPOINT), gateway)
         self._builder: Builder | None = None
         self._selection = Selection()
         self._plan: Plan | None = None
@@ -153,6 +151,12 @@ class Leader(Trainer):
         except TrainingFailed as error:
             self._selection.failed(error.code)
             return None
+        except EnclaveError:
+            raise
+        except Exception:
+            # Whatever a builder's answer makes anything raise is no end of the schedule.
+            self._selection.failed(Reason.ENGINE_FAILED)
+            return None
         return plan
 
     async def _after_exchange(self, run: TrialRun) -> None:
@@ -173,7 +177,7 @@ class Leader(Trainer):
         await self._membership.advance(JobState.SUCCEEDED)
 
     def _seal(self) -> tuple[bytes, Outcome]:
-        sealer, best = Sealer(self._platform, MODEL, self._ticket.share), self._selection.best
+        sealer, best = self._sealer(MODEL), self._selection.best
         if best is not None:
             try:
                 model = seal_model(self._spec, self._header(usable=True), best.onnx, sealer)
@@ -184,6 +188,9 @@ class Leader(Trainer):
             else:
                 return model, self._selection.outcome
         return seal_model(self._spec, self._header(usable=False), NO_MODEL, sealer), self._selection.outcome
+
+    def _sealer(self, label: Label) -> Sealer:
+        return Sealer(self._platform, label, self._ticket.share, machines=self._ticket.machines)
 
     def _header(self, *, usable: bool) -> ModelHeader:
         return ModelHeader(

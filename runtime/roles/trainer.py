@@ -41,7 +41,7 @@ async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platfor
     try:
         await _take_part(kind, launch, platform, engines)
     finally:
-        await engines.close()
+        engines.end()
 
 
 async def _take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platform, engines: Engines) -> None:
@@ -83,7 +83,7 @@ class Trainer:
             return await gateway.chunk(manifest.dataset_id, number, manifest.chunk_ciphertext_bytes)
 
         self._dataset = EncryptedDataset(manifest, ticket.dataset_key, fetch)
-        sealer = Sealer(platform, TRAINER_CHECKPOINT, ticket.share)
+        sealer = Sealer(platform, TRAINER_CHECKPOINT, ticket.share, machines=ticket.machines)
         self._checkpoint = TrainerCheckpoint(ticket, launch.index, self._client, sealer, gateway)
         self._saved: SavedTrainer | None = None
         """What a crashed predecessor has left, until the trial that it is of is taken up."""
