@@ -23,7 +23,7 @@ from chiron.ps.codec import (
 )
 from chiron.ps.errors import ExchangeRefused
 from chiron.ps.streams import Body
-from chiron.ps.transport import Pace, Reconnect, Transport
+from chiron.ps.transport import Reconnect, Transport
 from chiron.ps.vectors import (
     BLOCK,
     Frame,
@@ -94,7 +94,6 @@ class ParameterClient:
         self._trial = -1
         self._merged = 0
         """How many exchanges `_base` is the result of."""
-        self._pace = Pace(spec.period_s)
         self._base = np.zeros(spec.parameters, np.float32) if memory is None else memory
         """The vector as of the last merge, or as we started."""
         is_narrow = spec.dtype == "bfloat16"
@@ -168,23 +167,39 @@ class ParameterClient:
 
         started = await self._transport.persist(attempt)
         self._trial, self._merged = trial, started.exchange
-        self._pace.begin()
         self._owed.fill(0)
         return started
 
-    async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
+    async def agree(self, rung: int) -> int:
+        """Propose a place on the ladder of slots, and wait for the others; the highest that is proposed.
+
+        Raises:
+            ServerUnreachable: the server stayed away.
+        """
+        head = self._layout.header(Kind.SLOT, exchange=rung).pack()
+
+        async def attempt() -> int:
+            nothing = memoryview(b"")
+            async with self._transport.post(paths.EXCHANGE_SLOT, head, nothing, HEADER_BYTES) as answer:
+                return self._layout.expect(await answer.read(HEADER_BYTES), Kind.AGREED).exchange
+
+        return await self._transport.persist(attempt)
+
+    async def exchange(
+        self, number: int, vector: NDArray[np.float32] | None, sums: NDArray[np.float64]
+    ) -> Merged:
         """Push what local training changed since the last merge; wait for the others; the merged vector.
 
         `vector` is float32 of at most `parameters` elements, `sums` float64 [sums]. A change that is not
-        finite is sent as zeros and counted as set aside, for the frame's size must not tell of it.
+        finite is sent as zeros and counted as set aside, for the frame's size must not tell of it; so is
+        one that was not ready in time, None.
 
         Raises:
             TrialOver: the trial ended without us; start the next one.
             ExchangeRefused: the exchange is not due.
             ServerUnreachable: the server stayed away.
         """
-        norm = await self.prepare(vector)
-        await self._pace.tick()
+        norm = None if vector is None else await self.prepare(vector)
         return await self.push(number, norm, sums)
 
     async def prepare(self, vector: NDArray[np.float32]) -> float | None:
@@ -192,7 +207,7 @@ class ParameterClient:
         return await asyncio.to_thread(self._prepare, vector)
 
     async def push(self, number: int, norm: float | None, sums: NDArray[np.float64]) -> Merged:
-        """Send what was prepared, now, whatever the pace: the second half of `exchange`.
+        """Send what was prepared: the second half of `exchange`.
 
         `norm` is over all shards; None sets the change aside.
         """

@@ -7,6 +7,7 @@ certificate, through `identify`. Nothing the host sees depends on what is in a v
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from chiron.wire.exchange import ExchangeMode, ExchangeSpec, spec_digest
 
 PUBLISHER = 0
 """The trainer that runs the builder and publishes what all start from."""
+NO_RUNG = -1
+"""The trainers have not agreed on a slot."""
+HIGHEST_RUNG = 2**16 - 1
 
 
 class ParameterServer:
@@ -56,6 +60,11 @@ class ParameterServer:
         self.plan = b""
         self.rolled_back = asyncio.Event()
         """Set once a client has shown that the host restored us from an old checkpoint."""
+        self.rung = NO_RUNG
+        """Place on the ladder of slots that the trainers agreed on."""
+        self._proposed: dict[int, int] = {}
+        self._agreed = asyncio.Condition()
+        self._trainers, self._patience_s = spec.trainers, spec.deadline_s or None
         self._publishing = asyncio.Lock()
         self._published = asyncio.Condition()
 
@@ -128,6 +137,26 @@ class ParameterServer:
             Kind.STARTED, trial=trial, exchange=entry.exchange, plan_length=len(self.plan)
         )
         return header, entry
+
+    async def agree(self, trainer: int, rung: int) -> Header:
+        """Wait until every trainer has proposed a rung; the highest is the job's from then on.
+
+        Whoever comes later is told it. With a deadline, those who are late to propose are not waited for.
+        """
+        async with self._agreed:
+            self._proposed[trainer] = min(rung, HIGHEST_RUNG)
+            self._agreed.notify_all()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience_s):
+                    await self._agreed.wait_for(self._all_have_proposed)
+            if self.rung == NO_RUNG:
+                self.rung = max(self._proposed.values())
+                await self._persist()
+                self._agreed.notify_all()
+        return self.layout.header(Kind.AGREED, exchange=self.rung)
+
+    def _all_have_proposed(self) -> bool:
+        return self.rung != NO_RUNG or len(self._proposed) == self._trainers
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
         """Take a trainer's change and answer the vector that it goes on with.

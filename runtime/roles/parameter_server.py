@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from chiron.ps.routes import exchange_routes
+from chiron.ps.server import NO_RUNG
 from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
@@ -20,6 +21,7 @@ from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.tls import server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
+from chiron.runtime.pacing import slot_s
 from chiron.runtime.roles.grant import check_expiry, grant_name, open_grant
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
@@ -190,9 +192,16 @@ class _Job:
         server = self._exchange.server
         for exchange in range(server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
             await server.completed(exchange)
-            await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
+            await self._gateway.progress(
+                Progress(state=JobState.TRAINING, exchanges_done=exchange, slot_s=self._slot_s())
+            )
         self._followed.set()
         await self._finished.wait()
+
+    def _slot_s(self) -> float | None:
+        """The slot before an exchange, where the job is paced and its trainers have agreed on one."""
+        rung = self._exchange.server.rung
+        return None if rung == NO_RUNG else slot_s(self._launch.spec, rung)
 
     def _routes(self, registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
         return [
