@@ -28,6 +28,8 @@ READING_CHUNK_S = 0.001
 MOST_LATE_SLOTS = 4
 """Further slots that a job's trainers may take together."""
 _ROWS_PER_ANSWER = 64
+_MODEL_COPIES = 4
+"""Writing a model out passes over it a few times."""
 
 
 def group_chunks(spec: JobSpec) -> int:
@@ -62,8 +64,13 @@ def rung_for(spec: JobSpec, needed_s: float) -> int | None:
 
 
 def making_ready_s(spec: JobSpec) -> float:
-    """The slot for the builder's call, and for a trainer's making ready for a trial, or leaving it."""
+    """The slot for the builder's call, and for a trainer to make ready for a trial."""
     return spec.envelope.build_seconds
+
+
+def ending_s(spec: JobSpec, rung: int) -> float:
+    """The slot after a trial's last exchange: its outcome is taken up, and the model written out."""
+    return slot_s(spec, rung) + _MODEL_COPIES * 4 * spec.exchange.parameters / READING_BYTES_PER_S
 
 
 def answer_s(spec: JobSpec) -> float:

@@ -11,7 +11,7 @@ from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
-from chiron.runtime.pacing import RUNGS, answer_s, slot_s
+from chiron.runtime.pacing import RUNGS, answer_s, making_ready_s, slot_s
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
 from chiron.runtime.roles.measuring import measure
@@ -132,7 +132,7 @@ class Leader(Trainer):
         Who comes in a crashed trainer's place proposes what that one did: the builder is not asked again.
         """
         self._slots.begin()
-        if not await self._in_slot(self._begin_plan(trial)):
+        if not await self._in_slot(self._begin_plan(trial), making_ready_s(self._spec)):
             self._plan = None
             self._begin_run(trial, "plan-late")
             self._selection.failed("plan-late", "the builder's slot was over before its plan was ready")

@@ -23,7 +23,7 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.pacing import RUNGS, Slots, late_slots_of, making_ready_s, reading_s, rung_for, slot_s
+from chiron.runtime.pacing import RUNGS, Slots, ending_s, late_slots_of, making_ready_s, reading_s, rung_for, slot_s
 from chiron.runtime.roles.measuring import measure
 from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
 from chiron.runtime.roles.public_failure import failing_publicly
@@ -166,16 +166,16 @@ class Trainer:
         """Bring the run to where the trial is, and agree on a slot, in a slot of its own."""
         rungs: list[int] = []
         self._slots.begin()
-        if not await self._in_slot(self._take_up(trial, start, saved, rungs)):
+        if not await self._in_slot(self._take_up(trial, start, saved, rungs), making_ready_s(self._spec)):
             self._begin_run(trial, "making-ready-late")
             await self._run.adopt(start.vector)
         if not self._spec.exchange.unpaced and self._rung is None:
             self._rung = await self._client.agree(max(rungs, default=0))
 
-    async def _in_slot(self, work: Coroutine[None, None, None]) -> bool:
-        """Let this be done in a slot for making ready; whether it was done in time."""
+    async def _in_slot(self, work: Coroutine[None, None, None], length_s: float) -> bool:
+        """Let this be done in a slot of its own; whether it was done in time."""
         self._working = asyncio.ensure_future(work)
-        done = await self._slots.end(self._working, making_ready_s(self._spec))
+        done = await self._slots.end(self._working, length_s)
         if done:
             self._working.result()
         return done
@@ -220,9 +220,7 @@ class Trainer:
         Returns:
             Whether the run has something to give. The engine may not be done, or may not have been free.
         """
-        first, length = exchanges_of(self._spec, self._run.trial).start, 0.0
-        if self._rung is not None:
-            length = slot_s(self._spec, self._rung)
+        first, length = exchanges_of(self._spec, self._run.trial).start, slot_s(self._spec, self._rung or 0)
         if self._reads.due(number - first):
             length += reading_s(self._spec)
         working = self._working
@@ -296,7 +294,9 @@ class Trainer:
     async def _end_trial(self, trial: int) -> bool:
         """Take up what the last exchange made, in a slot of its own; whether that was done in time."""
         self._slots.begin()
-        return await self._in_slot(self._finish(self._run, self._working))
+        return await self._in_slot(
+            self._finish(self._run, self._working), ending_s(self._spec, self._rung or 0)
+        )
 
     async def _finish(self, run: TrialRun, working: asyncio.Task[None] | None) -> None:
         if working is not None:
