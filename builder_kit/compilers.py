@@ -97,8 +97,8 @@ def _entry(project: Project) -> str:
     if project.settings.revises:
         lines += [
             "",
-            "    def revise(self, request, history):",
-            "        return entry.run_revise(builder.revise, request, history)",
+            "    def revise(self, request):",
+            "        return entry.run_revise(builder.revise, request)",
         ]
     return "\n".join(lines) + "\n"
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chiron.client.datasets.opening import SourceOptions, open_source
     from chiron.client.datasets.rows import Rows, read_rows
     from chiron.client.datasets.sources import ArraySource, Description, Source
+    from chiron.client.datasets.understood import Doubt, Understood
     from chiron.client.errors import (
         AnswerRefused,
         BuilderChanged,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         RecordMissing,
         RecordUnusable,
         ReportUnreadable,
+        SourceDoubtful,
         SourceInvalid,
         SpecMismatch,
         StoreError,
@@ -85,6 +87,7 @@ __all__ = [
     "Created",
     "DatasetRecord",
     "Description",
+    "Doubt",
     "EncryptOptions",
     "Encrypted",
     "EvidenceRejected",
@@ -132,6 +135,7 @@ __all__ = [
     "Rows",
     "RowsInvalid",
     "Source",
+    "SourceDoubtful",
     "SourceInvalid",
     "SourceOptions",
     "SpecMismatch",
@@ -141,6 +145,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TrainingReport",
+    "Understood",
     "UpgradeImpossible",
     "Verified",
     "VerifiedEvidence",
@@ -174,6 +179,10 @@ _MODULES = {
         "Description",
         "Source",
     ),
+    "chiron.client.datasets.understood": (
+        "Doubt",
+        "Understood",
+    ),
     "chiron.client.errors": (
         "AnswerRefused",
         "BuilderChanged",
@@ -196,6 +205,7 @@ _MODULES = {
         "RecordMissing",
         "RecordUnusable",
         "ReportUnreadable",
+        "SourceDoubtful",
         "SourceInvalid",
         "SpecMismatch",
         "StoreError",

@@ -56,6 +56,7 @@ class Host:
             "dataset-statistics": self._statistics_functions,
             "dataset-sample": self._sample_functions,
             "random": self._random_functions,
+            "trial-scores": self._score_functions,
         }
         with linker.root() as root:
             for capability in wanted:
@@ -144,6 +145,16 @@ class Host:
             "next-u64": lambda _store: int.from_bytes(stream.take(8), "little"),
             "bytes": take,
         }
+
+    def _score_functions(self) -> dict[str, Function]:
+        trials = [record(trial) for trial in self._command.history]
+        size = sum(len(trial["recipe"]) for trial in self._command.history)
+
+        def tell(store: Any) -> list[Record]:
+            _charge(store, size * ELEMENT_FUEL)
+            return trials
+
+        return {"history": tell}
 
 
 class RandomStream:

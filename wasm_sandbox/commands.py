@@ -60,7 +60,7 @@ class RunCommand:
     run_seconds: float
     keep_log: bool
     history: tuple[dict[str, Any], ...] = ()
-    """Records of `trial`, for `revise`."""
+    """Records of `trial`, if `trial-scores` is granted."""
     shape: dict[str, Any] = field(default_factory=dict)
     """Record of `dataset-shape`, if granted."""
     statistics: StatisticsForm | None = None

@@ -139,8 +139,6 @@ class Run:
         if function is None:
             raise failure(Code.COMPONENT_EXPORT_MISSING, self._command.call)
         arguments: list[Any] = [record(self._command.request)]
-        if self._command.call == REVISE:
-            arguments.append([record(trial) for trial in self._command.history])
         limits = self._command.limits
         bounds = AnswerBounds(limits["graph_bytes"], limits["recipe_bytes"], MAX_DETAIL)
         return call(function, store, arguments, bounds)

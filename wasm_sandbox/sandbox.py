@@ -1,5 +1,6 @@
 """The sandbox: one builder call in one fresh process, with what the data owner granted and nothing else."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +194,7 @@ def run_command(
         limits={name: getattr(limits, name) for name in _COUNTED},
         run_seconds=limits.run_seconds,
         keep_log=keep_log,
-        history=tuple(_trial_record(trial) for trial in history or ()),
+        history=_granted_history(grants, history or ()),
         shape=_shape_record(data) if Capability.DATASET_SHAPE in grants.granted else {},
         statistics=form,
         sample=sizes,
@@ -218,6 +219,13 @@ def _granted_sample(grants: CapabilityGrants, data: CapabilityData) -> DatasetSa
     return DatasetSample(data.sample.inputs[:count], data.sample.targets[:count])
 
 
+def _granted_history(grants: CapabilityGrants, history: Sequence[Trial]) -> tuple[dict[str, Any], ...]:
+    """All of it or nothing: outcomes, and recipes that were tried twice, tell of the scores, too."""
+    if Capability.TRIAL_SCORES not in grants.granted:
+        return ()
+    return tuple(_trial_record(trial) for trial in history)
+
+
 def _request_record(request: BuildRequest) -> dict[str, Any]:
     return {
         "task": request.task.value,
@@ -235,10 +243,15 @@ def _trial_record(trial: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "outcome": trial.outcome.value,
-        "validation-loss": trial.validation_loss,
-        "validation-score": trial.validation_score,
+        "validation-loss": _rounded(trial.validation_loss),
+        "validation-score": _rounded(trial.validation_score),
         "recipe": trial.recipe,
     }
+
+
+def _rounded(score: float) -> float:
+    """Three significant digits, at most three decimals: a graph can write a count of rows into its loss."""
+    return float(f"{round(score, 3):.3g}") if math.isfinite(score) else score
 
 
 def _shape_record(data: CapabilityData) -> dict[str, Any]:

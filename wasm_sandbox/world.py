@@ -38,7 +38,7 @@ _COLUMNS = "record{mean:list<f32>,standard-deviation:list<f32>,minimum:list<f32>
 
 EXPORTS = {
     BUILD: f"func(request:{_REQUEST})->result<{_PLAN},string>",
-    REVISE: f"func(request:{_REQUEST},history:list<{_TRIAL}>)->result<option<{_PLAN}>,string>",
+    REVISE: f"func(request:{_REQUEST})->result<option<{_PLAN}>,string>",
 }
 """Functions that a builder exports; `revise` is optional."""
 
@@ -60,6 +60,7 @@ CAPABILITIES: dict[str, dict[str, str]] = {
         "get": "func(index:u32)->option<record{input:list<u8>,target:list<u8>}>",
     },
     "random": {"next-u64": "func()->u64", "bytes": "func(count:u32)->list<u8>"},
+    "trial-scores": {"history": f"func()->list<{_TRIAL}>"},
 }
 """Functions of each capability's interface."""
 

@@ -34,6 +34,7 @@ class Capability(StrEnum):
     DATASET_STATISTICS = "dataset-statistics"
     DATASET_SAMPLE = "dataset-sample"
     RANDOM = "random"
+    TRIAL_SCORES = "trial-scores"
 
 
 class CapabilityGrants(ContractModel):
@@ -117,7 +118,7 @@ class TrialOutcome(StrEnum):
 
 
 class Trial(ContractModel):
-    """What `revise` is told of an earlier trial."""
+    """How an earlier trial went. A builder learns it by the capability `trial-scores`, in rounded numbers."""
 
     number: int = Field(ge=0, le=63)
     outcome: TrialOutcome

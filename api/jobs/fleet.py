@@ -84,10 +84,17 @@ class LaunchedEnclave:
         return hmac.compare_digest(self.token_sha256, sha256_hex(secret.encode()))
 
     def announce(self, ready: Ready) -> None:
-        """It is up. Said again, the first word counts, and it was used at its own door, unseen by us."""
+        """It is up. Said again, it was used at its own door, unseen by us; or it has newer evidence.
+
+        Where it listens, and by which CA, the first word says.
+        """
         self.used_at = time.monotonic()
-        if not self.ready.done():
-            self.ready.set_result(ready)
+        if self.ready.done():
+            said = self.ready.result()
+            if ready.evidence is None or (ready.address, ready.tls_ca) != (said.address, said.tls_ca):
+                return
+            self.ready = asyncio.get_running_loop().create_future()
+        self.ready.set_result(ready)
 
     async def address(self, seconds: float) -> Ready | None:
         """Where it listens, or None if it does not say so in `seconds`.

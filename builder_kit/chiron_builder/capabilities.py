@@ -7,6 +7,7 @@
 | `statistics`        | `dataset-statistics` |
 | `sample`            | `dataset-sample`     |
 | `random_u64`, `random_bytes` | `random`    |
+| `trial_scores`      | `trial-scores`       |
 
 A component asks for exactly what `builder.toml` lists, whether it uses it or not.
 """
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from .request import Trial
 
 
 def _interface(name: str) -> Any:
@@ -28,7 +31,7 @@ def _interface(name: str) -> Any:
 # Looked up while the component is made: afterwards there is no file system to import from.
 _INTERFACES = {
     name: _interface(name)
-    for name in ("log", "dataset_shape", "dataset_statistics", "dataset_sample", "random")
+    for name in ("log", "dataset_shape", "dataset_statistics", "dataset_sample", "random", "trial_scores")
 }
 
 
@@ -142,3 +145,17 @@ def random_u64() -> int:
 def random_bytes(count: int) -> bytes:
     """The next bytes of the random stream, at most 65536."""
     return bytes(_linked("random").bytes(count))
+
+
+def trial_scores() -> list[Trial]:
+    """How the trials before this one went, for `revise`."""
+    return [
+        Trial(
+            number=trial.number,
+            outcome=trial.outcome.name.lower(),
+            validation_loss=trial.validation_loss,
+            validation_score=trial.validation_score,
+            recipe=trial.recipe,
+        )
+        for trial in _linked("trial_scores").history()
+    ]

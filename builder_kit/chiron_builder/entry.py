@@ -1,6 +1,6 @@
 """The component's exports, answered by a project's `build` and `revise`. Imported by generated code only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from componentize_py_types import Err
@@ -8,7 +8,7 @@ from wit_world.imports import types
 
 from . import capabilities as _capabilities  # noqa: F401 - looks its interfaces up while there are files
 from .graph import BuildRefused
-from .request import Plan, Request, Trial
+from .request import Plan, Request
 
 
 def run_build(build: Callable[[Request], Plan], request: Any) -> Any:
@@ -16,11 +16,9 @@ def run_build(build: Callable[[Request], Plan], request: Any) -> Any:
     return _exported(_answer(build, _request(request)))
 
 
-def run_revise(
-    revise: Callable[[Request, Sequence[Trial]], Plan | None], request: Any, history: Sequence[Any]
-) -> Any:
+def run_revise(revise: Callable[[Request], Plan | None], request: Any) -> Any:
     """The component's `revise`."""
-    plan = _answer(revise, _request(request), [_trial(trial) for trial in history])
+    plan = _answer(revise, _request(request))
     return None if plan is None else _exported(plan)
 
 
@@ -45,14 +43,4 @@ def _request(request: Any) -> Request:
         max_parameters=request.max_parameters,
         trial=request.trial,
         trials=request.trials,
-    )
-
-
-def _trial(trial: Any) -> Trial:
-    return Trial(
-        number=trial.number,
-        outcome=trial.outcome.name.lower(),
-        validation_loss=trial.validation_loss,
-        validation_score=trial.validation_score,
-        recipe=trial.recipe,
     )

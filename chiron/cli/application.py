@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typer._click.core import Command, Context
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
+"""Wrong usage, or data of which something must be said first."""
 EXIT_REJECTED = 3
 """Evidence did not verify."""
 
@@ -145,7 +147,8 @@ def names() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Returns its exit code: 0 well, 1 failed, 2 wrong usage, 3 evidence rejected, 130 interrupted.
+    Returns its exit code: 0 well, 1 failed, 2 wrong usage or doubtful data, 3 evidence rejected,
+    130 interrupted.
     """
     try:
         command()(args=arguments, prog_name="chiron")
@@ -161,11 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(error: Exception) -> int:
     """Say what went wrong. What is no error of ours goes on as it is: a traceback is then what helps."""
     from chiron.cli.output import fail, print_traceback
-    from chiron.client.errors import EvidenceRejected
+    from chiron.client.errors import EvidenceRejected, SourceDoubtful
     from chiron.wire.errors import ChironError
 
     if not isinstance(error, ChironError):
         sys.excepthook = print_traceback
         raise error
     fail(error.code, str(error))
+    if isinstance(error, SourceDoubtful):
+        return EXIT_USAGE
     return EXIT_REJECTED if isinstance(error, EvidenceRejected) else EXIT_FAILED

@@ -8,17 +8,21 @@ import typer
 
 from chiron.cli.options import Json, ManifestOption, PathArgument, read_builder
 from chiron.cli.output import done, note, print_json
+from chiron.cli.sources import with_source_options
+from chiron.cli.understanding import show
 
 if TYPE_CHECKING:
+    from chiron import SourceOptions
     from chiron.builder_kit.rehearsal import Rehearsal, RehearsalReport
 
 
+@with_source_options
 def run_command(
     path: PathArgument,
     data: Annotated[
         str, typer.Option("--data", help="File, folder, or `sklearn:digits`, as for `data encrypt`.")
     ],
-    target: Annotated[str | None, typer.Option(help="Target column of a table.")] = None,
+    options: "SourceOptions",
     rows: Annotated[int, typer.Option(min=2, help="Examples to use, at most.")] = 4096,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps, at most.")] = 200,
     out: Annotated[
@@ -35,13 +39,16 @@ def run_command(
 
     **Example**: `chiron builder run my-model --data houses.csv --target price --steps 1000`
     """
-    from chiron import SourceOptions, open_source
+    from chiron import open_source
     from chiron.builder_kit.build import default_cache
     from chiron.builder_kit.rehearsal import Scale, rehearse
     from chiron.wasm_sandbox.errors import SandboxError
 
     component, described = read_builder(path, manifest)
-    source = open_source(data, SourceOptions(target=target))
+    source = open_source(data, options)
+    if not json:
+        show(source.description.understood)
+    source.description.understood.settled()
     running = rehearse(
         component,
         described,

@@ -1,5 +1,6 @@
 """`chiron data`: encrypt on this machine, upload ciphertext."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,41 +8,54 @@ import typer
 
 from chiron.cli.options import Json, client, group
 from chiron.cli.output import done, note, print_json, print_table, progress_bar
-from chiron.wire.contract import InputType, Task
+from chiron.cli.sources import SourceArgument, with_source_options, write_schema
+from chiron.cli.understanding import ask, show
 
 if TYPE_CHECKING:
-    from chiron import Encrypted
+    from chiron import Encrypted, SourceOptions
 
 app = group("Encrypt your data here, and upload the ciphertext.")
 
 
+@app.command("inspect")
+@with_source_options
+def inspect_command(
+    source: SourceArgument, options: "SourceOptions", schema: Path | None = None, json: Json = False
+) -> None:
+    """Tell what would be understood of a data set, and encrypt nothing.
+
+    Where something can be meant in more than one way, the exit code is 2, and the options that settle it are
+    named.
+
+    **Example**: `chiron data inspect patients.csv --target outcome`
+    """
+    from chiron import open_source
+
+    description = open_source(source, options).description
+    understood = description.understood
+    if json:
+        print_json(asdict(understood))
+    else:
+        show(understood)
+    understood.settled()
+    write_schema(schema, description)
+
+
 @app.command("encrypt")
+@with_source_options
 def encrypt_command(
-    source: Annotated[
-        str,
-        typer.Argument(help="sklearn:digits, a .npz, .csv, .tsv or .parquet file, or class folders (.zip)."),
-    ],
+    source: SourceArgument,
+    options: "SourceOptions",
     out: Annotated[Path, typer.Option("--out", "-o", help="New directory for the ciphertext.")],
-    target: Annotated[str | None, typer.Option(help="Tables: the column to predict (the last one).")] = None,
-    task: Annotated[Task | None, typer.Option(help="What the targets are, if they do not tell.")] = None,
-    dtype: Annotated[InputType | None, typer.Option(help="Tables: element type of the inputs.")] = None,
-    shape: Annotated[str | None, typer.Option(help="Tables: shape of a row's inputs, as 1x28x28.")] = None,
-    categorical: Annotated[
-        list[str] | None, typer.Option(help="Tables: a column of categories (one-hot); repeatable.")
-    ] = None,
-    fill_missing: Annotated[
-        bool | None,
-        typer.Option("--fill-missing", help="Tables: a missing number becomes its column's mean."),
-    ] = None,
-    image_size: Annotated[str | None, typer.Option(help="Images: scale to WIDTHxHEIGHT.")] = None,
-    grey: Annotated[
-        bool | None, typer.Option("--grey/--colour", help="Images: one channel or three.")
-    ] = None,
+    schema: Path | None = None,
     held_out: Annotated[float, typer.Option(help="Percent of rows to keep here, to test with.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether all was understood.")] = False,
     json: Json = False,
 ) -> None:
     """Encrypt a data set under a fresh key.
+
+    What was understood of it is shown first, as `chiron data inspect` does, and in a terminal you are asked.
 
     The key and the class names go to your own store and are never uploaded; the ciphertext goes to --out.
 
@@ -49,23 +63,15 @@ def encrypt_command(
 
     **Example**: `chiron data encrypt patients.csv --target outcome --out patients.enc`
     """
-    from chiron import EncryptOptions, OwnerStore, SourceOptions, encrypt, open_source
+    from chiron import EncryptOptions, OwnerStore, encrypt, open_source
 
-    options = SourceOptions(
-        target=target,
-        task=task,
-        input_dtype=dtype,
-        input_shape=_dimensions(shape),
-        image_size=_pair(image_size),
-        grey=grey,
-        categorical=tuple(categorical) if categorical else None,
-        fill_missing=fill_missing,
-    )
-    store = OwnerStore()
+    opened = open_source(source, options)
+    show(opened.description.understood)
+    ask(opened.description.understood, yes=yes or json)
     with progress_bar("encrypting", "examples") as advance:
-        opened = open_source(source, options)
         cut = EncryptOptions(held_out_percent=held_out, seed=seed)
-        encrypted = encrypt(opened, out, store, cut, advance)
+        encrypted = encrypt(opened, out, OwnerStore(), cut, advance)
+    write_schema(schema, opened.description)
     _report(encrypted, as_json=json)
 
 
@@ -84,6 +90,7 @@ def _report(encrypted: "Encrypted", *, as_json: bool) -> None:
                 "record": encrypted.record_path,
                 "held_out": record.held_out,
                 "classes": manifest.classes,
+                "understood": asdict(encrypted.understood),
             }
         )
         return
@@ -156,25 +163,3 @@ def forget_command(
     from chiron.cli.forget import forget
 
     forget("datasets", dataset, yes=yes, json=json)
-
-
-def _dimensions(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    from chiron import ConfigurationInvalid
-
-    parts = text.lower().replace("×", "x").split("x")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ConfigurationInvalid(f"{text!r} is not a shape such as 1x28x28")
-    return tuple(int(part) for part in parts)
-
-
-def _pair(text: str | None) -> tuple[int, int] | None:
-    size = _dimensions(text)
-    if size is None:
-        return None
-    from chiron import ConfigurationInvalid
-
-    if len(size) != 2:
-        raise ConfigurationInvalid(f"{text!r} is not a size such as 32x32")
-    return size[0], size[1]

@@ -92,7 +92,7 @@ def predict_command(
             _rows_path(store, record, rows, held_out=held_out),
             record.spec.dataset,
             record.class_names,
-            record.columns,
+            record.settled,
         )
         accepted = _policy(record, measurement, policy, trust_software_root, signer)
         with client(accepted, opening) as connection, progress_bar("predicting", "rows") as advance:
@@ -112,7 +112,7 @@ def _under_pass(
     async def ask() -> "tuple[Predictions, Rows]":
         async with PassHolder.from_file(pass_file, key) as holder:
             asked = read_rows(
-                rows, holder.content.spec.dataset, holder.content.class_names, holder.content.columns
+                rows, holder.content.spec.dataset, holder.content.class_names, holder.content.settled
             )
             with progress_bar("predicting", "rows") as advance:
                 return await holder.predict(asked.x, advance, direct=direct, wait_s=wait_s), asked

@@ -169,7 +169,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             owner_key=owner_key,
             share=secrets.token_bytes(SHARE_BYTES),
             class_names=dataset.class_names,
-            columns=dataset.columns,
+            settled=dataset.settled,
         )
         self.store.save_job(made)
         note(

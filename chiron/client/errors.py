@@ -10,6 +10,7 @@ ChironError
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── PassUnusable                a file that is no pass, or no key to one
 ├── SourceInvalid               data that cannot be turned into a dataset
+│   └── SourceDoubtful          it could be meant in more than one way: `doubts` says what settles it
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
 │   ├── GatewayUnreachable      nobody answered
@@ -37,6 +38,7 @@ from chiron.wire import codes
 from chiron.wire.errors import ChironError
 
 if TYPE_CHECKING:
+    from chiron.client.datasets.understood import Doubt
     from chiron.runtime.attestation.steps import StepResult
 
 
@@ -107,6 +109,17 @@ class SourceInvalid(ChironError):
     """Data that cannot be turned into a dataset; the message names the place, never a value."""
 
     code = "source-invalid"
+
+
+class SourceDoubtful(SourceInvalid):
+    """Data that can be meant in more than one way. Nothing is guessed: `doubts` names the options."""
+
+    code = "source-doubtful"
+
+    def __init__(self, source: str, doubts: "Sequence[Doubt]") -> None:
+        told = "".join(f"\n{doubt.says} → {' or '.join(doubt.settle)}" for doubt in doubts)
+        super().__init__(f"{source} can be meant in more than one way; say which:{told}")
+        self.doubts = tuple(doubts)
 
 
 class BundleInvalid(ChironError):

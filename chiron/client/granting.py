@@ -35,6 +35,7 @@ _CAPABILITY_WORDS = {
     Capability.DATASET_STATISTICS: "see class counts, means, deviations and quantiles",
     Capability.DATASET_SAMPLE: "look at single examples",
     Capability.RANDOM: "draw random numbers from the job's seed",
+    Capability.TRIAL_SCORES: "see how earlier trials went, with scores rounded to three digits",
 }
 
 

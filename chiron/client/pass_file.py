@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from chiron.client.configuration import refuse_exposed
 from chiron.client.errors import ConfigurationInvalid, PassUnusable
-from chiron.client.store import Column
+from chiron.client.schemas import Settled, of_older_record
 from chiron.wire.apikeys import MAX_KEY_CHARACTERS
 from chiron.wire.attestation import AttestationPolicy
 from chiron.wire.encoding import Base64, SigningPublicKey, WireModel, sha256_hex
@@ -49,7 +49,10 @@ class PassFile(WireModel):
     api_key: str = Field(default="", max_length=MAX_KEY_CHARACTERS, repr=False)
     """For this job's predictor only, and for as long as the pass."""
     class_names: tuple[str, ...] = ()
-    columns: tuple[Column, ...] = ()
+    settled: Settled | None = None
+    """How the training data was read and encoded: its holder finds columns by name, too."""
+
+    _older = model_validator(mode="before")(of_older_record)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

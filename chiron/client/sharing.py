@@ -100,7 +100,7 @@ class SharingVerbs:
             gateway=self.gateway.url,
             api_key=guest.key,
             class_names=record.class_names,
-            columns=record.columns,
+            settled=record.settled,
         )
 
     async def passes(self, job: JobId) -> list[PassState]:

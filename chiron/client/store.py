@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from chiron.client.configuration import default_home, refuse_exposed
 from chiron.client.errors import RecordMissing, RecordUnusable
+from chiron.client.schemas import Settled, of_older_record
 from chiron.runtime.sealing.hpke import PRIVATE_KEY_BYTES, PrivateKey
 from chiron.runtime.sealing.stream import KEY_BYTES
 from chiron.wire.attestation import AttestationPolicy
@@ -31,32 +32,6 @@ from chiron.wire.private import private_directory
 _Record = TypeVar("_Record", bound=WireModel)
 
 
-MAX_CATEGORIES = 1000
-"""Categories of one column, at most."""
-
-
-class Column(WireModel):
-    """One input column: a number, or one of `categories`, which becomes that many numbers."""
-
-    name: str
-    categories: tuple[str, ...] = Field(default=(), max_length=MAX_CATEGORIES)
-    """One-hot in this order; none for a column of numbers."""
-    fill: float | None = Field(default=None, allow_inf_nan=False)
-    """What stands for a missing number; without it, a missing value is refused. For a missing category, all
-    its numbers are 0."""
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        if list(self.categories) != sorted(set(self.categories)):
-            raise ValueError("categories must ascend")
-        return self
-
-    @property
-    def width(self) -> int:
-        """The number of numbers that the column becomes."""
-        return len(self.categories) or 1
-
-
 class DatasetRecord(WireModel):
     """A record of an encrypted dataset, with its key."""
 
@@ -64,12 +39,14 @@ class DatasetRecord(WireModel):
     key: Annotated[Base64, Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     class_names: tuple[str, ...] = ()
     """Names of the classes in the order of their indices; they are never uploaded."""
-    columns: tuple[Column, ...] = ()
-    """How a table's columns were encoded, where not all are plain numbers; never uploaded either."""
+    settled: Settled | None = None
+    """How the data was read and encoded, names included; never uploaded either."""
     bundle: Path
     """Where the ciphertext was written."""
     held_out: Path | None = None
     """Plaintext rows kept back for testing (npz), on this machine only."""
+
+    _older = model_validator(mode="before")(of_older_record)
 
 
 class GrantTerms(WireModel):
@@ -96,7 +73,10 @@ class JobRecord(WireModel):
     ended: bool = False
     """The job is over, as far as we were told: its grant is not sent again."""
     class_names: tuple[str, ...] = ()
-    columns: tuple[Column, ...] = ()
+    settled: Settled | None = None
+    """How the training data was read and encoded, so that new rows are the same way."""
+
+    _older = model_validator(mode="before")(of_older_record)
 
     @property
     def private_key(self) -> PrivateKey:

@@ -4,11 +4,10 @@ A predictor has no CA, so its certificate is self-signed and carries evidence. B
 knows whom she speaks to. Nothing else changes: queries and answers are sealed as through the gateway.
 """
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from aiohttp import web
@@ -17,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ValidationError
 
 from chiron.runtime.attestation.ra_tls import evidence_extension
-from chiron.runtime.channels.job_ca import LIFETIME
-from chiron.runtime.channels.renewal import keep_current
+from chiron.runtime.channels.renewal import kept_current
 from chiron.runtime.channels.tls import load_key
 from chiron.runtime.queries.query import query_bytes
 from chiron.wire import paths
@@ -39,6 +37,8 @@ _OPENING_BYTES = 512 * 1024
 _MAIL_ID = "0" * 32
 """Mail that came by this door is answered in place, so it needs no name of its own."""
 
+_LIFETIME = timedelta(days=30)
+"""Of a certificate that is made anew long before; its evidence is what counts."""
 Answer = Callable[[Mail], Awaitable[MailReply]]
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 _Message = TypeVar("_Message", bound=WireModel)
@@ -58,17 +58,14 @@ async def serve_directly(
     first = evidence()
     context = attested_server_context(key, attested_certificate(key, first, datetime.now(UTC)))
 
-    def show(newer: Evidence) -> None:
+    async def show(newer: Evidence) -> None:
         load_key(context, key, attested_certificate(key, newer, datetime.now(UTC)))
 
-    async with open_door(app, launch.listen_host, launch.listen_port, context=context):
-        renewing = asyncio.create_task(keep_current(first, evidence, show))
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewing
+    async with (
+        open_door(app, launch.listen_host, launch.listen_port, context=context),
+        kept_current(first, evidence, show),
+    ):
+        yield
 
 
 def attested_certificate(
@@ -80,7 +77,7 @@ def attested_certificate(
         issuer.name,
         key.public_key(),
         now,
-        LIFETIME,
+        _LIFETIME,
         critical=[x509.BasicConstraints(ca=False, path_length=None)],
         informative=[evidence_extension(evidence)],
     )

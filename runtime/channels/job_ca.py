@@ -16,8 +16,8 @@ from chiron.runtime.attestation.ra_tls import evidence_extension
 from chiron.wire.attestation import Evidence
 from chiron.wire.p256 import Issuer, common_name, generate_key, key_usage
 
-LIFETIME = datetime.timedelta(days=30)
-"""Longer than any job; the key does not outlive its process anyway."""
+UNGRANTED = datetime.timedelta(days=30)
+"""How long a CA's certificate counts that waits for a grant, of which nothing is issued."""
 
 SERVER_NAME = "parameter-server"
 """The name in the parameter server's certificate. Peers ask for it: an address is the host's word."""
@@ -29,19 +29,24 @@ def shard_name(index: int) -> str:
 
 
 class JobCa:
-    """Issues the certificates of one job."""
+    """Issues the certificates of one job. They end when its grant does, and its own with them."""
 
     def __init__(self, job: str, now: datetime.datetime) -> None:
-        key = generate_key()
-        self._issuer = Issuer(common_name(f"chiron job {job}"), key)
+        self._issuer = Issuer(common_name(f"chiron job {job}"), generate_key())
         self._now = now
+        self.last_until(now + UNGRANTED)
+
+    def last_until(self, end: datetime.datetime) -> None:
+        """Make the CA's certificate anew, and issue from now on, with this end: the key stays."""
+        self._lifetime = end - self._now
+        key = self._issuer.key.public_key()
         self.certificate = self._issuer.issue(
             self._issuer.name,
-            key.public_key(),
-            now,
-            LIFETIME,
+            key,
+            self._now,
+            self._lifetime,
             critical=[x509.BasicConstraints(ca=True, path_length=0), key_usage("key_cert_sign", "crl_sign")],
-            informative=[x509.SubjectKeyIdentifier.from_public_key(key.public_key())],
+            informative=[x509.SubjectKeyIdentifier.from_public_key(key)],
         )
 
     @property
@@ -74,7 +79,7 @@ class JobCa:
             common_name(name),
             public_key,
             self._now,
-            LIFETIME,
+            self._lifetime,
             critical=[
                 x509.BasicConstraints(ca=False, path_length=None),
                 key_usage("digital_signature"),

@@ -1,4 +1,4 @@
-"""When a door shows newer evidence: well before the collateral of what it shows has ended.
+"""A door shows newer evidence well before the collateral of what it shows has ended.
 
 Evidence is refused by everybody from that end on, and the end is the collateral's own: Intel's is good for
 about a month, but a host's cache may hand it out on its last day.
@@ -6,11 +6,12 @@ about a month, but a host's cache may hand it out on its last day.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from chiron.runtime.attestation.validity import current_until
-from chiron.runtime.errors import PlatformUnavailable
+from chiron.runtime.errors import EnclaveError, PlatformUnavailable
 from chiron.wire.attestation import Evidence
 
 LONGEST_S = 6 * 3600.0
@@ -21,12 +22,28 @@ _LOG = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 Sleep = Callable[[float], Awaitable[None]]
+Show = Callable[[Evidence], Awaitable[None]]
+"""May raise `EnclaveError`, where somebody could not be told of it: it is tried again then."""
+
+
+@asynccontextmanager
+async def kept_current(
+    shown: Evidence, make: Callable[[], Evidence], show: Show, *, clock: Clock = lambda: datetime.now(UTC)
+) -> AsyncIterator[None]:
+    """`keep_current` while the block lasts."""
+    renewing = asyncio.create_task(keep_current(shown, make, show, clock=clock))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewing
 
 
 async def keep_current(
     shown: Evidence,
     make: Callable[[], Evidence],
-    show: Callable[[Evidence], None],
+    show: Show,
     *,
     clock: Clock = lambda: datetime.now(UTC),
     sleep: Sleep = asyncio.sleep,
@@ -38,11 +55,11 @@ async def keep_current(
         try:
             newer = await asyncio.to_thread(make)
             current_until(newer.collateral)
-        except PlatformUnavailable:
+            await show(newer)
+        except (PlatformUnavailable, EnclaveError) as error:
             failures += 1
-            _LOG.warning("no newer evidence for the door's certificate: it keeps the one that it has")
+            _LOG.warning("no newer evidence is shown at the door yet: %s", error.code)
             continue
-        show(newer)
         shown, failures = newer, 0
 
 

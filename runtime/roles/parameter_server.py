@@ -6,10 +6,14 @@ grant again, whose share opens its checkpoint; or it goes on alone, where the gr
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from aiohttp import web
+from cryptography import x509
 
 from chiron.ps.routes import exchange_routes
 from chiron.ps.server import NO_RUNG
@@ -19,7 +23,8 @@ from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_route
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.job_ca import SERVER_NAME, JobCa
 from chiron.runtime.channels.peers import clock_from, narrowed
-from chiron.runtime.channels.tls import server_context
+from chiron.runtime.channels.renewal import kept_current
+from chiron.runtime.channels.tls import load_key, server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
 from chiron.runtime.pacing import slot_s
 from chiron.runtime.roles.grant import check_expiry, grant_name, open_grant
@@ -162,6 +167,7 @@ class _Job:
 
     async def _serve(self, grant: Grant) -> None:
         spec = self._launch.spec
+        self._ca.last_until(datetime.fromtimestamp(grant.expires_at, UTC))
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
         policy = narrowed(grant.attestation, own)
@@ -176,10 +182,11 @@ class _Job:
             attestation=grant.attestation,
             share=grant.share,
         )
-        certificate = self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)
-        context = server_context(self._tls_key, certificate, self._ca.certificate)
-        async with listening(self._routes(registrar, ticket), self._launch, context) as address:
-            await self._gateway.ready(Ready(address=address, evidence=own, tls_ca=self._ca.certificate_der))
+        context = server_context(self._tls_key, self._certificate(own), self._ca.certificate)
+        async with (
+            listening(self._routes(registrar, ticket), self._launch, context) as address,
+            self._shown(own, context, address, clock),
+        ):
             if self._exchange.server.exchange.next == 0:
                 # Also where a crash came between the grant and this word.
                 await self._gateway.progress(Progress(state=JobState.BUILDING))
@@ -187,6 +194,28 @@ class _Job:
             # Before the end is told, after which the gateway stores nothing more of us.
             await self._checkpoint.forget(grant)
             await self._tell_end()
+
+    def _certificate(self, own: Evidence) -> x509.Certificate:
+        return self._ca.issue_server(self._tls_key.public_key(), SERVER_NAME, own)
+
+    @asynccontextmanager
+    async def _shown(
+        self, own: Evidence, context: ssl.SSLContext, address: str, clock: Callable[[], datetime]
+    ) -> AsyncIterator[None]:
+        """Tell the gateway where we are, with evidence that whoever comes later can still verify."""
+
+        async def tell(evidence: Evidence) -> None:
+            await self._gateway.ready(
+                Ready(address=address, evidence=evidence, tls_ca=self._ca.certificate_der)
+            )
+
+        async def show(newer: Evidence) -> None:
+            load_key(context, self._tls_key, self._certificate(newer))
+            await tell(newer)
+
+        await tell(own)
+        async with kept_current(own, partial(self._evidence, BOOT_NONCE), show, clock=clock):
+            yield
 
     async def _follow_schedule(self) -> None:
         server = self._exchange.server

@@ -139,7 +139,7 @@ class Learner:
                 self._stepper.take_average()
             if exchanges == 1:
                 await asyncio.to_thread(self._validate)
-        self._sums[Place.DIVERGED] = self._stepper.diverged
+        self._sums[Place.DIVERGED] = self._stepper.diverged[0]
 
     def _work(self, portion: Portion, *, validate: bool) -> None:
         if validate:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, TensorProto, helper
 
 from chiron.runtime.training.graphs import OUTPUT, OWN, constant
+from chiron.runtime.training.masking import exp, kept, log1p
 from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Huber, Loss, MeanAbsoluteError
 from chiron.wire.contract import BuildRequest, Task
 
@@ -105,9 +106,7 @@ class TargetEncoder:
         """Class indices [n] one-hot [n, classes]; a copy of values."""
         if not self._classes:
             return np.array(y, np.float32)
-        encoded = np.zeros((len(y), self._classes), np.float32)
-        encoded[np.arange(len(y)), y] = 1
-        return encoded
+        return one_hot(y, self._classes).astype(np.float32)
 
     def encode(self, dense: NDArray[np.float32]) -> Targets:
         """Smooth and weight `dense` [n, …], which is used up, and find the scale of the batch's mean.
@@ -116,30 +115,38 @@ class TargetEncoder:
         """
         smoothing = getattr(self._loss, "label_smoothing", 0.0)
         if isinstance(self._loss, CrossEntropy):
-            total = float(len(dense)) if self._weights is None else float((dense @ self._weights).sum())
+            total = np.float64(len(dense) if self._weights is None else (dense @ self._weights).sum())
             if smoothing:
                 dense *= np.float32(1 - smoothing)
                 dense += np.float32(smoothing / self._classes)
             if self._weights is not None:
                 dense *= self._weights
-            return Targets(dense, np.asarray(1 / max(total, 1e-30), np.float32))
+            return Targets(dense, np.asarray(1 / np.maximum(total, 1e-30), np.float32))
         if smoothing:
             dense *= np.float32(1 - smoothing)
             dense += np.float32(smoothing / 2)
         return Targets(dense, np.asarray(1 / max(dense.size, 1), np.float32))
 
 
+def one_hot(y: NDArray[Any], classes: int) -> NDArray[np.bool_]:
+    """Classes [n] as a mask [n, classes], made by comparing: no class is an address."""
+    mask: NDArray[np.bool_] = np.asarray(y)[:, None] == np.arange(classes)
+    return mask
+
+
 def loss_sum(loss: Loss, outputs: NDArray[np.float32], y: NDArray[Any]) -> float:
     """Sum over examples of the loss of `outputs` [n, …] against classes [n] or values [n, …].
 
-    An example's loss is the mean over its elements. inf or NaN where the outputs are.
+    An example's loss is the mean over its elements. inf or NaN where the outputs are. What is computed, and
+    where, depends on shapes alone.
     """
     z = outputs.astype(np.float64)
     if isinstance(loss, CrossEntropy):
-        return float(-_log_softmax(z)[np.arange(len(y)), y].sum())
+        return float(-kept(one_hot(y, z.shape[1]), _log_softmax(z)).sum(axis=1).sum())
     if isinstance(loss, BinaryCrossEntropy):
-        t = y.astype(np.float64) if y.shape == z.shape else np.eye(z.shape[1])[y]
-        return _sum_of_means((1 - t) * z + (1 + (loss.positive_weight - 1) * t) * np.logaddexp(0, -z))
+        t = (y if y.shape == z.shape else one_hot(y, z.shape[1])).astype(np.float64)
+        softplus = np.maximum(-z, 0) + log1p(exp(-np.abs(z)))
+        return _sum_of_means((1 - t) * z + (1 + (loss.positive_weight - 1) * t) * softplus)
     difference = z - y
     if isinstance(loss, MeanAbsoluteError):
         return _sum_of_means(np.abs(difference))
@@ -150,8 +157,9 @@ def loss_sum(loss: Loss, outputs: NDArray[np.float32], y: NDArray[Any]) -> float
 
 
 def _log_softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = z - z.max(axis=1, keepdims=True)
-    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    # NumPy stops at the first NaN when it looks for the highest.
+    shifted = z - kept(z == z, z).max(axis=1, keepdims=True)
+    logs: NDArray[np.float64] = shifted - log1p(exp(shifted).sum(axis=1, keepdims=True) - 1)
     return logs
 
 

@@ -12,7 +12,8 @@ from chiron.runtime.datasets import Examples
 from chiron.runtime.training.allocation import evaluation_rows
 from chiron.runtime.training.graphs import forward_model, preprocess
 from chiron.runtime.training.layout import FlatLayout, Vector
-from chiron.runtime.training.losses import loss_sum
+from chiron.runtime.training.losses import loss_sum, one_hot
+from chiron.runtime.training.masking import kept
 from chiron.runtime.training.sessions import ForwardSession
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Metric, Recipe
@@ -30,16 +31,27 @@ class Place:
     DIVERGED = 15
 
 
-def correct(scores: NDArray[np.float32], y: NDArray[np.int64]) -> int:
-    """Rows whose highest score [n, classes] is that of their class [n]."""
-    return int((scores.argmax(axis=1) == y).sum())
+def correct(scores: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The rows, [n], whose highest score [n, classes], the first of equal ones, is that of their class [n].
+
+    A row with a NaN is none of them.
+    """
+    own, classes = _own(scores, y), scores.shape[1]
+    later = np.arange(classes) >= y[:, None]
+    surpassed = (scores < own) | ((scores == own) & later)
+    return np.asarray(surpassed.sum(axis=1) == classes)
+
+
+def _own(scores: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scores of the rows' own classes, [n, 1]."""
+    own: NDArray[np.float32] = kept(one_hot(y, scores.shape[1]), scores).sum(axis=1, keepdims=True)
+    return own
 
 
 def add_classification(sums: NDArray[np.float64], scores: NDArray[np.float32], y: NDArray[np.int64]) -> None:
     """Add what one batch of validation rows says of accuracy and top 5."""
-    sums[Place.CORRECT] += correct(scores, y)
-    own = scores[np.arange(len(y)), y][:, None]
-    sums[Place.TOP5] += ((scores > own).sum(axis=1) < 5).sum()
+    sums[Place.CORRECT] += correct(scores, y).sum()
+    sums[Place.TOP5] += ((scores > _own(scores, y)).sum(axis=1) < 5).sum()
 
 
 def add_regression(sums: NDArray[np.float64], values: NDArray[np.float32], y: NDArray[np.float32]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chiron.ps.vectors import blocks
 from chiron.runtime.training.layout import Vector
+from chiron.runtime.training.masking import kept
 from chiron.wasm_sandbox.recipe import AdamW, Constant, Cosine, OneCycle, Recipe, Sgd, Step
 
 BLOCK = 65_536
@@ -138,22 +139,27 @@ def squared_norm(gradient: Vector) -> float:
 
 
 def clip(gradient: Vector, norm: float | None, value: float | None, squared: float) -> None:
-    """Bound the elements, then the global norm, in place; `squared` is the sum of squares before."""
+    """Bound the elements, then the global norm, in place; `squared` is the sum of squares before.
+
+    The gradient is multiplied also where its norm is within the bound, by 1: that it was is not to be seen.
+    """
     if value is not None:
         np.clip(gradient, -value, value, out=gradient)
         squared = squared_norm(gradient) if norm is not None else squared
-    if norm is not None and squared > norm * norm:
-        gradient *= np.float32(norm / (math.sqrt(squared) + 1e-6))
+    if norm is not None:
+        measured = np.array([squared])
+        over = (measured > norm * norm).astype(np.float64)
+        gradient *= (over * (norm / (np.sqrt(measured) + 1e-6)) + (1 - over)).astype(np.float32)
 
 
-def average(mean: Vector, vector: Vector, decay: float) -> None:
-    """Exponential moving average: mean ← decay·mean + (1 − decay)·vector, in place."""
+def average(mean: Vector, vector: Vector, decay: float, counts: NDArray[np.bool_]) -> None:
+    """Exponential moving average, in place: mean ← decay·mean + (1 − decay)·vector, where it `counts` [1]."""
     scratch: NDArray[np.float32] = np.empty(min(BLOCK, len(vector)), np.float32)
     for block in blocks(len(vector), BLOCK):
         part = scratch[: block.stop - block.start]
         np.subtract(vector[block], mean[block], out=part)
         part *= np.float32(1 - decay)
-        mean[block] += part
+        mean[block] += kept(counts, part)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

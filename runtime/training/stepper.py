@@ -1,19 +1,27 @@
 """Optimizer steps on the flat vector: forward and backward, clipping, update, running statistics, average."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.ps.vectors import blocks
 from chiron.runtime.training.allocation import StepAllocation
 from chiron.runtime.training.augmentation import augment, mix
 from chiron.runtime.training.batches import Gathered, Portion, gather
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import TargetEncoder, Targets
+from chiron.runtime.training.masking import all_finite, kept, selected
 from chiron.runtime.training.metrics import Place, correct
-from chiron.runtime.training.optimizers import average, clip, learning_rate, optimizer_state, squared_norm
+from chiron.runtime.training.optimizers import (
+    BLOCK,
+    average,
+    clip,
+    learning_rate,
+    optimizer_state,
+    squared_norm,
+)
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import GradientSession
 from chiron.runtime.training.training_model import TrainingModel
@@ -66,29 +74,30 @@ class Stepper:
         """Steps taken so far, as allocated."""
         self.learning_rate = 0.0
         """The learning rate of the latest step."""
-        self.diverged = False
+        self.diverged: NDArray[np.bool_] = np.zeros(1, np.bool_)
+        """Whether it has, [1]. It computes on all the same, so nobody sees it; what it learns is dropped."""
 
     def adopt(self, vector: Vector) -> None:
         """Go on from another vector [elements]. It is kept, not copied: it must not change until the next."""
         self._adopted = vector
-        self._fall_back()
+        self.vector[:] = vector
+        self._bound_variances()
 
-    def _fall_back(self) -> None:
-        self.vector[:] = self._adopted
+    def _bound_variances(self) -> None:
         for span in self._variances:
             # The outer optimizer's momentum can carry an average below what a variance can be.
             np.maximum(self.vector[span], 0, out=self.vector[span])
 
     def counters(self) -> NDArray[np.float64]:
         """Steps, latest learning rate, whether diverged: for checkpoints."""
-        return np.array([self.steps, self.learning_rate, self.diverged], np.float64)
+        return np.array([self.steps, self.learning_rate, self.diverged[0]], np.float64)
 
     def set_counters(self, counters: NDArray[np.float64]) -> None:
         """Go on from `counters()`."""
         self.steps, self.learning_rate, self.diverged = (
             int(counters[0]),
             float(counters[1]),
-            bool(counters[2]),
+            counters[2:3] > 0,
         )
 
     def learn(self, portion: Portion, sums: NDArray[np.float64]) -> None:
@@ -99,28 +108,30 @@ class Stepper:
             self._learn_gathered(gathered, sums)
         if portion.batches:
             self.steps = portion.batches[-1].step + 1
-        if not all(np.isfinite(array).all() for array in (self.vector, *self.optimizer.moments())):
-            self.diverged = True
-        if self.diverged:
-            self._fall_back()
+        self._note(all_finite(self.vector, *self.optimizer.moments()))
+        for block in blocks(len(self.vector), BLOCK):
+            self.vector[block] = selected(self.diverged, self._adopted[block], self.vector[block])
+        self._bound_variances()
+
+    def _note(self, finite: NDArray[np.bool_]) -> None:
+        self.diverged = self.diverged | ~finite
 
     def take_average(self) -> None:
         """Make the moving average the vector, if there is one."""
-        if len(self.ema) and self.steps and np.isfinite(self.ema).all():
-            self.vector[:] = self.ema
+        if len(self.ema) and self.steps:
+            self.vector[:] = selected(all_finite(self.ema), self.ema, self.vector)
 
     def _learn_gathered(self, gathered: Gathered, sums: NDArray[np.float64]) -> None:
-        scores, done = np.empty_like(gathered.dense), 0
+        scores = np.empty_like(gathered.dense)
+        counted = np.zeros(len(scores), np.bool_)
+        """Rows of the steps before it diverged."""
         for step, rows in gathered.steps:
-            if self.diverged:
-                break
             loss = self._step(step, gathered.x[rows], gathered.dense[rows], scores[rows])
-            if not self.diverged:
-                done = rows.stop
-                sums[Place.TRAIN_LOSS] += loss * (rows.stop - rows.start)
-        sums[Place.TRAIN_COUNT] += done
-        if self._classification and done:
-            sums[Place.TRAIN_CORRECT] += correct(scores[:done], gathered.y[:done])
+            counted[rows] = ~self.diverged
+            sums[Place.TRAIN_LOSS] += kept(~self.diverged, np.array([loss * (rows.stop - rows.start)])).sum()
+        sums[Place.TRAIN_COUNT] += counted.sum()
+        if self._classification:
+            sums[Place.TRAIN_CORRECT] += (correct(scores, gathered.y) & counted).sum()
 
     def _step(
         self, step: int, x: NDArray[Any], dense: NDArray[np.float32], scores: NDArray[np.float32]
@@ -129,15 +140,14 @@ class Stepper:
         x, dense = self._varied(step, x, dense)
         loss, scores[...] = self._accumulate(step, x, self._encoder.encode(dense))
         squared = squared_norm(self._gradient) if self._watched else 0.0
-        if not math.isfinite(loss) or not math.isfinite(squared):
-            self.diverged = True
-            return loss
+        self._note(all_finite(np.array([loss, squared])))
         clip(self._gradient, self._recipe.clip_norm, self._recipe.clip_value, squared)
         self.learning_rate = learning_rate(self._recipe, step, self._allocation.steps)
         self.optimizer.update(self.vector, self._gradient, self.learning_rate)
         if self._recipe.ema_decay is not None:
             # The cap lets a short training forget its first weights, as TensorFlow's num_updates does.
-            average(self.ema, self.vector, min(self._recipe.ema_decay, (1 + step) / (10 + step)))
+            decay = min(self._recipe.ema_decay, (1 + step) / (10 + step))
+            average(self.ema, self.vector, decay, ~self.diverged)
         return loss
 
     def _varied(

@@ -29,8 +29,8 @@ def build(request):
     return MODULES[request.trial].build(request)
 
 
-def revise(request, history):
-    return tabular_mlp.revise(request, history)
+def revise(request):
+    return tabular_mlp.revise(request)
 """
 
 

@@ -19,8 +19,10 @@ from PIL import Image
 from chiron.client.datasets import ArraySource, Source, SourceOptions, open_source
 from chiron.client.datasets.encrypt import split
 from chiron.client.datasets.rows import read_rows
-from chiron.client.datasets.tables import TableOptions, table_source
+from chiron.client.datasets.tables.options import TableOptions
+from chiron.client.datasets.tables.source import table_source
 from chiron.client.errors import SourceInvalid
+from chiron.client.schemas import Column
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task
 from chiron.wire.datasets import DatasetManifest
@@ -152,7 +154,7 @@ def test_chosen_rows_of_a_table_are_the_rows_of_those_numbers(tmp_path: Path) ->
 def test_a_parquet_file_of_several_row_groups(tmp_path: Path) -> None:
     table = pa.table({"t": [0.5, 1.5, 2.5, 3.5] * 50, "a": range(200), "b": [True, False] * 100})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=30)
-    options = SourceOptions(target="t", input_shape=(1, 2), input_dtype=InputType.UINT8)
+    options = SourceOptions(target="t", input_shape=(1, 2), input_dtype=InputType.UINT8, keep=("a",))
     source = open_source(str(tmp_path / "a.parquet"), options)
     assert source.description.task is Task.REGRESSION
     examples = read_all(source)
@@ -164,7 +166,7 @@ def test_a_parquet_file_of_several_row_groups(tmp_path: Path) -> None:
 def test_sorted_tables_are_mixed_within_a_window(tmp_path: Path) -> None:
     path = tmp_path / "sorted.csv"
     path.write_text("a,y\n" + "".join(f"{row},{'x' if row < 500 else 'z'}\n" for row in range(1000)))
-    source = table_source(path)
+    source = table_source(path, TableOptions(keep=("a",)))  # it looks like an index
     first = next(source.read(all_rows(source), 100))
     assert first.x.max() > 150
     assert not (np.diff(first.x[:, 0]) > 0).all()
@@ -173,10 +175,10 @@ def test_sorted_tables_are_mixed_within_a_window(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "code"),
     [
-        ("a,b\n1,x\n,y\n", TableOptions(), "source-not-finite"),
+        ("a,b\n1,x\n,y\n", TableOptions(), "source-doubtful"),
         ("a,b\n1,x\n2,\n", TableOptions(), "source-not-finite"),
         ("a,b\n1,x\n2,x\n", TableOptions(), "source-invalid"),
-        ("a,b\nhello,x\nyou,y\n", TableOptions(), "source-invalid"),
+        ("a,b\nhello,x\nyou,y\n", TableOptions(), "source-doubtful"),
         ("a,b\n1,x\n2,y\n", TableOptions(target="c"), "source-invalid"),
         ("a,b\n1,x\n2,y\n", TableOptions(input_shape=(2,)), "source-invalid"),
         ("a,b\n1,x\n2,y\n", TableOptions(task=Task.REGRESSION), "source-invalid"),
@@ -299,7 +301,7 @@ def test_rows_to_predict_take_the_form_of_the_training_data(tmp_path: Path) -> N
     values = write_csv(tmp_path / "a.csv")
     source = table_source(tmp_path / "a.csv")
     manifest, names = manifest_of(source), source.description.class_names
-    with_targets = read_rows(tmp_path / "a.csv", manifest, names)
+    with_targets = read_rows(tmp_path / "a.csv", manifest, names, source.description.settled)
     np.testing.assert_array_equal(with_targets.x, values.astype(np.float32))
     assert with_targets.y is not None
     assert with_targets.y.tolist() == (values.sum(axis=1) > 0).astype(int).tolist()
@@ -324,6 +326,11 @@ def test_images_to_predict(tmp_path: Path) -> None:
     np.testing.assert_array_equal(folder.x[1], one.x[0])
 
 
+def columns_of(source: Source) -> tuple[Column, ...]:
+    assert source.description.settled is not None
+    return source.description.settled.columns
+
+
 PATIENTS = """age,ward,outcome,dose
 30,east,ill,1
 ,west,well,2.5
@@ -337,7 +344,7 @@ def test_categories_and_missing_values_become_numbers_as_declared(tmp_path: Path
     options = SourceOptions(target="outcome", categorical=("ward",), fill_missing=True)
     source = open_source(str(tmp_path / "patients.csv"), options)
     assert source.description.input_shape == (5,)
-    assert [column.categories for column in source.description.columns] == [(), ("east", "north", "west"), ()]
+    assert [column.categories for column in columns_of(source)] == [(), ("east", "north", "west"), ()]
     examples = read_all(source)
     found = {tuple(x): y for x, y in zip(examples.x.tolist(), examples.y.tolist(), strict=True)}
     assert found == {
@@ -354,16 +361,16 @@ def test_rows_to_predict_are_encoded_as_the_training_data_was(tmp_path: Path) ->
     source = open_source(str(tmp_path / "patients.csv"), options)
     described, manifest = source.description, manifest_of(source)
     (tmp_path / "new.csv").write_text("dose,ward,age\n7,west,20\n,,\n")
-    rows = read_rows(tmp_path / "new.csv", manifest, described.class_names, described.columns)
+    rows = read_rows(tmp_path / "new.csv", manifest, described.class_names, described.settled)
     assert rows.x.tolist() == [[20, 0, 0, 1, 7], [40, 0, 0, 0, 2.5]]
     assert rows.y is None
-    known = read_rows(tmp_path / "patients.csv", manifest, described.class_names, described.columns)
+    known = read_rows(tmp_path / "patients.csv", manifest, described.class_names, described.settled)
     assert known.y is not None
     assert known.y.tolist() == [0, 1, 1, 0]
     for bad in ("dose,ward,age\n7,south,20\n", "dose,ward\n7,west\n", "dose,ward,age,a,b\n7,west,1,1,1\n"):
         (tmp_path / "bad.csv").write_text(bad)
         with pytest.raises(SourceInvalid):
-            read_rows(tmp_path / "bad.csv", manifest, described.class_names, described.columns)
+            read_rows(tmp_path / "bad.csv", manifest, described.class_names, described.settled)
 
 
 def test_what_is_not_declared_is_refused(tmp_path: Path) -> None:
@@ -386,7 +393,7 @@ def test_categories_of_a_parquet_file_may_be_numbers(tmp_path: Path) -> None:
     columns = {"code": [10, 2, None, 2], "size": [0.5, float("nan"), 1.5, 1.0], "y": [0.1, 0.2, 0.3, 0.4]}
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
     source = open_source(str(tmp_path / "a.parquet"), SourceOptions(categorical=("code",), fill_missing=True))
-    assert source.description.columns[0].categories == ("10", "2")
+    assert columns_of(source)[0].categories == ("10", "2")
     examples = read_all(source)
     by_target = examples.x[np.argsort(examples.y)].tolist()
     assert by_target == [[1, 0, 0.5], [0, 1, 1.0], [0, 0, 1.5], [0, 1, 1.0]]

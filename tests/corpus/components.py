@@ -73,8 +73,8 @@ class WitWorld(wit_world.WitWorld):
     def build(self, request):
         return MODULES[request.trial].build(request)
 
-    def revise(self, request, history):
-        return MODULES[request.trial].revise(request, history)
+    def revise(self, request):
+        return MODULES[request.trial].revise(request)
 """
 
 

@@ -100,28 +100,18 @@ def _data(place: int, content: bytes) -> str:
 
 
 _REVISION = {
-    """(export "plan" (type (eq $plan')))))""": """(export "plan" (type $plan-in (eq $plan')))
-    (type $outcome' (enum "trained" "diverged" "refused"))
-    (export "outcome" (type $outcome (eq $outcome')))
-    (type $trial' (record
-      (field "number" u32) (field "outcome" $outcome) (field "validation-loss" float64)
-      (field "validation-score" float64) (field "recipe" string)))
-    (export "trial" (type (eq $trial')))))""",
-    """  (core module $code""": """  (alias export $types "trial" (type $trial'))
-  (import "trial" (type $trial (eq $trial')))
-  (core module $code""",
     """    (func (export "build")""": """    (func (export "revise")
-      (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32) (result i32) unreachable)
+      (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32) unreachable)
     (func (export "build")""",
     """  (export "build" (func $build)))""": """  (export "build" (func $build))
-  (func $revise (param "request" $build-request) (param "history" (list $trial))
+  (func $revise (param "request" $build-request)
     (result (result (option $plan) (error string)))
     (canon lift (core func $running "revise") (memory $memory) (realloc $realloc)))
   (export "revise" (func $revise)))""",
 }
-"""What a builder that revises has besides: the types of trials, and the second export."""
+"""What a builder that revises has besides: the second export."""
 _REVISE = """(func (export "revise")
-  (param i32 i32 i32 i32 i32 i32 i32 i64) (param $trial i32) (param i32 i32 i32) (result i32) ANSWER)"""
+  (param i32 i32 i32 i32 i32 i32 i32 i64) (param $trial i32) (param i32) (result i32) ANSWER)"""
 
 
 def recipe(**changes: Any) -> bytes:

@@ -27,6 +27,8 @@ from chiron.wire.jobs import JobSpec
 from chiron.wire.launch import GatewayChannel
 from tests.support.specs import launch_spec
 
+_REFUSED = Problem(title="refused", status=409, code="refused").model_dump_json().encode()
+
 
 @dataclass
 class ScriptedGateway:
@@ -37,6 +39,10 @@ class ScriptedGateway:
     replies: "asyncio.Queue[MailReply]" = field(default_factory=asyncio.Queue)
     objects: dict[str, bytes] = field(default_factory=dict)
     told: list[Progress] = field(default_factory=list)
+    announced: list[Ready] = field(default_factory=list)
+    """Where it is, each time that it said so."""
+    refuses_ready: int = 0
+    """How many of the next times, after the first, are refused."""
 
     async def evidence(self) -> tuple[Evidence, bytes]:
         """The enclave's evidence, and the nonce that it was asked over."""
@@ -66,7 +72,12 @@ class ScriptedGateway:
         ]
 
     async def _ready(self, request: web.Request) -> web.Response:
-        self.ready.set_result(Ready.model_validate_json(await request.read()))
+        if self.announced and self.refuses_ready:
+            self.refuses_ready -= 1
+            return web.Response(status=409, content_type=PROBLEM_CONTENT_TYPE, body=_REFUSED)
+        self.announced.append(Ready.model_validate_json(await request.read()))
+        if not self.ready.done():
+            self.ready.set_result(self.announced[0])
         return web.Response(status=204)
 
     async def _progress(self, request: web.Request) -> web.Response:

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from chiron.api.software_tee.pki import CRL_VALIDITY
 from chiron.api.software_tee.quote import EnclaveIdentity, raw_signature
 from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.runtime.attestation.platform import Quoted, SealingPolicy
@@ -19,12 +20,18 @@ OTHER_IMAGE = EnclaveIdentity(b"\x43" * 32)
 
 
 class PatchedTee(SoftwareTee):
-    """A development TEE on a machine whose patch level has another status."""
+    """A development TEE on a machine whose patch level has another status, or whose collateral ends soon."""
 
     status = TcbStatus.UP_TO_DATE
+    life: timedelta | None = None
+    """How long the collateral is good for that is asked for now; None: as usual."""
 
     def collateral(self, now: datetime) -> dict[str, str]:
         """See `SoftwareTee.collateral`."""
+        if self.life is not None:
+            self._collateral = None
+            # It is backdated by a minute.
+            now += self.life - CRL_VALIDITY + timedelta(minutes=1)
         fields = super().collateral(now)
         info = json.loads(fields["tcb_info"])
         info["tcbLevels"][0]["tcbStatus"] = str(self.status)
@@ -35,7 +42,7 @@ class PatchedTee(SoftwareTee):
         }
 
 
-def open_tee(directory: Path, status: TcbStatus = TcbStatus.UP_TO_DATE) -> SoftwareTee:
+def open_tee(directory: Path, status: TcbStatus = TcbStatus.UP_TO_DATE) -> PatchedTee:
     """A development TEE that keeps its keys in `directory`, on a machine of this patch level."""
     tee = PatchedTee.open(directory, datetime.now(UTC))
     tee.status = status

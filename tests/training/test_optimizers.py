@@ -101,7 +101,7 @@ def test_norm_of_a_gradient_that_is_not_usable_is_not_finite(bad: float) -> None
 def test_moving_average() -> None:
     mean, vector = gradients(2)
     expected = 0.9 * mean.astype(np.float64) + 0.1 * vector
-    average(mean, vector, 0.9)
+    average(mean, vector, 0.9, np.ones(1, np.bool_))
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -82,7 +82,7 @@ def test_revise_sees_the_history_and_may_have_no_idea(
 ) -> None:
     history = [
         Trial(
-            number=0, outcome=TrialOutcome.TRAINED, validation_loss=0.5, validation_score=0.75, recipe="{}"
+            number=0, outcome=TrialOutcome.TRAINED, validation_loss=2.7182, validation_score=0.75, recipe="{}"
         ),
         Trial(
             number=1,
@@ -97,7 +97,7 @@ def test_revise_sees_the_history_and_may_have_no_idea(
     assert plan is not None
     first, second = json.loads(plan.recipe)["history"]
     assert first == {
-        "number": 0, "outcome": "TRAINED", "validation_loss": 0.5, "validation_score": 0.75, "recipe": "{}",
+        "number": 0, "outcome": "TRAINED", "validation_loss": 2.72, "validation_score": 0.75, "recipe": "{}",
     }  # fmt: skip
     assert (second["outcome"], second["recipe"]) == ("REFUSED", '{"é": 1}')
     assert second["validation_loss"] != second["validation_loss"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from chiron.client.datasets.bundle import MANIFEST, Bundle, chunk_path
 from chiron.client.datasets.sources import Description, Source
+from chiron.client.datasets.understood import Understood
 from chiron.client.errors import SourceInvalid
 from chiron.client.store import DatasetRecord, OwnerStore
 from chiron.runtime.datasets import DatasetWriter
@@ -44,6 +45,8 @@ class Encrypted:
     bundle: Bundle
     record: DatasetRecord
     record_path: Path
+    understood: Understood
+    """What was understood of the source."""
 
 
 def encrypt(
@@ -59,10 +62,12 @@ def encrypt(
 
     Raises:
         SourceInvalid: an example cannot be used, or `directory` holds something already.
+        SourceDoubtful: it can be meant in more than one way.
     """
     options = options or EncryptOptions()
     _require_empty(directory)
     description = source.description
+    description.understood.settled()
     parts = split(description.examples, options.held_out_percent, options.seed)
     dataset_id, key = secrets.token_hex(16), secrets.token_bytes(KEY_BYTES)
     rows = rows_per_chunk(description, len(parts.train), options.chunk_bytes)
@@ -74,14 +79,14 @@ def encrypt(
         manifest=writer.manifest(),
         key=key,
         class_names=description.class_names,
-        columns=description.columns,
+        settled=description.settled,
         bundle=directory.resolve(),
         held_out=held_out,
     )
     record_path = store.save_dataset(record)
     # Written last: a bundle without a manifest is an interrupted one.
     (directory / MANIFEST).write_text(record.manifest.model_dump_json())
-    return Encrypted(Bundle(directory, record.manifest), record, record_path)
+    return Encrypted(Bundle(directory, record.manifest), record, record_path, description.understood)
 
 
 def _write_chunks(

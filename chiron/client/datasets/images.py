@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from chiron.client.datasets.sources import Description
+from chiron.client.datasets.understood import ClassCount, Understood
 from chiron.client.errors import SourceInvalid
 from chiron.runtime.datasets import Examples
 from chiron.wire.contract import InputType, Task
@@ -89,12 +90,26 @@ class ImageSource:
         first = _open(self._files, self._names[0])
         self._mode = "L" if (first.mode in ("1", "L") if grey is None else grey) else "RGB"
         self._size = size or first.size
+        shape = (1 if self._mode == "L" else 3, self._size[1], self._size[0])
         self.description = Description(
             task=Task.CLASSIFICATION,
-            input_shape=(1 if self._mode == "L" else 3, self._size[1], self._size[0]),
+            input_shape=shape,
             input_dtype=InputType.UINT8,
             examples=len(self._names),
             class_names=tuple(classes),
+            told=self._understood(path.name, shape, classes),
+        )
+
+    def _understood(self, source: str, shape: tuple[int, ...], classes: list[str]) -> Understood:
+        counts = zip(classes, np.bincount(self._labels), strict=True)
+        return Understood(
+            source=source,
+            rows=len(self._names),
+            task=Task.CLASSIFICATION,
+            task_why="folders name the classes",
+            input_shape=shape,
+            input_dtype=InputType.UINT8.value,
+            classes=tuple(ClassCount(name, int(count)) for name, count in counts),
         )
 
     def read(self, rows: NDArray[np.int64], size: int) -> Iterator[Examples]:

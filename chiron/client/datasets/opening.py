@@ -1,23 +1,40 @@
-"""Sources by name: `sklearn:…`, .npz, .csv, .tsv, .parquet, a folder, a .zip.
+"""Sources by name: `sklearn:…`, .npz, tables, a folder, a .zip; and frames.
 
 `sklearn:digits` and its neighbours are small real data sets that come with scikit-learn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client.datasets.sources import ArraySource, Source, npz_source
 from chiron.client.errors import SourceInvalid, needing
+from chiron.client.schemas import Reading, SchemaFile
 from chiron.wire.contract import InputType, Task
 
 PREFIX = "sklearn:"
 NAMES = ("digits", "iris", "wine", "breast_cancer", "diabetes")
-TABLES = frozenset({".csv", ".tsv", ".parquet"})
-_OF_COLUMNS = ("categorical", "fill_missing")
-_NOT_OF_ARRAYS = ("target", "input_dtype", "input_shape", "image_size", "grey", *_OF_COLUMNS)
+TABLES = frozenset({".csv", ".tsv", ".tab", ".txt", ".parquet", ".arrow", ".feather", ".xlsx"})
+_OF_ARRAYS = ("task",)
+_OF_IMAGES = ("image_size", "grey")
+_OF_TABLES = (
+    "target",
+    "task",
+    "input_dtype",
+    "input_shape",
+    "categorical",
+    "fill_missing",
+    "dates",
+    "ids",
+    "drop",
+    "keep",
+    "reading",
+    "show_values",
+)
+_OF_SCHEMA = ("schema", "reading", "show_values")
 
 
 @dataclass(frozen=True)
@@ -33,51 +50,96 @@ class SourceOptions:
     grey: bool | None = None
     categorical: tuple[str, ...] | None = None
     fill_missing: bool | None = None
+    dates: tuple[str, ...] | None = None
+    """Columns of dates, each with its parts: `born=year,month`, or `born` for the usual ones."""
+    ids: tuple[str, ...] | None = None
+    drop: tuple[str, ...] | None = None
+    keep: tuple[str, ...] | None = None
+    """Columns that are meant as they are, whatever looks doubtful about them."""
+    reading: Reading | None = None
+    """How a file of text, or a workbook, is read."""
+    schema: SchemaFile | None = None
+    """What was settled for an earlier file: this one is taken the same way."""
+    show_values: bool | None = None
+    """Errors quote the cell that they are about."""
 
-    def refuse(self, kind: str, *names: str) -> None:
-        """Refuse options that mean nothing to this kind of source.
+    def only(self, kind: str, *names: str) -> None:
+        """Refuse options that mean nothing to this kind of source: all but `names`.
 
         Raises:
             SourceInvalid: one of them was given.
         """
-        for name in names:
-            if getattr(self, name) is not None:
-                raise SourceInvalid(f"{name.replace('_', '-')} does not apply to {kind}")
+        for option in fields(self):
+            if option.name not in names and getattr(self, option.name) is not None:
+                raise SourceInvalid(f"{option.name.replace('_', '-')} does not apply to {kind}")
 
 
-def open_source(name: str, options: SourceOptions | None = None) -> Source:
-    """The source that a name or path stands for. What reads a kind is imported only for it: pyarrow is large.
+def open_source(name: Any, options: SourceOptions | None = None) -> Source:
+    """The source that a name or path stands for, or a frame of pandas, polars or pyarrow.
+
+    What reads a kind is imported only for it: pyarrow is large.
 
     Raises:
         SourceInvalid: nothing of that name, or not of a kind that is known.
+        SourceDoubtful: it can be read in more than one way.
         ExtraMissing: what reads this kind is not installed.
     """
     options = options or SourceOptions()
-    if name.startswith(PREFIX):
-        options.refuse("built-in data", "task", *_NOT_OF_ARRAYS)
-        return builtin_source(name)
+    if not isinstance(name, str | Path):
+        return _table(name, options)
+    if str(name).startswith(PREFIX):
+        options.only("built-in data")
+        return builtin_source(str(name))
     path = Path(name)
     if not path.exists():
         raise SourceInvalid(f"there is no {name}")
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        options.refuse(".npz files", *_NOT_OF_ARRAYS)
+        options.only(".npz files", *_OF_ARRAYS)
         return npz_source(path, task=options.task)
     if suffix in TABLES:
-        options.refuse("tables", "image_size", "grey")
-        with needing("tables", "tables need pyarrow"):
-            from chiron.client.datasets.tables import TableOptions, table_source
-
-        dtype, filled = options.input_dtype or InputType.FLOAT32, bool(options.fill_missing)
-        of_columns = (options.input_shape, options.categorical or (), filled)
-        return table_source(path, TableOptions(options.target, options.task, dtype, *of_columns))
+        return _table(path, options)
     if path.is_dir() or suffix == ".zip":
-        options.refuse("images", "target", "task", "input_dtype", "input_shape", *_OF_COLUMNS)
+        options.only("images", *_OF_IMAGES)
         with needing("images", "images need Pillow"):
             from chiron.client.datasets.images import ImageSource
 
         return ImageSource(path, size=options.image_size, grey=options.grey)
-    raise SourceInvalid(f"{path.name}: .npz, .csv, .tsv, .parquet, .zip and folders can be read")
+    raise SourceInvalid(
+        f"{path.name}: .npz, tables ({', '.join(sorted(TABLES))}), .zip and folders can be read"
+    )
+
+
+def _table(source: Any, options: SourceOptions) -> Source:
+    if options.schema is not None:
+        options.only("a table whose schema is given", *_OF_SCHEMA)
+    options.only("tables", *_OF_TABLES, "schema")
+    with needing("tables", "tables need pyarrow"):
+        from chiron.client.datasets.tables.options import TableOptions, date_option
+        from chiron.client.datasets.tables.source import table_source
+
+    chosen = TableOptions(
+        target=options.target,
+        task=options.task,
+        input_dtype=options.input_dtype or InputType.FLOAT32,
+        input_shape=options.input_shape,
+        categorical=options.categorical or (),
+        dates=tuple(map(date_option, options.dates or ())),
+        fill_missing=bool(options.fill_missing),
+        ids=options.ids or (),
+        drop=options.drop or (),
+        keep=options.keep or (),
+        reading=_reading(options),
+        schema=options.schema,
+        show_values=bool(options.show_values),
+    )
+    return table_source(source, chosen)
+
+
+def _reading(options: SourceOptions) -> Reading:
+    """How the file is read: as is said now, else as the schema has it."""
+    given = options.reading or Reading()
+    return given if options.schema is None else given.over(options.schema.settled.reading)
 
 
 def builtin_source(name: str) -> ArraySource:
@@ -102,5 +164,5 @@ def builtin_source(name: str) -> ArraySource:
     if chosen == "digits":
         x = (x / np.float32(16)).reshape(-1, 1, 8, 8)
     if chosen == "diabetes":
-        return ArraySource(x, loaded.target.astype(np.float32), task=Task.REGRESSION)
-    return ArraySource(x, loaded.target, class_names=names)
+        return ArraySource(x, loaded.target.astype(np.float32), task=Task.REGRESSION, source=name)
+    return ArraySource(x, loaded.target, class_names=names, source=name)

@@ -1,46 +1,70 @@
 """Rows to predict, read into memory in the form that a dataset's model expects."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chiron.client.datasets.opening import TABLES
 from chiron.client.datasets.sources import finite
 from chiron.client.errors import SourceInvalid, needing
-from chiron.client.store import Column
-from chiron.wire.contract import InputType, Task
+from chiron.client.schemas import AS_FOUND, Reading, Settled
+from chiron.wire.contract import InputType
 from chiron.wire.datasets import DatasetManifest
 
 
 class Rows(NamedTuple):
-    """`x`, `[n, *input_shape]` in the input type; `y` [n, …] where the file has the true targets too."""
+    """Rows as the model takes them, in the file's order."""
 
     x: NDArray[Any]
+    """`[n, *input_shape]` in the input type."""
     y: NDArray[Any] | None
+    """[n, …], where the file has the true targets too; -1 or NaN for a row without."""
+    ids: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """What tells the rows apart, a text a row: columns of ids, or names of files."""
+
+
+@dataclass(frozen=True)
+class RowsOptions:
+    """How a file of new rows is read, where it is not as the training data was."""
+
+    reading: Reading = AS_FOUND
+    ids: tuple[str, ...] = ()
+    """Columns that go to the output, besides those that were ids in training."""
+    drop: tuple[str, ...] = ()
+    show_values: bool = False
 
 
 def read_rows(
-    path: Path,
+    source: Path | Any,
     manifest: DatasetManifest,
     class_names: tuple[str, ...] = (),
-    columns: tuple[Column, ...] = (),
+    settled: Settled | None = None,
+    options: RowsOptions | None = None,
 ) -> Rows:
-    """Rows from .npz (`x`, perhaps `y`), .npy, .csv, .tsv, .parquet, an image or a folder of images.
+    """Rows from arrays (.npz with `x` and perhaps `y`, .npy), a table or frame, an image or a folder of them.
 
-    In a table, one column more than the inputs is the true target: the last, or where `columns` says how
-    each was encoded, the one that is none of them.
+    Columns of a table are found by name, in any order, and read and encoded as the training data was:
+    `settled` says how. The target may be among them.
 
     Raises:
-        SourceInvalid: the file cannot be read, or its rows are not of the dataset's form.
+        SourceInvalid: the file cannot be read, or its rows are not of the training data's form.
     """
+    options = options or RowsOptions()
+    if not isinstance(source, str | Path):
+        return _table(source, manifest, class_names, settled, options)
+    path = Path(source)
     if not path.exists():
         raise SourceInvalid(f"there is no {path}")
     suffix = path.suffix.lower()
+    if suffix in TABLES:
+        return _table(path, manifest, class_names, settled, options)
     if suffix in (".npz", ".npy"):
         x, y = _arrays(path)
-    elif suffix in (".csv", ".tsv", ".parquet"):
-        x, y = _table(path, manifest, class_names, columns)
     else:
         x, y = _images(path, manifest), None
     return Rows(_inputs(x, manifest), y)
@@ -71,31 +95,34 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
 
 def _table(
-    path: Path, manifest: DatasetManifest, class_names: tuple[str, ...], columns: tuple[Column, ...]
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    source: Path | Any,
+    manifest: DatasetManifest,
+    class_names: tuple[str, ...],
+    settled: Settled | None,
+    options: RowsOptions,
+) -> Rows:
+    if settled is None:
+        raise SourceInvalid(
+            "this model was trained on arrays, so nothing says which column is which input: give rows as .npy"
+        )
     with needing("tables", "tables need pyarrow"):
-        from chiron.client.datasets.tables import read_encoded
+        from chiron.client.datasets.tables.conforming import read_matched
+        from chiron.client.datasets.tables.opening import open_table
 
-    x, target = read_encoded(path, columns) if columns else _plain_table(path, manifest)
-    x = x.astype(manifest.input_dtype.value)
-    if target is None or manifest.task is Task.REGRESSION:
-        return x, target if target is None else np.asarray(target, np.float32)
-    names = {name: number for number, name in enumerate(class_names)}
-    return x, np.array([names.get(str(value), -1) for value in target], np.int64)
-
-
-def _plain_table(path: Path, manifest: DatasetManifest) -> tuple[NDArray[np.float64], NDArray[Any] | None]:
-    from chiron.client.datasets.tables import read_columns
-
-    columns = read_columns(path)
-    inputs = int(np.prod(manifest.input_shape, dtype=np.int64))
-    if len(columns) not in (inputs, inputs + 1):
-        raise SourceInvalid(f"{path.name} has {len(columns)} columns, the model has {inputs} inputs")
-    try:
-        x = np.stack([np.asarray(column, np.float64) for column in columns[:inputs]], axis=1)
-    except ValueError as error:
-        raise SourceInvalid(f"{path.name} has a column that is not numeric") from error
-    return x, columns[inputs] if len(columns) > inputs else None
+    schema = settled.model_copy(
+        update={"input_shape": manifest.input_shape, "input_dtype": manifest.input_dtype}
+    )
+    table = open_table(source, options.reading.over(settled.reading))
+    found = read_matched(
+        table,
+        schema,
+        manifest.task,
+        class_names,
+        ids=options.ids,
+        drop=options.drop,
+        show_values=options.show_values,
+    )
+    return Rows(*found)
 
 
 def _images(path: Path, manifest: DatasetManifest) -> NDArray[Any]:

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from chiron.client.datasets.understood import ClassCount, Understood
 from chiron.client.errors import SourceInvalid
-from chiron.client.store import Column
+from chiron.client.schemas import Settled
 from chiron.runtime.datasets import ChunkForm, Examples
 from chiron.wire.contract import InputType, Task
 
@@ -36,13 +37,24 @@ class Description:
     target_shape: tuple[int, ...] = ()
     class_names: tuple[str, ...] = field(default=())
     """Classification: the name of each class, in the order of the indices."""
-    columns: tuple[Column, ...] = field(default=())
-    """Tables with categories or filled values: how each input column is encoded."""
+    settled: Settled | None = None
+    """How the next file of the same data is read and encoded, where its kind has something to settle."""
+    told: Understood | None = field(default=None, compare=False)
+    """What the reader understood; `understood` for a source that says nothing."""
 
     def chunk_form(self, rows: int) -> ChunkForm:
         """The form of chunks of `rows` examples."""
         classes = len(self.class_names)
         return ChunkForm(self.task, self.input_shape, self.input_dtype, self.target_shape, classes, rows)
+
+    @property
+    def understood(self) -> Understood:
+        """What is told of it before anything is encrypted."""
+        if self.told is not None:
+            return self.told
+        form = (self.input_shape, self.input_dtype.value)
+        classes = tuple(ClassCount(name, None) for name in self.class_names)
+        return Understood("data", self.examples, self.task, "its source says so", *form, classes=classes)
 
     @property
     def example_bytes(self) -> int:
@@ -85,8 +97,10 @@ class ArraySource:
         *,
         task: Task | None = None,
         class_names: Sequence[str] | None = None,
+        source: str = "arrays",
     ) -> None:
-        """
+        """`source` is what the data is called where it is told what was understood of it.
+
         Raises:
             SourceInvalid: lengths differ, there are no examples, or a type cannot be meant.
         """
@@ -100,14 +114,25 @@ class ArraySource:
         if chosen is Task.CLASSIFICATION:
             names = self._find_classes(class_names)
         small = self._x.dtype.kind == "b" or self._x.dtype == np.uint8
+        shape, dtype = tuple(self._x.shape[1:]), InputType.UINT8 if small else InputType.FLOAT32
+        why = "you said so" if task else f"targets are {self._y.dtype}"
         self.description = Description(
             task=chosen,
-            input_shape=tuple(self._x.shape[1:]),
-            input_dtype=InputType.UINT8 if small else InputType.FLOAT32,
+            input_shape=shape,
+            input_dtype=dtype,
             examples=len(self._x),
             target_shape=() if chosen is Task.CLASSIFICATION else tuple(self._y.shape[1:]),
             class_names=names,
+            told=Understood(
+                source, len(self._x), chosen, why, shape, dtype.value, classes=self._counts(names)
+            ),
         )
+
+    def _counts(self, names: Sequence[str]) -> tuple[ClassCount, ...]:
+        if self._classes is None:
+            return ()
+        counts = np.bincount(np.searchsorted(self._classes, self._y), minlength=len(names))
+        return tuple(ClassCount(name, int(count)) for name, count in zip(names, counts, strict=True))
 
     def _find_classes(self, class_names: Sequence[str] | None) -> tuple[str, ...]:
         if self._y.ndim != 1 or self._y.dtype.kind not in "iubUSO":
@@ -172,7 +197,7 @@ def npz_source(
             x, y = _mapped(archive, names[inputs]), _mapped(archive, names[targets])
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise SourceInvalid(f"{path.name} is not a readable .npz file") from error
-    return ArraySource(x, y, task=task, class_names=class_names)
+    return ArraySource(x, y, task=task, class_names=class_names, source=path.name)
 
 
 def _pick(names: dict[str, str], accepted: tuple[str, ...], what: str, path: Path) -> str:

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 
 from componentize_py_types import Err
-from wit_world.imports import dataset_sample, dataset_shape, dataset_statistics, log, random, types
+from wit_world.imports import dataset_sample, dataset_shape, dataset_statistics, log, random, trial_scores, types
 
 
 def plain(value):
@@ -55,7 +55,8 @@ def see(request):
     )
 
 
-def revise(request, history):
+def revise(request):
+    history = trial_scores.history()
     if not history:
         return None
     return plan({"request": request, "history": history})
