@@ -1,4 +1,4 @@
-"""A builder tried on this machine: the same sandbox, the same admission, the same training, no enclave.
+"""A builder tried on this machine: the same sandbox, the same engine's process, no enclave.
 
 For builders' authors, on data of their own. Nothing of it is private: the dataset is in memory in the
 clear, and the builder's log lines are shown.
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
 from chiron.runtime.datasets.statistics import collect
-from chiron.runtime.training.learner import Learner
-from chiron.wasm_sandbox.admission import admit
-from chiron.wasm_sandbox.assets import read_assets
-from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.runtime.engine.frames import Admitted
+from chiron.runtime.engine.learner import RemoteLearner
+from chiron.runtime.engine.process import EngineProcess
+from chiron.runtime.training.partition import Partition, due_chunks
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.sandbox import BuilderOutput, LogSink, Sandbox
@@ -87,7 +87,7 @@ class Rehearsal:
     """What came of it."""
 
     plan: BuilderOutput
-    graph: AdmittedGraph
+    graph: Admitted
     recipe: Recipe
     """The recipe as it was trained with: its number of steps is the scale's."""
     reports: tuple[RehearsalReport, ...]
@@ -126,19 +126,36 @@ async def rehearse(
     sandbox = Sandbox(_LIMITS, log=log, cache=cache)
     request = spec.build_request()
     plan = sandbox.build(component, request, _EVERYTHING, data, seed=spec.seed)
-    graph = admit(plan.graph, request, spec.envelope, assets=read_assets(component))
     recipe = _shortened(parse_recipe(plan.recipe), scale.steps, spec)
-    learner = Learner(graph, recipe, spec, index=0, trial=0)
-    learner.initial()
-    reports = []
+    engine = EngineProcess()
+    try:
+        learner = RemoteLearner(engine, spec, index=0, trial=0)
+        graph = await learner.admit(plan.graph, recipe.model_dump_json().encode(), component)
+        await learner.begin(from_start=True)
+        reports = await _trained(learner, spec, dataset, progress)
+        return Rehearsal(plan, graph, recipe, tuple(reports), await learner.export())
+    finally:
+        await engine.close()
+
+
+async def _trained(
+    learner: RemoteLearner,
+    spec: JobSpec,
+    dataset: EncryptedDataset,
+    progress: Callable[[RehearsalReport], None] | None,
+) -> list[RehearsalReport]:
+    partition, reports = Partition.of(spec, 0), []
     for exchange in range(spec.exchange.exchanges):
-        await learner.train(dataset, exchange, spec.exchange.exchanges)
-        report = learner.report(exchange, learner.sums())
+        await learner.start(exchange, spec.exchange.exchanges)
+        async for examples in dataset.read(due_chunks(partition, exchange, first=exchange == 0)):
+            await learner.take(examples)
+        await learner.finish()
+        report = await learner.report(exchange, learner.sums())
         told = {"steps": learner.steps, "learning_rate": learner.learning_rate}
         reports.append(RehearsalReport.model_validate(report.model_dump() | told))
         if progress is not None:
             progress(reports[-1])
-    return Rehearsal(plan, graph, recipe, tuple(reports), learner.export())
+    return reports
 
 
 def _job(

@@ -1,5 +1,6 @@
 """A worker process's own ends of its pipes."""
 
+import io
 import os
 
 from chiron.wasm_sandbox.codec import Frame, encode_head
@@ -10,10 +11,12 @@ _PART = 1 << 20
 
 def read_exactly(count: int) -> bytearray:
     """Bytes from the one who started this process; ends the process where there are no more."""
+    # `read`, not `readv`: a confined process has only that.
+    source = io.FileIO(INPUT, closefd=False)
     content = bytearray(count)
     view = memoryview(content)
     while view:
-        taken = os.readv(INPUT, [view[:_PART]])
+        taken = source.readinto(view[:_PART])
         if not taken:
             # Not `sys.exit`: the interpreter's own end would make system calls that are gone.
             os._exit(1)

@@ -69,7 +69,7 @@ def run_command(
     if json:
         print_json(
             {
-                "parameters": result.graph.elements,
+                "parameters": result.graph.parameters,
                 "graph_bytes": len(result.plan.graph),
                 "reports": [report.model_dump(mode="json") for report in result.reports],
                 "directory": str(directory),
@@ -105,7 +105,7 @@ def _conclude(result: "Rehearsal", directory: Path) -> None:
     note(f"  train loss  {sparkline(losses)}")
     graph = result.graph
     note(
-        f"  {graph.elements:,} parameters, {len(result.plan.graph):,} bytes of graph, "
-        f"{graph.activation_bytes_per_example:,} bytes of values an example"
+        f"  {graph.parameters:,} parameters, {len(result.plan.graph):,} bytes of graph, "
+        f"{graph.activation_bytes:,} bytes of values an example"
     )
     done(f"{directory}: plan.onnx (as the builder made it), model.onnx (trained), recipe.json")

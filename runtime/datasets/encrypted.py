@@ -8,7 +8,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from chiron.runtime.datasets.chunks import ChunkForm, Examples, associated_data, open_chunk
-from chiron.runtime.errors import ChunkAltered, ChunkOutOfPlace, ChunkSizeMismatch, ExamplesInvalid
+from chiron.runtime.errors import (
+    ChunkAltered,
+    ChunkMalformed,
+    ChunkOutOfPlace,
+    ChunkSizeMismatch,
+    ExamplesInvalid,
+)
 from chiron.runtime.sealing import stream
 from chiron.wire.datasets import MAX_CHUNK_BYTES, DatasetManifest
 from chiron.wire.encoding import sha256_hex
@@ -111,8 +117,12 @@ class EncryptedDataset:
         ciphertext = await self._fetch(number)
         return await asyncio.to_thread(self._open, number, ciphertext)
 
-    async def read(self, numbers: Sequence[int]) -> AsyncGenerator[Examples]:
+    async def read(
+        self, numbers: Sequence[int], *, malformed: Callable[[ChunkMalformed], None] | None = None
+    ) -> AsyncGenerator[Examples]:
         """The chunks `numbers` in that order, fetched ahead in bounded memory.
+
+        With `malformed`, a chunk that the owner spoilt is told there and left out, and reading goes on.
 
         Raises:
             ChunkRefused, ChunkMalformed: as `chunk`, at the chunk in question.
@@ -125,7 +135,14 @@ class EncryptedDataset:
                     pending.append(asyncio.create_task(self.chunk(number)))
                 if not pending:
                     return
-                yield await pending.popleft()
+                try:
+                    examples = await pending.popleft()
+                except ChunkMalformed as error:
+                    if malformed is None:
+                        raise
+                    malformed(error)
+                    continue
+                yield examples
         finally:
             for task in pending:
                 task.cancel()

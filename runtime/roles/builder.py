@@ -1,4 +1,4 @@
-"""The job's builder: fetch the component, confine it, and admit what it answers."""
+"""The job's builder: fetch the component, confine it, and read what it answers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,9 +8,7 @@ from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.datasets.statistics import collect
-from chiron.runtime.errors import PeerRefused
-from chiron.runtime.roles.plan import AdmittedPlan, admit_plan, decode_plan
-from chiron.wasm_sandbox.assets import read_assets
+from chiron.runtime.roles.plan import Plan, read_plan
 from chiron.wasm_sandbox.capability_data import CapabilityData
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox
@@ -22,7 +20,8 @@ class Builder:
 
     def __init__(self, ticket: Ticket, component: bytes, data: CapabilityData, sandbox: Sandbox) -> None:
         self._ticket = ticket
-        self._component = component
+        self.component = component
+        """It may carry pretrained tensors."""
         self._data = data
         self._sandbox = sandbox
 
@@ -46,36 +45,20 @@ class Builder:
             await asyncio.to_thread(sandbox.prepare, component)
         return cls(ticket, component, data, sandbox)
 
-    async def plan(self, trial: int, history: Sequence[Trial]) -> AdmittedPlan | None:
+    async def plan(self, trial: int, history: Sequence[Trial]) -> Plan | None:
         """The builder's plan for a trial: `build` for the first one, `revise` for later ones.
 
         None: it has no better idea than the best plan so far.
 
         Raises:
-            SandboxError: the builder failed or may not run, or its answer is not admitted.
+            SandboxError: the builder failed or may not run, or its answer is no plan of this job.
         """
         raw = await asyncio.to_thread(self._run, trial, history)
-        return None if raw is None else await asyncio.to_thread(self._admit, trial, raw)
-
-    async def admit(self, trial: int, published: bytes) -> AdmittedPlan:
-        """An earlier answer, as it was published; with the component's pretrained tensors.
-
-        Raises:
-            PeerRefused: it is not one.
-        """
-        assets = read_assets(self._component)
-        plan = await asyncio.to_thread(decode_plan, self._ticket.spec, trial, published, assets)
-        if plan is None:
-            raise PeerRefused("plan-malformed", "the kept plan is none")
-        return plan
-
-    def _admit(self, trial: int, output: BuilderOutput) -> AdmittedPlan:
-        assets = read_assets(self._component)
-        return admit_plan(self._ticket.spec, trial, output.graph, output.recipe, assets)
+        return None if raw is None else read_plan(self._ticket.spec, trial, raw.graph, raw.recipe)
 
     def _run(self, trial: int, history: Sequence[Trial]) -> BuilderOutput | None:
         request = self._ticket.spec.build_request(trial)
         grants, seed = self._ticket.capabilities, self._ticket.spec.seed
         if trial == 0:
-            return self._sandbox.build(self._component, request, grants, self._data, seed=seed)
-        return self._sandbox.revise(self._component, request, history, grants, self._data, seed=seed)
+            return self._sandbox.build(self.component, request, grants, self._data, seed=seed)
+        return self._sandbox.revise(self.component, request, history, grants, self._data, seed=seed)

@@ -10,18 +10,19 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
 from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.engine.supply import Engines
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
-from chiron.runtime.pacing import RUNGS, answer_s, making_ready_s, slot_s
+from chiron.runtime.pacing import making_ready_s, slot_s
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
-from chiron.runtime.roles.measuring import measure
-from chiron.runtime.roles.plan import NO_PLAN, AdmittedPlan
+from chiron.runtime.roles.plan import NO_PLAN, Plan, decode_plan
 from chiron.runtime.roles.sealed_model import ModelHeader, seal_model
 from chiron.runtime.roles.selection import Candidate, LeaderCheckpoint, Selection
 from chiron.runtime.roles.trainer import Trainer, take_part
 from chiron.runtime.roles.trainer_checkpoint import rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.runtime.training.errors import TrainingFailed
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
@@ -49,8 +50,10 @@ class Leader(Trainer):
         shards: Sequence[ShardLink],
         gateway: GatewayClient,
         platform: Platform,
+        engines: Engines,
+        measuring: Engines,
     ) -> None:
-        super().__init__(launch, membership, shards, gateway, platform)
+        super().__init__(launch, membership, shards, gateway, platform, engines, measuring)
         self._membership = membership
         self._ticket = membership.ticket
         self._gateway = gateway
@@ -62,7 +65,7 @@ class Leader(Trainer):
         )
         self._builder: Builder | None = None
         self._selection = Selection()
-        self._plan: AdmittedPlan | None = None
+        self._plan: Plan | None = None
         """The plan that is proposed for the trial under way."""
         self._planned = -1
         """The trial whose proposal is in the checkpoint; -1: there is no checkpoint."""
@@ -106,10 +109,11 @@ class Leader(Trainer):
         if self._builder is None:
             return
         if kept.proposed:
-            self._plan = await self._builder.admit(kept.trial, kept.proposed)
+            self._plan = decode_plan(self._spec, kept.trial, kept.proposed)
         if kept.best_report is not None:
-            plan = await self._builder.admit(kept.trial, kept.best_plan)
-            self._selection.best = Candidate(plan, kept.best_report, kept.best_onnx)
+            best = decode_plan(self._spec, kept.trial, kept.best_plan)
+            if best is not None:
+                self._selection.best = Candidate(best, kept.best_report, kept.best_onnx)
 
     async def _run_trial(self, trial: int) -> None:
         try:
@@ -123,7 +127,7 @@ class Leader(Trainer):
             await self._propose(trial)
         return await super()._open_trial(trial, resumed=resumed)
 
-    async def _plan_of(self, trial: int, start: Start) -> AdmittedPlan | None:
+    async def _plan_of(self, trial: int, start: Start) -> Plan | None:
         return self._plan
 
     async def _propose(self, trial: int) -> None:
@@ -139,49 +143,32 @@ class Leader(Trainer):
         if self._planned != trial:
             await self._trials.save(trial, self._selection, self._plan)
             self._planned = trial
-        usable = self._plan is not None and self._run.failure is None
-        published = self._plan.published if self._plan is not None and usable else NO_PLAN
+        published = NO_PLAN
+        if self._plan is not None and self._run.failure is None:
+            published = self._plan.published
         await self._client.publish(trial, published, self._run.pushed()[0])
 
     async def _begin_plan(self, trial: int) -> None:
-        again = self._planned == trial
-        if not again:
+        if self._planned != trial:
             self._plan = await self._ask_builder(trial)
-        if self._plan is None:
-            return
-        await self._run.begin(self._plan)
-        if not again and self._run.failure is None and not self._spec.exchange.unpaced:
-            await self._refuse_what_is_too_slow(trial, self._plan)
+        if self._plan is not None:
+            await self._run.begin(self._plan, self._builder.component if self._builder is not None else None)
 
-    async def _refuse_what_is_too_slow(self, trial: int, plan: AdmittedPlan) -> None:
-        """Let go of a plan whose work has no room in the job's slots, before a row is read for it."""
-        needed = await measure(self._spec, plan, trial, self._index, self._run.pushed()[0])
-        longest = slot_s(self._spec, RUNGS - 1 if self._rung is None else self._rung)
-        if needed.slot_s > longest:
-            code, detail = "plan-exceeds-slot", "its work before an exchange is longer than the job's slots"
-        elif needed.row_s * self._spec.query_rows > answer_s(self._spec):
-            code, detail = (
-                "answers-exceed-slot",
-                "its answers take longer than its manifest says",
-            )
-        else:
-            return
-        self._plan = None
-        self._run = TrialRun(self._spec, trial, self._index)
-        self._run.failure = code
-        self._selection.failed(code, detail)
-
-    async def _ask_builder(self, trial: int) -> AdmittedPlan | None:
+    async def _ask_builder(self, trial: int) -> Plan | None:
         """The plan of a trial, if there is one. Where the builder has no better idea: the best so far."""
         if self._builder is None:
             return None
         try:
             plan = await self._builder.plan(trial, self._selection.history)
+            if plan is None:
+                return self._selection.best.plan if self._selection.best is not None else None
+            await self._run.admit(plan, self._builder.component)
         except SandboxError as error:
             self._selection.refused(error)
             return None
-        if plan is None and self._selection.best is not None:
-            return self._selection.best.plan
+        except TrainingFailed as error:
+            self._selection.failed(error.code)
+            return None
         return plan
 
     def _after_exchange(self, number: int, merged: Merged) -> None:
@@ -220,7 +207,7 @@ class Leader(Trainer):
 
     async def _finish(self, run: TrialRun, working: asyncio.Task[None] | None) -> None:
         await super()._finish(run, working)
-        self._onnx = await asyncio.to_thread(run.export)
+        self._onnx = await run.export()
 
     async def _conclude(self) -> None:
         """Store the sealed model and the sealed outcome, and let the parameter server end the job."""

@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from chiron.runtime.pacing import groups_of_an_exchange, making_ready_s, reading_s
-from chiron.runtime.roles.plan import AdmittedPlan
+from chiron.runtime.engine.supply import Engines
+from chiron.runtime.pacing import (
+    RUNGS,
+    answer_s,
+    groups_of_an_exchange,
+    making_ready_s,
+    reading_s,
+    rung_for,
+)
+from chiron.runtime.roles.plan import Plan
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.training.allocation import StepAllocation
 from chiron.runtime.training.errors import TrainingFailed
@@ -82,8 +90,27 @@ class Needed:
     """Time to answer one row of a query."""
 
 
+@dataclass
+class Fit:
+    """How a plan fits the job's slots."""
+
+    rung: int = 0
+    """The rung that it needs."""
+    failure: str | None = None
+    """Why it does not fit."""
+
+    def judge(self, spec: JobSpec, needed: Needed, agreed: int | None) -> None:
+        """Take in what was measured; `agreed` is the job's rung, once there is one."""
+        rung = rung_for(spec, needed.slot_s)
+        self.rung = RUNGS - 1 if rung is None else rung
+        if rung is None or (agreed is not None and rung > agreed):
+            self.failure = "plan-exceeds-slot"
+        elif needed.row_s * spec.query_rows > answer_s(spec):
+            self.failure = "answers-exceed-slot"
+
+
 async def measure(
-    spec: JobSpec, plan: AdmittedPlan, trial: int, index: int, vector: NDArray[np.float32]
+    engines: Engines, spec: JobSpec, plan: Plan, trial: int, index: int, vector: NDArray[np.float32]
 ) -> Needed:
     """What this plan needs. `vector` are the values that training begins with.
 
@@ -93,16 +120,19 @@ async def measure(
         work = Work.of(spec, plan.recipe, trial, index)
     except TrainingFailed:
         return Needed()
-    probe = _Probe(spec, plan, work)
-    await probe.run.begin(probe.plan, from_start=False)
-    await probe.run.adopt(vector)
-    return await probe.measure()
+    probe = _Probe(engines, spec, plan, work)
+    try:
+        await probe.run.begin(probe.plan, from_start=False)
+        await probe.run.adopt(vector)
+        return await probe.measure()
+    finally:
+        await probe.run.close()
 
 
 class _Probe:
     """A job of one trainer over drawn rows, as many of them for validation as to train on."""
 
-    def __init__(self, spec: JobSpec, plan: AdmittedPlan, work: Work) -> None:
+    def __init__(self, engines: Engines, spec: JobSpec, plan: Plan, work: Work) -> None:
         self._work = work
         self._job = spec
         self._until = _OF_THE_SLOT * making_ready_s(spec)
@@ -120,8 +150,9 @@ class _Probe:
         steps = self._steps * (_MEASUREMENTS + 1)
         length = {"steps": steps, "epochs": None, "batch_size": work.rows_a_step, "early_stop": None}
         optimizer = plan.recipe.optimizer.model_copy(update=_STILL)
-        self.plan = plan._replace(recipe=plan.recipe.model_copy(update=length | {"optimizer": optimizer}))
-        self.run = TrialRun(self._spec, 0, 0)
+        recipe = plan.recipe.model_copy(update=length | {"optimizer": optimizer})
+        self.plan = Plan(plan.graph, recipe.model_dump_json().encode(), recipe)
+        self.run = TrialRun(self._spec, 0, 0, engines)
         self._dataset = EncryptedDataset(dataset, _KEY, self._fetch)
 
     async def measure(self) -> Needed:

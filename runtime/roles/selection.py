@@ -15,7 +15,7 @@ from pydantic import Field
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import SealingError
-from chiron.runtime.roles.plan import AdmittedPlan
+from chiron.runtime.roles.plan import Plan
 from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.roles.trainer_checkpoint import checkpoint_context, checkpoint_invalid
 from chiron.runtime.sealing.sealer import Sealer
@@ -32,7 +32,7 @@ _NO_TRIAL = Outcome(status=OutcomeStatus.TRAINING_FAILED, code="no-trial")
 class Candidate:
     """A trial's product."""
 
-    plan: AdmittedPlan
+    plan: Plan
     report: TrainingReport
     onnx: bytes
 
@@ -48,7 +48,7 @@ class Selection:
     """The outcome for the owner where no trial has a product."""
 
     def add(
-        self, trial: int, plan: AdmittedPlan | None, report: TrainingReport, onnx: bytes, failure: str | None
+        self, trial: int, plan: Plan | None, report: TrainingReport, onnx: bytes, failure: str | None
     ) -> None:
         """Take in how a trial went. `onnx` is empty where it has no model; `failure` then says why."""
         if onnx and plan is not None:
@@ -85,7 +85,7 @@ def _score(report: TrainingReport) -> float:
     return next((-loss for loss in losses if loss is not None), -math.inf)
 
 
-def _as_trial(number: int, plan: AdmittedPlan | None, report: TrainingReport, *, trained: bool) -> Trial:
+def _as_trial(number: int, plan: Plan | None, report: TrainingReport, *, trained: bool) -> Trial:
     if trained:
         outcome = TrialOutcome.TRAINED
     else:
@@ -131,7 +131,7 @@ class LeaderCheckpoint:
         self._record = SealedRecord(stored, _Head, sealer, checkpoint_context(ticket))
         self._gateway = gateway
 
-    async def save(self, trial: int, selection: Selection, plan: AdmittedPlan | None) -> None:
+    async def save(self, trial: int, selection: Selection, plan: Plan | None) -> None:
         """Seal and store the state as it is, with what is proposed for `trial`.
 
         Raises:

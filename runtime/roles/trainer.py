@@ -23,9 +23,10 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
-from chiron.runtime.pacing import RUNGS, Slots, ending_s, late_slots_of, making_ready_s, reading_s, rung_for, slot_s
-from chiron.runtime.roles.measuring import measure
-from chiron.runtime.roles.plan import AdmittedPlan, decode_plan
+from chiron.runtime.engine.supply import Engines
+from chiron.runtime.pacing import Slots, ending_s, late_slots_of, making_ready_s, reading_s, slot_s
+from chiron.runtime.roles.measuring import Fit, measure
+from chiron.runtime.roles.plan import Plan, decode_plan
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.slotted_reads import SlottedReads
 from chiron.runtime.roles.trainer_checkpoint import SavedTrainer, TrainerCheckpoint, rolled_back
@@ -43,11 +44,26 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
 
 async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platform) -> None:
     """Enrol, and run a trainer of this kind to its job's end."""
+    engines, measuring = Engines(), Engines()
+    # They take a while to start: meanwhile we enrol.
+    engines.start_ahead()
+    if not launch.spec.exchange.unpaced:
+        measuring.start_ahead()
+    try:
+        await _take_part(kind, launch, platform, engines, measuring)
+    finally:
+        await engines.close()
+        await measuring.close()
+
+
+async def _take_part(
+    kind: type["Trainer"], launch: LaunchSpec, platform: Platform, engines: Engines, measuring: Engines
+) -> None:
     async with GatewayClient(launch.gateway) as gateway, failing_publicly(gateway):
         peer = await gateway.parameter_server()
         async with join(peer, launch, platform, gateway.parameter_server) as membership:
             shards = await connect_to_shards(membership, gateway.shard)
-            trainer = kind(launch, membership, shards, gateway, platform)
+            trainer = kind(launch, membership, shards, gateway, platform, engines, measuring)
             try:
                 await trainer.run()
             finally:
@@ -64,8 +80,12 @@ class Trainer:
         shards: Sequence[ShardLink],
         gateway: GatewayClient,
         platform: Platform,
+        engines: Engines,
+        measuring: Engines,
     ) -> None:
+        """`measuring` are the engines that plans are measured with."""
         ticket = membership.ticket
+        self._engines, self._measuring = engines, measuring
         self._index = launch.index
         # The ticket's spec is the one that the owner granted for; the host's is only hearsay.
         self._spec = spec = ticket.spec
@@ -120,6 +140,9 @@ class Trainer:
             # A trainer that came late, in a crashed one's place, may find the others in a later trial.
             with suppress(TrialOver):
                 await self._run_trial(trial)
+            if trial + 1 < self._spec.trials:
+                await self._run.close()
+                self._engines.start_ahead()
 
     async def _run_trial(self, trial: int) -> None:
         """Take part in a trial to its end.
@@ -149,7 +172,7 @@ class Trainer:
         self.abandon()
         self._working, self._content = None, None
         self._outcomes.clear()
-        self._run = TrialRun(self._spec, trial, self._index)
+        self._run = TrialRun(self._spec, trial, self._index, self._engines)
         self._run.failure = failure
         self._reads = SlottedReads(self._spec, self._index, self._fetch)
         self._dataset = EncryptedDataset(self._spec.dataset, self._dataset_key, self._reads.serve)
@@ -158,19 +181,22 @@ class Trainer:
         """Wait for a trial. `resumed`: there is a checkpoint of it. A leading trainer opens it for all."""
         return await self._client.start(trial)
 
-    async def _plan_of(self, trial: int, start: Start) -> AdmittedPlan | None:
+    async def _plan_of(self, trial: int, start: Start) -> Plan | None:
         """A trial's plan. A leading trainer has made it."""
-        return await asyncio.to_thread(decode_plan, self._spec, trial, start.plan)
+        return decode_plan(self._spec, trial, start.plan)
 
     async def _make_ready(self, trial: int, start: Start, saved: SavedTrainer | None) -> None:
-        """Bring the run to where the trial is, and agree on a slot, in a slot of its own."""
-        rungs: list[int] = []
+        """Bring the run to where the trial is, in a slot; and agree on the job's slot, once."""
+        fit = Fit()
         self._slots.begin()
-        if not await self._in_slot(self._take_up(trial, start, saved, rungs), making_ready_s(self._spec)):
-            self._begin_run(trial, "making-ready-late")
+        done = await self._in_slot(self._take_up(trial, start, saved, fit), making_ready_s(self._spec))
+        if not done:
+            fit.failure = "making-ready-late"
+        if fit.failure is not None:
+            self._begin_run(trial, fit.failure)
             await self._run.adopt(start.vector)
         if not self._spec.exchange.unpaced and self._rung is None:
-            self._rung = await self._client.agree(max(rungs, default=0))
+            self._rung = await self._client.agree(fit.rung)
 
     async def _in_slot(self, work: Coroutine[None, None, None], length_s: float) -> bool:
         """Let this be done in a slot of its own; whether it was done in time."""
@@ -180,13 +206,13 @@ class Trainer:
             self._working.result()
         return done
 
-    async def _take_up(self, trial: int, start: Start, saved: SavedTrainer | None, rungs: list[int]) -> None:
-        """Bring the run to where the trial is; `rungs` gets the rung that it needs, if it was measured."""
+    async def _take_up(self, trial: int, start: Start, saved: SavedTrainer | None, fit: Fit) -> None:
+        """Bring the run to where the trial is. At its begin, see whether it fits the job's slots."""
         run, plan = self._run, await self._plan_of(trial, start)
-        if plan is not None and start.exchange == 0 and not self._spec.exchange.unpaced:
-            needed = await measure(self._spec, plan, trial, self._index, start.vector)
-            rung = rung_for(self._spec, needed.slot_s)
-            rungs.append(RUNGS - 1 if rung is None else rung)
+        begins = start.exchange == exchanges_of(self._spec, trial).start
+        if plan is not None and begins and not self._spec.exchange.unpaced:
+            needed = await measure(self._measuring, self._spec, plan, trial, self._index, start.vector)
+            fit.judge(self._spec, needed, self._rung)
         if saved is not None and _follows(start, saved):
             self._checkpoint.fill_client(saved)
             await run.adopt(self._client.resume(trial, saved.exchange))

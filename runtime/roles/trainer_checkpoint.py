@@ -87,10 +87,13 @@ class TrainerCheckpoint:
 
         Without a run its engine is at work, and there is nothing of a learner in it.
         """
-        failure = run.failure if run is not None else None
+        state, failure = b"", None
+        if run is not None:
+            state = await run.state()
+            # After the state: taking it may have failed.
+            failure = run.failure
         head = _Head(trial=trial, exchange=exchange, failure=failure, late=late, given_up=given_up)
-        learner = run.state_into if run is not None else b""
-        return await asyncio.to_thread(self._record.encode, head, learner, self._client_into)
+        return await asyncio.to_thread(self._record.encode, head, state, self._client_into)
 
     async def store(self, content: bytearray) -> None:
         """Seal and store a snapshot.

@@ -7,13 +7,15 @@ of steps does not depend on the number of trainers, and uneven partitions only m
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.runtime.training.partition import Partition, is_streamed, validation_percent
-from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.jobs import JobSpec, exchanges_of
+
+if TYPE_CHECKING:
+    from chiron.wasm_sandbox.graph import AdmittedGraph
 
 DEFAULT_EPOCHS = 10
 ACTIVATION_BYTES = 4 * 2**30
@@ -99,7 +101,7 @@ class StepAllocation:
 
 
 def check_batch(
-    graph: AdmittedGraph, recipe: Recipe, partition: Partition, allocation: StepAllocation
+    graph: "AdmittedGraph", recipe: Recipe, partition: Partition, allocation: StepAllocation
 ) -> None:
     """Refuse a batch whose values do not fit.
 
@@ -113,6 +115,6 @@ def check_batch(
         raise TrainingFailed(Reason.BATCH_EXCEEDS_MEMORY)
 
 
-def evaluation_rows(graph: AdmittedGraph) -> int:
+def evaluation_rows(graph: "AdmittedGraph") -> int:
     """Rows to evaluate at a time."""
     return max(1, min(_LARGEST_EVALUATION, ACTIVATION_BYTES // max(graph.activation_bytes_per_example, 1)))

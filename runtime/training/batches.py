@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets import EncryptedDataset, Examples
+from chiron.runtime.datasets import Examples
 from chiron.runtime.training.losses import TargetEncoder
 from chiron.runtime.training.partition import Partition
 from chiron.runtime.training.seeds import Seeds
+from chiron.wire.datasets import DatasetManifest
 
 NOTHING = Examples(np.empty(0), np.empty(0))
 GATHERED_BYTES = 2**20
@@ -44,9 +45,8 @@ def held_out(partition: Partition, position: int, examples: Examples, seeds: See
     return validation_mask(examples.y, partition.validation_rows[position], generator)
 
 
-def empty_examples(dataset: EncryptedDataset, rows: int) -> Examples:
+def empty_examples(manifest: DatasetManifest, rows: int) -> Examples:
     """Room for `rows` examples of this dataset."""
-    manifest = dataset.manifest
     target = np.int64 if manifest.classes else np.float32
     x: NDArray[Any] = np.empty((rows, *manifest.input_shape), manifest.input_dtype.value)
     return Examples(x, np.empty((rows, *manifest.target_shape), target))

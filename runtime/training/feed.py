@@ -1,4 +1,7 @@
-"""A trainer's examples: every one exactly once an epoch, in seeded order, in the public schedule of reads.
+"""A trainer's examples: every one exactly once an epoch, in seeded order, as the schedule brings them.
+
+Which chunks are read when is public, and not decided here (`chiron.runtime.training.partition`): rows come
+chunk by chunk, all those that are due before an exchange, in order.
 
 A partition that fits in memory is read once and shuffled as a whole. A larger one is streamed: read again
 before each exchange, a window of chunks at a time, in an order that is public. Of each chunk the piece is
@@ -6,12 +9,13 @@ used whose turn it is: with as many epochs as exchanges that is the whole chunk,
 its rows, chosen by the seed. Rows are mixed within a window.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
 
-from chiron.runtime.datasets import EncryptedDataset, Examples
+from chiron.runtime.datasets import Examples
 from chiron.runtime.training.allocation import EpochShare, StepAllocation
 from chiron.runtime.training.batches import (
     NOTHING,
@@ -22,8 +26,9 @@ from chiron.runtime.training.batches import (
     put,
     share,
 )
-from chiron.runtime.training.partition import Partition, holding_pass, streaming_pass
+from chiron.runtime.training.partition import Partition, due_chunks, streaming_pass
 from chiron.runtime.training.seeds import Seeds
+from chiron.wire.datasets import DatasetManifest
 
 
 class Feed(Protocol):
@@ -32,41 +37,45 @@ class Feed(Protocol):
     validation: Examples
     """Rows held out of training; empty until they are read, before the first portion."""
 
-    def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
-        """The portions due before an exchange: one at least, maybe without batches.
+    def due(self, exchange: int) -> Sequence[int]:
+        """Numbers of the chunks whose rows `portions` takes before this exchange, in order."""
 
-        Raises:
-            DatasetError: a chunk is not the owner's.
-        """
+    def portions(self, rows: Iterator[Examples], exchange: int) -> Iterator[Portion]:
+        """The portions due before an exchange: one at least, maybe without batches."""
 
 
 class InMemoryFeed:
     """A partition that fits in memory: read once, shuffled as a whole every epoch."""
 
-    def __init__(self, partition: Partition, allocation: StepAllocation, seeds: Seeds) -> None:
+    def __init__(
+        self, partition: Partition, allocation: StepAllocation, seeds: Seeds, manifest: DatasetManifest
+    ) -> None:
         self._partition = partition
         self._allocation = allocation
         self._seeds = seeds
+        self._manifest = manifest
         self._training: Examples | None = None
         self.validation = NOTHING
 
-    async def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
+    def due(self, exchange: int) -> Sequence[int]:
+        """All chunks before the first exchange, and none later."""
+        return due_chunks(self._partition, exchange, first=self._training is None)
+
+    def portions(self, rows: Iterator[Examples], exchange: int) -> Iterator[Portion]:
         """One portion: all examples."""
         if self._training is None:
-            self._training, self.validation = await self._load(dataset)
+            self._training, self.validation = self._load(rows)
         yield Portion(self._training, self._batches(self._allocation.due(exchange), len(self._training.x)))
 
-    async def _load(self, dataset: EncryptedDataset) -> tuple[Examples, Examples]:
+    def _load(self, rows: Iterator[Examples]) -> tuple[Examples, Examples]:
         partition = self._partition
-        training = empty_examples(dataset, sum(partition.training_rows))
-        validation = empty_examples(dataset, sum(partition.validation_rows))
+        training = empty_examples(self._manifest, sum(partition.training_rows))
+        validation = empty_examples(self._manifest, sum(partition.validation_rows))
         place, held = 0, 0
-        position = 0
-        async for examples in dataset.read(holding_pass(partition)):
+        for position, examples in enumerate(islice(rows, len(partition.chunks))):
             mask = held_out(partition, position, examples, self._seeds)
             place = put(training, place, examples, ~mask)
             held = put(validation, held, examples, mask)
-            position += 1
         return training, validation
 
     def _batches(self, due: range, rows: int) -> list[Batch]:
@@ -90,27 +99,34 @@ WINDOW_BYTES = 64 * 2**20
 
 
 class StreamedFeed:
-    """Memory holds the validation rows, a window, and what the reader has fetched ahead."""
+    """Memory holds the validation rows and a window."""
 
-    def __init__(self, partition: Partition, allocation: StepAllocation, seeds: Seeds) -> None:
+    def __init__(
+        self, partition: Partition, allocation: StepAllocation, seeds: Seeds, manifest: DatasetManifest
+    ) -> None:
         self._partition = partition
         self._allocation = allocation
         self._seeds = seeds
+        self._manifest = manifest
         self._window = max(1, WINDOW_BYTES // partition.chunk_bytes)
         self.validation = NOTHING
         self._begun = False
 
-    async def portions(self, dataset: EncryptedDataset, exchange: int) -> AsyncIterator[Portion]:
+    def due(self, exchange: int) -> Sequence[int]:
+        """All chunks before each exchange; before the first twice."""
+        return due_chunks(self._partition, exchange, first=not self._begun)
+
+    def portions(self, rows: Iterator[Examples], exchange: int) -> Iterator[Portion]:
         """A portion a window; the last may be empty."""
         if not self._begun:
-            self.validation = await self._hold_out(dataset)
+            self.validation = self._hold_out(rows)
             self._begun = True
         piece = self._allocation.share(exchange)
         cutter = _Cutter(self._expected(piece), self._allocation.steps_in(piece) if piece else range(0))
         window: list[Examples] = []
         numbers = streaming_pass(self._partition, exchange)
         done = 0
-        async for examples in dataset.read(numbers):
+        for examples in islice(rows, len(numbers)):
             if piece is not None:
                 window.append(self._piece(numbers[done], examples, piece))
             done += 1
@@ -119,13 +135,12 @@ class StreamedFeed:
                 window = []
         yield cutter.cut(window, self._seeds.generator("window", exchange, done))
 
-    async def _hold_out(self, dataset: EncryptedDataset) -> Examples:
-        validation = empty_examples(dataset, sum(self._partition.validation_rows))
-        place, position = 0, 0
-        async for examples in dataset.read(holding_pass(self._partition)):
+    def _hold_out(self, rows: Iterator[Examples]) -> Examples:
+        validation = empty_examples(self._manifest, sum(self._partition.validation_rows))
+        place = 0
+        for position, examples in enumerate(islice(rows, len(self._partition.chunks))):
             mask = held_out(self._partition, position, examples, self._seeds)
             place = put(validation, place, examples, mask)
-            position += 1
         return validation
 
     def _expected(self, piece: EpochShare | None) -> int:

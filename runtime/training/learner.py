@@ -1,13 +1,13 @@
 """One trainer's learning in one trial: local steps between exchanges, on its own partition of the data."""
 
-import asyncio
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.runtime.datasets import EncryptedDataset
+from chiron.runtime.datasets import Examples
 from chiron.runtime.training.allocation import StepAllocation, check_batch
 from chiron.runtime.training.batches import Portion
 from chiron.runtime.training.errors import Reason, failing_as
@@ -69,7 +69,7 @@ class Learner:
         partition = Partition.of(spec, index)
         check_batch(graph, recipe, partition, self._allocation)
         feed = StreamedFeed if partition.streamed else InMemoryFeed
-        self._feed: Feed = feed(partition, self._allocation, own)
+        self._feed: Feed = feed(partition, self._allocation, own, spec.dataset)
         vector = np.zeros(self.elements, np.float32) if memory is None else memory[: self.elements]
         self._stepper = Stepper(
             training_model(graph, recipe, request),
@@ -112,33 +112,30 @@ class Learner:
         """
         self._stepper.adopt(vector[: self.elements])
 
-    async def train(self, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
+    def due(self, exchange: int) -> Sequence[int]:
+        """Numbers of the chunks whose rows `train` takes before this exchange, in order. Public."""
+        return self._feed.due(exchange)
+
+    def train(self, rows: Iterator[Examples], exchange: int, exchanges: int) -> None:
         """The steps due before this trial's exchange `exchange`, after the validation of the vector that
         they begin with. The last of the `exchanges` has no steps: what it validates is the final model.
 
+        `rows` are those of the chunks `due`, chunk by chunk; all are taken.
+
         Raises:
-            DatasetError: a chunk is not what the owner made.
             TrainingFailed: the engine failed.
         """
         self._sums[:] = 0
         self._stopping.validating(self._stepper.vector)
         validated = exchanges == 1
         with failing_as(Reason.ENGINE_FAILED):
-            failed: Exception | None = None
-            async for portion in self._feed.portions(dataset, exchange):
-                # The host counts requests for chunks: where a window fails, the others are fetched too.
-                if failed is None:
-                    try:
-                        await asyncio.to_thread(self._work, portion, validate=not validated)
-                    except Exception as error:
-                        failed = error
+            for portion in self._feed.portions(rows, exchange):
+                self._work(portion, validate=not validated)
                 validated = True
-            if failed is not None:
-                raise failed
             if exchange == self._allocation.learning_exchanges - 1 and not self._stopping.stopped:
                 self._stepper.take_average()
             if exchanges == 1:
-                await asyncio.to_thread(self._validate)
+                self._validate()
         self._sums[Place.DIVERGED] = self._stepper.diverged[0]
 
     def _work(self, portion: Portion, *, validate: bool) -> None:

@@ -7,7 +7,6 @@ not learn (any more, or at all) reads on as the others do.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.datasets.chunks import ChunkForm
 from chiron.runtime.training.seeds import Seeds
 from chiron.wire.jobs import JobSpec
@@ -86,22 +85,16 @@ def streaming_pass(partition: Partition, exchange: int) -> Sequence[int]:
     return [partition.chunks[place] for place in order]
 
 
-async def read_unused(
-    dataset: EncryptedDataset, spec: JobSpec, index: int, exchange: int, *, first: bool
-) -> None:
-    """Read what a learner would before this exchange of a trial, and use none of it.
+def due_chunks(partition: Partition, exchange: int, *, first: bool) -> list[int]:
+    """Numbers of the chunks that a trainer reads before this exchange of a trial, in order.
+
+    It follows from public facts alone, and every trainer reads them: one that learns, idles, or fails midway.
 
     Args:
         first: whether this trainer has read nothing in this trial yet. One that takes a crashed one's place
             begins at a later exchange.
-
-    Raises:
-        DatasetError: a chunk is not what the owner made.
     """
-    partition = Partition.of(spec, index)
-    passes = [holding_pass(partition)] if first else []
+    numbers = list(holding_pass(partition)) if first else []
     if partition.streamed:
-        passes.append(streaming_pass(partition, exchange))
-    for numbers in passes:
-        async for _ in dataset.read(numbers):
-            pass
+        numbers += streaming_pass(partition, exchange)
+    return numbers

@@ -27,9 +27,10 @@ from aiohttp import web
 from chiron.ps.client import ParameterClient
 from chiron.ps.routes import exchange_routes
 from chiron.ps.server import ParameterServer
+from chiron.runtime.engine.supply import Engines
 from chiron.runtime.reports import seal_report
-from chiron.runtime.roles.plan import admit_plan, decode_plan
-from chiron.runtime.roles.trial_run import TrialRun
+from chiron.runtime.roles.plan import decode_plan, read_plan
+from chiron.runtime.roles.trial_run import Supply, TrialRun
 from chiron.runtime.sealing import hpke
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
@@ -37,9 +38,10 @@ from chiron.runtime.training.sessions import initial_values
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire.contract import CapabilityGrants
-from chiron.wire.jobs import SUMS, plan_bytes
+from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
 from scripts.benchmarks import models
-from scripts.benchmarks.job import make_job, open_dataset, read_spec, write_for_torch
+from scripts.benchmarks.in_process import LocalEngines
+from scripts.benchmarks.job import admitted_plan, make_job, open_dataset, read_spec, write_for_torch
 
 
 def say(**message: Any) -> None:
@@ -109,6 +111,14 @@ async def serve(options: dict[str, Any]) -> None:
 
 async def train(options: dict[str, Any]) -> None:
     """A trainer's whole job but for attestation and storage, as `chiron.runtime.roles.trainer` has it."""
+    engines = Engines()
+    try:
+        await _train(options, LocalEngines() if options.get("in_process") else engines)
+    finally:
+        await engines.close()
+
+
+async def _train(options: dict[str, Any], engines: Supply) -> None:
     directory, index = Path(options["directory"]), options["index"]
     spec = read_spec(directory, options["trainers"])
     dataset = open_dataset(directory, spec)
@@ -117,7 +127,7 @@ async def train(options: dict[str, Any]) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
         url = f"https://127.0.0.1:{options['port']}"
         client = ParameterClient(session, url, spec.exchange, plan_bytes(spec), sums=SUMS)
-        run = TrialRun(spec, 0, index)
+        run = TrialRun(spec, 0, index, engines)
         if index == 0:
             published = await _lead(directory, spec, run)
             await client.publish(0, published, run.pushed()[0])
@@ -149,17 +159,17 @@ async def train(options: dict[str, Any]) -> None:
             raise RuntimeError(f"the run ended with {run.failure}")
         taken = measured(began, used)
         if index == 0 and options.get("keep"):
-            (directory / "model.onnx").write_bytes(run.export())
+            (directory / "model.onnx").write_bytes(await run.export())
         say(**taken, examples=(run.steps - warm) * options.get("batch", 1))
 
 
-async def _lead(directory: Path, spec: Any, run: TrialRun) -> bytes:
+async def _lead(directory: Path, spec: JobSpec, run: TrialRun) -> bytes:
     component = (directory / "builder.wasm").read_bytes()
     dataset = spec.dataset
     shape = DatasetShape(dataset.examples, dataset.input_shape, dataset.target_shape, dataset.classes)
     terms = (spec.build_request(), CapabilityGrants(), CapabilityData(shape))
     raw = await asyncio.to_thread(Sandbox().build, component, *terms, seed=spec.seed)
-    plan = admit_plan(spec, 0, raw.graph, raw.recipe)
+    plan = read_plan(spec, 0, raw.graph, raw.recipe)
     await run.begin(plan)
     return plan.published
 
@@ -201,17 +211,17 @@ def _artifacts(directory: Path, options: dict[str, Any]) -> tuple[Any, Any]:
     onnxruntime.set_default_logger_severity(3)
     spec = read_spec(directory, 1)
     drawn = models.plan(options["model"], {"epochs": 1, "batch_size": options["batch"]})
-    admitted = admit_plan(spec, 0, drawn.graph, drawn.recipe.encode())
-    layout = FlatLayout(admitted.graph.parameters)
-    values = layout.views(initial_values(admitted.graph, layout, Seeds(1, 0, 0)))
-    model = admitted.graph.with_values(values)
+    admitted, _ = admitted_plan(drawn, spec)
+    layout = FlatLayout(admitted.parameters)
+    values = layout.views(initial_values(admitted, layout, Seeds(1, 0, 0)))
+    model = admitted.with_values(values)
     model.ir_version = 9
     for node in model.graph.node:
         if node.op_type == "BatchNormalization":
             node.attribute.append(onnx.helper.make_attribute("training_mode", 1))
             node.output.extend([f"{node.name}{node.output[0]}.mean", f"{node.name}{node.output[0]}.variance"])
-    trained = [p.name for p in admitted.graph.parameters if p.trainable]
-    frozen = [p.name for p in admitted.graph.parameters if not p.trainable]
+    trained = [p.name for p in admitted.parameters if p.trainable]
+    frozen = [p.name for p in admitted.parameters if not p.trainable]
     with tempfile.TemporaryDirectory() as place:
         artifacts.generate_artifacts(
             model,

@@ -15,10 +15,12 @@ from onnx import ModelProto, helper, numpy_helper
 from chiron.builder_kit.chiron_builder import Plan as Drawn
 from chiron.builder_kit.component import static_component
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
-from chiron.runtime.roles.plan import AdmittedPlan, admit_plan
 from chiron.runtime.training.layout import FlatLayout
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
+from chiron.wasm_sandbox.admission import admit
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wire.contract import Envelope, InputType, Task
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.jobs import JobSpec
@@ -74,18 +76,18 @@ def open_dataset(directory: Path, spec: JobSpec) -> EncryptedDataset:
 
 def write_for_torch(directory: Path, drawn: Drawn, spec: JobSpec, x: NDArray[Any], y: NDArray[Any]) -> None:
     """The graph as JSON, its constants and the very initial values that trainer 0 makes, and the examples."""
-    admitted = admit_plan(spec, 0, drawn.graph, drawn.recipe.encode())
-    layout = FlatLayout(admitted.graph.parameters)
-    vector = initial_values(admitted.graph, layout, Seeds(spec.seed, admitted.recipe.seed, 0))
+    admitted, recipe = admitted_plan(drawn, spec)
+    layout = FlatLayout(admitted.parameters)
+    vector = initial_values(admitted, layout, Seeds(spec.seed, recipe.seed, 0))
     parameters = {f"p:{name}": view for name, view in layout.views(vector).items()}
-    constants = {f"c:{t.name}": numpy_helper.to_array(t) for t in admitted.graph.forward.graph.initializer}
+    constants = {f"c:{t.name}": numpy_helper.to_array(t) for t in admitted.forward.graph.initializer}
     arrays: dict[str, Any] = {"x": x, "y": y, **parameters, **constants}
     np.savez(directory / "torch.npz", **arrays)
-    trained = [parameter.name for parameter in admitted.graph.parameters if parameter.trainable]
+    trained = [parameter.name for parameter in admitted.parameters if parameter.trainable]
     described = {
-        "nodes": _nodes(admitted.graph.forward),
+        "nodes": _nodes(admitted.forward),
         "trained": trained,
-        "recipe": json.loads(admitted.recipe.model_dump_json()),
+        "recipe": json.loads(recipe.model_dump_json()),
     }
     (directory / "torch.json").write_text(json.dumps(described))
 
@@ -108,6 +110,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float) else list(value)
 
 
-def admitted_plan(drawn: Drawn, spec: JobSpec) -> AdmittedPlan:
-    """The plan as a trainer admits it."""
-    return admit_plan(spec, 0, drawn.graph, drawn.recipe.encode())
+def admitted_plan(drawn: Drawn, spec: JobSpec) -> tuple[AdmittedGraph, Recipe]:
+    """The plan as an engine admits it."""
+    return admit(drawn.graph, spec.build_request(), spec.envelope), parse_recipe(drawn.recipe.encode())

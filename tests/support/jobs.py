@@ -71,11 +71,17 @@ def train(job: Job, graph: AdmittedGraph, recipe: Recipe) -> tuple[list[Learner]
     return learners, reports
 
 
+async def learn(learner: Learner, dataset: EncryptedDataset, exchange: int, exchanges: int) -> None:
+    """The steps before an exchange, on the rows of the chunks that are due before it."""
+    rows = [examples async for examples in dataset.read(learner.due(exchange))]
+    learner.train(iter(rows), exchange, exchanges)
+
+
 async def _exchange(
     learners: Sequence[Learner], datasets: Sequence[EncryptedDataset], number: int, exchanges: int
 ) -> TrainingReport:
     for learner, dataset in zip(learners, datasets, strict=True):
-        await learner.train(dataset, number, exchanges)
+        await learn(learner, dataset, number, exchanges)
     merged = np.asarray(np.mean([learner.read() for learner in learners], axis=0), np.float32)
     sums = np.sum([learner.sums() for learner in learners], axis=0)
     for learner in learners:

@@ -14,7 +14,7 @@ from chiron.runtime.training.allocation import StepAllocation
 from chiron.runtime.training.batches import validation_mask
 from chiron.runtime.training.errors import TrainingFailed
 from chiron.runtime.training.feed import Feed, InMemoryFeed, StreamedFeed
-from chiron.runtime.training.partition import Partition, read_unused
+from chiron.runtime.training.partition import Partition, due_chunks
 from chiron.runtime.training.seeds import Seeds
 from chiron.wasm_sandbox.recipe import Recipe
 from tests.support.jobs import Job, make_job
@@ -30,17 +30,17 @@ def feed_of(job: Job, recipe: Recipe, index: int) -> tuple[Feed, StepAllocation]
     table = StepAllocation.of(job.spec, recipe, 0)
     part = Partition.of(job.spec, index)
     kind = StreamedFeed if part.streamed else InMemoryFeed
-    return kind(part, table, Seeds(job.spec.seed, "trainer", index)), table
+    return kind(part, table, Seeds(job.spec.seed, "trainer", index), job.spec.dataset), table
 
 
 async def drain(
     feed: Feed, job: Job, exchange: int, fetched: list[int] | None = None
 ) -> list[tuple[int, list[float]]]:
     """(step, numbers of its examples) of everything due before an exchange."""
-    dataset = job.dataset(fetched)
+    rows = [examples async for examples in job.dataset(fetched).read(feed.due(exchange))]
     return [
         (batch.step, portion.examples.x[batch.rows, 0].tolist())
-        async for portion in feed.portions(dataset, exchange)
+        for portion in feed.portions(iter(rows), exchange)
         for batch in portion.batches
     ]
 
@@ -113,7 +113,7 @@ async def reads(job: Job, recipe: Recipe | None, index: int, start: int = 0) -> 
     feed = None if recipe is None else feed_of(job, recipe, index)[0]
     for exchange in range(start, job.spec.exchange.exchanges):
         if feed is None:
-            await read_unused(job.dataset(fetched), job.spec, index, exchange, first=exchange == start)
+            fetched += due_chunks(Partition.of(job.spec, index), exchange, first=exchange == start)
         else:
             await drain(feed, job, exchange, fetched)
     return fetched

@@ -22,7 +22,7 @@ from chiron.wasm_sandbox.recipe import (
     Recipe,
     Sgd,
 )
-from tests.support.jobs import Job, make_job, train
+from tests.support.jobs import Job, learn, make_job, train
 from tests.support.networks import Network, convolutional, mlp
 from tests.training.samples import ROWS, VALUES, image_job, table_job
 
@@ -58,7 +58,7 @@ async def continued(job: Job, graph: AdmittedGraph, stop: int) -> bytes:
             saved = learner.state()
             learner = Learner(graph, EVERYTHING, job.spec, index=0, trial=0)
             learner.restore(saved)
-        await learner.train(job.dataset(), exchange, exchanges)
+        await learn(learner, job.dataset(), exchange, exchanges)
         learner.write(learner.read())
         learner.report(exchange, learner.sums())
     return learner.export()

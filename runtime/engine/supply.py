@@ -1,0 +1,46 @@
+"""A trainer's engines: a process for each trial, the next one started ahead."""
+
+from chiron.runtime.engine.learner import RemoteLearner
+from chiron.runtime.engine.process import EngineProcess
+from chiron.runtime.training.errors import TrainingFailed
+from chiron.wire.jobs import JobSpec
+
+
+class Engines:
+    """Starts engines' processes, and ends them. One works at a time."""
+
+    def __init__(self) -> None:
+        self._ahead: EngineProcess | None = None
+        self._current: EngineProcess | None = None
+
+    def start_ahead(self) -> None:
+        """Let the next process import its libraries while something else is done."""
+        if self._ahead is not None:
+            return
+        try:
+            self._ahead = EngineProcess()
+        except TrainingFailed:
+            # Whoever asks for it finds out.
+            self._ahead = None
+
+    async def learner(self, spec: JobSpec, *, index: int, trial: int) -> RemoteLearner:
+        """A fresh learner; the one before is ended.
+
+        Raises:
+            TrainingFailed: no process can be started.
+        """
+        await self._end_current()
+        self._current, self._ahead = self._ahead or EngineProcess(), None
+        return RemoteLearner(self._current, spec, index=index, trial=trial)
+
+    async def close(self) -> None:
+        """End all of them."""
+        await self._end_current()
+        if self._ahead is not None:
+            await self._ahead.close()
+            self._ahead = None
+
+    async def _end_current(self) -> None:
+        if self._current is not None:
+            await self._current.close()
+            self._current = None
