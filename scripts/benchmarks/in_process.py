@@ -11,7 +11,8 @@ from chiron.runtime.datasets import Examples
 from chiron.runtime.training.learner import Learner
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import read_assets
-from chiron.wasm_sandbox.recipe import parse_recipe
+from chiron.wasm_sandbox.graph import AdmittedGraph
+from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
 
@@ -19,7 +20,11 @@ from chiron.wire.reports import TrainingReport
 class LocalLearner:
     """`chiron.runtime.roles.trial_run.TrialLearner`, without a process of its own."""
 
-    def __init__(self, spec: JobSpec, index: int, trial: int) -> None:
+    def __init__(
+        self, spec: JobSpec, index: int, trial: int, given: tuple[AdmittedGraph, Recipe] | None = None
+    ) -> None:
+        """Train what is `given`; else what a plan says."""
+        self._given = given
         self._spec, self._index, self._trial = spec, index, trial
         self.vector = np.zeros(spec.exchange.parameters, np.float32)
         self._waiting: queue.Queue[Examples | None] = queue.Queue(maxsize=1)
@@ -32,12 +37,15 @@ class LocalLearner:
 
     async def admit(self, graph: bytes, recipe: bytes, component: bytes | None = None) -> None:
         """Check a plan."""
+        if self._given is not None:
+            self._plan = self._given
+            return
         request, assets = self._spec.build_request(self._trial), component and read_assets(component)
-        self.plan = admit(graph, request, self._spec.envelope, assets=assets or None), parse_recipe(recipe)
+        self._plan = admit(graph, request, self._spec.envelope, assets=assets or None), parse_recipe(recipe)
 
     async def begin(self, *, from_start: bool) -> None:
         """Make the learner."""
-        graph, recipe = self.plan
+        graph, recipe = self._plan
         self._learner = Learner(
             graph, recipe, self._spec, index=self._index, trial=self._trial, memory=self.vector
         )
@@ -98,8 +106,11 @@ class LocalLearner:
 
 
 class LocalEngines:
-    """Gives runs learners of this process."""
+    """Gives runs learners of this process, which train what is `given`; else what a plan says."""
+
+    def __init__(self, given: tuple[AdmittedGraph, Recipe] | None = None) -> None:
+        self._given = given
 
     async def learner(self, spec: JobSpec, *, index: int, trial: int) -> LocalLearner:
         """A fresh learner."""
-        return LocalLearner(spec, index, trial)
+        return LocalLearner(spec, index, trial, self._given)

@@ -16,8 +16,7 @@ from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.contract import BuildRequest, InputType, Task
-from chiron.wire.jobs import JobSpec
-from scripts.benchmarks.in_process import LocalLearner
+from scripts.benchmarks.in_process import LocalEngines
 from tests.support.jobs import make_job
 from tests.support.networks import Network
 
@@ -34,22 +33,10 @@ def _looks_up() -> AdmittedGraph:
     return net.admitted((CLASSES,))
 
 
-class _Learner(LocalLearner):
-    """In this process, where the bounds of streaming can be changed."""
-
-    async def admit(self, graph: bytes, recipe: bytes, component: bytes | None = None) -> None:
-        self.plan = _looks_up(), Recipe(epochs=3, batch_size=8)
-
-
-class _Engines:
-    async def learner(self, spec: JobSpec, *, index: int, trial: int) -> LocalLearner:
-        return _Learner(spec, index, trial)
-
-
 def _fetched(x: NDArray[np.float32]) -> tuple[list[list[int]], str | None]:
     """What the host sees of a trainer on these rows: chunks that it asks for before each exchange."""
     job = make_job(x, np.arange(len(x)) % CLASSES, classes=CLASSES, rows=10, exchanges=4)
-    run = TrialRun(job.spec, 0, 0, _Engines())
+    run = TrialRun(job.spec, 0, 0, LocalEngines((_looks_up(), Recipe(epochs=3, batch_size=8))))
     asked: list[list[int]] = []
 
     async def train() -> None:

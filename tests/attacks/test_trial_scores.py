@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from chiron.client.granting import grant_in_words, new_terms
 from chiron.ps.client import Merged
-from chiron.runtime.roles.plan import AdmittedPlan
+from chiron.runtime.roles.plan import Plan
 from chiron.runtime.roles.selection import Selection
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.wasm_sandbox.capability_data import CapabilityData, DatasetShape
@@ -20,6 +20,7 @@ from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, Recipe
 from chiron.wasm_sandbox.sandbox import run_command
 from chiron.wire.contract import Capability, CapabilityGrants, Trial, TrialOutcome
+from scripts.benchmarks.in_process import LocalEngines
 from tests.support.jobs import make_job
 from tests.support.networks import Network
 
@@ -41,8 +42,9 @@ def _history() -> list[Trial]:
     rng = np.random.default_rng(5)
     x = rng.integers(0, 17, (2000, 8), dtype=np.uint8)
     job = make_job(x, rng.integers(0, CLASSES, 2000), classes=CLASSES, validation_percent=50)
-    run, selection = TrialRun(job.spec, 0, 0), Selection()
-    plan = AdmittedPlan(_counting(), Recipe(epochs=1, loss=BinaryCrossEntropy()), b"")
+    recipe = Recipe(epochs=1, loss=BinaryCrossEntropy())
+    run, selection = TrialRun(job.spec, 0, 0, LocalEngines((_counting(), recipe))), Selection()
+    plan = Plan(b"", b"", recipe)
 
     async def train() -> None:
         await run.begin(plan)
