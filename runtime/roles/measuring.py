@@ -39,15 +39,19 @@ ROOM = 0.03
 """The same, as a part of it."""
 _STEPS = 4
 """Steps of one measurement, and batches of rows that are drawn."""
-_MEASUREMENTS = 12
+_SAMPLES = 8
+_SAMPLE_S = 0.25
+_LONGEST = 50
+"""Measurements of one sample, at most."""
+_EXCHANGES = 2 + _SAMPLES * _LONGEST + 1
 _ROWS_BYTES = 32 * 2**20
 """The rows that are drawn, at most; one batch where that is larger."""
 _OF_THE_SLOT = 0.3
 """How much of the slot in which it is measured that may take."""
 _KEY = bytes(32)
 """The drawn rows are public, and nobody is sent them."""
-_STILL = {"learning_rate": 1e-12}
-"""So that a few steps on random rows do not diverge."""
+_STILL = 1e-9
+"""Learning rate with which a few steps on random rows do not diverge."""
 
 
 @dataclass(frozen=True)
@@ -143,27 +147,28 @@ class _Probe:
         writer = DatasetWriter(form, "0" * 32, _KEY)
         self._chunks = _sealed(writer, spec, 2 * self._rows)
         dataset = writer.manifest()
-        exchange = spec.exchange.model_copy(update={"trainers": 1, "exchanges": _MEASUREMENTS + 2})
+        exchange = spec.exchange.model_copy(update={"trainers": 1, "exchanges": _EXCHANGES})
         envelope = spec.envelope.model_copy(update={"max_steps": 10_000_000})
         changes = {"dataset": dataset, "exchange": exchange, "envelope": envelope}
         self._spec = spec.model_copy(update=changes | {"trials": 1, "validation_percent": 50})
-        steps = self._steps * (_MEASUREMENTS + 1)
-        length = {"steps": steps, "epochs": None, "batch_size": work.rows_a_step, "early_stop": None}
-        optimizer = plan.recipe.optimizer.model_copy(update=_STILL)
-        recipe = plan.recipe.model_copy(update=length | {"optimizer": optimizer})
-        self.plan = Plan(plan.graph, recipe.model_dump_json().encode(), recipe)
+        self.plan = _shortened(plan, self._steps * (_EXCHANGES - 1), work.rows_a_step)
         self.run = TrialRun(self._spec, 0, 0, engines)
+        self._next = 0
         self._dataset = EncryptedDataset(dataset, _KEY, self._fetch)
 
     async def measure(self) -> Needed:
-        began = time.perf_counter()
+        until = time.perf_counter() + self._until
         # The first one also takes in the rows, and makes what is made once.
-        await self._train(0)
-        taken: list[float] = []
-        while len(taken) < _MEASUREMENTS and (len(taken) < 2 or time.perf_counter() - began < self._until):
-            taken.append(await self._train(1 + len(taken)))
-        validating = await self._train(_MEASUREMENTS + 1)
-        usual = median(taken)
+        await self._train(1)
+        once = await self._train(1)
+        # About as many steps at a time as a job takes, but where that is long.
+        times = max(1, min(-(-self._work.steps // self._steps), int(_SAMPLE_S / once), _LONGEST))
+        samples = [await self._train(times)]
+        while len(samples) < 2 or (len(samples) < _SAMPLES and time.perf_counter() < until):
+            samples.append(await self._train(times))
+        # What is not validation counts as steps: so its shortest time.
+        validating = min([await self._validate() for _ in range(len(samples))])
+        usual = median(samples)
         each_step = max(usual - validating, 0.0) / self._steps
         if self.run.failure is not None or self.run.pushed()[1][Place.DIVERGED]:
             # It stopped at its first step.
@@ -172,16 +177,33 @@ class _Probe:
         work = each_step * self._work.steps + row_s * self._work.validation_rows
         if is_streamed(self._job):
             work += reading_s(self._job)
-        unsteady = max(taken) / usual - 1
+        unsteady = max(samples) / usual - 1
         return Needed(work + max(ROOM_S, work * max(ROOM, unsteady)), row_s)
 
-    async def _train(self, exchange: int) -> float:
+    async def _validate(self) -> float:
+        """Seconds that the last exchange takes, which has no steps."""
         began = time.perf_counter()
-        await self.run.train(self._dataset, exchange, _MEASUREMENTS + 2)
+        await self.run.train(self._dataset, _EXCHANGES - 1, _EXCHANGES)
         return time.perf_counter() - began
+
+    async def _train(self, times: int) -> float:
+        """Seconds that the next exchanges' steps take, each."""
+        began = time.perf_counter()
+        for number in range(self._next, self._next + times):
+            await self.run.train(self._dataset, number, _EXCHANGES)
+        self._next += times
+        return (time.perf_counter() - began) / times
 
     async def _fetch(self, number: int) -> bytes:
         return self._chunks[number]
+
+
+def _shortened(plan: Plan, steps: int, batch_size: int) -> Plan:
+    """The same graph, trained for so many steps that do not move it, and no shorter."""
+    optimizer = plan.recipe.optimizer.model_copy(update={"learning_rate": _STILL})
+    length = {"steps": steps, "epochs": None, "early_stop": None, "batch_size": batch_size}
+    recipe = plan.recipe.model_copy(update=length | {"optimizer": optimizer})
+    return Plan(plan.graph, recipe.model_dump_json().encode(), recipe)
 
 
 def _sealed(writer: DatasetWriter, spec: JobSpec, rows: int) -> list[bytes]:
