@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from chiron.api import enclave_door
-from chiron.api.errors import JobUnknown
+from chiron.api.errors import JobUnknown, Unauthenticated
 from chiron.api.gateway import Gateway
 from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.keys import Principal
@@ -13,6 +13,7 @@ from chiron.api.operations import Call, Routes, bind, credential
 from chiron.api.problems import problems
 from chiron.api.public import guests, jobs, messages, uploads
 from chiron.wire import paths
+from chiron.wire.networks import forwarded_for, network_of
 from chiron.wire.public_api import Health
 
 _service = Routes()
@@ -27,6 +28,7 @@ async def health(_call: Call[None, None]) -> Health:
 @_service.add("GET", paths.OPENAPI, answer="application/json")
 async def openapi(call: Call[None, None]) -> web.StreamResponse:
     """This interface as OpenAPI 3.1."""
+    call.gateway.rates.take_keyless(_address(call.gateway, call.request))
     return web.json_response(body=call.gateway.openapi)
 
 
@@ -42,17 +44,45 @@ def public_application(gateway: Gateway) -> web.Application:
     """`/v1/…`, `/healthz`, `/openapi.json`."""
 
     async def authenticate(gateway: Gateway, request: web.Request) -> Principal:
-        caller = await gateway.keys.authenticate(credential(request))
+        caller = await _known(gateway, request)
         if caller.job is not None and request.match_info.get("id") != caller.job:
             # Here and not in each handler: a guest is nowhere but at paths that name its job.
             raise JobUnknown("you have no job of this id")
-        gateway.rates.take(caller.key_id, caller.tenant)
+        gateway.rates.take(caller)
         return caller
 
     gateway.openapi = document(PUBLIC)
     app = web.Application(middlewares=[watch_requests("public", gateway.metrics), problems])
-    bind(app, gateway, PUBLIC, authenticate)
+    bind(app, gateway, PUBLIC, authenticate, gateway.memory.one_of)
     return app
+
+
+async def _known(gateway: Gateway, request: web.Request) -> Principal:
+    """Whose key the request has.
+
+    Requests without one that holds are counted by address. Where that has had its rate, only keys that were
+    good before are looked up: a flood of guesses costs us no more, and keeps nobody out who is in.
+
+    Raises:
+        Unauthenticated, TooManyRequests: it has none that holds.
+    """
+    address = _address(gateway, request)
+    try:
+        key = credential(request)
+        looked_up = not gateway.rates.keyless_spent(address) or gateway.keys.is_known(key)
+        if looked_up:
+            return await gateway.keys.authenticate(key)
+    except Unauthenticated:
+        gateway.rates.take_keyless(address)
+        raise
+    gateway.rates.take_keyless(address)
+    raise Unauthenticated("the key is not valid")
+
+
+def _address(gateway: Gateway, request: web.Request) -> str:
+    """Whom a request without a key is counted with."""
+    said = request.headers.getall("X-Forwarded-For", [])
+    return network_of(forwarded_for(request.remote or "", said, gateway.settings.trusted_proxies))
 
 
 def enclave_application(gateway: Gateway) -> web.Application:

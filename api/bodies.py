@@ -1,7 +1,7 @@
 """Request bodies read within bounds of size and time, and answers streamed from storage."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from aiohttp import ClientPayloadError, web
@@ -13,6 +13,8 @@ from chiron.api.problems import STARTED
 _Model = TypeVar("_Model", bound=BaseModel)
 JSON_CONTENT_TYPE = "application/json"
 _MAX_FAULTS = 5
+_LARGE_BYTES = 2**20
+"""Answers up to this size are left to be sent when their request is over."""
 
 
 def refuse_announced(request: web.Request, limit: int) -> None:
@@ -52,10 +54,13 @@ async def pieces(request: web.Request, limit: int, seconds: float) -> AsyncItera
         yield piece
 
 
-async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
-    """The whole body; raises as `pieces`."""
+async def read_body(
+    request: web.Request, limit: int, seconds: float, arriving: Callable[[int], None]
+) -> bytes:
+    """The whole body; `arriving` is told of each piece's bytes, and may raise. Raises as `pieces`."""
     body = bytearray()
     async for piece in pieces(request, limit, seconds):
+        arriving(len(piece))
         body += piece
     return bytes(body)
 
@@ -83,6 +88,19 @@ def faults(error: ValidationError) -> str:
 
 def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)[:100] or "body"
+
+
+async def sent(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+    """The answer, of which no more than a buffer is still to be sent."""
+    if (
+        isinstance(answer, web.Response)
+        and isinstance(answer.body, bytes)
+        and len(answer.body) > _LARGE_BYTES
+    ):
+        request[STARTED] = True
+        await answer.prepare(request)
+        await answer.write_eof()
+    return answer
 
 
 async def send_blob(request: web.Request, size: int, content: AsyncIterator[bytes]) -> web.StreamResponse:

@@ -41,6 +41,7 @@ ApiError                            internal                500
 ├── Overloaded                      overloaded              429
 │   ├── TooManyRequests             too-many-requests
 │   ├── TooManyStreams              too-many-streams
+│   ├── TooManyBytes                too-many-bytes
 │   ├── MailboxFull                 mailbox-full
 │   ├── TooManyGuests               too-many-guests
 │   └── TooManyJobs                 too-many-jobs
@@ -316,7 +317,7 @@ class Overloaded(ApiError):
 
 
 class TooManyRequests(Overloaded):
-    """The API key, or its tenant, asks more often than it may."""
+    """The API key, its tenant, or an address without a key asks more often than it may."""
 
     code = codes.TOO_MANY_REQUESTS
 
@@ -325,6 +326,12 @@ class TooManyStreams(Overloaded):
     """The gateway, or the tenant, has as many event streams open as it may."""
 
     code = "too-many-streams"
+
+
+class TooManyBytes(Overloaded):
+    """The gateway, or the tenant, has as many bytes of requests under way as it may."""
+
+    code = "too-many-bytes"
 
 
 class MailboxFull(Overloaded):

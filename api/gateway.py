@@ -12,10 +12,12 @@ from chiron.api.jobs.predictors import Predictors, Upgrades
 from chiron.api.jobs.record import JobRecords
 from chiron.api.jobs.relay import Relay
 from chiron.api.jobs.supervisor import Supervisor
+from chiron.api.key_watch import KeyWatch
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
 from chiron.api.monitoring import Metrics
-from chiron.api.quotas import Rates, Storage, Streams
+from chiron.api.quotas import Memory, Storage, Streams
+from chiron.api.rates import Rates
 from chiron.api.settings import Settings
 from chiron.api.storage.blobs import FilesystemBlobStore
 from chiron.api.storage.database import Database
@@ -31,8 +33,10 @@ class Gateway:
         self.launcher = launcher
         self.metrics = Metrics()
         self.keys = KeyRing(database)
+        self.key_watch = KeyWatch(self.keys)
         self.rates = Rates(limits)
         self.streams = Streams(limits)
+        self.memory = Memory(limits)
         self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
         self.datasets = Datasets(database, blobs, limits, self.storage)
@@ -90,4 +94,5 @@ class Gateway:
 
     async def close(self) -> None:
         """Close the storage; nothing may run any more."""
+        await self.key_watch.close()
         await self._database.close()

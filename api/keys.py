@@ -6,7 +6,7 @@ have its hash registered.
 
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,8 @@ HASH = re.compile(r"[0-9a-f]{64}")
 _NO_SECRET = sha256_hex(b"")
 _USE_NOTED = timedelta(minutes=1)
 """How exactly a key's last use is known."""
+_KNOWN = 10_000
+"""Keys that a flood from their address does not keep out."""
 Clock = Callable[[], datetime]
 
 
@@ -50,6 +52,7 @@ BOTH = OPERATOR | OWNER
 READERS = BOTH | {TenantRole.AUDITOR}
 """Who reads what is public."""
 GUESTS = frozenset({TenantRole.GUEST})
+VISITORS = GUESTS | {TenantRole.AUDITOR}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Principal:
     key_id: str
     job: str | None = None
     """The one job that a guest's key is good for."""
+
+    @property
+    def visits(self) -> bool:
+        """Whether its owner lets the caller in, who has a part of what is the tenant's and never all."""
+        return self.role in VISITORS
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ class KeyRing:
     def __init__(self, database: Database, clock: Clock = lambda: datetime.now(UTC)) -> None:
         self._database = database
         self._clock = clock
+        self._known: dict[str, None] = {}
+        """Ids of keys that were good, the one first seen being the first."""
 
     async def create(
         self,
@@ -181,6 +191,9 @@ class KeyRing:
         now = self._clock()
         if row is None or not equal or not _holds(row, moment(now)):
             raise Unauthenticated("the key is not valid")
+        self._known[row.id] = None
+        if len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
         await self._note_use(row, now)
         return Principal(row.tenant, TenantRole(row.role), row.id, row.job)
 
@@ -189,6 +202,18 @@ class KeyRing:
         async with self._database.reading() as session:
             row = await session.get(KeyRow, caller.key_id)
         return row is not None and _holds(row, moment(self._clock()))
+
+    async def holding(self, key_ids: Collection[str]) -> frozenset[str]:
+        """Those of these keys that are still good."""
+        now = moment(self._clock())
+        async with self._database.reading() as session:
+            rows = await session.scalars(select(KeyRow).where(KeyRow.id.in_(key_ids)))
+        return frozenset(row.id for row in rows if _holds(row, now))
+
+    def is_known(self, key: str) -> bool:
+        """Whether this looks like a key that was good not long ago; asks nobody."""
+        match = KEY.fullmatch(key[: MAX_KEY_CHARACTERS + 1])
+        return match is not None and match[1] in self._known
 
     async def revoke(self, key_id: str) -> bool:
         """End a key by its id (the part between the underscores); False if there is none."""

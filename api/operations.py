@@ -2,15 +2,17 @@
 the routes and `/openapi.json` are made, so that neither can say what the other does not."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced
+from chiron.api.bodies import JSON_CONTENT_TYPE, parse_json, read_body, refuse_announced, sent
 from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.paging import PageRequest, page_request
+from chiron.api.quotas import Held
 from chiron.api.settings import Limits
 from chiron.wire.answers import json_response
 from chiron.wire.doors import keep
@@ -35,6 +37,8 @@ class Call(Generic[Caller, Body]):
     request: web.Request
     caller: Caller
     body: Body
+    held: Held
+    """What the request keeps in memory."""
 
     def page(self) -> PageRequest:
         """Which page of a list is wanted; raises `RequestInvalid`."""
@@ -102,19 +106,29 @@ class Routes:
 
 Authenticate = Callable[["Gateway", web.Request], Awaitable[Any]]
 """Who makes a request; the caller has a `role`. Raises `Unauthenticated`."""
+Hold = Callable[[Any], AbstractContextManager[Held]]
+"""Counts what a caller's request keeps in memory."""
+
+
+def _hold_uncounted(_caller: Any) -> AbstractContextManager[Held]:
+    return nullcontext(Held(lambda _size: None))
 
 
 def bind(
-    app: web.Application, gateway: "Gateway", operations: Sequence[Operation], authenticate: Authenticate
+    app: web.Application,
+    gateway: "Gateway",
+    operations: Sequence[Operation],
+    authenticate: Authenticate,
+    hold: Hold = _hold_uncounted,
 ) -> None:
     """Serve `operations`: authenticate, authorise, bound and parse, then hand over."""
     for operation in operations:
-        handler = _bound(gateway, operation, authenticate)
+        handler = _bound(gateway, operation, authenticate, hold if operation.roles else _hold_uncounted)
         app.router.add_route(operation.method, operation.path, handler)
 
 
 def _bound(
-    gateway: "Gateway", operation: Operation, authenticate: Authenticate
+    gateway: "Gateway", operation: Operation, authenticate: Authenticate, hold: Hold
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     settings = gateway.settings
 
@@ -127,11 +141,16 @@ def _bound(
             keep(request)
         limit = operation.limit(settings.limits)
         refuse_announced(request, limit)
-        body = None
-        if operation.body is not None:
-            body = parse_json(operation.body, await read_body(request, limit, settings.timing.body_s))
-        answer = await operation.handler(Call(gateway, request, caller, body))
-        return render(answer, operation.status)
+        with hold(caller) as held:
+            body = None
+            if operation.body is not None:
+                content = await read_body(request, limit, settings.timing.body_s, held.add)
+                body = parse_json(operation.body, content)
+            answer = render(
+                await operation.handler(Call(gateway, request, caller, body, held)), operation.status
+            )
+            # Sent here, where it is large, as it counts until its reader has it.
+            return await sent(request, answer)
 
     return handle
 

@@ -37,7 +37,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _hang_up(request)
     except Exception as error:
         if request.get(STARTED):
-            log_unexpected(error, path=_path(request))
+            if not isinstance(error, Unauthenticated):
+                log_unexpected(error, path=_path(request))
             return _hang_up(request)
         return _problem(request, error)
 

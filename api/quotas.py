@@ -1,9 +1,9 @@
-"""What one caller and one tenant may take of the gateway: requests, event streams, storage.
+"""What one tenant may take of the gateway: event streams, memory, storage. How often it may ask: `rates`.
 
-None may have all that there is, so nobody can keep the others out.
+None may have all that there is, so nobody can keep the others out; nor may a tenant's guests and auditors
+have all that is its, so that they cannot keep out its owner.
 """
 
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,64 +11,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from chiron.api.errors import StorageFull, TooManyRequests, TooManyStreams
+from chiron.api.errors import StorageFull, TooManyBytes, TooManyStreams
+from chiron.api.keys import Principal
 from chiron.api.settings import Limits
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import BuilderRow, ChunkRow, DatasetRow, JobRow
 
-_BUCKETS = 10_000
-"""Callers remembered before those are forgotten who have asked nothing for long."""
-
-
-class Rate:
-    """A token bucket for each caller: `burst` requests at once, and `per_s` a second in the long run."""
-
-    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
-        self._burst = burst
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-        """Of each caller: the tokens that it had, and when."""
-
-    def take(self, caller: str) -> None:
-        """Count a request.
-
-        Raises:
-            TooManyRequests: with the time until there is a token again.
-        """
-        now = self._clock()
-        if len(self._buckets) >= _BUCKETS:
-            self._buckets = {name: bucket for name, bucket in self._buckets.items() if not self._full(bucket)}
-        tokens = self._tokens(self._buckets.get(caller, (self._burst, now)))
-        if tokens < 1:
-            raise TooManyRequests(
-                f"more than {self._per_s:g} requests a second", retry_after_s=(1 - tokens) / self._per_s
-            )
-        self._buckets[caller] = tokens - 1, now
-
-    def __len__(self) -> int:
-        """Callers that are remembered."""
-        return len(self._buckets)
-
-    def _tokens(self, bucket: tuple[float, float]) -> float:
-        tokens, at = bucket
-        return min(self._burst, tokens + (self._clock() - at) * self._per_s)
-
-    def _full(self, bucket: tuple[float, float]) -> bool:
-        return self._tokens(bucket) >= self._burst
-
-
-class Rates:
-    """The rate of every API key, and that of every tenant with all its keys."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._keys = Rate(limits.requests_per_s, limits.requests_burst)
-        self._tenants = Rate(limits.tenant_requests_per_s, limits.tenant_requests_burst)
-
-    def take(self, key_id: str, tenant: str) -> None:
-        """Count a request; raises `TooManyRequests`."""
-        self._keys.take(key_id)
-        self._tenants.take(tenant)
+UNCOUNTED_BYTES = 2**20
+"""Of each request."""
 
 
 class Streams:
@@ -77,24 +27,88 @@ class Streams:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._open: Counter[str] = Counter()
+        self._visitors: Counter[str] = Counter()
 
     @contextmanager
-    def one_of(self, tenant: str) -> Iterator[None]:
+    def one_of(self, caller: Principal) -> Iterator[None]:
         """Count a stream while the block lasts.
 
         Raises:
-            TooManyStreams: the gateway, or this tenant, has as many as it may.
+            TooManyStreams: the gateway, or this tenant, has as many as it may; or its auditors have half.
         """
-        if self._open[tenant] >= self._limits.event_streams_per_tenant:
+        tenant, share = caller.tenant, self._limits.event_streams_per_tenant
+        if self._open[tenant] >= share or (caller.visits and self._visitors[tenant] >= share // 2):
             raise TooManyStreams("as many event streams are open as your tenant may have")
         if self._open.total() >= self._limits.event_streams:
             raise TooManyStreams("as many event streams are open as this gateway allows")
-        self._open[tenant] += 1
-        try:
+        with _counted(self._open, tenant), _counted(self._visitors, tenant if caller.visits else None):
             yield
+
+
+class Held:
+    """Bytes in memory of one request, and of the message that answers it."""
+
+    def __init__(self, take: Callable[[int], None]) -> None:
+        self._take = take
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Count more of it.
+
+        Raises:
+            TooManyBytes: there is no room for them.
+        """
+        before = max(0, self._size - UNCOUNTED_BYTES)
+        self._size += size
+        more = max(0, self._size - UNCOUNTED_BYTES) - before
+        if more:
+            self._take(more)
+
+
+class Memory:
+    """Bytes of large requests in memory, until they are answered: of each tenant and in all.
+
+    Messages wait in enclaves' mailboxes for as long, so this bounds those, too. What is smaller than
+    `UNCOUNTED_BYTES` is not counted: connections and rates bound it, and an owner can always send a grant, an
+    opening or a dismissal.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held: Counter[str] = Counter()
+        self._visitors: Counter[str] = Counter()
+
+    @contextmanager
+    def one_of(self, caller: Principal) -> Iterator[Held]:
+        """What a request holds while the block lasts."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            self._check(caller, size)
+            taken += size
+            self._count(caller, size)
+
+        try:
+            yield Held(take)
         finally:
-            self._open[tenant] -= 1
-            self._open += Counter()  # Forgets tenants that have none.
+            self._count(caller, -taken)
+
+    def _check(self, caller: Principal, size: int) -> None:
+        tenant, share = caller.tenant, self._limits.memory_bytes_per_tenant
+        visiting = caller.visits and self._visitors[tenant] + size > share // 2
+        if visiting or self._held[tenant] + size > share:
+            raise TooManyBytes("as many bytes of requests are under way as your tenant may have")
+        if self._held.total() + size > self._limits.memory_bytes:
+            raise TooManyBytes("as many bytes of requests are under way as this gateway allows")
+
+    def _count(self, caller: Principal, size: int) -> None:
+        self._held[caller.tenant] += size
+        if caller.visits:
+            self._visitors[caller.tenant] += size
+        # Forgets tenants that have none.
+        self._held += Counter()
+        self._visitors += Counter()
 
 
 @dataclass
@@ -154,3 +168,18 @@ class Storage:
         ]
         async with self._database.reading() as session:
             return sum([await session.scalar(query) or 0 for query in sums])
+
+
+@contextmanager
+def _counted(counter: Counter[str], name: str | None) -> Iterator[None]:
+    """Count one while the block lasts; None counts nothing."""
+    if name is None:
+        yield
+        return
+    counter[name] += 1
+    try:
+        yield
+    finally:
+        counter[name] -= 1
+        if not counter[name]:
+            del counter[name]

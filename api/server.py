@@ -118,6 +118,7 @@ class _Doors:
             connections_per_address=limits.connections_per_address,
             header_s=timing.header_s,
             idle_s=timing.idle_s,
+            proxies=self._settings.trusted_proxies,
         )
         door = await self._stack.enter_async_context(
             open_door(app, host, port, limits=bounds, shutdown_s=timing.shutdown_s)

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chiron.wire.contract import MAX_COMPONENT_BYTES
+from chiron.wire.networks import Network
 
 MAX_UNIX_SOCKET_PATH = 107
 """`sun_path` of Linux holds 108 bytes with its final zero."""
@@ -49,10 +50,11 @@ class Limits(_Frozen):
     guests: int = Field(default=256, ge=0)
     """Guests' keys of one job that hold at a time."""
     mailbox_messages: int = Field(default=64, ge=1)
-    """Messages that wait for one enclave."""
+    """Messages that wait for one enclave; half of them may be others' than its owner's."""
     event_streams: int = Field(default=256, ge=1)
     """Event streams open at a time."""
     event_streams_per_tenant: int = Field(default=32, ge=1)
+    """Its auditors may have half."""
     requests_per_s: float = Field(default=50, gt=0)
     """Requests of one API key in the long run."""
     requests_burst: int = Field(default=500, ge=1)
@@ -60,12 +62,22 @@ class Limits(_Frozen):
     tenant_requests_per_s: float = Field(default=200, gt=0)
     """Requests of all keys of one tenant, its guests' with them, in the long run."""
     tenant_requests_burst: int = Field(default=2000, ge=1)
+    visitor_requests_per_s: float = Field(default=100, gt=0)
+    """Of these, requests of its guests' and auditors' keys: the rest is its owner's, whatever they do."""
+    visitor_requests_burst: int = Field(default=1000, ge=1)
+    keyless_requests_per_s: float = Field(default=20, gt=0)
+    """Requests from one address without a key that holds, in the long run."""
+    keyless_requests_burst: int = Field(default=200, ge=1)
+    memory_bytes: int = Field(default=2**30, ge=2**20)
+    """Requests above 1 MiB that are under way, of all tenants: they arrive, or wait in mailboxes."""
+    memory_bytes_per_tenant: int = Field(default=512 * 2**20, ge=2**20)
+    """Of each; its guests and auditors may have half."""
     storage_bytes_per_tenant: int = Field(default=256 * 2**30, ge=1024)
     """Datasets, builders, and the specs of jobs."""
     connections: int = Field(default=1024, ge=1)
     """Of the public API, in all."""
     connections_per_address: int = Field(default=256, ge=1)
-    """Of the public API, from one address. All that come through a proxy come from one."""
+    """Of the public API, from one address that is no trusted proxy's (`Settings.trusted_proxies`)."""
 
 
 class Timing(_Frozen):
@@ -114,6 +126,8 @@ class Settings(_Frozen):
     metrics_host: str | None = None
     """Serve `/metrics` at an address of its own, without any key; None does not serve it."""
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
+    trusted_proxies: tuple[Network, ...] = ()
+    """Networks of proxies whose X-Forwarded-For is believed; of everybody else's nothing is."""
     operator_may_cancel: bool = False
     """Whether an operator's key ends tenants' jobs and predictors. Each time is logged."""
     first_keys: bool = True

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chiron.client.datasets.bundle import Bundle
     from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
     from chiron.client.datasets.opening import SourceOptions, open_source
-    from chiron.client.datasets.rows import Rows, read_rows
+    from chiron.client.datasets.rows import Rows, RowsOptions, read_rows
     from chiron.client.datasets.sources import ArraySource, Description, Source
     from chiron.client.datasets.understood import Doubt, Understood
     from chiron.client.errors import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RecordMissing,
         RecordUnusable,
         ReportUnreadable,
+        ScoresNotFinite,
         SourceDoubtful,
         SourceInvalid,
         SpecMismatch,
@@ -134,6 +135,8 @@ __all__ = [
     "Role",
     "Rows",
     "RowsInvalid",
+    "RowsOptions",
+    "ScoresNotFinite",
     "Source",
     "SourceDoubtful",
     "SourceInvalid",
@@ -172,6 +175,7 @@ _MODULES = {
     ),
     "chiron.client.datasets.rows": (
         "Rows",
+        "RowsOptions",
         "read_rows",
     ),
     "chiron.client.datasets.sources": (
@@ -205,6 +209,7 @@ _MODULES = {
         "RecordMissing",
         "RecordUnusable",
         "ReportUnreadable",
+        "ScoresNotFinite",
         "SourceDoubtful",
         "SourceInvalid",
         "SpecMismatch",

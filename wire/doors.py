@@ -12,7 +12,6 @@ aiohttp bounds neither how many connections there are nor how long one may take 
 """
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import ssl
@@ -25,14 +24,13 @@ from typing import Any
 from aiohttp import web
 
 from chiron.wire.errors import ChironError, LimitExceeded
+from chiron.wire.networks import Network, belongs, network_of
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 128
 _NO_DESCRIPTORS_S = 0.5
 """The wait when the system has no descriptor for another connection."""
-_IPV6_HOST_BITS = 64
-"""Who has one IPv6 address has this many bits of them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ class DoorLimits:
     """Reading a stranger's whole body."""
     body_bytes: int = 128 * 2**20
     """Of all strangers' bodies that are being read."""
+    proxies: tuple[Network, ...] = ()
+    """Through these come many, who have places in all, and none by address."""
 
 
 class BodyTooSlow(ChironError):
@@ -190,7 +190,8 @@ class Door:
                 await asyncio.sleep(_NO_DESCRIPTORS_S)
                 continue
             network = network_of(address[0])
-            if self._runner.server is None or not self._has_room(network):
+            bounded = not belongs(address[0], self.limits.proxies)
+            if self._runner.server is None or not self._has_room(network, bounded=bounded):
                 accepted.close()
                 continue
             connection = _Connection(self._runner.server(), network, _now(), self.limits.header_s)
@@ -214,12 +215,12 @@ class Door:
         connection.transport = transport
         connection.member = bool(transport.get_extra_info("peercert"))
 
-    def _has_room(self, network: str) -> bool:
+    def _has_room(self, network: str, *, bounded: bool) -> bool:
         """Whether a new connection has a place; the one that waits longest is closed where that makes one."""
         self._forget_closed()
         strangers = [each for each in self._connections.values() if not each.member]
         crowd = Counter(each.network for each in strangers)
-        if crowd[network] >= self.limits.connections_per_address:
+        if bounded and crowd[network] >= self.limits.connections_per_address:
             strangers = [each for each in strangers if each.network == network]
         elif len(strangers) < self.limits.connections:
             return True
@@ -320,19 +321,6 @@ def _is_late(connection: _Connection, now: float, stalled_s: float) -> bool:
     if connection.unread:
         connection.unread, connection.since = 0, now
     return not connection.asked and now - connection.since > connection.allowed_s
-
-
-def network_of(host: str) -> str:
-    """Whom an address is counted with: itself, or all of its network where it has that to choose from."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((int(address), 128 - _IPV6_HOST_BITS), strict=False))
-    return host
 
 
 def _now() -> float:

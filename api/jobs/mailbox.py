@@ -13,11 +13,13 @@ _REMEMBERED = 256
 
 
 class Mailbox:
-    """Bounded, first in first out; a message whose delivery failed goes back to the front."""
+    """Bounded; the owner's first, in their order. One whose delivery failed goes back to the front."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._waiting: deque[Mail] = deque()
+        self._others: set[str] = set()
+        """Ids of messages that are not of the job's owner."""
         self._answers: dict[str, asyncio.Future[MailReply]] = {}
         self._answered: deque[str] = deque(maxlen=_REMEMBERED)
         self._arrived = asyncio.Event()
@@ -31,8 +33,11 @@ class Mailbox:
         evidence: EvidenceRequest | None = None,
         message: SealedMessage | None = None,
         upgrade: UpgradeMail | None = None,
+        owners: bool = True,
     ) -> MailReply:
         """Leave a message and wait for the enclave's answer to it.
+
+        Those that are not of the job's owner may fill half of the mailbox, and stand behind hers.
 
         Raises:
             MailboxFull: too many are waiting.
@@ -43,10 +48,17 @@ class Mailbox:
             raise EnclaveGone("the enclave has ended")
         if len(self._answers) >= self._capacity:
             raise MailboxFull("too many messages wait for this enclave")
+        if not owners and len(self._others) >= self._capacity // 2:
+            raise MailboxFull("too many messages wait for this enclave, of others than the job's owner")
         mail = Mail(id=secrets.token_hex(16), kind=kind, evidence=evidence, message=message, upgrade=upgrade)
         answer: asyncio.Future[MailReply] = asyncio.get_running_loop().create_future()
         self._answers[mail.id] = answer
-        self._waiting.append(mail)
+        if owners:
+            ahead = sum(each.id not in self._others for each in self._waiting)
+            self._waiting.insert(ahead, mail)
+        else:
+            self._others.add(mail.id)
+            self._waiting.append(mail)
         self._arrived.set()
         try:
             async with asyncio.timeout(seconds):
@@ -55,6 +67,7 @@ class Mailbox:
             raise EnclaveTimeout("the enclave did not answer in time") from None
         finally:
             del self._answers[mail.id]
+            self._others.discard(mail.id)
             self._answered.append(mail.id)
             if mail in self._waiting:
                 self._waiting.remove(mail)

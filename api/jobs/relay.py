@@ -38,16 +38,24 @@ class Relay:
         self._metrics = metrics
 
     async def evidence(
-        self, job: Job, role: Role, request: EvidenceRequest, *, giver: bool = False
+        self,
+        job: Job,
+        role: Role,
+        request: EvidenceRequest,
+        *,
+        giver: bool = False,
+        owners: bool = True,
     ) -> Evidence:
         """Fresh evidence of the job's enclave in this role; with `giver`, of the one that gives its model.
+
+        Whatever is not the job's `owners` waits for what is.
 
         Raises:
             EnclaveNotRunning, EnclaveGone, EnclaveTimeout, EnclaveRefused, MailboxFull: no evidence.
         """
         enclave = self._enclave(job, role, GIVER if giver else 0)
         await self._note(job.spec.job, "evidence-request", f"to {enclave.name}", len(request.nonce))
-        reply = await self._ask(enclave, MailKind.EVIDENCE, evidence=request)
+        reply = await self._ask(enclave, MailKind.EVIDENCE, evidence=request, owners=owners)
         if reply.evidence is None:
             raise _refused(reply)
         size = len(reply.evidence.model_dump_json())
@@ -88,7 +96,7 @@ class Relay:
         await self._note(job.spec.job, "settlement", f"from {enclave.name}", len(reply.message.sealed))
         return reply.message
 
-    async def query(self, job: Job, message: SealedMessage) -> SealedMessage:
+    async def query(self, job: Job, message: SealedMessage, *, owners: bool = True) -> SealedMessage:
         """Hand a sealed query to the predictor; its sealed answer comes back.
 
         Raises:
@@ -100,7 +108,7 @@ class Relay:
             raise BodyTooLarge(f"a sealed query of this job has at most {limit} bytes")
         enclave = self._enclave(job, Role.PREDICTOR)
         await self._note(job.spec.job, "query", f"to {enclave.name}", len(message.sealed))
-        reply = await self._ask(enclave, MailKind.QUERY, message=message)
+        reply = await self._ask(enclave, MailKind.QUERY, message=message, owners=owners)
         if reply.message is None:
             raise _refused(reply)
         if len(reply.message.sealed) > answer_limit(job.spec):
@@ -152,13 +160,19 @@ class Relay:
         evidence: EvidenceRequest | None = None,
         message: SealedMessage | None = None,
         upgrade: UpgradeMail | None = None,
+        owners: bool = True,
     ) -> MailReply:
         seconds = self._settings.timing.relay_s
         try:
             # Evidence is no use of it: a keyholder that watches a predictor must not keep it running.
             with enclave.watched() if kind is MailKind.EVIDENCE else enclave.in_use():
                 return await enclave.mailbox.ask(
-                    kind, seconds=seconds, evidence=evidence, message=message, upgrade=upgrade
+                    kind,
+                    seconds=seconds,
+                    evidence=evidence,
+                    message=message,
+                    upgrade=upgrade,
+                    owners=owners,
                 )
         except EnclaveGone:
             _LOG.info("enclave gone", extra={"job": enclave.spec.job, "enclave": enclave.name})

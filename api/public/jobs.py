@@ -6,12 +6,14 @@ A job's events are its public progress as server-sent events, replayed from Last
 import asyncio
 import logging
 import secrets
+from collections.abc import Collection
 
 from aiohttp import web
 
 from chiron.api.bodies import JSON_CONTENT_TYPE, send_blob
 from chiron.api.errors import Forbidden, RequestInvalid
 from chiron.api.jobs.specification import make_spec
+from chiron.api.key_watch import until
 from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.problems import STARTED
@@ -78,7 +80,8 @@ async def list_objects(call: Call[Principal, None]) -> Page[ObjectInfo]:
 async def fetch_object(call: Call[Principal, None]) -> web.StreamResponse:
     """Fetch a sealed object of your job."""
     size, content = await call.gateway.objects.get((await _job(call)).spec.job, call.path("name"))
-    return await send_blob(call.request, size, content)
+    with call.gateway.key_watch.watching(call.caller) as ended:
+        return await send_blob(call.request, size, until(ended, content))
 
 
 @routes.add("GET", paths.JOB_OBSERVATIONS, roles=READERS, answer=Page[Observation])
@@ -148,16 +151,19 @@ async def follow(call: Call[Principal, None]) -> web.StreamResponse:
     gateway = call.gateway
     job = await gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     after = _last_event_id(call.request)
-    with gateway.streams.one_of(call.caller.tenant):
-        return await _stream(call, job, after)
+    with gateway.streams.one_of(call.caller), gateway.key_watch.watching(call.caller) as key_ended:
+        return await _stream(call, job, after, key_ended)
 
 
-async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.StreamResponse:
+async def _stream(
+    call: Call[Principal, None], job: Job, after: int, key_ended: asyncio.Event
+) -> web.StreamResponse:
     gateway, name = call.gateway, job.spec.job
     response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
     call.request[STARTED] = True
     await response.prepare(call.request)
-    while not gateway.stopping.is_set() and await gateway.keys.holds(call.caller):
+    over = gateway.stopping, key_ended
+    while not any(event.is_set() for event in over) and await gateway.keys.holds(call.caller):
         change = gateway.records.next_change(name)
         ended = await gateway.records.state(name) in TERMINAL_STATES
         rows = await gateway.records.events(name, after)
@@ -168,14 +174,14 @@ async def _stream(call: Call[Principal, None], job: Job, after: int) -> web.Stre
             continue
         if ended:
             break
-        if not await _changed(gateway.stopping, change, gateway.settings.timing.event_keepalive_s):
+        if not await _any_set((*over, change), gateway.settings.timing.event_keepalive_s):
             await response.write(b": still here\n\n")
     await response.write_eof()
     return response
 
 
-async def _changed(stopping: asyncio.Event, change: asyncio.Event, seconds: float) -> bool:
-    waits = {asyncio.create_task(stopping.wait()), asyncio.create_task(change.wait())}
+async def _any_set(events: Collection[asyncio.Event], seconds: float) -> bool:
+    waits = {asyncio.create_task(event.wait()) for event in events}
     done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()

@@ -6,6 +6,7 @@ The gateway carries what they say to each other, and can read none of it.
 from collections.abc import Sequence
 
 from chiron.api.errors import Forbidden, Unauthenticated
+from chiron.api.jobs.specification import answer_limit
 from chiron.api.keys import GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.settings import Limits
@@ -37,7 +38,13 @@ async def evidence(call: Call[Principal, EvidenceDemand]) -> Evidence:
         raise Forbidden("a guest's key is for the predictor only")
     job = await call.gateway.records.get(call.path("id"), sees_jobs_of(call.caller))
     asked = EvidenceRequest(nonce=call.body.nonce)
-    return await call.gateway.relay.evidence(job, call.body.role, asked, giver=call.body.giver)
+    return await call.gateway.relay.evidence(
+        job, call.body.role, asked, giver=call.body.giver, owners=_is_owner(call.caller)
+    )
+
+
+def _is_owner(caller: Principal) -> bool:
+    return caller.role is TenantRole.OWNER
 
 
 @routes.add("POST", paths.JOB_GRANT, roles=OWNER, body=SealedMessage, limit=_grant_limit)
@@ -67,7 +74,9 @@ async def opening(call: Call[Principal, SealedMessage]) -> SealedMessage:
 async def query(call: Call[Principal, SealedMessage]) -> SealedMessage:
     """Ask the predictor; query and answer are sealed between you and it."""
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
-    answer = await call.gateway.relay.query(job, call.body)
+    # Before anything is spent of a budget for an answer that there is no room for.
+    call.held.add(answer_limit(job.spec))
+    answer = await call.gateway.relay.query(job, call.body, owners=_is_owner(call.caller))
     if not await call.gateway.keys.holds(call.caller):
         # It was revoked while the enclave worked.
         raise Unauthenticated("the key is not valid any more")

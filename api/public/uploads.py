@@ -11,6 +11,7 @@ from chiron.api.bodies import parse_json, pieces
 from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
 from chiron.api.keys import OPERATOR, OWNER, READERS, Principal
 from chiron.api.operations import Call, Routes
+from chiron.api.quotas import Held
 from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.datasets import MAX_CHUNK_BYTES
@@ -35,7 +36,7 @@ async def publish(call: Call[Principal, None]) -> BuilderInfo:
     allowed = {"manifest": limits.builder_manifest_bytes, "component": limits.component_bytes}
     try:
         async with asyncio.timeout(call.gateway.settings.timing.body_s):
-            parts = await _read_parts(call.request, allowed)
+            parts = await _read_parts(call, allowed)
     except TimeoutError:
         raise RequestTimeout("the upload did not arrive in time") from None
     manifest = parse_json(BuilderManifest, parts["manifest"])
@@ -66,8 +67,9 @@ async def show_builder(call: Call[Principal, None]) -> BuilderInfo:
     return await call.gateway.builders.info(call.path("sha256"))
 
 
-async def _read_parts(request: web.Request, allowed: dict[str, int]) -> dict[str, bytes]:
+async def _read_parts(call: Call[Principal, None], allowed: dict[str, int]) -> dict[str, bytes]:
     """Exactly the parts of `allowed`, each within its bytes."""
+    request = call.request
     if not request.content_type.startswith("multipart/"):
         raise RequestInvalid("send multipart/form-data with the parts manifest and component")
     found: dict[str, bytes] = {}
@@ -76,7 +78,7 @@ async def _read_parts(request: web.Request, allowed: dict[str, int]) -> dict[str
         while (part := await reader.next()) is not None:
             if isinstance(part, MultipartReader) or part.name not in allowed or part.name in found:
                 raise RequestInvalid("the parts are manifest and component, each once")
-            found[part.name] = await _read_part(part, allowed[part.name])
+            found[part.name] = await _read_part(part, allowed[part.name], call.held)
     except (ValueError, AssertionError, web.HTTPException, UnicodeDecodeError) as error:
         raise RequestInvalid("the multipart body is malformed") from error
     for name in allowed:
@@ -85,9 +87,10 @@ async def _read_parts(request: web.Request, allowed: dict[str, int]) -> dict[str
     return found
 
 
-async def _read_part(part: BodyPartReader, limit: int) -> bytes:
+async def _read_part(part: BodyPartReader, limit: int, held: Held) -> bytes:
     content = bytearray()
     while piece := await part.read_chunk(256 * 1024):
+        held.add(len(piece))
         content += piece
         if len(content) > limit:
             raise BodyTooLarge(f"{part.name}: at most {limit} bytes are taken here")

@@ -78,6 +78,14 @@ def serve_command(
         bool,
         typer.Option("--operator-may-cancel", help="Let operators' keys end tenants' jobs and predictors."),
     ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            metavar="ADDRESS",
+            help="Address or network of a proxy whose X-Forwarded-For is believed; may be repeated.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve /metrics there, for Prometheus; else nowhere."),
@@ -111,6 +119,7 @@ def serve_command(
         port=port,
         operator_may_cancel=operator_may_cancel,
         first_keys=first_keys,
+        trusted_proxies=trusted_proxy or (),
         **_metrics(metrics),
     )
     make_launcher: MakeLauncher

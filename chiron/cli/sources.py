@@ -11,7 +11,7 @@ import typer
 from chiron.wire.contract import InputType, Task
 
 if TYPE_CHECKING:
-    from chiron import Description, SourceOptions
+    from chiron import Description, RowsOptions, SourceOptions
     from chiron.client.schemas import Reading, SchemaFile
 
 SourceArgument = Annotated[
@@ -153,15 +153,57 @@ def _options(
     )
 
 
+def _row_options(
+    *,
+    id_: Annotated[
+        _Columns,
+        typer.Option(
+            "--id", metavar="COLUMN", help="No input: it goes to the output.", rich_help_panel=_TABLES
+        ),
+    ] = None,
+    drop: Annotated[
+        _Columns, typer.Option(metavar="COLUMN", help="Leave a column out.", rich_help_panel=_TABLES)
+    ] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quote: Quote = None,
+    decimal: Decimal = None,
+    header: Header = None,
+    comment: Comment = None,
+    sheet: Sheet = None,
+    na_value: NaValues = None,
+    show_values: ShowValues = False,
+) -> "RowsOptions":
+    """What the options say of a file of rows to predict.
+
+    Raises:
+        ConfigurationInvalid: one of them cannot be meant.
+    """
+    from chiron import RowsOptions
+    from chiron.client.schemas import AS_FOUND
+
+    reading = reading_of(delimiter, encoding, quote, decimal, header, comment, sheet, na_value)
+    return RowsOptions(reading or AS_FOUND, tuple(id_ or ()), tuple(drop or ()), show_values)
+
+
 def with_source_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with the options above in place of its parameter `options`."""
-    ours, its = inspect.signature(_options).parameters, inspect.signature(command).parameters
+    """The command, with what says how a source is meant in place of its parameter `options`."""
+    return _with(command, _options)
+
+
+def with_row_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, with what says how rows to predict are read in place of its parameter `options`."""
+    return _with(command, _row_options)
+
+
+def _with(command: Callable[..., None], declared: Callable[..., Any]) -> Callable[..., None]:
+    ours, its = inspect.signature(declared).parameters, inspect.signature(command).parameters
 
     @wraps(command)
     def taking(**given: Any) -> None:
         # A command may want an option of ours itself, too.
         wanted = {name: given[name] for name in its if name in given}
-        command(**wanted, options=_options(**{name: given[name] for name in ours}))
+        command(**wanted, options=declared(**{name: given[name] for name in ours}))
 
     kept = [parameter for name, parameter in its.items() if name != "options" and name not in ours]
     of_keywords = [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in [*kept, *ours.values()]]

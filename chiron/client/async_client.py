@@ -20,7 +20,8 @@ from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant
 from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
-from chiron.client.predictors import Advance, JobId, OnOpened, PredictorVerbs, job_id
+from chiron.client.predictions import Advance
+from chiron.client.predictors import JobId, OnOpened, PredictorVerbs, job_id
 from chiron.client.receipts import write_receipt
 from chiron.client.sharing import SharingVerbs
 from chiron.client.store import GrantTerms, JobRecord, OwnerStore

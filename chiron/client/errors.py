@@ -27,6 +27,7 @@ ChironError
 ├── UpgradeImpossible           nothing can take a model over, or nothing says from what
 ├── NotDirect                   the predictor has no address of its own
 └── AnswerRefused               the predictor gave no answer; `code` says why
+    └── ScoresNotFinite         its model has none for some rows; `predictions` has the others
 """
 
 import ssl
@@ -39,6 +40,7 @@ from chiron.wire.errors import ChironError
 
 if TYPE_CHECKING:
     from chiron.client.datasets.understood import Doubt
+    from chiron.client.predictions import Predictions
     from chiron.runtime.attestation.steps import StepResult
 
 
@@ -234,3 +236,15 @@ class AnswerRefused(ChironError):
     """The predictor gave no answer."""
 
     code = "answer-refused"
+
+
+class ScoresNotFinite(AnswerRefused):
+    """The model's scores for some rows are no numbers, and no class either; `predictions` has the others."""
+
+    code = "scores-not-finite"
+
+    def __init__(self, predictions: "Predictions") -> None:
+        rows = (~predictions.told).nonzero()[0].tolist()
+        shown = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
+        super().__init__(f"the model's score is not a finite number for {len(rows)} rows: {shown}, from 0")
+        self.predictions = predictions

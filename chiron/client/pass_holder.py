@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
 
+from chiron.client.datasets.rows import inputs_of
 from chiron.client.errors import AnswerRefused, EvidenceRejected, GatewayError, NotDirect, PassUnusable
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.pass_file import PassFile, public_key_of, read_holder_key, read_pass
-from chiron.client.predictions import Inquirer, Predictions, PredictorSession
+from chiron.client.predictions import Advance, Inquirer, OnAnswer, Predictions, PredictorSession
 from chiron.client.ra_tls import attested_connector
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence, verify
 from chiron.runtime.errors import EvidenceRefused
@@ -127,14 +126,15 @@ class PassHolder:
 
     async def predict(
         self,
-        x: NDArray[Any],
-        advance: Callable[[int, int], None] | None = None,
+        rows: Any,
+        advance: Advance | None = None,
         *,
         direct: bool = False,
         address: str | None = None,
         wait_s: float = WAIT_S,
+        on_answer: OnAnswer | None = None,
     ) -> Predictions:
-        """Predict rows `x`, `[n, *input_shape]`: verify the predictor, ask sealed, open its answers.
+        """Predict rows, as in `AsyncClient.predict`: verify the predictor, ask sealed, open its answers.
 
         One that is stopped is started; its owner has `wait_s` seconds to open one that is locked. With
         `direct`, at the predictor's own address: `address`, host:port, or what the gateway says.
@@ -146,13 +146,13 @@ class PassHolder:
         """
         with _in_words():
             self._check_time()
+            x = inputs_of(rows, self.content.spec.dataset, self.content.settled)
             if address is None:
                 await self._start()
             async with self._door(direct, address) as session:
                 verified = await self._opened(session, wait_s)
-                return await PredictorSession(session, self._inquirer, verified).predict(
-                    np.asarray(x), advance
-                )
+                asking = PredictorSession(session, self._inquirer, verified)
+                return await asking.predict(x, advance, on_answer)
 
     @asynccontextmanager
     async def _door(self, direct: bool, address: str | None = None) -> AsyncIterator[GatewaySession]:

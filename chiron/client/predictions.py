@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from chiron.client.attested import check_follows, order
-from chiron.client.errors import AnswerRefused, GatewayMisbehaved, SpecMismatch
+from chiron.client.errors import AnswerRefused, GatewayMisbehaved, ScoresNotFinite, SpecMismatch
 from chiron.client.gateway_session import GatewaySession, each
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import RowsInvalid, StatementInvalid
@@ -32,6 +32,10 @@ _WORDS = {
 }
 
 
+Advance = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+OnAnswer = Callable[[int, "Predictions"], None]
+"""Called with the number of a first row, and the answers from there on."""
 PARALLEL_QUERIES = 3
 """So that the predictor has a query at hand while an answer travels."""
 
@@ -47,16 +51,26 @@ class Predictions:
     class_names: tuple[str, ...] = ()
 
     @property
+    def told(self) -> NDArray[np.bool_]:
+        """Which rows have an answer: all of their scores are finite."""
+        finite: NDArray[np.bool_] = np.isfinite(self.scores)
+        return np.asarray(finite.reshape(len(self.scores), -1).all(axis=1), np.bool_)
+
+    @property
     def labels(self) -> NDArray[np.int32]:
-        """Best class of each row. Only a classification has classes."""
+        """Best class of each row; -1 where there is no answer. Only a classification has classes."""
         if self.classes is None:
             raise AnswerRefused("a regression has no classes", code="no-classes")
-        return self.classes[:, 0]
+        return np.where(self.told, self.classes[:, 0], -1).astype(np.int32)
 
     @property
     def names(self) -> list[str]:
-        """Best class of each row by name, or by number where the owner named none."""
-        return [self.class_names[label] if self.class_names else str(label) for label in self.labels]
+        """Best class of each row by name, or by number where the owner named none; "" without an answer."""
+        return ["" if label < 0 else self.name_of(label) for label in self.labels.tolist()]
+
+    def name_of(self, index: int) -> str:
+        """A class by name, or by number where the owner named none."""
+        return self.class_names[index] if self.class_names else str(index)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -78,6 +92,18 @@ def joined(answers: Sequence[Answer], class_names: tuple[str, ...]) -> Predictio
         classes=np.concatenate(classes) if classes else None,
         class_names=class_names,
     )
+
+
+def refuse_not_finite(x: NDArray[Any]) -> None:
+    """Refuse rows that no model has an answer for, before they are sent.
+
+    Raises:
+        RowsInvalid: a number is NaN or infinite; the message names its row and input, from 0.
+    """
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        row, *place = np.argwhere(~np.isfinite(x))[0].tolist()
+        at = place[0] if len(place) == 1 else place
+        raise RowsInvalid(f"row {row}, input {at}: missing or not a finite number", code="rows-not-finite")
 
 
 @dataclass(frozen=True)
@@ -129,13 +155,17 @@ class PredictorSession:
         """What the predictor attested last: how much it has answered."""
 
     async def predict(
-        self, x: NDArray[Any], advance: Callable[[int, int], None] | None = None
+        self, x: NDArray[Any], advance: Advance | None = None, on_answer: OnAnswer | None = None
     ) -> Predictions:
         """Predict rows `x`, `[n, *input_shape]` of the dataset's input type.
 
+        `on_answer` is called with the number of a first row and the answers from there on, as they come:
+        what was answered, and counts as spent, is not lost if a later query fails.
+
         Raises:
-            RowsInvalid: no rows, or not of the job's inputs.
+            RowsInvalid: no rows, or not of the job's inputs, or a number that is not finite.
             AnswerRefused: the predictor gave no answer.
+            ScoresNotFinite: the model's score for a row is no number; `predictions` has the other rows.
             AnswerUnreadable, AnswerMalformed, StatementInvalid: what came back is not its answer to us.
         """
         spec = self._inquirer.spec
@@ -146,11 +176,15 @@ class PredictorSession:
             raise RowsInvalid(
                 f"rows to predict have the shape {list(inputs.input_shape)} and type {inputs.input_dtype}"
             )
+        refuse_not_finite(x)
         self._write_ahead(len(x))
         answers: dict[int, Answer] = {}
+        names = self._inquirer.class_names
 
         async def ask(start: int) -> None:
             answers[start] = await self._ask(x[start : start + step])
+            if on_answer and answers[start].outcome is AnswerOutcome.ANSWERED:
+                on_answer(start, joined([answers[start]], names))
             if advance:
                 advance(min(len(answers) * step, len(x)), len(x))
 
@@ -160,7 +194,10 @@ class PredictorSession:
             if self.statement is not None:
                 self._keep(self.statement)
         in_order = [answers[start] for start in sorted(answers)]
-        return joined(in_order, self._inquirer.class_names)
+        predictions = joined(in_order, names)
+        if not predictions.told.all():
+            raise ScoresNotFinite(predictions)
+        return predictions
 
     async def _ask(self, rows: NDArray[Any]) -> Answer:
         spec, asking = self._inquirer.spec, self._inquirer

@@ -5,16 +5,14 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from chiron.client.attested import AttestedBook
+from chiron.client.datasets.rows import inputs_of
 from chiron.client.errors import AnswerRefused, NotDirect
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.history import Deed, note
 from chiron.client.ledger import Ledgers
 from chiron.client.opening import Opened, Opener
-from chiron.client.predictions import Inquirer, Predictions, PredictorSession
+from chiron.client.predictions import Advance, Inquirer, OnAnswer, Predictions, PredictorSession
 from chiron.client.ra_tls import attested_connector
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
@@ -24,8 +22,6 @@ from chiron.wire.encoding import sha256_hex
 from chiron.wire.jobs import Job
 from chiron.wire.public_api import PredictorState
 
-Advance = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
 OnOpened = Callable[[Opened], None]
 """Called when a predictor was opened."""
 JobId = str | Job
@@ -103,25 +99,33 @@ class PredictorVerbs:
     async def predict(
         self,
         job: JobId,
-        x: NDArray[Any],
+        rows: Any,
         advance: Advance | None = None,
         *,
         direct: bool = False,
         on_opened: OnOpened | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> Predictions:
-        """Predict rows `x`, `[n, *input_shape]`: verify the predictor, open it, ask sealed, open its answers.
+        """Predict rows: verify the predictor, open it, ask sealed, open its answers.
 
-        With `direct`, at the predictor's own address.
+        Rows are a file's path, or a frame of pandas, polars or pyarrow, whose columns are found by name and
+        encoded as the training data's were; or an array `[n, *input_shape]` of numbers as they were encoded
+        (NaN becomes what fills the column). With `direct`, at the predictor's own address. `on_answer` is as
+        in `PredictorSession.predict`.
 
         Raises:
             EvidenceRejected, PolicyMissing: as `verify_job`.
-            RowsInvalid: the rows are not of the job's input shape and type.
+            SourceInvalid: a file or frame does not fit the training data.
+            RowsInvalid: the rows are not of the job's input shape and type, or not finite.
             AnswerRefused: the predictor gave none, or the grant's query budget holds no more.
+            ScoresNotFinite: the model has no answer for some rows.
         """
+        record = self.store.job(job_id(job))
+        x = inputs_of(rows, record.spec.dataset, record.settled)
         if direct:
             async with self.direct_predictor(job, on_opened=on_opened) as session:
-                return await session.predict(np.asarray(x), advance)
-        return await (await self.predictor(job, on_opened)).predict(np.asarray(x), advance)
+                return await session.predict(x, advance, on_answer)
+        return await (await self.predictor(job, on_opened)).predict(x, advance, on_answer)
 
     async def _session(
         self, session: GatewaySession, record: JobRecord, on_opened: OnOpened | None

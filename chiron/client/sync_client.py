@@ -16,8 +16,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, c
 from chiron.client.async_client import AsyncClient
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Encrypted, EncryptOptions, Source, encrypt, open_source
-from chiron.client.predictions import PredictorSession
-from chiron.client.predictors import Advance
+from chiron.client.predictions import Advance, PredictorSession
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.attestation import AttestationPolicy

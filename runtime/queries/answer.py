@@ -93,8 +93,11 @@ def answered(
     """What the owner's policy lets through of `predicted` ([rows, classes] scores, or [rows, *target_shape]).
 
     Classes are ordered by the rounded scores, and equal ones by their number: the order tells nothing more.
+    A row with a score that is not finite has none that means anything: all of its scores become NaN.
     """
     rounded = np.round(predicted.astype(np.float64), policy.decimals).astype(np.float32)
+    finite = np.isfinite(predicted).all(axis=tuple(range(1, predicted.ndim)), keepdims=True)
+    rounded = np.where(finite, rounded, np.float32(np.nan))
     if spec.dataset.task is not Task.CLASSIFICATION:
         return Answer(request_id, AnswerOutcome.ANSWERED, rounded, statement=statement, left=left)
     returned = min(policy.top_k or spec.dataset.classes, spec.dataset.classes)

@@ -22,10 +22,11 @@ from chiron.runtime.channels.nonces import Nonces
 from chiron.runtime.channels.tls import client_context, named_connector
 from chiron.runtime.errors import EnrolmentRefused
 from chiron.wire.attestation import Claims, Role
-from chiron.wire.doors import BodyTooSlow, DoorLimits, network_of, open_door, read_stranger
+from chiron.wire.doors import BodyTooSlow, DoorLimits, open_door, read_stranger
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
+from chiron.wire.networks import network_of
 from chiron.wire.p256 import generate_key, public_key_der
 from tests.support import predictor_door, server_door
 from tests.support.specs import JOB

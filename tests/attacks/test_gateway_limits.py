@@ -10,7 +10,7 @@ from yarl import URL
 
 from chiron.api.errors import TooManyRequests
 from chiron.api.keys import TenantRole
-from chiron.api.quotas import Rate
+from chiron.api.rates import Rate
 from chiron.api.settings import Limits, Timing
 from chiron.client.gateway_session import GatewaySession
 from chiron.wire.encoding import canonical_json

@@ -154,7 +154,7 @@ async def test_a_job_from_the_command_line(shell: Shell) -> None:
     code, out, err = await shell("predict", job[:6], "--held-out", "--json", "--output", "p.csv")
     assert code == 0, err
     assert json.loads(out)["accuracy"] > 0.85
-    assert csv_rows(Path("p.csv")) == 1 + 359 * 10
+    assert csv_rows(Path("p.csv")) == 1 + 359
     code, out, _ = await shell("job", "show", job)
     assert (code, out.count("0.9000")) == (0, 3)
     code, out, _ = await shell("job", "observations", job, "--json")

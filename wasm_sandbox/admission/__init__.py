@@ -12,8 +12,8 @@ The bytes come from hostile code. They are read in steps, each of which bounds w
     a parameter has a gradient. (`nodes`, `operators`)
  6. **Interface**: `input` and `output` as the job describes them.
  7. **Liveness**: what does not lead to the output is dropped; a parameter among it is refused. (`nodes`)
- 8. **Shapes**: ONNX's checker and strict inference, all dimensions known, in proportion to the batch, and
-    within the memory bounds; operands fit one another where ONNX does not look. (`shapes`, `operands`)
+ 8. **Shapes**: ONNX's inference node by node, all dimensions known, in proportion to any batch, and within
+    the memory bounds; operands fit one another where ONNX does not look. (`shapes`, `growth`, `operands`)
  9. **Initialization**: every parameter has one, by a graph without inputs or a pretrained tensor of the
     component. (`initialization`)
 
@@ -24,19 +24,19 @@ anew of the parts that were checked: names of nodes, texts, metadata and declare
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from chiron.wasm_sandbox.admission.growth import BATCHES, Memory, activation_memory, values_by_batch
 from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
 from chiron.wasm_sandbox.admission.nodes import (
     buffers,
     check_nodes,
-    check_shape_operands,
     known_values,
     live_nodes,
     trained_values,
 )
-from chiron.wasm_sandbox.admission.operands import check_operands, check_sizes, check_slices
+from chiron.wasm_sandbox.admission.operands import check_lists, check_operands
 from chiron.wasm_sandbox.admission.operators import OPERATORS
 from chiron.wasm_sandbox.admission.protobuf import scan
-from chiron.wasm_sandbox.admission.shapes import BATCHES, Memory, Section, activation_memory, forward_values
+from chiron.wasm_sandbox.admission.shapes import Section
 from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
@@ -89,12 +89,10 @@ def admit(
     names = [INPUT, *(tensor.name for tensor in model.graph.initializer)]
     check_nodes(model.graph.node, names, OPERATORS, limits)
     known = known_values(model.graph.node, tensors.constants)
-    check_shape_operands(model.graph.node, known, limits)
-    check_slices(model.graph.node, known, limits)
-    check_sizes(model.graph.node, known)
+    check_lists(model.graph.node, known, limits)
     _check_interface(model.graph, request)
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
-    section = Section(nodes, tensors.constants, tensors.parameters, opset, model.ir_version)
+    section = Section(nodes, tensors.constants, known, tensors.parameters, opset, model.ir_version)
     memory = _check_shapes(section, request, limits)
     pretrained = {t.name: asset for t in tensors.parameters if (asset := asset_of(t)) is not None}
     drawn = [tensor for tensor in tensors.parameters if tensor.name not in pretrained]
@@ -174,8 +172,7 @@ def _example(value: ValueInfoProto) -> tuple[int | None, ...]:
 
 
 def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) -> Memory:
-    source = helper.make_tensor_value_info(INPUT, _input_type(request), ["N", *request.input_shape])
-    values = forward_values(section, source, limits)
+    values = values_by_batch(section, INPUT, _input_type(request), request.input_shape, limits)
     for batch, found in zip(BATCHES, values, strict=True):
         if found[OUTPUT].dims != (batch, *output_shape(request)):
             detail = f"shape {list(found[OUTPUT].dims)} for {batch} examples"
@@ -189,7 +186,7 @@ def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) 
         kinds = {types[name] for name in node.input if name}
         if OPERATORS[node.op_type].float_only and kinds != {TensorProto.FLOAT}:
             raise refused(GraphCode.TYPE_NOT_ALLOWED, f"{node.op_type} of integers")
-    return activation_memory(section.nodes, values, limits)
+    return activation_memory(section, values, limits)
 
 
 def _parameters(nodes: list[NodeProto], tensors: Tensors) -> tuple[Parameter, ...]:

@@ -22,16 +22,17 @@ from onnx import (
 )
 from safetensors import SafetensorError, deserialize
 
-from chiron.wasm_sandbox.admission.nodes import check_nodes, check_shape_operands, known_values
-from chiron.wasm_sandbox.admission.operands import check_sizes
+from chiron.wasm_sandbox.admission.nodes import check_nodes, known_values
 from chiron.wasm_sandbox.admission.operators import INITIALIZERS
-from chiron.wasm_sandbox.admission.shapes import Section, Value, initial_values
+from chiron.wasm_sandbox.admission.shapes import Section, Value, infer
 from chiron.wasm_sandbox.admission.tensors import Tensors, check_constants, has_data
 from chiron.wasm_sandbox.assets import Assets
 from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 _Entries = list[tuple[str, Mapping[str, object]]]
+_LARGEST_VALUE = 2**31
+"""Elements, whatever is made of them."""
 _INTERNAL = "·"
 """Set before the graph's own names. Admitted names are ASCII, so none begins with it."""
 
@@ -64,11 +65,9 @@ def read_initialization(
     constants = [tensor.name for tensor in graph.initializer]
     check_nodes(graph.node, constants, INITIALIZERS, limits, foreign=GraphCode.INITIALIZATION_NOT_ALLOWED)
     known = known_values(graph.node, graph.initializer)
-    check_shape_operands(graph.node, known, limits)
-    check_sizes(graph.node, known)
     _check_ranges(graph.node)
-    section = Section(graph.node, graph.initializer, (), opset, ir_version)
-    values = initial_values(section, limits) if graph.node else {}
+    section = Section(graph.node, graph.initializer, known, (), opset, ir_version)
+    values = infer(section, {}, limits, _LARGEST_VALUE)
     _check_sizes(graph.node, values, parameters, limits)
     _check_values(bound, values, parameters)
     return _model(graph.node, graph.initializer, bound, parameters, opset, ir_version)

@@ -13,7 +13,6 @@ from onnx import AttributeProto, NodeProto, TensorProto, numpy_helper
 from chiron.wasm_sandbox.admission.operators import (
     CONTROL_FLOW,
     OPERATORS,
-    SHAPE_INPUTS,
     Attribute,
     Operator,
     Part,
@@ -24,7 +23,6 @@ from chiron.wasm_sandbox.limits import GraphLimits
 
 _RUNNING_STATISTICS = slice(3, 5)
 """Inputs of BatchNormalization: mean and variance."""
-_DIMENSION_SENTINELS = frozenset({0, -1})
 
 
 def check_nodes(
@@ -153,28 +151,6 @@ def known_values(nodes: Iterable[NodeProto], constants: Iterable[TensorProto]) -
         for attribute in node.attribute if node.op_type == "Constant" else ():
             _learn(known, node.output[0], attribute)
     return known
-
-
-def check_shape_operands(
-    nodes: Iterable[NodeProto], known: Mapping[str, TensorProto], limits: GraphLimits
-) -> None:
-    """Hold constant shapes to dimensions before native shape inference multiplies them.
-
-    Raises:
-        GraphRefused: shape-overflow.
-    """
-    for node in nodes:
-        position = SHAPE_INPUTS.get(node.op_type)
-        if position is None or len(node.input) <= position or node.input[position] not in known:
-            continue
-        shape = numpy_helper.to_array(known[node.input[position]]).reshape(-1).tolist()
-        dims = [int(dim) for dim in shape if dim not in _DIMENSION_SENTINELS]
-        if (
-            len(shape) > limits.rank
-            or any(not 1 <= dim <= limits.dimension for dim in dims)
-            or math.prod(dims) > limits.activation_bytes_per_example
-        ):
-            raise refused(GraphCode.SHAPE_OVERFLOW, f"{node.op_type} to {shape[:9]}")
 
 
 def _learn(known: dict[str, TensorProto], name: str, attribute: AttributeProto) -> None:

@@ -1,6 +1,6 @@
 """What ONNX's checker and inference leave open of operands: a kernel that trusts them leaves its buffers.
 
-`check_slices` works on the numbers of constants and comes before inference, which itself counts by a step.
+`check_lists` works on the numbers of constants and comes before inference, which itself counts by a step.
 `check_operands` works on inferred shapes. Seen with onnxruntime 1.19.2: a bias of one element is read out of
 bounds by a convolution of many channels, a batch normalisation of rank 1 ends the process, and so does the
 gradient of a pool's window that lies outside of its image.
@@ -11,65 +11,53 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from chiron.wasm_sandbox.admission.operators import LIST_INPUTS
 from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
 Dims = tuple[int, ...]
 _WINDOWS: Mapping[str, int] = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 2}
 """Numbers that each attribute of a window has for a spatial dimension."""
-_GROWING: Mapping[str, int] = {"ConstantOfShape": 0, "Expand": 1}
-"""Operators that make more elements than they get, and which input says how many."""
-_PICKING = frozenset({"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
-"""Operators whose output has no number but those of their inputs."""
 _STEPS = 4
 """Which input of Slice its steps are; the three before it are starts, ends and axes."""
 
 
-def check_slices(
+def check_lists(
     nodes: Iterable[NodeProto], constants: Mapping[str, TensorProto], limits: GraphLimits
 ) -> None:
-    """Hold Slice to constant bounds: as many of each, one for an axis, and steps no larger than a dimension.
+    """Hold axes, sizes of parts and bounds of slices to constants that are no longer than they can be.
+
+    `Slice` has as many of each, one for an axis, and steps no larger than a dimension.
 
     Args:
         nodes: of a graph that is otherwise held to the operator table.
         constants: all values that are known before the graph runs, by name.
-        limits: the largest rank and dimension.
+        limits: the largest rank and dimension, and the most outputs of a node.
 
     Raises:
         GraphRefused: constant-invalid.
     """
     for node in nodes:
-        if node.op_type != "Slice":
-            continue
-        names = [name for name in node.input[1:] if name]
+        positions = LIST_INPUTS.get(node.op_type, ())
+        names = [name for number, name in enumerate(node.input) if name and number in positions]
         if any(name not in constants for name in names):
-            raise refused(GraphCode.CONSTANT_INVALID, "Slice by numbers that are not constants")
-        if len({tuple(constants[name].dims) for name in names}) > 1:
-            raise refused(GraphCode.CONSTANT_INVALID, "Slice by lists of several lengths")
-        numbers = {name: numpy_helper.to_array(constants[name]).reshape(-1).tolist() for name in names}
-        if any(not 1 <= len(listed) <= limits.rank for listed in numbers.values()):
-            raise refused(GraphCode.CONSTANT_INVALID, "Slice by lists longer than a rank")
-        steps = numbers.get(node.input[_STEPS], []) if len(node.input) > _STEPS else []
-        if any(not 1 <= abs(step) <= limits.dimension for step in steps):
-            raise refused(GraphCode.CONSTANT_INVALID, f"Slice in steps of {steps}")
+            raise refused(GraphCode.CONSTANT_INVALID, f"{node.op_type} by numbers that are not constants")
+        most = limits.node_outputs if node.op_type == "Split" else limits.rank
+        if any(math.prod(constants[name].dims) > most for name in names):
+            raise refused(GraphCode.CONSTANT_INVALID, f"{node.op_type} by lists longer than a rank")
+        if node.op_type == "Slice":
+            _check_slice(node, [constants[name] for name in names], constants, limits)
 
 
-def check_sizes(nodes: Iterable[NodeProto], constants: Mapping[str, TensorProto]) -> None:
-    """Hold the shapes that Expand and ConstantOfShape grow to: constants, and sizes picked from other shapes.
-
-    Calculated ones (a product, say) could be of any size before inference knows it, which makes a list of
-    so many dimensions; and a polynomial of the batch could be small for the batches that are looked at.
-
-    Raises:
-        GraphRefused: shape-unknown.
-    """
-    picked = set(constants)
-    for node in nodes:
-        if node.op_type == "Shape" or (node.op_type in _PICKING and picked.issuperset(node.input)):
-            picked.update(node.output)
-        position = _GROWING.get(node.op_type)
-        if position is not None and not picked.issuperset(node.input[position : position + 1]):
-            raise refused(GraphCode.SHAPE_UNKNOWN, f"{node.op_type} to a calculated shape")
+def _check_slice(
+    node: NodeProto, lists: Sequence[TensorProto], constants: Mapping[str, TensorProto], limits: GraphLimits
+) -> None:
+    if len({tuple(listed.dims) for listed in lists}) > 1 or any(len(listed.dims) != 1 for listed in lists):
+        raise refused(GraphCode.CONSTANT_INVALID, "Slice by lists of several lengths")
+    given = node.input[_STEPS] if len(node.input) > _STEPS else ""
+    steps = numpy_helper.to_array(constants[given]).tolist() if given else []
+    if any(not 1 <= abs(step) <= limits.dimension for step in steps):
+        raise refused(GraphCode.CONSTANT_INVALID, f"Slice in steps of {steps}")
 
 
 def check_operands(nodes: Iterable[NodeProto], dims: Mapping[str, Dims]) -> None:

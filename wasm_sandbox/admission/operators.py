@@ -87,6 +87,18 @@ _REDUCE = {"keepdims": _FLAG, "axes": _AXES, "noop_with_empty_axes": _FLAG}
 _TYPES = {"to": _int(1, 32), "saturate": _FLAG}
 SHAPE_INPUTS = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}
 """Which input of an operator is a shape: its numbers are dimensions, and bounded as such."""
+LIST_INPUTS: Mapping[str, tuple[int, ...]] = {
+    "OneHot": (1,),
+    "ReduceMax": (1,),
+    "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceSum": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Unsqueeze": (1,),
+}
+"""Which inputs of an operator are numbers that its output's shape follows from: they are constants."""
 
 _PLAIN_TRAINED = (
     "Abs", "Add", "Cos", "Erf", "Exp", "Expand", "GlobalAveragePool", "Identity", "Log", "MatMul",

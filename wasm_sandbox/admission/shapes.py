@@ -1,22 +1,33 @@
-"""Shapes of every value, by ONNX's own checker and inference, and the memory that they will take.
+"""Shapes of every value: node by node, each held to the bounds before the next one is looked at.
 
-Inference runs on batches of 1, 4 and 11 examples with parameters as inputs, so every dimension is a number:
-what stays unknown depends on data and is refused. Two sizes of a value tell how it grows with the batch, and
-the third that it keeps to that. (A batch of 1 is special: Squeeze without axes takes it away.)
+ONNX infers one node at a time, and is given short lists of numbers that were checked: its own propagation of
+data through a graph has no bound, and a graph of 500 bytes exhausts it. What shapes are made of is worked out
+here (`shape_values`).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import onnx
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import NodeProto, TensorProto, TypeProto, helper
 
+from chiron.wasm_sandbox.admission.operators import LIST_INPUTS, SHAPE_INPUTS
+from chiron.wasm_sandbox.admission.shape_values import (
+    Numbers,
+    as_tensor,
+    known_numbers,
+    numbers_of,
+    sizes_of,
+)
 from chiron.wasm_sandbox.admission.tensors import count_elements, item_bytes
+from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
-BATCHES = (1, 4, 11)
+_TAKEN_FROM_INPUT = frozenset({0, -1})
+"""What Reshape may be given in place of a dimension."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +38,17 @@ class Value:
     dims: tuple[int, ...]
 
     @property
+    def elements(self) -> int:
+        """How many."""
+        return math.prod(self.dims)
+
+    @property
     def size(self) -> int:
         """Bytes."""
-        return math.prod(self.dims) * item_bytes(self.data_type)
+        return self.elements * item_bytes(self.data_type)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What running the graph forward takes, if nothing is freed before the end."""
-
-    per_example: int
-    """Bytes."""
-    fixed: int
-    """Bytes."""
+Values = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -48,103 +57,101 @@ class Section:
 
     nodes: Sequence[NodeProto]
     constants: Sequence[TensorProto]
+    """Initializers with data."""
+    known: Mapping[str, TensorProto]
+    """These, and what Constant nodes make."""
     parameters: Sequence[TensorProto]
     opset: int
     ir_version: int
 
 
-def forward_values(
-    section: Section, source: ValueInfoProto, limits: GraphLimits
-) -> tuple[Mapping[str, Value], ...]:
-    """All values of the forward graph, for each of `BATCHES`. `source` is the input for one example.
+def infer(section: Section, inputs: Values, limits: GraphLimits, elements: int) -> Values:
+    """Every value of a section with these inputs, none of more than so many `elements`.
 
     Raises:
         GraphRefused: graph-invalid, shape-unknown, shape-overflow, type-not-allowed.
     """
-    return tuple(_infer(section, _with_batch(source, batch), limits) for batch in BATCHES)
-
-
-def _with_batch(source: ValueInfoProto, batch: int) -> list[ValueInfoProto]:
-    tensor = source.type.tensor_type
-    dims = [batch, *(dim.dim_value for dim in tensor.shape.dim[1:])]
-    return [helper.make_tensor_value_info(source.name, tensor.elem_type, dims)]
-
-
-def initial_values(section: Section, limits: GraphLimits) -> Mapping[str, Value]:
-    """All values of an initialization graph; raises as `forward_values`."""
-    return _infer(section, [], limits)
-
-
-def _infer(section: Section, inputs: list[ValueInfoProto], limits: GraphLimits) -> Mapping[str, Value]:
-    parameters = [helper.make_tensor_value_info(p.name, p.data_type, p.dims) for p in section.parameters]
-    # Without an output, since the checker wants an output's rank, which is yet to be found out.
-    graph = helper.make_graph(
-        section.nodes, "graph", [*inputs, *parameters], [], initializer=section.constants
-    )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", section.opset)], ir_version=section.ir_version
-    )
-    try:
-        onnx.checker.check_model(model)
-        inferred = onnx.shape_inference.infer_shapes(
-            model, check_type=True, strict_mode=True, data_prop=True
-        ).graph
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as e:
-        raise refused(GraphCode.GRAPH_INVALID, str(e)) from None
-    found = {
-        info.name: _value(info, limits) for info in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
-    found |= {tensor.name: Value(tensor.data_type, tuple(tensor.dims)) for tensor in section.constants}
+    values = dict(inputs)
+    for tensor in (*section.constants, *section.parameters):
+        values[tensor.name] = Value(tensor.data_type, tuple(tensor.dims))
+    numbers = known_numbers(section.known, limits)
     for node in section.nodes:
+        _check_shape_operand(node, numbers, section.known, limits)
+        for name, kind in _infer_node(section, node, values, numbers).items():
+            values[name] = _value(name, kind, limits, elements)
         for name in filter(None, node.output):
-            if name not in found:
+            if name not in values:
                 raise refused(GraphCode.SHAPE_UNKNOWN, f"{node.op_type} makes {name}")
-    return found
+        output = node.output[0]
+        if node.op_type == "Shape":
+            made: Numbers | None = sizes_of(node, values[node.input[0]].dims)
+        else:
+            made = numbers_of(node, numbers, section.known, values[output].dims, limits)
+        if made is not None:
+            numbers[output] = made
+    return values
 
 
-def _value(info: ValueInfoProto, limits: GraphLimits) -> Value:
-    tensor = info.type.tensor_type
+def _check_shape_operand(
+    node: NodeProto, numbers: Mapping[str, Numbers], known: Mapping[str, TensorProto], limits: GraphLimits
+) -> None:
+    """Hold a shape to dimensions, before native inference multiplies them; it may not be unknown."""
+    position = SHAPE_INPUTS.get(node.op_type)
+    if position is None or len(node.input) <= position:
+        return
+    if node.input[position] not in numbers:
+        code = GraphCode.SHAPE_OVERFLOW if node.input[position] in known else GraphCode.SHAPE_UNKNOWN
+        raise refused(code, f"{node.op_type} to a shape that is too long, or calculated")
+    shape = numbers[node.input[position]].reshape(-1).tolist()
+    free = _TAKEN_FROM_INPUT if node.op_type == "Reshape" else ()
+    dims = [dim for dim in shape if dim not in free]
+    if (
+        len(shape) > limits.rank
+        or any(not 1 <= dim <= limits.dimension for dim in dims)
+        or math.prod(dims) > limits.activation_bytes_per_example
+    ):
+        raise refused(GraphCode.SHAPE_OVERFLOW, f"{node.op_type} to {shape[:9]}")
+
+
+def _infer_node(
+    section: Section, node: NodeProto, values: Values, numbers: Mapping[str, Numbers]
+) -> Mapping[str, TypeProto]:
+    """Types of a node's outputs, by ONNX's own inference; whatever that raises is a refusal."""
+    types = {
+        name: helper.make_tensor_type_proto(values[name].data_type, values[name].dims)
+        for name in node.input
+        if name
+    }
+    positions = LIST_INPUTS.get(node.op_type, ())
+    data = {name: section.known[name] for n, name in enumerate(node.input) if name and n in positions}
+    shape = SHAPE_INPUTS.get(node.op_type)
+    if shape is not None and len(node.input) > shape:
+        data[node.input[shape]] = as_tensor(numbers[node.input[shape]])
+    try:
+        return onnx.shape_inference.infer_node_outputs(
+            _schema(node.op_type, section.opset),
+            node,
+            types,
+            data,
+            opset_imports=[helper.make_opsetid("", section.opset)],
+            ir_version=section.ir_version,
+        )
+    except SandboxError:
+        raise
+    except Exception as error:
+        raise refused(GraphCode.GRAPH_INVALID, f"{node.op_type}: {error}") from None
+
+
+@cache
+def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema:
+    return onnx.defs.get_schema(op_type, max_inclusive_version=opset)
+
+
+def _value(name: str, kind: TypeProto, limits: GraphLimits, elements: int) -> Value:
+    tensor = kind.tensor_type
     if not tensor.HasField("shape") or any(not dim.HasField("dim_value") for dim in tensor.shape.dim):
-        raise refused(GraphCode.SHAPE_UNKNOWN, info.name)
+        raise refused(GraphCode.SHAPE_UNKNOWN, name)
     item_bytes(tensor.elem_type)
     dims = tuple(dim.dim_value for dim in tensor.shape.dim)
-    most = max(BATCHES) * (limits.activation_bytes_per_example + limits.activation_bytes_fixed)
-    count_elements(dims, limits, most)
+    count_elements(dims, limits, elements)
     return Value(tensor.elem_type, dims)
-
-
-def activation_memory(
-    nodes: Iterable[NodeProto], values: tuple[Mapping[str, Value], ...], limits: GraphLimits
-) -> Memory:
-    """What the values of the nodes take, from their sizes for each of `BATCHES`.
-
-    Raises:
-        GraphRefused: shape-depends-on-batch, activations-too-large, workspace-too-large.
-    """
-    per_example = fixed = 0
-    for node in nodes:
-        for name in filter(None, node.output):
-            growth, constant = _line([sizes[name].size for sizes in values], f"{node.op_type} makes {name}")
-            per_example += growth
-            fixed += constant
-        if node.op_type == "Conv" and _unrolled(node, values[0]) > limits.workspace_bytes:
-            raise refused(GraphCode.WORKSPACE_TOO_LARGE, node.op_type)
-    if per_example > limits.activation_bytes_per_example or fixed > limits.activation_bytes_fixed:
-        raise refused(GraphCode.ACTIVATIONS_TOO_LARGE, f"{per_example} bytes an example, {fixed} bytes fixed")
-    return Memory(per_example, fixed)
-
-
-def _line(sizes: Sequence[int], what: str) -> tuple[int, int]:
-    """Slope and offset of the line through the sizes for `BATCHES`."""
-    growth = (sizes[1] - sizes[0]) // (BATCHES[1] - BATCHES[0])
-    constant = sizes[0] - BATCHES[0] * growth
-    on_line = all(size == constant + batch * growth for size, batch in zip(sizes, BATCHES, strict=True))
-    if not on_line or growth < 0 or constant < 0:
-        raise refused(GraphCode.SHAPE_DEPENDS_ON_BATCH, what)
-    return growth, constant
-
-
-def _unrolled(node: NodeProto, values: Mapping[str, Value]) -> int:
-    """Bytes of a convolution's im2col matrix for one example: window elements × output positions."""
-    window = values[node.input[1]].dims[1:]
-    return math.prod(window) * math.prod(values[node.output[0]].dims[2:]) * 4

@@ -123,8 +123,8 @@ class ImageSource:
         return _pixels(self._files, name, self._mode, self._size)
 
 
-def read_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """One image, or all of a folder in the order of their names, as [n, channels, height, width].
+def read_images(path: Path, shape: tuple[int, ...]) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """One image, or all of a folder in the order of their names: these, and [n, channels, height, width].
 
     Raises:
         SourceInvalid: there is none, or one cannot be read.
@@ -135,7 +135,7 @@ def read_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         raise SourceInvalid(f"{path.name} has no images")
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
-    return np.stack([_pixels(files, name, mode, (width, height)) for name in names])
+    return tuple(names), np.stack([_pixels(files, name, mode, (width, height)) for name in names])
 
 
 def _is_image(name: str) -> bool:

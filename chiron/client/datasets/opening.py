@@ -3,7 +3,7 @@
 `sklearn:digits` and its neighbours are small real data sets that come with scikit-learn.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from chiron.client.datasets.sources import ArraySource, Source, npz_source
 from chiron.client.errors import SourceInvalid, needing
-from chiron.client.schemas import Reading, SchemaFile
+from chiron.client.schemas import Column, Reading, SchemaFile, TableSchema
 from chiron.wire.contract import InputType, Task
 
 PREFIX = "sklearn:"
@@ -164,5 +164,11 @@ def builtin_source(name: str) -> ArraySource:
     if chosen == "digits":
         x = (x / np.float32(16)).reshape(-1, 1, 8, 8)
     if chosen == "diabetes":
-        return ArraySource(x, loaded.target.astype(np.float32), task=Task.REGRESSION, source=name)
-    return ArraySource(x, loaded.target, class_names=names, source=name)
+        source = ArraySource(x, loaded.target.astype(np.float32), task=Task.REGRESSION, source=name)
+    else:
+        source = ArraySource(x, loaded.target, class_names=names, source=name)
+    if chosen != "digits":
+        columns = tuple(Column(name=str(feature)) for feature in loaded.feature_names)
+        schema = TableSchema(columns=columns, input_shape=(len(columns),))
+        source.description = replace(source.description, settled=schema)
+    return source

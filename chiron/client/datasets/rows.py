@@ -65,9 +65,32 @@ def read_rows(
         return _table(path, manifest, class_names, settled, options)
     if suffix in (".npz", ".npy"):
         x, y = _arrays(path)
-    else:
-        x, y = _images(path, manifest), None
-    return Rows(_inputs(x, manifest), y)
+        return Rows(_inputs(_filled(x, settled), manifest), y)
+    names, images = _images(path, manifest)
+    return Rows(_inputs(images, manifest), None, {"file": names})
+
+
+def inputs_of(rows: Any, manifest: DatasetManifest, settled: Settled | None) -> NDArray[Any]:
+    """Rows of any kind as the model takes them: a file or frame by its names, an array as it stands.
+
+    Raises:
+        SourceInvalid: a file or frame does not fit.
+    """
+    if isinstance(rows, str | Path) or hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "columns"):
+        return read_rows(rows, manifest, (), settled).x
+    return _filled(np.asarray(rows), settled)
+
+
+def _filled(x: NDArray[Any], settled: Settled | None) -> NDArray[Any]:
+    """Encoded rows, in which NaN becomes what its column was filled with in training."""
+    if settled is None or x.dtype.kind != "f" or x.ndim != 2:
+        return x
+    fills = [column.fill for column in settled.columns for _ in range(column.width)]
+    offsets = [column.offset for column in settled.columns for _ in range(column.width)]
+    if x.shape[1] != len(fills):
+        return x
+    known = np.array([np.nan if fill is None else fill for fill in fills]) - np.array(offsets)
+    return np.where(np.isnan(x), known.astype(x.dtype), x)
 
 
 def _inputs(x: NDArray[Any], manifest: DatasetManifest) -> NDArray[Any]:
@@ -125,7 +148,7 @@ def _table(
     return Rows(*found)
 
 
-def _images(path: Path, manifest: DatasetManifest) -> NDArray[Any]:
+def _images(path: Path, manifest: DatasetManifest) -> tuple[tuple[str, ...], NDArray[Any]]:
     with needing("images", "images need Pillow"):
         from chiron.client.datasets.images import read_images
 

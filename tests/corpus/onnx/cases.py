@@ -24,6 +24,8 @@ THEMES = (
     "tensors",
     "shapes",
     "operands",
+    "batches",
+    "calculated",
     "memory",
     "initializations",
     "interfaces",

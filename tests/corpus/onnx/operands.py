@@ -162,7 +162,7 @@ def _grown(*nodes: NodeProto, **constants: int) -> ModelProto:
     return good([*nodes, *tail], constants=[_numbers(name, number) for name, number in constants.items()])
 
 
-@hostile("shape-unknown")
+@hostile("shape-overflow")
 def calculated_length() -> ModelProto:
     """400 bytes of graph: inference makes a list of as many dimensions, and takes all memory."""
     return _grown(helper.make_node("Mul", ["a", "b"], ["length"]), a=10**9, b=1)
