@@ -69,6 +69,16 @@ class Merged:
     """Whether this trainer's change was set aside."""
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What the trainers have agreed on for their slots."""
+
+    rung: int
+    """Place on the ladder."""
+    raised: bool
+    """It was raised once, and stays."""
+
+
 class ParameterClient:
     """One trainer's connection to the parameter server. Not for concurrent use."""
 
@@ -170,18 +180,19 @@ class ParameterClient:
         self._owed.fill(0)
         return started
 
-    async def agree(self, rung: int) -> int:
-        """Propose a place on the ladder of slots, and wait for the others; the highest that is proposed.
+    async def agree(self, trial: int, rung: int) -> Agreed:
+        """Propose a place on the ladder of slots for a trial, and wait for the others' proposals.
 
         Raises:
             ServerUnreachable: the server stayed away.
         """
-        head = self._layout.header(Kind.SLOT, exchange=rung).pack()
+        head = self._layout.header(Kind.SLOT, trial=trial, exchange=rung).pack()
 
-        async def attempt() -> int:
+        async def attempt() -> Agreed:
             nothing = memoryview(b"")
             async with self._transport.post(paths.EXCHANGE_SLOT, head, nothing, HEADER_BYTES) as answer:
-                return self._layout.expect(await answer.read(HEADER_BYTES), Kind.AGREED).exchange
+                header = self._layout.expect(await answer.read(HEADER_BYTES), Kind.AGREED)
+            return Agreed(header.exchange, raised=header.excluded > 0)
 
         return await self._transport.persist(attempt)
 

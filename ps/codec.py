@@ -96,7 +96,7 @@ class Header:
     ladder of slots (`chiron.runtime.pacing`)."""
     flags: Flag = Flag.NONE
     excluded: int = 0
-    """MERGED: how many trainers' changes were set aside in this exchange."""
+    """MERGED: how many trainers' changes were set aside in this exchange. AGREED: 1: it was raised."""
     plan_length: int = 0
     """Bytes of the plan before its padding."""
     norm: float = 0.0

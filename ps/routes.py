@@ -58,7 +58,7 @@ def exchange_routes(server: ParameterServer, identify: Identify) -> list[web.Rou
     async def agree(request: web.Request) -> web.StreamResponse:
         trainer = identify(request)
         header = layout.expect(await _body(request, HEADER_BYTES).read(HEADER_BYTES), Kind.SLOT)
-        return _header((await server.agree(trainer, header.exchange)).pack())
+        return _header((await server.agree(trainer, header.trial, header.exchange)).pack())
 
     return [
         web.post(paths.EXCHANGE_SLOT, _refusing(agree)),

@@ -18,7 +18,7 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.ps.client import PATIENCE_S, Merged, ParameterClient, Start
+from chiron.ps.client import PATIENCE_S, Agreed, Merged, ParameterClient, Start
 from chiron.ps.exchange import Persist
 from chiron.ps.server import ParameterServer
 from chiron.ps.transport import Reconnect
@@ -104,9 +104,9 @@ class ShardedClient:
         starts = await _together(client.start(trial) for client in self._clients)
         return Start(starts[0].plan, read_only(self._vector), min(start.exchange for start in starts))
 
-    async def agree(self, rung: int) -> int:
-        """Agree on a slot with the other trainers, at the first shard."""
-        return await self._clients[0].agree(rung)
+    async def agree(self, trial: int, rung: int) -> Agreed:
+        """Agree on a slot with the other trainers, at the first shard: as `ParameterClient.agree`."""
+        return await self._clients[0].agree(trial, rung)
 
     async def exchange(
         self, number: int, vector: NDArray[np.float32] | None, sums: NDArray[np.float64]

@@ -25,6 +25,8 @@ SHORTEST_SLOT_S = 0.05
 READING_BYTES_PER_S = 100e6
 READING_CHUNK_S = 0.001
 """Data is taken in faster than that. Slots have room for it by its size, which is public."""
+RAISE_RUNGS, RAISES = 3, 4
+"""A later trial may once raise the slot by 3, 6, 9 or 12 rungs: to about 2, 4, 8 or 16 times as long."""
 MOST_LATE_SLOTS = 4
 """Further slots that a job's trainers may take together."""
 _ROWS_PER_ANSWER = 64
@@ -63,6 +65,12 @@ def rung_for(spec: JobSpec, needed_s: float) -> int | None:
     return next((rung for rung in range(RUNGS) if slot_s(spec, rung) >= needed_s), None)
 
 
+def raised_for(spec: JobSpec, rung: int, needed_s: float) -> int:
+    """The lowest rung that has room among this one and those that a later trial may raise it to."""
+    choices = [min(rung + RAISE_RUNGS * n, RUNGS - 1) for n in range(RAISES + 1)]
+    return next((one for one in choices if slot_s(spec, one) >= needed_s), rung)
+
+
 def making_ready_s(spec: JobSpec) -> float:
     """The slot for the builder's call, and for a trainer to make ready for a trial."""
     return spec.envelope.build_seconds
@@ -80,9 +88,8 @@ def answer_s(spec: JobSpec) -> float:
 
 def late_slots(spec: JobSpec) -> int:
     """Further slots that a job may take: four, or as many as tell no more than the bound."""
-    places, most = _places(spec), math.log2(_exchange_slots(spec)) * MOST_LATE_SLOTS
     choices = range(MOST_LATE_SLOTS, 0, -1)
-    return next((n for n in choices if math.log2(math.comb(places + n, n)) <= most), 0)
+    return next((n for n in choices if _told_bits(spec, n) <= bound_bits(spec)), 0)
 
 
 def late_slots_of(spec: JobSpec, index: int) -> int:
@@ -91,14 +98,18 @@ def late_slots_of(spec: JobSpec, index: int) -> int:
 
 
 def told_bits(spec: JobSpec) -> float:
-    """What time can tell of a paced job, at most: its rung, and at which places further slots were taken."""
-    late = late_slots(spec)
-    return math.log2(RUNGS) + math.log2(math.comb(_places(spec) + late, late))
+    """What time can tell of a paced job, at most: its rung, when it was raised, where it was late."""
+    return _told_bits(spec, late_slots(spec))
 
 
 def bound_bits(spec: JobSpec) -> float:
     """The bound on `told_bits` that is promised: 5 + 4 · log2(slots before exchanges, of all trainers)."""
     return math.log2(RUNGS) + MOST_LATE_SLOTS * math.log2(_exchange_slots(spec))
+
+
+def _told_bits(spec: JobSpec, late: int) -> float:
+    raises = 1 + RAISES * (spec.trials - 1)
+    return math.log2(RUNGS) + math.log2(raises) + math.log2(math.comb(_places(spec) + late, late))
 
 
 def _exchange_slots(spec: JobSpec) -> int:

@@ -76,7 +76,7 @@ class Envelope(ContractModel):
     """Serialised ONNX graph and recipe together."""
     max_steps: int = Field(default=20_000, ge=1, le=10_000_000)
     """Optimizer steps a trainer takes over the whole job, at most."""
-    build_seconds: float = Field(default=10.0, ge=0.1, le=3600)
+    build_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     """A paced job's slot for one call of the builder, with admission and measurement of what it answers; and
     for each trainer to make ready for it."""
     answer_seconds: float = Field(default=0.25, ge=0.05, le=600)

@@ -116,7 +116,7 @@ class JobRecords:
                 return False
             row.state, row.exchanges_done, row.failure = state, done, failure
             row.awaiting_owner = False
-            row.slot_s = row.slot_s or slot_s
+            row.slot_s = slot_s or row.slot_s
             await _note(session, row)
         self._tell(job)
         return True

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
 from chiron.runtime.engine.supply import Engines
 from chiron.runtime.pacing import (
-    RUNGS,
     answer_s,
     groups_of_an_exchange,
     making_ready_s,
     reading_s,
-    rung_for,
+    slot_s,
 )
 from chiron.runtime.roles.plan import Plan
 from chiron.runtime.roles.trial_run import TrialRun
@@ -93,24 +92,13 @@ class Needed:
     row_s: float = 0.0
     """Time to answer one row of a query."""
 
-
-@dataclass
-class Fit:
-    """How a plan fits the job's slots."""
-
-    rung: int = 0
-    """The rung that it needs."""
-    failure: str | None = None
-    """Why it does not fit."""
-
-    def judge(self, spec: JobSpec, needed: Needed, agreed: int | None) -> None:
-        """Take in what was measured; `agreed` is the job's rung, once there is one."""
-        rung = rung_for(spec, needed.slot_s)
-        self.rung = RUNGS - 1 if rung is None else rung
-        if rung is None or (agreed is not None and rung > agreed):
-            self.failure = "plan-exceeds-slot"
-        elif needed.row_s * spec.query_rows > answer_s(spec):
-            self.failure = "answers-exceed-slot"
+    def refusal(self, spec: JobSpec, rung: int) -> str | None:
+        """Why the plan does not fit the job's slots, as a stable code; None where it does."""
+        if self.slot_s > slot_s(spec, rung):
+            return "plan-exceeds-slot"
+        if self.row_s * spec.query_rows > answer_s(spec):
+            return "answers-exceed-slot"
+        return None
 
 
 async def measure(

@@ -16,7 +16,6 @@ from aiohttp import web
 from cryptography import x509
 
 from chiron.ps.routes import exchange_routes
-from chiron.ps.server import NO_RUNG
 from chiron.ps.streams import keep_freed_pieces
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform, attest
 from chiron.runtime.channels.enrolment import Registrar, Ticket, enrolment_routes
@@ -229,8 +228,8 @@ class _Job:
 
     def _slot_s(self) -> float | None:
         """The slot before an exchange, where the job is paced and its trainers have agreed on one."""
-        rung = self._exchange.server.rung
-        return None if rung == NO_RUNG else slot_s(self._launch.spec, rung)
+        agreed = self._exchange.server.slots
+        return None if agreed.trial < 0 else slot_s(self._launch.spec, agreed.rung)
 
     def _routes(self, registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
         return [

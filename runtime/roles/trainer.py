@@ -24,8 +24,18 @@ from chiron.runtime.channels.membership import Membership, join
 from chiron.runtime.channels.shards import ShardLink, connect_to_shards
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.engine.supply import Engines
-from chiron.runtime.pacing import Slots, ending_s, late_slots_of, making_ready_s, reading_s, slot_s
-from chiron.runtime.roles.measuring import Fit, measure
+from chiron.runtime.pacing import (
+    RUNGS,
+    Slots,
+    ending_s,
+    late_slots_of,
+    making_ready_s,
+    raised_for,
+    reading_s,
+    rung_for,
+    slot_s,
+)
+from chiron.runtime.roles.measuring import Needed, measure
 from chiron.runtime.roles.plan import Plan, decode_plan
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.slotted_reads import SlottedReads
@@ -110,6 +120,8 @@ class Trainer:
         self._slots = Slots(late_slots_of(spec, launch.index), paced=not spec.exchange.unpaced)
         self._rung: int | None = None
         """The job's, once the trainers have agreed."""
+        self._raised = False
+        self._needed = Needed()
         self._given_up = 0
         """Exchanges that we had nothing to give to."""
         self._working: asyncio.Task[None] | None = None
@@ -186,17 +198,29 @@ class Trainer:
         return decode_plan(self._spec, trial, start.plan)
 
     async def _make_ready(self, trial: int, start: Start, saved: SavedTrainer | None) -> None:
-        """Bring the run to where the trial is, in a slot; and agree on the job's slot, once."""
-        fit = Fit()
+        """Bring the run to where the trial is, in a slot; and agree on the length of those that follow."""
+        self._needed = Needed()
         self._slots.begin()
-        done = await self._in_slot(self._take_up(trial, start, saved, fit), making_ready_s(self._spec))
-        if not done:
-            fit.failure = "making-ready-late"
-        if fit.failure is not None:
-            self._begin_run(trial, fit.failure)
+        taking_up = self._take_up(trial, start, saved)
+        refusal = None
+        if not await self._in_slot(taking_up, making_ready_s(self._spec)):
+            self._needed, refusal = Needed(), "making-ready-late"
+        if not self._spec.exchange.unpaced:
+            agreed = await self._client.agree(trial, self._proposed())
+            self._rung, self._raised = agreed.rung, agreed.raised
+            refusal = refusal or self._needed.refusal(self._spec, agreed.rung)
+        if refusal is not None:
+            given_up = self._run
+            self._begin_run(trial, refusal)
+            await given_up.close()
             await self._run.adopt(start.vector)
-        if not self._spec.exchange.unpaced and self._rung is None:
-            self._rung = await self._client.agree(fit.rung)
+
+    def _proposed(self) -> int:
+        """The rung that we need, or the highest that we could have."""
+        if self._rung is None:
+            rung = rung_for(self._spec, self._needed.slot_s)
+            return RUNGS - 1 if rung is None else rung
+        return self._rung if self._raised else raised_for(self._spec, self._rung, self._needed.slot_s)
 
     async def _in_slot(self, work: Coroutine[None, None, None], length_s: float) -> bool:
         """Let this be done in a slot of its own; whether it was done in time."""
@@ -206,13 +230,12 @@ class Trainer:
             self._working.result()
         return done
 
-    async def _take_up(self, trial: int, start: Start, saved: SavedTrainer | None, fit: Fit) -> None:
-        """Bring the run to where the trial is. At its begin, see whether it fits the job's slots."""
+    async def _take_up(self, trial: int, start: Start, saved: SavedTrainer | None) -> None:
+        """Bring the run to where the trial is. At its begin, the plan is measured."""
         run, plan = self._run, await self._plan_of(trial, start)
         begins = start.exchange == exchanges_of(self._spec, trial).start
         if plan is not None and begins and not self._spec.exchange.unpaced:
-            needed = await measure(self._measuring, self._spec, plan, trial, self._index, start.vector)
-            fit.judge(self._spec, needed, self._rung)
+            self._needed = await measure(self._measuring, self._spec, plan, trial, self._index, start.vector)
         if saved is not None and _follows(start, saved):
             self._checkpoint.fill_client(saved)
             await run.adopt(self._client.resume(trial, saved.exchange))

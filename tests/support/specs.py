@@ -58,7 +58,7 @@ def builder_manifest(**changes: Any) -> BuilderManifest:
         "name": "tiny",
         "version": "1.0",
         "tasks": ["classification"],
-        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536},
+        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536, "build_seconds": 2},
     }
     return BuilderManifest.model_validate(usual | changes)
 
