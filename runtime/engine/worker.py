@@ -62,7 +62,7 @@ class Engine:
     """What the process holds, and how it does each command."""
 
     opening: Opening
-    memory: LearnersMemory
+    arrays: LearnersMemory | None
     channel: int
     graph: AdmittedGraph | None = None
     recipe: Recipe | None = None
@@ -168,6 +168,13 @@ class Engine:
         answers = self.model.predict(x.reshape(_head(Count, frame).rows, *dataset.input_shape))
         return Nothing(), (as_bytes(answers),)
 
+    @property
+    def memory(self) -> LearnersMemory:
+        """The arrays of a process that trains."""
+        if self.arrays is None:
+            raise TrainingFailed(Reason.ENGINE_FAILED)
+        return self.arrays
+
     def _learner(self) -> Learner:
         if self.learner is None:
             raise TrainingFailed(Reason.ENGINE_FAILED)
@@ -212,7 +219,9 @@ def main() -> None:
     os.dup2(nowhere, OUTPUT)
     frame = read_frame(read_exactly, {Kind.OPEN: _COMMANDS[Kind.OPEN]})
     opening = _head(Opening, frame)
-    memory = LearnersMemory(opening.spec, _MEMORY if opening.shared else None)
+    memory = None
+    if opening.learns:
+        memory = LearnersMemory(opening.spec, _MEMORY if opening.shared else None)
     os.dup2(nowhere, _MEMORY)
     os.close(nowhere)
     confine(memory_bytes=opening.memory_bytes, executable_memory=False, output=channel)
