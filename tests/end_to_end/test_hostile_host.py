@@ -120,9 +120,7 @@ def test_one_changed_byte_in_the_image_is_another_measurement_and_gets_no_grant(
                 encrypted = encrypted_digits(owner, tmp_path / "digits.enc")
                 builder = publish_linear(operator, encrypted)
                 dataset_id = encrypted.bundle.manifest.dataset_id
-                job = owner.create_job(
-                    JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=builder)
-                )
+                job = owner.create_job(JobRequest(dataset_id=dataset_id, builder_sha256=builder))
                 with pytest.raises(EvidenceRejected) as refusal:
                     owner.verify_job(job)
                 owner.cancel(job)

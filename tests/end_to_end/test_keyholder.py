@@ -27,9 +27,8 @@ from tests.support.specs import UNPACED
 def job(owner: Client, digits: Encrypted, linear: str) -> str:
     """A job with a model, whose predictor does not run."""
     dataset_id = digits.bundle.manifest.dataset_id
-    ended, _ = run_to_end(
-        owner, JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
-    )
+    request = JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
+    ended, _ = run_to_end(owner, request)
     return ended.spec.job
 
 
