@@ -79,7 +79,7 @@ class Envelope(ContractModel):
     build_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     """A paced job's slot for one call of the builder, with admission and measurement of what it answers; and
     for each trainer to make ready for it."""
-    answer_seconds: float = Field(default=0.25, ge=0.05, le=600)
+    answer_seconds: float = Field(default=0.5, ge=0.05, le=600)
     """A paced predictor's slot for an answer, for each 64 rows of a query. Four are answered at a time."""
 
 

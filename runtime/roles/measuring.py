@@ -47,6 +47,8 @@ _ROWS_BYTES = 32 * 2**20
 """The rows that are drawn, at most; one batch where that is larger."""
 _OF_THE_SLOT = 0.3
 """How much of the slot in which it is measured that may take."""
+_FAR_OFF = 4
+"""A plan is refused for its answers where they take so many slots: a busy machine may have been measured."""
 _KEY = bytes(32)
 """The drawn rows are public, and nobody is sent them."""
 _STILL = 1e-9
@@ -96,7 +98,7 @@ class Needed:
         """Why the plan does not fit the job's slots, as a stable code; None where it does."""
         if self.slot_s > slot_s(spec, rung):
             return "plan-exceeds-slot"
-        if self.row_s * spec.query_rows > answer_s(spec):
+        if self.row_s * spec.query_rows > _FAR_OFF * answer_s(spec):
             return "answers-exceed-slot"
         return None
 

@@ -29,7 +29,7 @@ from chiron.runtime.errors import (
     UpgradeRefused,
 )
 from chiron.runtime.openings import sign_statement
-from chiron.runtime.pacing import Slots, answer_s, making_ready_s
+from chiron.runtime.pacing import MOST_LATE_SLOTS, Slots, answer_s, making_ready_s
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.model_lock import ModelLock
 from chiron.runtime.roles.predictor_keys import PredictorKeys
@@ -155,14 +155,15 @@ class _Predictor:
         return evidence
 
     async def _open(self, sealed: bytes) -> bytes:
-        """Take an opening. One that has the model loaded is answered at the end of a slot.
+        """Take an opening. One that has the model loaded is answered at the end of a slot, or of a few more.
 
         Raises:
             OpeningRefused: `ModelLock.open` did not take it; or the model was not loaded by then.
         """
         loaded = self.lock.owner is not None
         opening = asyncio.ensure_future(self._take_opening(sealed))
-        if not loaded and not await self._slot(opening, making_ready_s(self.launch.spec)):
+        length = making_ready_s(self.launch.spec)
+        if not loaded and not await self._slot(opening, length, further=MOST_LATE_SLOTS):
             self._let_be(opening)
             raise OpeningRefused("opening-late", "the model is still being loaded: open it again")
         return await opening
@@ -172,9 +173,9 @@ class _Predictor:
         self.taken.keep(self.lock.opened().askers.ids)
         return settlement
 
-    async def _slot(self, work: asyncio.Future[Any], length_s: float) -> bool:
-        """Wait for the end of a slot that begins now; whether the work is done."""
-        slots = Slots(0, paced=not self.launch.spec.exchange.unpaced)
+    async def _slot(self, work: asyncio.Future[Any], length_s: float, further: int = 0) -> bool:
+        """Wait for the end of a slot that begins now, or of `further` ones; whether the work is done."""
+        slots = Slots(further, paced=not self.launch.spec.exchange.unpaced)
         slots.begin()
         return await slots.end(work, length_s)
 
