@@ -5,6 +5,7 @@ row; a training that diverges on one row; a component that counts before it answ
 """
 
 import json
+from collections import Counter
 from math import log2
 from typing import Any
 
@@ -141,9 +142,9 @@ def answer_times(view: View) -> NDArray[np.float64]:
             asked = call.answered
         elif call.method == "POST" and "/mailbox/" in call.path:
             times.append((call.sent, call.at - asked))
-    # Queries and evidence come the same way: an answer to a query is as long as the longest.
-    longest = max(size for size, _ in times)
-    return np.array([seconds for size, seconds in times if size == longest])
+    # Evidence and openings come the same way, but answers to queries are all of one size.
+    ((usual, _),) = Counter(size for size, _ in times).most_common(1)
+    return np.array([seconds for size, seconds in times if size == usual])
 
 
 def read_off(times: NDArray[np.float64], secret: NDArray[np.int64]) -> NDArray[np.int64]:
