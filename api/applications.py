@@ -7,6 +7,7 @@ from chiron.api.errors import JobUnknown, Unauthenticated
 from chiron.api.gateway import Gateway
 from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.keys import Principal
+from chiron.api.machines import AskedMachine
 from chiron.api.monitoring import METRICS_CONTENT_TYPE, watch_requests
 from chiron.api.openapi import document
 from chiron.api.operations import Call, Routes, bind, credential
@@ -38,6 +39,7 @@ PUBLIC = [
     for operation in routes.operations
 ]
 ENCLAVE = enclave_door.routes.operations
+ENCLAVE_OF_NO_JOB = enclave_door.of_no_job.operations
 
 
 def public_application(gateway: Gateway) -> web.Application:
@@ -93,6 +95,11 @@ def enclave_application(gateway: Gateway) -> web.Application:
 
     app = web.Application(middlewares=[watch_requests("enclave", gateway.metrics), problems])
     bind(app, gateway, ENCLAVE, authenticate)
+
+    async def authenticate_machine(gateway: Gateway, request: web.Request) -> AskedMachine:
+        return gateway.machines.authenticate(credential(request))
+
+    bind(app, gateway, ENCLAVE_OF_NO_JOB, authenticate_machine)
     return app
 
 

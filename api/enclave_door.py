@@ -8,6 +8,7 @@ from chiron.api.bodies import JSON_CONTENT_TYPE, pieces, send_blob
 from chiron.api.errors import BuilderUnknown, DatasetUnknown, EnclaveNotRunning, JobEnded, RequestInvalid
 from chiron.api.jobs.fleet import LaunchedEnclave
 from chiron.api.jobs.specification import object_limit
+from chiron.api.machines import AskedMachine
 from chiron.api.operations import Call, Routes
 from chiron.api.problems import STARTED
 from chiron.api.settings import Limits
@@ -16,9 +17,12 @@ from chiron.wire.attestation import Role
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
 from chiron.wire.jobs import TERMINAL_STATES, JobState
+from chiron.wire.machines import MachineEvidence
 
 routes = Routes()
-ALL = frozenset(Role)
+of_no_job = Routes()
+"""For enclaves that tell their machine's key."""
+ALL = frozenset(Role) - {Role.MACHINE}
 TRAINING = frozenset({Role.PARAMETER_SERVER, Role.SHARD, Role.TRAINER})
 TRAINERS = frozenset({Role.TRAINER})
 MAIL = frozenset({Role.PARAMETER_SERVER, Role.PREDICTOR})
@@ -88,6 +92,18 @@ async def take_mail(call: Call[LaunchedEnclave, None]) -> web.StreamResponse | N
 async def reply(call: Call[LaunchedEnclave, MailReply]) -> None:
     """Answer a message."""
     call.caller.mailbox.answer(call.path("id"), call.body)
+
+
+@of_no_job.add(
+    "POST",
+    paths.ENCLAVE_MACHINE,
+    roles=frozenset({Role.MACHINE}),
+    body=MachineEvidence,
+    limit=_evidence_limit,
+)
+async def machine(call: Call[AskedMachine, MachineEvidence]) -> None:
+    """Tell this machine's key."""
+    call.caller.tell(call.body)
 
 
 def _wait(call: Call[LaunchedEnclave, None]) -> float:

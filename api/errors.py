@@ -55,6 +55,7 @@ ApiError                            internal                500
 └── LauncherError                   launcher-failed         500
     ├── BubblewrapMissing           bubblewrap-missing
     ├── ConfinementUnavailable      confinement-unavailable
+    ├── TeeMissing                  tee-missing
     └── EnclaveNotStarted           enclave-not-started
 """
 
@@ -413,6 +414,12 @@ class ConfinementUnavailable(LauncherError):
     """Namespaces could not be made; without them no enclave is started."""
 
     code = "confinement-unavailable"
+
+
+class TeeMissing(LauncherError):
+    """What is stored is sealed under secrets of a development TEE that is not there any more."""
+
+    code = "tee-missing"
 
 
 class EnclaveNotStarted(LauncherError):

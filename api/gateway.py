@@ -15,6 +15,7 @@ from chiron.api.jobs.supervisor import Supervisor
 from chiron.api.key_watch import KeyWatch
 from chiron.api.keys import FirstKeys, KeyRing
 from chiron.api.launchers.launcher import Launcher
+from chiron.api.machines import Machines
 from chiron.api.monitoring import Metrics
 from chiron.api.quotas import Memory, Storage, Streams
 from chiron.api.rates import Rates
@@ -47,6 +48,7 @@ class Gateway:
         self.supervisor = Supervisor(settings, self.records, self.fleet, self.metrics)
         self.predictors = Predictors(settings, self.fleet, self.supervisor, launcher.images)
         self.relay = Relay(settings, self.fleet, self.observations, self.metrics)
+        self.machines = Machines(settings, launcher)
         self.upgrades = Upgrades(self.fleet, self.predictors, self.relay)
         self.deletion = Deletion(
             database,

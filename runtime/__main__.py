@@ -23,7 +23,7 @@ from chiron.runtime.attestation.software import SoftwarePlatform
 from chiron.runtime.errors import EnclaveError, LaunchInvalid, PlatformUnavailable
 from chiron.runtime.logs import open_log
 from chiron.runtime.roles import role_of
-from chiron.wire.launch import LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.launch import LAUNCH, LAUNCH_VARIABLE, MAX_LAUNCH_CHARACTERS, Launch, SoftwarePlatformSpec
 
 _LOG = logging.getLogger("chiron.runtime")
 
@@ -83,18 +83,18 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} at {places}"
 
 
-def _launch_spec() -> LaunchSpec:
+def _launch_spec() -> Launch:
     text = os.environ.pop(LAUNCH_VARIABLE, "")
     try:
         if text.startswith("@"):
             with Path(text[1:]).open() as file:
                 text = file.read(MAX_LAUNCH_CHARACTERS)
-        return LaunchSpec.model_validate_json(text)
+        return LAUNCH.validate_json(text)
     except (ValidationError, OSError, UnicodeDecodeError) as error:
         raise LaunchInvalid("launch-spec-invalid", f"{LAUNCH_VARIABLE} holds no launch spec") from error
 
 
-def _platform(launch: LaunchSpec) -> Platform:
+def _platform(launch: Launch) -> Platform:
     if isinstance(launch.platform, SoftwarePlatformSpec):
         return SoftwarePlatform(launch.platform.socket)
     try:
@@ -104,11 +104,11 @@ def _platform(launch: LaunchSpec) -> Platform:
         return RefusingPlatform()
 
 
-async def _run(launch: LaunchSpec) -> None:
+async def _run(launch: Launch) -> None:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await role_of(launch)(launch, _platform(launch))
+    await role_of(launch)(_platform(launch))
 
 
 if __name__ == "__main__":

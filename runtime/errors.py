@@ -25,6 +25,7 @@ ChironError
 ├── LogRefused                  what a transparency log says does not hold
 ├── SealingError
 │   ├── OpenFailed              wrong key, label or context, or altered ciphertext (which, is not told)
+│   │   └── SealedElsewhere     this code on this machine has no part in its key
 │   ├── PaddingInvalid          the padded plaintext is not one
 │   └── TooLarge                the content does not fit its public size
 ├── TensorsMalformed            bytes or arrays are not of the declared form
@@ -53,6 +54,7 @@ on ciphertext and public facts only; `ExamplesInvalid` is the owner's own mistak
 
 from typing import TYPE_CHECKING
 
+from chiron.wire import codes
 from chiron.wire.errors import ChironError
 from chiron.wire.jobs import PublicFailure
 
@@ -203,6 +205,12 @@ class OpenFailed(SealingError):
     """The ciphertext does not open under this key, label and context."""
 
     code = "open-failed"
+
+
+class SealedElsewhere(OpenFailed):
+    """Sealed by other code, or on another machine, and not for this one. No share opens it here."""
+
+    code = codes.SEALED_ELSEWHERE
 
 
 class PaddingInvalid(SealingError):

@@ -26,6 +26,8 @@ class Role(StrEnum):
     """Holds another slice of the vector, from index 1; owners never speak to it."""
     TRAINER = "trainer"
     PREDICTOR = "predictor"
+    MACHINE = "machine"
+    """Tells the key that others seal to for this machine (`chiron.wire.machines`). It is of no job."""
 
 
 _KEYS_OF_ROLE = {
@@ -33,6 +35,7 @@ _KEYS_OF_ROLE = {
     Role.SHARD: {"hpke_public_key", "tls_public_key_sha256"},
     Role.TRAINER: {"tls_public_key_sha256"},
     Role.PREDICTOR: {"hpke_public_key"},
+    Role.MACHINE: {"hpke_public_key"},
 }
 _RA_TLS_ROLES = frozenset({Role.PARAMETER_SERVER, Role.PREDICTOR})
 """May also bind the TLS key that they serve with: their certificates then carry the evidence (RA-TLS)."""
@@ -46,7 +49,7 @@ class Claims(WireModel):
     job: Identifier
     hpke_public_key: HpkePublicKey | None = None
     """Parameter server and predictor: what owners seal grants and queries to. Shard: what the parameter
-    server seals its share of the owner's key to."""
+    server seals its share of the owner's key to. Machine: what other machines' enclaves seal to."""
     tls_ca_sha256: Digest | None = None
     """Parameter server: digest of the DER certificate of the job's CA."""
     tls_public_key_sha256: Digest | None = None

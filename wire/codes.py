@@ -48,6 +48,11 @@ GRANT_UNREADABLE: Final = "grant-unreadable"
 
 OPENING_UNREADABLE: Final = "opening-unreadable"
 """The opening is sealed to another key: perhaps that of a predictor that has ended since."""
+OPENING_NOT_NEWER: Final = "opening-not-newer"
+"""One with this number or a later one was taken, perhaps of another process of the same owner's."""
+
+SEALED_ELSEWHERE: Final = "sealed-elsewhere"
+"""What the host keeps is sealed to other code, or to other machines than the one that the enclave runs on."""
 
 OPENING_SHARE_WRONG: Final = "opening-share-wrong"
 """What the host keeps as the model does not open with the owner's share."""

@@ -18,6 +18,7 @@ from chiron.wire.encoding import (
     canonical_json,
 )
 from chiron.wire.labels import GRANT_SIGNATURE, UPGRADE_ORDER, bind
+from chiron.wire.machines import MAX_MACHINES, MachineKey
 
 
 class PredictionPolicy(WireModel):
@@ -62,6 +63,8 @@ class Grant(WireModel):
     share: Share
     """Half of the key that models, budgets and checkpoints are sealed under; the processor has the other."""
     restarts: Restarts = Restarts.OWNER
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
+    """Where else what this job makes can be opened, with the share; the owner has verified each."""
     owner_signing_key: SigningPublicKey
     """Names the owner for the model's whole life: signs all that she sends; predictors' evidence shows its
     digest."""
@@ -96,6 +99,8 @@ class UpgradeOrder(WireModel):
     """Digest of the HPKE key in that evidence: an order is for one enclave's one start."""
     giver_key_sha256: Digest
     """The same of the enclave that gives: the owner has opened it."""
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
+    """Where else the newer code opens the model; the owner has verified each."""
 
     def signed_bytes(self) -> bytes:
         """What the owner signs: the label `chiron/v1/upgrade-order` and this order's canonical JSON."""

@@ -1,10 +1,10 @@
 """What the operator's launcher tells an enclave at start: hostile input, nothing in it secret or trusted."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from chiron.wire.attestation import Role
+from chiron.wire.attestation import Nonce, Role
 from chiron.wire.encoding import Identifier, WireModel
 from chiron.wire.jobs import JobSpec, query_rows_that_fit
 
@@ -41,6 +41,9 @@ class SgxPlatformSpec(WireModel):
     """Where the host's PCCS answers: collateral for our quotes, which whoever verifies them checks."""
 
 
+PlatformSpec = Annotated[SoftwarePlatformSpec | SgxPlatformSpec, Field(discriminator="kind")]
+
+
 class LaunchSpec(WireModel):
     """Start this role of this job."""
 
@@ -49,7 +52,7 @@ class LaunchSpec(WireModel):
     job: Identifier
     index: int = Field(default=0, ge=0, le=1023)
     gateway: GatewayChannel
-    platform: Annotated[SoftwarePlatformSpec | SgxPlatformSpec, Field(discriminator="kind")]
+    platform: PlatformSpec
     listen_host: str = Field(default="127.0.0.1", max_length=255)
     listen_port: int = Field(default=0, ge=0, le=65_535)
     """Parameter server: 0 is any port. Predictor: where owners reach it directly (RA-TLS); 0 is nowhere."""
@@ -59,6 +62,23 @@ class LaunchSpec(WireModel):
 
     @model_validator(mode="after")
     def _queries_fit(self) -> Self:
+        if self.role is Role.MACHINE:
+            raise ValueError("an enclave that tells its machine's key has no job")
         if self.spec.query_rows > query_rows_that_fit(self.spec.dataset):
             raise ValueError("the job's queries or answers would not fit an enclave: lower query_rows")
         return self
+
+
+class MachineLaunch(WireModel):
+    """Tell this machine's key, over this nonce, and end. It is of no job."""
+
+    version: Literal[1] = 1
+    role: Literal[Role.MACHINE] = Role.MACHINE
+    nonce: Nonce
+    gateway: GatewayChannel
+    platform: PlatformSpec
+
+
+Launch: TypeAlias = LaunchSpec | MachineLaunch
+LAUNCH: TypeAdapter[Launch] = TypeAdapter(Annotated[Launch, Field(union_mode="left_to_right")])
+"""Reads either."""

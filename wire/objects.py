@@ -11,15 +11,24 @@ from itertools import chain
 from chiron.wire.attestation import Role
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, shard_spec
 from chiron.wire.jobs import SUMS, JobSpec, plan_bytes
+from chiron.wire.machines import MAX_MACHINES, MAX_RECIPE_BYTES
 
 _LENGTH_BYTES = 8
 """Padding begins with the content's length (`chiron.runtime.sealing.padding`)."""
 SEALED_TO_KEY_BYTES = 1088 + 32 + 16 + _LENGTH_BYTES
 """HPKE (`chiron.runtime.sealing.hpke`): the ML-KEM-768 ciphertext, the X25519 key, the tag; and padding."""
-SEALED_TO_ENCLAVE_BYTES = 1 + 64 + 8 + 12 + 48 + 16 + _LENGTH_BYTES
-"""A `chiron.runtime.sealing.sealer.Sealer`: recipe, magic, nonce, wrapped key, tag; and padding."""
 SEALED_UNDER_SHARE_BYTES = 8 + 12 + 48 + 16 + _LENGTH_BYTES
-"""The same, where no processor has a part in the key: magic, nonce, wrapped key, tag; and padding."""
+"""A `chiron.runtime.sealing.sealer.seal_blob`: magic, nonce, wrapped key, tag; and padding."""
+SEALED_TO_MACHINE_BYTES = 1 + MAX_RECIPE_BYTES + 32 + 1088 + 32 + 16
+"""The room of one machine in a sealed object: recipe's length, recipe, and 32 bytes sealed by HPKE."""
+SEALED_TO_ENCLAVE_BYTES = (
+    8
+    + (1 + MAX_RECIPE_BYTES + 12 + 32 + 16)
+    + MAX_MACHINES * SEALED_TO_MACHINE_BYTES
+    + SEALED_UNDER_SHARE_BYTES
+)
+"""A `chiron.runtime.sealing.sealer.Sealer`: magic, the entry of the machine that seals, room for as many
+others as there can be, and the blob."""
 
 REPORT_BYTES = 1024
 OUTCOME_BYTES = 8192
@@ -27,7 +36,7 @@ MODEL_HEADER_BYTES = 16 * 1024
 """Room for what is said of the model in words."""
 MODEL_NODES_BYTES = 48 * 1024
 """Room beside the graph and the weights: for names, preprocessing and activation."""
-GRANT_BYTES = 96 * 1024
+GRANT_BYTES = 112 * 1024
 """Room for the grant in the parameter server's checkpoint."""
 LEADER_HEAD_BYTES = 32 * 1024
 TRIAL_BYTES = 320 * 1024

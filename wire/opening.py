@@ -24,6 +24,8 @@ MAX_PASSES = 256
 """Passes of one job that hold at a time."""
 OWNER: Identifier = "0" * 32
 """Who asks, where it is the model's owner; no pass has this id."""
+MOST_ROWS = 2**53 - 1
+"""As JSON's numbers are exact up to there. Sums stop at it."""
 Time = Annotated[int, Field(ge=0, lt=2**37)]
 """Seconds since 1970, UTC."""
 
@@ -50,6 +52,8 @@ class PassLease(WireModel):
 
     allowed: Pass
     rows: int = Field(ge=0, lt=2**53)
+    spent: int = Field(default=0, ge=0, lt=2**53)
+    """Rows of it that the owner's ledger counts as spent before this."""
 
 
 class Opening(WireModel):
@@ -64,6 +68,8 @@ class Opening(WireModel):
     share: Share
     rows: int | None = Field(ge=0, lt=2**53)
     """Rows that it may answer the owner, from here on; None is any number."""
+    spent: int = Field(default=0, ge=0, lt=2**53)
+    """Rows that the owner's ledger counts as spent before this, by all: settlements go on from there."""
     passes: tuple[PassLease, ...] = Field(default=(), max_length=MAX_PASSES)
     """Who else may ask. A pass that is not here (any more) holds no longer."""
     issued_at: Time
@@ -116,18 +122,28 @@ class PassRows(WireModel):
 
     id: Identifier
     rows: int = Field(ge=0, lt=2**53)
+    spent: int = Field(default=0, ge=0, lt=2**53)
+    """What the opening said was spent of it before, and `rows`."""
 
 
 class Settlement(WireModel):
-    """A predictor's last word on one opening: nothing more is answered under it."""
+    """A predictor's last word on one opening: nothing more is answered under it.
+
+    It names the opening before, and what the owner's ledger had counted: so it shows which openings never
+    arrived, and what a ledger that was set back has forgotten.
+    """
 
     version: Literal[1] = 1
     job: Identifier
     predictor_key_sha256: Digest
     opening: int = Field(ge=1, lt=2**53)
+    previous: int = Field(default=0, ge=0, lt=2**53)
+    """The opening that this start of the predictor took before; 0 if none. None in between was ever taken."""
     queries: int = Field(ge=0, lt=2**53)
     rows: int = Field(ge=0, lt=2**53)
     """Rows answered to the owner."""
+    spent: int = Field(default=0, ge=0, lt=2**53)
+    """What the opening said was spent before, and all rows that were answered."""
     passes: tuple[PassRows, ...] = Field(default=(), max_length=MAX_PASSES)
     """Rows answered under each pass of the opening."""
 

@@ -8,10 +8,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from chiron.wire.attestation import Role
 from chiron.wire.jobs import JobSpec
+from chiron.wire.launch import (
+    GatewayChannel,
+    LaunchSpec,
+    MachineLaunch,
+    SgxPlatformSpec,
+    SoftwarePlatformSpec,
+)
 from chiron.wire.public_api import ImageInfo
 
 MAX_LOG_BYTES = 2**20
@@ -38,6 +45,52 @@ class LaunchOrder:
     at_a_door: bool = False
     """True for a predictor that owners may reach directly, where the launcher has addresses for that."""
 
+    def launch_spec(
+        self,
+        gateway: GatewayChannel,
+        platform: SoftwarePlatformSpec | SgxPlatformSpec,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> LaunchSpec:
+        """What the enclave is told; it listens at `host` and `port`."""
+        return LaunchSpec(
+            role=self.role,
+            job=self.job,
+            index=self.index,
+            gateway=gateway,
+            platform=platform,
+            listen_host=host,
+            listen_port=port,
+            taking=self.taking or None,
+            spec=self.spec,
+        )
+
+
+@dataclass(frozen=True)
+class MachineOrder:
+    """Start the current image once to tell this machine's key; `job` is a name that no job has."""
+
+    job: str
+    nonce: bytes
+    token: str
+    role: Role = Role.MACHINE
+    index: int = 0
+    measurement: None = None
+    at_a_door: bool = False
+
+    def launch_spec(
+        self,
+        gateway: GatewayChannel,
+        platform: SoftwarePlatformSpec | SgxPlatformSpec,
+        host: str = "",
+        port: int = 0,
+    ) -> MachineLaunch:
+        """What the enclave is told; it listens nowhere."""
+        return MachineLaunch(nonce=self.nonce, gateway=gateway, platform=platform)
+
+
+Order: TypeAlias = LaunchOrder | MachineOrder
+
 
 class Enclave(Protocol):
     """One launched enclave."""
@@ -63,7 +116,7 @@ class Launcher(Protocol):
     images: tuple[ImageInfo, ...]
     """All that it can launch, the current one first."""
 
-    async def launch(self, order: LaunchOrder) -> Enclave:
+    async def launch(self, order: Order) -> Enclave:
         """Start an enclave; if this raises, nothing of it is left."""
         ...
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from chiron.api.errors import EnclaveNotStarted, LauncherError
+from chiron.api.errors import EnclaveNotStarted, LauncherError, TeeMissing
 from chiron.api.launchers import enter
 from chiron.api.launchers.bubblewrap import (
     GATEWAY_SOCKET,
@@ -26,7 +26,7 @@ from chiron.api.launchers.bubblewrap import (
     enclave_arguments,
     find_bubblewrap,
 )
-from chiron.api.launchers.launcher import LaunchOrder, prune_logs
+from chiron.api.launchers.launcher import Order, prune_logs
 from chiron.api.launchers.local_enclave import LocalEnclave, read_process_id
 from chiron.api.launchers.namespaces import INNER_PORT, Door, JobNamespaces
 from chiron.api.settings import MAX_UNIX_SOCKET_PATH, Settings
@@ -34,7 +34,7 @@ from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.enclave_image.manifest import ROOT, ImageManifest, read_proof
 from chiron.enclave_image.measurement import examine
-from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SoftwarePlatformSpec
+from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, SoftwarePlatformSpec
 from chiron.wire.public_api import ImageInfo
 
 _LOG = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class LocalLauncher:
             LauncherError: the state directory's path is too long for sockets.
             ImageInvalid: there is no image where the options say that there is one.
             LogCorrupted: the proof beside one is none.
+            TeeMissing: the secrets are gone that what is stored is sealed under.
         """
         longest = len(str(settings.state_dir / "run/12345678").encode())
         if longest > MAX_UNIX_SOCKET_PATH:
@@ -96,12 +97,12 @@ class LocalLauncher:
         bwrap = find_bubblewrap()
         places = (options.image, *options.previous_images)
         images = {path: await asyncio.to_thread(_image_info, path) for path in places}
-        tee = await asyncio.to_thread(SoftwareTee.open, settings.state_dir / "tee", datetime.now(UTC))
+        tee = await asyncio.to_thread(_open_tee, settings)
         trial = await JobNamespaces.create(bwrap)
         trial.close()
         return cls(settings, options, bwrap, tee, images)
 
-    async def launch(self, order: LaunchOrder) -> LocalEnclave:
+    async def launch(self, order: Order) -> LocalEnclave:
         """Start an enclave. What is quoted of it is the image's measurement at this moment.
 
         Raises:
@@ -139,7 +140,7 @@ class LocalLauncher:
             await self._open_door(enclave, namespaces)
         return enclave
 
-    def _has_door(self, order: LaunchOrder) -> bool:
+    def _has_door(self, order: Order) -> bool:
         return order.at_a_door and self._options.direct_ports is not None
 
     async def _open_door(self, enclave: LocalEnclave, namespaces: JobNamespaces) -> None:
@@ -183,14 +184,18 @@ class LocalLauncher:
 
     async def _start(
         self,
-        order: LaunchOrder,
+        order: Order,
         image: Path,
         manifest: ImageManifest,
         namespaces: JobNamespaces,
         socket: Path,
     ) -> tuple[asyncio.subprocess.Process, int]:
         info, info_write = os.pipe()
-        launch = _launch_spec(order, INNER_PORT if self._has_door(order) else 0)
+        launch = order.launch_spec(
+            GatewayChannel(socket=GATEWAY_SOCKET, token=order.token),
+            SoftwarePlatformSpec(socket=QUOTING_SOCKET),
+            port=INNER_PORT if self._has_door(order) else 0,
+        )
         # Images of an earlier version are launched too, and refuse fields that they do not know.
         launch_fd = _in_memory(launch.model_dump_json(exclude_none=True).encode())
         try:
@@ -234,17 +239,15 @@ class LocalLauncher:
             raise EnclaveNotStarted("the enclave's process could not be started") from error
 
 
-def _launch_spec(order: LaunchOrder, listen_port: int) -> LaunchSpec:
-    return LaunchSpec(
-        role=order.role,
-        job=order.job,
-        index=order.index,
-        gateway=GatewayChannel(socket=GATEWAY_SOCKET, token=order.token),
-        platform=SoftwarePlatformSpec(socket=QUOTING_SOCKET),
-        listen_port=listen_port,
-        taking=order.taking or None,
-        spec=order.spec,
-    )
+def _open_tee(settings: Settings) -> SoftwareTee:
+    directory = settings.state_dir / "tee"
+    if not directory.exists() and any((settings.blob_dir / "jobs").glob("*")):
+        raise TeeMissing(
+            f"{directory} is missing: models and checkpoints stored here are sealed under its secrets, and "
+            "open with no others. Restore it from the backup. (An empty folder there begins with new "
+            "secrets, and what is stored stays closed.)"
+        )
+    return SoftwareTee.open(directory, datetime.now(UTC))
 
 
 def _image_info(directory: Path) -> ImageInfo:

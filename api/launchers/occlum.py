@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Self
 
 from chiron.api.errors import EnclaveNotStarted, LauncherError
-from chiron.api.launchers.launcher import EnclaveProcess, LaunchOrder, prune_logs
+from chiron.api.launchers.launcher import EnclaveProcess, Order, prune_logs
 from chiron.api.settings import Settings
 from chiron.enclave_image.contents import ENTRY_POINT
 from chiron.enclave_image.manifest import read_proof
-from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, LaunchSpec, SgxPlatformSpec
+from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, SgxPlatformSpec
 from chiron.wire.public_api import ImageInfo
 
 _LOG = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class OcclumLauncher:
         }
         return cls(settings, options, Path(program), images)
 
-    async def launch(self, order: LaunchOrder) -> OcclumEnclave:
+    async def launch(self, order: Order) -> OcclumEnclave:
         """Start an enclave in a copy of its instance.
 
         Raises:
@@ -130,9 +130,15 @@ class OcclumLauncher:
             enclave.when_ended(lambda _: self._ports_taken.discard(port))
         return enclave
 
-    async def _launched(self, order: LaunchOrder, instance: Path, port: int) -> OcclumEnclave:
+    async def _launched(self, order: Order, instance: Path, port: int) -> OcclumEnclave:
         # Instances of an earlier version are launched too, and refuse fields that they do not know.
-        launch = self._launch_spec(order, port).model_dump_json(exclude_none=True)
+        address = _in_url(self._settings.enclave_host or "")
+        launch = order.launch_spec(
+            GatewayChannel(url=f"http://{address}:{self._settings.enclave_port}", token=order.token),
+            SgxPlatformSpec(pccs_url=self._options.pccs_url),
+            self._options.listen_host,
+            port,
+        ).model_dump_json(exclude_none=True)
         if len(launch.encode()) > MAX_VARIABLE_BYTES:
             raise EnclaveNotStarted(
                 f"the spec has {len(launch)} bytes, a variable holds {MAX_VARIABLE_BYTES}: use larger chunks"
@@ -156,7 +162,7 @@ class OcclumLauncher:
         enclave.when_ended(self._enclaves.discard)
         return enclave
 
-    def _door(self, order: LaunchOrder) -> int:
+    def _door(self, order: Order) -> int:
         """A port, taken now, at which owners are to reach it; 0 where they are not."""
         if not order.at_a_door or self._options.direct_ports is None:
             return 0
@@ -185,20 +191,6 @@ class OcclumLauncher:
             stderr=asyncio.subprocess.STDOUT,
             # `occlum` is a shell script around the enclave's process: they are ended together.
             start_new_session=True,
-        )
-
-    def _launch_spec(self, order: LaunchOrder, listen_port: int) -> LaunchSpec:
-        address = _in_url(self._settings.enclave_host or "")
-        return LaunchSpec(
-            role=order.role,
-            job=order.job,
-            index=order.index,
-            gateway=GatewayChannel(url=f"http://{address}:{self._settings.enclave_port}", token=order.token),
-            platform=SgxPlatformSpec(pccs_url=self._options.pccs_url),
-            listen_host=self._options.listen_host,
-            listen_port=listen_port,
-            taking=order.taking or None,
-            spec=order.spec,
         )
 
 

@@ -13,6 +13,7 @@ from chiron.api.settings import Limits
 from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.enclave_api import EvidenceRequest, SealedMessage
+from chiron.wire.machines import MachineDemand, MachineEvidence
 from chiron.wire.public_api import EvidenceDemand, ImageInfo, PredictorStatus, UpgradeDemand, UpgradeStart
 
 routes = Routes()
@@ -91,6 +92,12 @@ def _order_limit(limits: Limits) -> int:
 async def list_images(call: Call[Principal, None]) -> Sequence[ImageInfo]:
     """List the enclave images that can be launched, the current one first, with their proofs of inclusion."""
     return call.gateway.launcher.images
+
+
+@routes.add("POST", paths.MACHINE, roles=OWNER, body=MachineDemand, answer=MachineEvidence)
+async def tell_machine(call: Call[Principal, MachineDemand]) -> MachineEvidence:
+    """Have an enclave of the current image tell this machine's key, in evidence over your nonce."""
+    return await call.gateway.machines.key(call.caller.tenant, call.body.nonce)
 
 
 @routes.add("POST", paths.JOB_UPGRADE, roles=OWNER, body=UpgradeStart, answer=PredictorStatus, status=202)

@@ -7,6 +7,7 @@ import asyncio
 import datetime
 import logging
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -52,6 +53,9 @@ class SoftwareTee:
     @classmethod
     def open(cls, directory: Path, now: datetime.datetime) -> Self:
         """The TEE kept in `directory` (made private), created at first use.
+
+        Where `root.pem`, `platform-ca.pem` and `tcb-signing.pem` of another are there already, it is one more
+        machine of the same maker: a policy that trusts the root takes both.
 
         Raises:
             ValueError: a secret that was kept cannot be read back.
@@ -131,22 +135,26 @@ def _answer(tee: SoftwareTee, identity: EnclaveIdentity, message: QuotingRequest
 
 
 def _create(directory: Path, now: datetime.datetime) -> None:
-    root = pki.create_root(now)
-    platform_ca = pki.create_platform_ca(root, now)
-    authorities = {
-        "root": root,
-        "platform-ca": platform_ca,
-        "tcb-signing": pki.create_tcb_signing(root, now),
-        "pck": pki.create_pck(platform_ca, secrets.token_bytes(16), now),
-    }
-    for name, authority in authorities.items():
-        key = authority.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write_private(directory / f"{name}.pem", key + authority.pem)
+    root = _kept(directory, "root", lambda: pki.create_root(now))
+    platform_ca = _kept(directory, "platform-ca", lambda: pki.create_platform_ca(root, now))
+    _kept(directory, "tcb-signing", lambda: pki.create_tcb_signing(root, now))
+    _kept(directory, "pck", lambda: pki.create_pck(platform_ca, secrets.token_bytes(16), now))
     (directory / "root-certificate.pem").write_bytes(root.pem)
     # Last, as its presence says that the rest is complete.
     _write_private(directory / "fuse-secret", secrets.token_bytes(_FUSE_SECRET_BYTES))
+
+
+def _kept(directory: Path, name: str, create: Callable[[], pki.Authority]) -> pki.Authority:
+    """The authority that is there, or a new one."""
+    path = directory / f"{name}.pem"
+    if path.exists():
+        return _load(path)
+    authority = create()
+    key = authority.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write_private(path, key + authority.pem)
+    return authority
 
 
 def _write_private(path: Path, content: bytes) -> None:

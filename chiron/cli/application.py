@@ -34,6 +34,10 @@ _PARTS = {
         "chiron.cli.keyholder:app",
         "Open again, while you are away, what a host has started again.",
     ),
+    "machine": (
+        "chiron.cli.machine:app",
+        "Machines that your models are kept for, beside the one that a job runs on.",
+    ),
     "attest": ("chiron.cli.attest:app", "Verify enclaves' evidence, or read what it says."),
     "log": ("chiron.cli.log:app", "The transparency log of enclave images."),
     "builder": ("chiron.cli.builder:app", "Write, build, check and publish builders."),
@@ -118,7 +122,7 @@ def _chiron(version: _Version = False) -> None:
     """Private machine learning as a service.
 
     Data owners: data, train, predict, share, upgrade, job, receipt, keyholder,
-    attest.
+    machine, attest.
     Operators: serve, keys, builder, image, log.
 
     CHIRON_URL names the gateway and CHIRON_API_KEY your key, or config.toml does both.

@@ -57,6 +57,13 @@ SoftwareRoot = Annotated[
         help="Accept a development TEE with this root certificate. It protects NOTHING from the operator.",
     ),
 ]
+Machines = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Machines that the model is kept for besides (`chiron machine add`); config.toml's if left out.",
+    ),
+]
 
 COMPONENT = "builder.wasm"
 MANIFEST = "manifest.json"
@@ -150,6 +157,14 @@ def chosen_policy(
     from chiron import policy_of
 
     return policy_of(measurement or (), signers=signer or (), file=policy, software_root=software_root)
+
+
+def chosen_machines(option: str | None) -> list[str]:
+    """The names that the option has, or the configuration where it is left out."""
+    from chiron.client.configuration import load_configuration
+
+    named = load_configuration().machines or "" if option is None else option
+    return [name.strip() for name in named.split(",") if name.strip()]
 
 
 def read_builder(path: Path, manifest: Path | None) -> "tuple[bytes, BuilderManifest]":

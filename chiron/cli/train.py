@@ -9,11 +9,13 @@ import typer
 
 from chiron.cli.options import (
     Json,
+    Machines,
     Measurement,
     PolicyFile,
     Signer,
     SoftwareRoot,
     Yes,
+    chosen_machines,
     chosen_policy,
     client,
     find_dataset,
@@ -62,6 +64,7 @@ def train_command(
         Restarts,
         typer.Option(help="Who lets enclaves go on that were started again: you, or the host alone."),
     ] = Restarts.OWNER,
+    machines: Machines = None,
     grant_days: Annotated[
         int, typer.Option(min=1, max=3650, help="Days after which no enclave takes the grant up any more.")
     ] = 30,
@@ -86,9 +89,11 @@ def train_command(
     from chiron import EvidenceRejected, ExchangeTerms, JobRequest, OwnerStore, PredictionPolicy
     from chiron.client.builders import remember
     from chiron.client.granting import new_terms
+    from chiron.client.machines import MachineBook
 
     accepted = chosen_policy(measurement, policy, trust_software_root, signer)
     record = find_dataset(OwnerStore(), dataset)
+    kept_for = chosen_machines(machines)
     prediction = PredictionPolicy(top_k=top_k, decimals=decimals, query_budget=query_budget)
     with client(accepted) as connection:
         info = connection.find_builder(builder)
@@ -98,6 +103,7 @@ def train_command(
             capabilities=capabilities,
             prediction=prediction,
             restarts=restarts,
+            machines=MachineBook(connection.store).keys(kept_for),
             days=grant_days,
         )
         request = JobRequest(
@@ -119,6 +125,7 @@ def train_command(
                 capabilities=capabilities,
                 prediction=prediction,
                 restarts=restarts,
+                machines=kept_for,
                 grant_days=grant_days,
             )
         ) as stages:

@@ -7,11 +7,13 @@ import typer
 
 from chiron.cli.options import (
     Json,
+    Machines,
     Measurement,
     PolicyFile,
     Signer,
     SoftwareRoot,
     Yes,
+    chosen_machines,
     chosen_policy,
     client,
     find_job,
@@ -32,6 +34,7 @@ def upgrade_command(
     signer: Signer = None,
     policy: PolicyFile = None,
     trust_software_root: SoftwareRoot = None,
+    machines: Machines = None,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -55,7 +58,7 @@ def upgrade_command(
         typer.confirm("Order it?", abort=True)
     with client(accepted) as connection:
         try:
-            verified = connection.upgrade(record.spec.job, tell_opened)
+            verified = connection.upgrade(record.spec.job, tell_opened, machines=chosen_machines(machines))
         except EvidenceRejected as error:
             print_steps(error.steps)
             raise

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant
 from chiron.client.history import Deed, grant_digest, note
 from chiron.client.jobs import check_spec, fetch_outcome, fetch_reports, raise_if_ended_badly, watch
 from chiron.client.ledger import Ledgers
+from chiron.client.machines import MachineBook, MachineVerbs
 from chiron.client.predictions import Advance
 from chiron.client.predictors import JobId, OnOpened, PredictorVerbs, job_id
 from chiron.client.receipts import write_receipt
@@ -37,6 +38,7 @@ from chiron.wire.enclave_api import Observation
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, PredictionPolicy, Restarts
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest
+from chiron.wire.machines import MachineKey
 from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
@@ -44,7 +46,7 @@ SHARE_BYTES = 32
 Clock = Callable[[], datetime]
 
 
-class AsyncClient(PredictorVerbs, SharingVerbs):
+class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
     """Speaks to one gateway for one owner. Use as an async context manager.
 
     `policy` says which enclaves are acceptable. Without one everything works that entrusts nothing to an
@@ -172,6 +174,8 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             class_names=dataset.class_names,
             settled=dataset.settled,
         )
+        # The ledger first: there is no job without one.
+        Ledgers(self.store).begin(job.spec.job)
         self.store.save_job(made)
         note(
             self.store, job.spec.job, Deed.CREATED, spec=job.spec.digest(), dataset=dataset.manifest.digest()
@@ -232,14 +236,16 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
     ) -> Grant:
         """Entrust the dataset's key to the parameter server of verified evidence, for its job only.
 
-        `terms` say all of it (`chiron.client.granting.new_terms`): restarts and expiry, too.
+        `terms` say all of it (`chiron.client.granting.new_terms`): restarts, machines and expiry, too.
 
         Raises:
             PolicyMissing: this client was given no policy.
+            EvidenceRejected, GrantImpossible: a machine is not what the policy accepts, or of other code.
             RecordMissing: the job was not created, or the dataset not encrypted, on this machine.
         """
         record = self.store.job(verified.claims.job)
         given = terms or new_terms(self._clock(), capabilities=capabilities, prediction=prediction)
+        await self.check_machines(given.machines, verified.quote.measurement)
         # Before it is sent: whatever happens next, the same grant can be sent again.
         policy = await self._verifier.policy()
         self.store.save_job(record.model_copy(update={"policy": policy, "terms": given}))
@@ -248,6 +254,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         except GatewayError as error:
             if error.code == codes.GRANT_ALREADY_GIVEN and record.terms is not None:
                 self.store.save_job(record)
+                Ledgers(self.store).budget(record.spec.job, record.terms.prediction.query_budget)
             raise
 
     async def send_grant_again(self, verified: VerifiedEvidence) -> Grant:
@@ -291,6 +298,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
         restarts: Restarts = Restarts.OWNER,
+        machines: Sequence[str] = (),
         grant_days: int = GRANT_DAYS,
     ) -> AsyncGenerator[Stage]:
         """Create a job and take it to its end: each stage as it is reached, `Finished` at last.
@@ -298,7 +306,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         The grant follows the first `Verified`. Whoever stops before that (an exception, or closing this
         generator: use `contextlib.aclosing`) grants nothing, and the job is cancelled. After a restart of
         the gateway or the enclave, it is verified again, and sent the same grant again where it waits for
-        that.
+        that. What the job makes opens on `machines`, too: names of some that were added (`add_machine`).
 
         Raises:
             EvidenceRejected, PolicyMissing: the enclave is not what the policy accepts; nothing was sent.
@@ -311,6 +319,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             capabilities=capabilities,
             prediction=prediction,
             restarts=restarts,
+            machines=MachineBook(self.store).keys(machines),
             days=grant_days,
         )
         return training_stages(self, request, terms)
@@ -322,6 +331,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         capabilities: CapabilityGrants | None = None,
         prediction: PredictionPolicy | None = None,
         restarts: Restarts = Restarts.OWNER,
+        machines: Sequence[str] = (),
         grant_days: int = GRANT_DAYS,
         advance: Advance | None = None,
     ) -> Finished:
@@ -341,6 +351,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
             capabilities=capabilities,
             prediction=prediction,
             restarts=restarts,
+            machines=machines,
             grant_days=grant_days,
         )
         async with aclosing(stages):
@@ -389,17 +400,27 @@ class AsyncClient(PredictorVerbs, SharingVerbs):
         self.store.note_ended(job_id(job))
         return outcome
 
-    async def upgrade(self, job: JobId, on_opened: OnOpened | None = None) -> VerifiedEvidence:
+    async def upgrade(
+        self, job: JobId, on_opened: OnOpened | None = None, *, machines: Sequence[str] = ()
+    ) -> VerifiedEvidence:
         """Move the job's model to the newer enclave code that this client's policy accepts.
 
         `on_opened` is called with each opening on the way: the older predictor's, and the newer one's.
+        Afterwards the model opens on `machines`, too: names of some that were added from the newer code.
 
         Raises:
+            GrantImpossible: a machine is of other code; nothing was ordered.
             UpgradeImpossible: nothing says what it is sealed to, or the gateway does not have that code.
             EvidenceRejected, PolicyMissing: the newer enclave is not what the policy accepts.
         """
+        keys = MachineBook(self.store).keys(machines)
+
+        async def kept_for(measurement: str) -> tuple[MachineKey, ...]:
+            await self.check_machines(keys, measurement)
+            return keys
+
         verifier, clock = self._verifier, self._clock
-        return await move_model(self.gateway, verifier, self.store, clock, job_id(job), on_opened)
+        return await move_model(self.gateway, verifier, self.store, clock, job_id(job), on_opened, kept_for)
 
     async def cancel(self, job: JobId) -> None:
         """Cancel a job."""

@@ -27,6 +27,8 @@ class Configuration:
     api_key: str | None = field(default=None, repr=False)
     api_key_file: Path | None = None
     """A 0600 file that holds the API key; kept apart so that the configuration can be shared."""
+    machines: str | None = None
+    """Names of machines, with commas between: what `chiron train` without `--machines` takes."""
 
     def gateway_url(self) -> str:
         """Base URL of the gateway.
@@ -132,7 +134,10 @@ def _checked(settings: dict[str, Any]) -> Configuration:
         raise ConfigurationInvalid(f"settings that cannot be used: {', '.join(wrong)}")
     key_file = settings.get("api_key_file")
     return Configuration(
-        settings.get("url"), settings.get("api_key"), None if key_file is None else Path(key_file)
+        settings.get("url"),
+        settings.get("api_key"),
+        None if key_file is None else Path(key_file),
+        settings.get("machines"),
     )
 
 

@@ -6,6 +6,8 @@ ChironError
 ├── ExtraMissing                what was asked for needs packages that are not installed
 ├── StoreError
 │   ├── RecordMissing           no such dataset or job in the owner's store
+│   ├── DatasetInUse            a job of ours that has not ended reads the dataset
+│   ├── LedgerMissing           what a job's predictors were lent is not known
 │   ├── RecordUnusable          a record that is malformed, or readable by other users
 │   └── HistoryAltered          a job's history whose lines do not follow from one another
 ├── PassUnusable                a file that is no pass, or no key to one
@@ -14,6 +16,7 @@ ChironError
 ├── BundleInvalid               an encrypted dataset on disk that is incomplete or altered
 ├── GatewayError                the gateway refused: `code` is the problem's code, passed through
 │   ├── GatewayUnreachable      nobody answered
+│   ├── SealedElsewhere         what is stored is not for the machine that it is to be opened on
 │   └── GatewayMisbehaved       it answered something that its interface does not allow
 ├── PolicyMissing               nothing says which enclaves are acceptable, so none is
 ├── EvidenceRejected            evidence did not verify; `steps` tells how far it came
@@ -22,6 +25,7 @@ ChironError
 ├── BuilderChanged              a builder's name stands for another digest than when it was granted
 ├── SpecMismatch                the gateway's job is not the one that was asked for
 ├── GrantImpossible             the grant of a job is not sent (again)
+├── MachineRefused              a machine that does not go by the name that it is to have
 ├── JobEnded                    the job failed or was cancelled; `code` is the public failure
 ├── ReportUnreadable            a sealed report or outcome is not for this owner and job
 ├── UpgradeImpossible           nothing can take a model over, or nothing says from what
@@ -87,6 +91,18 @@ class RecordMissing(StoreError):
     """The owner's store has no such record."""
 
     code = "record-missing"
+
+
+class DatasetInUse(StoreError):
+    """A job of ours that has not ended may read the dataset still."""
+
+    code = "dataset-in-use"
+
+
+class LedgerMissing(StoreError):
+    """A job's ledger is not in the store: how much was handed out is not known, so nothing is."""
+
+    code = "ledger-missing"
 
 
 class RecordUnusable(StoreError):
@@ -157,6 +173,19 @@ class GatewayMisbehaved(GatewayError):
         self.args = (detail,)
 
 
+class SealedElsewhere(GatewayError):
+    """The enclave's machine has no part in the key: nothing of the owner's opens it there."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(codes.SEALED_ELSEWHERE, status, "sealed to other machines, or to other code")
+        self.args = (
+            "what the gateway stores is sealed to another machine, or to other code, than runs there now. "
+            "Restored from a backup it needs the machine that it was made on (with the development TEE: the "
+            "tee/ folder of its state directory) or one that its grant named (`chiron train --machines`), "
+            "and the enclave image of then",
+        )
+
+
 class PolicyMissing(ChironError):
     """Nothing says which enclaves are acceptable."""
 
@@ -206,6 +235,12 @@ class GrantImpossible(ChironError):
     """A grant that is not sent again: there is none, it or its job is over, or too many were asked for."""
 
     code = "grant-impossible"
+
+
+class MachineRefused(ChironError):
+    """The name is another machine's already."""
+
+    code = "machine-refused"
 
 
 class JobEnded(ChironError):

@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from chiron.client.errors import GatewayError, RecordMissing
+from chiron.client.errors import DatasetInUse, GatewayError, RecordMissing
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.history import Deed, note
 from chiron.client.store import OwnerStore, read_private, shred, write_private
@@ -72,10 +72,18 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
 
     Raises:
         RecordMissing: neither a record nor a tombstone is here.
+        DatasetInUse: a job that has not ended, by our own records, reads the dataset.
     """
     stone = tombstone(store, kind, name)
     if stone is None and not list(_records(store, kind, name)):
         raise RecordMissing(f"this machine's store has no record of {name} ({store.root / kind})")
+    readers = _readers(store, name) if kind is Kind.DATASET else []
+    for job, ended in readers:
+        if stone is None and not ended:
+            raise DatasetInUse(
+                f"job {job} of yours may read this dataset still: wait for its end, "
+                f"`chiron job cancel {job[:8]}`, or `chiron job forget {job[:8]}`"
+            )
     if stone is None:
         stone = Tombstone(kind=kind, id=name, forgotten_at=_now())
         _write(store, stone)
@@ -85,6 +93,9 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         shred(path)
     if kind is Kind.JOB and records:
         note(store, name, Deed.FORGOT)
+    if records:
+        for job, _ in readers:
+            note(store, job, Deed.DATASET_FORGOTTEN, dataset=name)
     return stone
 
 
@@ -118,6 +129,12 @@ def _accepting(*codes_of_done: str) -> Iterator[None]:
     except GatewayError as error:
         if error.code not in codes_of_done:
             raise
+
+
+def _readers(store: OwnerStore, dataset: Identifier) -> list[tuple[Identifier, bool]]:
+    """Our jobs that learn or learnt from a dataset, and whether each has ended."""
+    jobs = [store.job(job) for job in store.job_ids()]
+    return [(job.spec.job, job.ended) for job in jobs if job.spec.dataset.dataset_id == dataset]
 
 
 def _records(store: OwnerStore, kind: Kind, name: Identifier) -> Iterable[Path]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable
+from chiron.client.errors import GatewayError, GatewayMisbehaved, GatewayUnreachable, SealedElsewhere
 from chiron.wire import codes, paths
 from chiron.wire.attestation import Evidence, Role
 from chiron.wire.bounded import read_stream
@@ -17,6 +17,7 @@ from chiron.wire.datasets import DatasetManifest
 from chiron.wire.enclave_api import ObjectInfo, Observation, SealedMessage
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.jobs import Job, JobRequest
+from chiron.wire.machines import MachineDemand, MachineEvidence
 from chiron.wire.public_api import (
     BuilderInfo,
     DatasetStatus,
@@ -167,6 +168,10 @@ class GatewaySession:
         demand = EvidenceDemand.model_validate({"role": role, "nonce": nonce, "giver": giver})
         return _parse(await self.post(paths.JOB_EVIDENCE.of(job_id), demand), Evidence)
 
+    async def machine(self, nonce: bytes) -> MachineEvidence:
+        """POST /v1/machine: the key of its machine, in evidence over our nonce; not verified here."""
+        return _parse(await self.post(paths.MACHINE, MachineDemand(nonce=nonce)), MachineEvidence)
+
     async def images(self) -> list[ImageInfo]:
         """GET /v1/images: enclave code that it can launch, the current one first."""
         return _parse(await self.fetch(paths.IMAGES, limit=MAX_IMAGES_BYTES), list[ImageInfo])
@@ -301,6 +306,8 @@ def _refusal(status: int, body: bytes) -> GatewayError:
         problem = Problem.model_validate_json(body)
     except ValidationError:
         return GatewayError("gateway-error", status, f"HTTP status {status}")
+    if problem.code == codes.SEALED_ELSEWHERE:
+        return SealedElsewhere(status)
     return GatewayError(problem.code, status, problem.detail or problem.title)
 
 

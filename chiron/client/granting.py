@@ -6,7 +6,7 @@ dataset's record, and once it is destroyed no grant can be made of what is left.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,10 +22,13 @@ from chiron.wire.contract import Capability, CapabilityGrants
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, PredictionPolicy, Restarts, SignedGrant
 from chiron.wire.labels import GRANT
+from chiron.wire.machines import MachineKey
 from chiron.wire.public_api import BuilderInfo
 
 GRANT_DAYS = 30
 """After as many days no enclave takes a grant up any more, unless the owner says otherwise."""
+KEY_DIGITS = 32
+"""Digits of a machine key's SHA-256 that people are told."""
 DAY_S = 24 * 3600
 OPENINGS_AN_HOUR = 12
 """How often, at most, what a host has started again is opened again: an honest one seldom does that."""
@@ -45,6 +48,7 @@ def new_terms(
     capabilities: CapabilityGrants | None = None,
     prediction: PredictionPolicy | None = None,
     restarts: Restarts = Restarts.OWNER,
+    machines: Sequence[MachineKey] = (),
     days: int = GRANT_DAYS,
 ) -> GrantTerms:
     """The terms of a grant that is given now."""
@@ -53,6 +57,7 @@ def new_terms(
         capabilities=capabilities or CapabilityGrants(),
         prediction=prediction or PredictionPolicy(),
         restarts=restarts,
+        machines=tuple(machines),
         issued_at=issued_at,
         expires_at=issued_at + days * DAY_S,
     )
@@ -93,6 +98,7 @@ def make_grant(store: OwnerStore, record: JobRecord, terms: GrantTerms, policy: 
         expires_at=terms.expires_at,
         share=record.share,
         restarts=terms.restarts,
+        machines=terms.machines,
         owner_signing_key=record.signing_public_key,
     )
 
@@ -135,7 +141,11 @@ def grant_in_words(
     lines.append(f"Predictions tell {told}, rounded to {prediction.decimals} decimals, for {budget}.")
     if unpaced:
         lines.append(_UNPACED_WORDS)
-    return [*lines, _RESTARTS_WORDS[terms.restarts]]
+    lines.append(_RESTARTS_WORDS[terms.restarts])
+    if terms.machines:
+        keys = ", ".join(sha256_hex(key.public_key)[:KEY_DIGITS] for key in terms.machines)
+        lines.append(f"What it makes opens on other machines too, with your share only: {keys}.")
+    return lines
 
 
 _UNPACED_WORDS = (

@@ -41,9 +41,13 @@ class Deed(StrEnum):
     REVOKED = "revoked"
     PREDICTED = "predicted"
     SETTLED = "settled"
+    CAUGHT_UP = "caught-up"
+    """A predictor attested an opening that the ledger did not know: the store was set back to a copy."""
     CANCELLED = "cancelled"
     MOVED = "moved"
     FORGOT = "forgot"
+    DATASET_FORGOTTEN = "dataset-forgotten"
+    """The key of the data that it learnt from was destroyed."""
     DELETED = "deleted"
     """The gateway said that it has deleted what it held."""
 

@@ -179,9 +179,7 @@ class Keyholder:
             raise TooManyOpenings("enclaves are started again all the time: ask the operator why")
 
     def _opened(self, opened: Opened) -> None:
-        facts = opened.facts
-        note(self._client.store, opened.job, Deed.OPENED, **facts)
-        self._told(opened.job, Deed.OPENED, facts)
+        self._told(opened.job, Deed.OPENED, opened.facts)
 
     def _refuse(self, name: str, error: ChironError) -> None:
         """Note a refusal once, and look at that job again later, and later each time."""

@@ -7,30 +7,37 @@
 5. Evidence over another nonce must now name us as the model's owner.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from random import SystemRandom
 
-from chiron.client.attested import AttestedBook
 from chiron.client.errors import EvidenceRejected, GatewayError, GatewayMisbehaved
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.history import Deed, note
 from chiron.client.ledger import Ledger, Ledgers, Loan
 from chiron.client.passes import PassBook
+from chiron.client.settling import settle, settle_stored
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.errors import StatementInvalid
-from chiron.runtime.openings import open_settlement, seal_opening
+from chiron.runtime.openings import seal_opening
 from chiron.wire import codes, paths
 from chiron.wire.attestation import Role
 from chiron.wire.enclave_api import SealedMessage
 from chiron.wire.encoding import sha256_hex
-from chiron.wire.objects import settlement
-from chiron.wire.opening import MAX_PASSES, Opening, Pass, PassLease
+from chiron.wire.opening import MAX_PASSES, MOST_ROWS, Opening, Pass, PassLease
 
+_JITTER = SystemRandom()
 OPEN_FOR = timedelta(hours=24)
+WAITS_S = (0.1, 0.3, 1.0, 3.0)
+"""How long, at most, to wait before each next try, where processes of one owner open a predictor at once."""
+OPENINGS_IN_A_ROW = 3
+"""Where rows are lent under passes, one opening settles them, and the next lends them anew. The third is for
+what other processes of ours do meanwhile."""
 RENEWED_BEFORE_S = 300
 """A predictor whose end is nearer than this is opened anew before it is asked."""
 
@@ -109,11 +116,24 @@ class Opener:
         if verified.claims.owner_key_sha256 is not None and not self._due(record, verified):
             return verified
         await self._settle_stored(record, verified)
-        again = await self._open(session, record, verified, giver=giver)
-        if self._due(record, again):
-            # What the opening before had lent under passes is settled now, and can be lent again.
-            again = await self._open(session, record, again, giver=giver)
-        return again
+        for _ in range(OPENINGS_IN_A_ROW):
+            verified = await self._opened_newer(session, record, verified, giver=giver)
+            if not self._due(record, verified):
+                break
+        return verified
+
+    async def _opened_newer(
+        self, session: GatewaySession, record: JobRecord, verified: VerifiedEvidence, *, giver: bool
+    ) -> VerifiedEvidence:
+        """Open it; and again, with a newer number, where another process of ours was faster."""
+        for wait_s in WAITS_S:
+            try:
+                return await self._open(session, record, verified, giver=giver)
+            except GatewayError as error:
+                if error.code != codes.OPENING_NOT_NEWER:
+                    raise
+            await asyncio.sleep(_JITTER.uniform(0, wait_s))
+        return await self._open(session, record, verified, giver=giver)
 
     async def _open(
         self, session: GatewaySession, record: JobRecord, verified: VerifiedEvidence, *, giver: bool
@@ -132,27 +152,10 @@ class Opener:
         if again.claims.hpke_public_key != verified.claims.hpke_public_key:
             raise GatewayMisbehaved("another predictor answers than the one that was opened")
         done = _summary(opening, again)
-        note(self._store, job, Deed.OPENED, **_facts(done, again))
+        evidence = sha256_hex(again.claims.report_data())
+        note(self._store, job, Deed.OPENED, **done.facts, evidence=evidence)
         self._on_opened(done)
         return again
-
-    async def settle(self, record: JobRecord) -> None:
-        """Take what the job's last predictor left in storage into the ledger; what is not signed is ignored.
-
-        Raises:
-            GatewayError: the gateway cannot be asked.
-        """
-        stored = settlement()
-        try:
-            sealed = await self._gateway.fetch(
-                paths.JOB_OBJECT.of(record.spec.job, stored.name), limit=stored.stored_bytes
-            )
-        except GatewayError as error:
-            if error.status == 404:
-                return
-            raise
-        with suppress(StatementInvalid):
-            self._settled(record, sealed)
 
     async def _settle_stored(self, record: JobRecord, verified: VerifiedEvidence) -> None:
         """What is not settled stays spent: to be opened, a predictor needs no gateway."""
@@ -160,7 +163,7 @@ class Opener:
         loans = self._ledgers.read(record.spec.job).loans
         if any(loan.predictor_key_sha256 != key for loan in loans):
             with suppress(GatewayError):
-                await self.settle(record)
+                await settle_stored(self._gateway, self._store, record, self._seconds())
 
     def _due(self, record: JobRecord, verified: VerifiedEvidence) -> bool:
         """Whether a predictor that is open should be opened anew."""
@@ -177,17 +180,21 @@ class Opener:
         job, now = record.spec.job, self._seconds()
         with self._ledgers.changing(job) as change:
             passes = _leases(self._holding(job), change.ledger)
+            if change.ledger.owes(_key_sha256(verified)):
+                # Its answer says how much of that was used. Then, and not before, all can be lent anew.
+                passes = tuple(lease.model_copy(update={"rows": 0}) for lease in passes)
             lent = {lease.allowed.id: lease.rows for lease in passes}
             left = change.ledger.left
             loan = Loan(
-                # A time, if need be: numbers ascend even if the ledger was lost.
-                number=max(change.ledger.number + 1, now),
+                # A time: numbers ascend even if the ledger was set back, and are none that it forgot.
+                number=max(change.ledger.number + 1, int(self._clock().timestamp() * 1000)),
                 predictor_key_sha256=_key_sha256(verified),
                 tls_key_sha256=verified.claims.tls_public_key_sha256 or "",
                 rows=None if left is None else max(0, left - sum(lent.values())),
                 passes=lent,
                 until=now + int(OPEN_FOR.total_seconds()),
             )
+            spent = change.ledger.spent
             change.ledger = change.ledger.lent(loan)
         return Opening(
             job=job,
@@ -195,6 +202,7 @@ class Opener:
             number=loan.number,
             share=record.share,
             rows=loan.rows,
+            spent=min(spent, MOST_ROWS),
             passes=passes,
             issued_at=now,
             until=loan.until,
@@ -218,25 +226,12 @@ class Opener:
                 raise GatewayError(error.code, error.status, _NOT_THE_MODEL) from error
             raise
         try:
-            self._settled(record, SealedMessage.model_validate_json(body).sealed, answers=opening)
+            answer = SealedMessage.model_validate_json(body).sealed
+            settle(self._store, record, answer, self._seconds(), answers=opening)
         except (ValueError, StatementInvalid) as error:
             raise GatewayMisbehaved("the answer to an opening does not say that it was taken") from error
         with self._ledgers.changing(opening.job) as change:
             change.ledger = change.ledger.taken(opening.number)
-
-    def _settled(self, record: JobRecord, sealed: bytes, answers: Opening | None = None) -> None:
-        signed = open_settlement(sealed, record.share, record.spec.job, answers)
-        if signed is None:
-            return
-        job, said = record.spec.job, signed.settlement
-        with self._ledgers.changing(job) as change:
-            before = change.ledger
-            change.ledger = before.settled(signed)
-            loan = next((loan for loan in before.loans if loan.number == said.opening), None)
-        if loan is not None:
-            AttestedBook(self._store).keep(signed, loan.tls_key_sha256)
-            passes = sum(one.rows for one in said.passes)
-            note(self._store, job, Deed.SETTLED, opening=said.opening, rows=said.rows, pass_rows=passes)
 
     def _holding(self, job: str) -> tuple[Pass, ...]:
         return self._passes.read(job).holding(self._seconds())
@@ -253,7 +248,8 @@ def _leases(holding: tuple[Pass, ...], ledger: Ledger) -> tuple[PassLease, ...]:
         if left is not None:
             rows = min(rows, left)
             left -= rows
-        leases.append(PassLease(allowed=allowed, rows=rows))
+        spent = min(ledger.pass_spent(allowed.id), MOST_ROWS)
+        leases.append(PassLease(allowed=allowed, rows=rows, spent=spent))
     return tuple(leases)
 
 
@@ -281,15 +277,3 @@ def _summary(opening: Opening, verified: VerifiedEvidence) -> Opened:
         passes=len(opening.passes),
         until=datetime.fromtimestamp(opening.until, UTC),
     )
-
-
-def _facts(done: Opened, verified: VerifiedEvidence) -> dict[str, str | int]:
-    return {
-        "opening": done.number,
-        "rows": "any number" if done.rows is None else done.rows,
-        "passes": done.passes,
-        "until": done.until.isoformat(timespec="seconds"),
-        "measurement": done.measurement,
-        "evidence": sha256_hex(verified.claims.report_data()),
-        "predictor_key": done.predictor_key_sha256,
-    }

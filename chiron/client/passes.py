@@ -12,7 +12,7 @@ from chiron.client.locking import lock
 from chiron.client.store import OwnerStore, read_private, write_private
 from chiron.wire.apikeys import KeyId
 from chiron.wire.encoding import Identifier, WireModel
-from chiron.wire.opening import Pass, Time
+from chiron.wire.opening import Pass, Settlement, Time
 
 MAX_ISSUED = 4096
 """Passes of one job that the owner's store remembers."""
@@ -83,6 +83,22 @@ class PassBook:
             revoked = found.model_copy(update={"revoked_at": found.revoked_at or at})
             self._write(path, tuple(revoked if one is found else one for one in before.passes), job)
         return revoked
+
+    def keep_only(self, said: Settlement, at: int) -> None:
+        """Revoke what was revoked already: passes that an opening which this store has forgotten left out.
+
+        Those that were made later than that opening stay: its number is its time, in milliseconds.
+        """
+        named = {one.id for one in said.passes}
+        with self._alone(said.job) as path:
+            before = self.read(said.job)
+            kept = [
+                one.model_copy(update={"revoked_at": at})
+                if one.holds(at) and one.issued_at < said.opening // 1000 and one.allowed.id not in named
+                else one
+                for one in before.passes
+            ]
+            self._write(path, tuple(kept), said.job)
 
     @contextmanager
     def _alone(self, job: Identifier) -> Iterator[Path]:

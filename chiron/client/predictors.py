@@ -20,6 +20,7 @@ from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.wire.attestation import Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.jobs import Job
+from chiron.wire.opening import SignedStatement
 from chiron.wire.public_api import PredictorState
 
 OnOpened = Callable[[Opened], None]
@@ -133,15 +134,22 @@ class PredictorVerbs:
         opener = Opener(self.gateway, self._verifier, self.store, self._clock, on_opened)
         verified = await opener.opened(session, record)
         inquirer = Inquirer(record.spec, record.signing_key, class_names=record.class_names)
-        book, tls_key = AttestedBook(self.store), verified.claims.tls_public_key_sha256 or ""
+        book = AttestedBook(self.store)
         return PredictorSession(
             session,
             inquirer,
             verified,
             self._writing_ahead(record, verified),
             attested=book.last(record.spec.job, sha256_hex(verified.claims.hpke_public_key or b"")),
-            keep=lambda signed: book.keep(signed, tls_key),
+            keep=lambda signed: self._keep(signed, verified),
         )
+
+    def _keep(self, signed: SignedStatement, verified: VerifiedEvidence) -> None:
+        """Keep what a predictor attests. One that goes by an opening we forgot is opened anew next."""
+        said = signed.statement
+        AttestedBook(self.store).keep(signed, verified.claims.tls_public_key_sha256 or "")
+        with Ledgers(self.store).changing(said.job) as change:
+            change.ledger = change.ledger.goes_by(said.opening, said.predictor_key_sha256)
 
     def _writing_ahead(self, record: JobRecord, verified: VerifiedEvidence) -> Callable[[int], None]:
         """Take rows from the ledger before they are asked for."""

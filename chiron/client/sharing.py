@@ -21,6 +21,7 @@ from chiron.client.opening import Opener
 from chiron.client.pass_file import PassFile, public_key_of
 from chiron.client.passes import IssuedPass, PassBook
 from chiron.client.predictors import JobId, job_id
+from chiron.client.settling import settle_stored
 from chiron.client.store import JobRecord, OwnerStore
 from chiron.client.verifying import Verifier
 from chiron.wire.attestation import Role
@@ -107,7 +108,7 @@ class SharingVerbs:
         """All passes of the job that were made on this machine, oldest first."""
         record = self.store.job(job_id(job))
         with suppress(GatewayError):
-            await self._opener().settle(record)
+            await settle_stored(self.gateway, self.store, record, self._seconds())
         ledger = Ledgers(self.store).read(record.spec.job)
         issued = PassBook(self.store).read(record.spec.job).passes
         return [_state(one, ledger) for one in issued]

@@ -27,6 +27,7 @@ from chiron.wire.encoding import Base64, Digest, Identifier, Share, WireModel, s
 from chiron.wire.grants import PredictionPolicy, Restarts
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import OWNER_SIGNING
+from chiron.wire.machines import MAX_MACHINES, MachineKey
 from chiron.wire.private import private_directory
 
 _Record = TypeVar("_Record", bound=WireModel)
@@ -55,6 +56,7 @@ class GrantTerms(WireModel):
     capabilities: CapabilityGrants = CapabilityGrants()
     prediction: PredictionPolicy = PredictionPolicy()
     restarts: Restarts = Restarts.OWNER
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
     issued_at: int = Field(ge=0, lt=2**37)
     expires_at: int = Field(ge=0, lt=2**37)
 

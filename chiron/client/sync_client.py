@@ -267,6 +267,8 @@ class Client(_Waiting[AsyncClient]):
     share = _waits(AsyncClient.share)
     passes = _waits(AsyncClient.passes)
     revoke = _waits(AsyncClient.revoke)
+    add_machine = _waits(AsyncClient.add_machine)
+    check_machines = _waits(AsyncClient.check_machines)
     cancel = _waits(AsyncClient.cancel)
     forget_job = _waits(AsyncClient.forget_job)
     forget_dataset = _waits(AsyncClient.forget_dataset)

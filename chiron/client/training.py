@@ -91,6 +91,7 @@ async def training_stages(
     client: "AsyncClient", request: JobRequest, terms: GrantTerms
 ) -> AsyncGenerator[Stage]:
     """Create a job, and take it to its end; see `AsyncClient.training`."""
+    await client.check_machines(terms.machines)
     job = await client.create_job(request)
     try:
         yield Created(job)

@@ -4,7 +4,7 @@
 measurement that gives it, the one that takes it, and the two started enclaves that were verified here.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 
@@ -21,9 +21,11 @@ from chiron.wire.attestation import AttestationPolicy, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import ChironError
 from chiron.wire.grants import SignedUpgradeOrder, UpgradeOrder
+from chiron.wire.machines import MachineKey
 from chiron.wire.public_api import ImageInfo, UpgradeDemand
 
 Clock = Callable[[], datetime]
+KeptFor = Callable[[str], Awaitable[tuple[MachineKey, ...]]]
 
 
 async def move_model(
@@ -33,11 +35,13 @@ async def move_model(
     clock: Clock,
     job: str,
     on_opened: Callable[[Opened], None] | None = None,
+    kept_for: KeptFor | None = None,
 ) -> VerifiedEvidence:
     """Have the enclave code that the verifier's policy accepts take over the job's model; its evidence.
 
-    Both enclaves are opened on the way, and `on_opened` is told of each. Afterwards the owner's record says
-    that this policy is the job's.
+    Both enclaves are opened on the way, and `on_opened` is told of each. `kept_for` gives the keys of
+    machines that the newer code of a measurement is to seal the model for, too. Afterwards the owner's
+    record says that this policy is the job's.
 
     Raises:
         RecordMissing: the job was not created on this machine.
@@ -53,7 +57,7 @@ async def move_model(
         await gateway.begin_upgrade(job, giver)
         older = Opener(gateway, Verifier(old, gateway, store, clock), store, clock, on_opened)
         gives = await older.opened(gateway, record, giver=True)
-        await _order(gateway, verifier, record, old, new, gives)
+        await _order(gateway, verifier, record, old, new, gives, kept_for or _for_no_other)
     except ChironError:
         # The enclave that waits in vain would be in the way of the one that still has the model.
         with suppress(GatewayError):
@@ -63,6 +67,10 @@ async def move_model(
     there = await Opener(gateway, verifier, store, clock, on_opened).opened(gateway, record)
     note(store, job, Deed.MOVED, giver=giver, taker=there.quote.measurement)
     return there
+
+
+async def _for_no_other(_measurement: str) -> tuple[MachineKey, ...]:
+    return ()
 
 
 def sign_order(order: UpgradeOrder, key: Ed25519PrivateKey) -> SignedUpgradeOrder:
@@ -77,6 +85,7 @@ async def _order(
     old: AttestationPolicy,
     new: AttestationPolicy,
     gives: VerifiedEvidence,
+    kept_for: KeptFor,
 ) -> None:
     job = record.spec.job
     evidence, nonce = await verifier.asked(gateway, job, Role.PREDICTOR)
@@ -88,6 +97,7 @@ async def _order(
         nonce=nonce,
         taker_key_sha256=sha256_hex(taker.claims.hpke_public_key or b""),
         giver_key_sha256=sha256_hex(gives.claims.hpke_public_key or b""),
+        machines=await kept_for(taker.quote.measurement),
     )
     await gateway.order_upgrade(
         job, UpgradeDemand(order=sign_order(order, record.signing_key), taker=evidence)

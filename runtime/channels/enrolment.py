@@ -44,6 +44,7 @@ from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import SHARD_CHECKPOINT, SHARD_SHARE, bind
+from chiron.wire.machines import MAX_MACHINES, MachineKey
 
 MAX_ENROLMENT_BYTES = 512 * 1024
 
@@ -80,6 +81,8 @@ class ShardAdmission(WireModel):
     """Names the owner's grant (`chiron.runtime.roles.grant.grant_name`): a shard serves no other."""
     sealed_share: Annotated[Base64, Field(min_length=1, max_length=4096)]
     """Sealed by HPKE to the key in the shard's evidence: its share (`shard_share`) of the owner's key."""
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
+    """Where else the shard's checkpoint opens."""
     attestation: AttestationPolicy
     """The owner's policy, for judging the parameter server."""
 
@@ -97,6 +100,8 @@ class Ticket(WireModel):
     """The owner's policy, for judging the parameter server."""
     share: Share
     """The owner's half of the key that the model and trainers' checkpoints are sealed under."""
+    machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
+    """Where else these open."""
 
 
 class Registrar:
@@ -110,11 +115,13 @@ class Registrar:
         clock: Callable[[], datetime] | None = None,
         grant_name: bytes = bytes(32),
         share: bytes = bytes(32),
+        machines: tuple[MachineKey, ...] = (),
     ) -> None:
-        """`policy` must already be narrowed to our own measurement; `share` is the owner's."""
+        """`policy` is narrowed to our own measurement already; `share` and `machines` are the owner's."""
         self._spec = spec
         self._grant_name = grant_name
         self._share = share
+        self._machines = machines
         self._ca = ca
         self._policy = policy
         self._clock = clock or (lambda: datetime.now(UTC))
@@ -149,6 +156,7 @@ class Registrar:
             spec_digest=self._spec.digest(),
             grant_name=self._grant_name,
             sealed_share=self._sealed_share(request),
+            machines=self._machines,
             attestation=self._policy,
         )
 

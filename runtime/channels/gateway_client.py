@@ -21,6 +21,7 @@ from chiron.wire.enclave_api import Mail, MailReply, Progress, Ready
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.launch import GatewayChannel
+from chiron.wire.machines import MachineEvidence
 from chiron.wire.retrying import Backoff, retry
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -65,6 +66,10 @@ class GatewayClient:
     async def ready(self, ready: Ready) -> None:
         """Tell the gateway that this enclave is up, and where its peers find it."""
         await self._send("POST", paths.ENCLAVE_READY, ready)
+
+    async def machine(self, told: MachineEvidence) -> None:
+        """Tell this machine's key."""
+        await self._send("POST", paths.ENCLAVE_MACHINE, told)
 
     async def parameter_server(self) -> Ready:
         """Wait until the job's parameter server is up; what is returned must still be verified.

@@ -35,6 +35,7 @@ from chiron.wire import paths
 from chiron.wire.enclave_api import Ready
 from chiron.wire.labels import SHARD_SHARE
 from chiron.wire.launch import LaunchSpec
+from chiron.wire.machines import MachineKey
 from chiron.wire.p256 import public_key_der
 from chiron.wire.retrying import Backoff, retry
 
@@ -61,6 +62,8 @@ class ShardMembership:
         self.grant_name = b""
         self.share = b""
         """Our share of the owner's key; secret."""
+        self.machines: tuple[MachineKey, ...] = ()
+        """Where else our checkpoint is to open."""
         self.authority: x509.Certificate
         """The job CA of the parameter server that admitted us last."""
         self.certificate: x509.Certificate
@@ -167,7 +170,7 @@ class ShardMembership:
             share = hpke.open(self._hpke_key, admitted.sealed_share, label=SHARD_SHARE, context=context)
         except OpenFailed as error:
             raise PeerRefused("peer-message-invalid", "the share is not sealed to us") from error
-        self.grant_name, self.share = admitted.grant_name, share
+        self.grant_name, self.share, self.machines = admitted.grant_name, share, admitted.machines
 
 
 class TrainerCertificates:

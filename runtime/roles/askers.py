@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chiron.runtime.queries.answer import AnswerOutcome
 from chiron.wire.encoding import Identifier
 from chiron.wire.grants import PredictionPolicy
-from chiron.wire.opening import OWNER, Opening, Pass, PassLease, PassRows, Settlement, Statement
+from chiron.wire.opening import MOST_ROWS, OWNER, Opening, Pass, PassLease, PassRows, Settlement, Statement
 
 
 @dataclass
@@ -33,12 +33,16 @@ class Asker:
 class Askers:
     """Those whom one opening lets ask."""
 
-    def __init__(self, opening: Opening, owner: bytes, granted: PredictionPolicy) -> None:
-        """`owner` is the model's owner's signing key, and `granted` what her grant says of predictions."""
+    def __init__(self, opening: Opening, owner: bytes, granted: PredictionPolicy, previous: int = 0) -> None:
+        """`owner` is the model's owner's signing key, and `granted` what her grant says of predictions.
+
+        `previous` is the number of the opening that was taken before.
+        """
         self.owner = Asker(owner, granted, opening.rows)
         holders = [_holder(lease, granted) for lease in opening.passes]
         self._all = {asker.id: asker for asker in (self.owner, *holders)}
         self._opening = opening
+        self._previous = previous
         self._left = granted.query_budget
         self._queries = 0
         self._rows = 0
@@ -92,14 +96,21 @@ class Askers:
 
     def settlement(self) -> Settlement:
         """What was answered to each. Nobody may be answered afterwards."""
-        holders = [asker for asker in self._all.values() if asker is not self.owner]
+        before = {lease.allowed.id: lease.spent for lease in self._opening.passes}
+        passes = [
+            PassRows(id=name, rows=rows, spent=min(spent + rows, MOST_ROWS))
+            for name, spent in before.items()
+            for rows in (self._all[name].rows,)
+        ]
         return Settlement(
             job=self._opening.job,
             predictor_key_sha256=self._opening.predictor_key_sha256,
             opening=self._opening.number,
+            previous=self._previous,
             queries=self._queries,
             rows=self.owner.rows,
-            passes=tuple(PassRows(id=asker.id, rows=asker.rows) for asker in holders),
+            spent=min(self._opening.spent + self._rows, MOST_ROWS),
+            passes=tuple(passes),
         )
 
 

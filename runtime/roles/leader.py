@@ -28,7 +28,7 @@ from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire import objects
 from chiron.wire.jobs import GIVEN_UP, LATE, JobState
-from chiron.wire.labels import LEADER_CHECKPOINT, MODEL
+from chiron.wire.labels import LEADER_CHECKPOINT, MODEL, Label
 from chiron.wire.launch import LaunchSpec
 from chiron.wire.reports import Outcome, TrainingReport
 
@@ -60,9 +60,7 @@ class Leader(Trainer):
         self._platform = platform
         # Occlum gives an enclave few threads; the development TEE has all of the machine's.
         self._limits = SandboxLimits(parallel_compilation=launch.platform.kind == "software")
-        self._trials = LeaderCheckpoint(
-            self._ticket, Sealer(platform, LEADER_CHECKPOINT, self._ticket.share), gateway
-        )
+        self._trials = LeaderCheckpoint(self._ticket, self._sealer(LEADER_CHECKPOINT), gateway)
         self._builder: Builder | None = None
         self._selection = Selection()
         self._plan: Plan | None = None
@@ -221,7 +219,7 @@ class Leader(Trainer):
         await self._membership.advance(JobState.SUCCEEDED)
 
     def _seal(self) -> tuple[bytes, Outcome]:
-        sealer, best = Sealer(self._platform, MODEL, self._ticket.share), self._selection.best
+        sealer, best = self._sealer(MODEL), self._selection.best
         if best is not None:
             try:
                 model = seal_model(self._spec, self._header(usable=True), best.onnx, sealer)
@@ -232,6 +230,9 @@ class Leader(Trainer):
             else:
                 return model, self._selection.outcome
         return seal_model(self._spec, self._header(usable=False), NO_MODEL, sealer), self._selection.outcome
+
+    def _sealer(self, label: Label) -> Sealer:
+        return Sealer(self._platform, label, self._ticket.share, machines=self._ticket.machines)
 
     def _header(self, *, usable: bool) -> ModelHeader:
         return ModelHeader(

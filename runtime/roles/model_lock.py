@@ -156,7 +156,9 @@ class ModelLock:
         if self._closed:
             raise OpeningRefused("model-given-away", "newer code answers for this model")
         if opening.number <= self._number:
-            raise OpeningRefused("opening-not-newer", "an opening of this number or a later one was taken")
+            raise OpeningRefused(
+                codes.OPENING_NOT_NEWER, "an opening of this number or a later one was taken"
+            )
         if opening.until <= self.seconds(opening.issued_at):
             raise OpeningRefused("opening-expired", "the opening's end has come")
 
@@ -183,7 +185,7 @@ class ModelLock:
             check_owner(signed, header.owner_signing_key)
             # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
             model = await RemoteModel.load(onnx, self._spec, self._engines) if header.usable else None
-        askers = Askers(opening, header.owner_signing_key, header.prediction)
+        askers = Askers(opening, header.owner_signing_key, header.prediction, self._number)
         return OpenModel(header, model, opening.share, askers, opening.until)
 
     def _unsealed(self, share: bytes) -> tuple[ModelHeader, bytes]:

@@ -151,7 +151,7 @@ class _Job:
             try:
                 self._kept = await self._checkpoint.unlock(grant, self._exchange.server)
             except InputCorrupted as error:
-                raise GrantRefused(error.code, "what the host keeps does not open with this grant") from None
+                raise GrantRefused(error.code, str(error)) from None
         self._grant.set_result(grant)
 
     async def _keep(self, grant: Grant) -> None:
@@ -170,7 +170,8 @@ class _Job:
         own = self._evidence(BOOT_NONCE)
         clock = clock_from(grant.issued_at)
         policy = narrowed(grant.attestation, own)
-        registrar = Registrar(spec, self._ca, policy, clock, grant_name(grant, spec.digest()), grant.share)
+        name = grant_name(grant, spec.digest())
+        registrar = Registrar(spec, self._ca, policy, clock, name, grant.share, grant.machines)
         ticket = Ticket(
             spec=spec,
             dataset_key=grant.dataset_key,
@@ -180,6 +181,7 @@ class _Job:
             owner_signing_key=grant.owner_signing_key,
             attestation=grant.attestation,
             share=grant.share,
+            machines=grant.machines,
         )
         context = server_context(self._tls_key, self._certificate(own), self._ca.certificate)
         async with (

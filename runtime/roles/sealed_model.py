@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from chiron.runtime.errors import ModelUnusable, SealingError
+from chiron.runtime.errors import ModelUnusable, SealedElsewhere, SealingError
 from chiron.runtime.roles.sealed_record import Record, SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.wire import objects
+from chiron.wire import codes, objects
 from chiron.wire.encoding import Digest, Identifier, SigningPublicKey, WireModel
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
@@ -37,10 +37,12 @@ def open_model(spec: JobSpec, sealed: bytes, sealer: Sealer) -> tuple[ModelHeade
     """Header and ONNX bytes of what `seal_model` made for this job.
 
     Raises:
-        ModelUnusable: it was sealed for another measurement, job or purpose, or was altered.
+        ModelUnusable: it was sealed for another measurement, machine, job or purpose, or was altered.
     """
     try:
         header, (onnx,) = _sealed(spec, sealer).open(sealed)
+    except SealedElsewhere as error:
+        raise ModelUnusable(codes.SEALED_ELSEWHERE, str(error)) from error
     except SealingError as error:
         raise ModelUnusable("model-unreadable", "the model was not sealed to this enclave and job") from error
     return _of_this_job(spec, header), bytes(onnx)

@@ -11,6 +11,7 @@ as a trainer says what it has seen (`chiron.ps.server.ParameterServer.hello`).
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chiron.ps import checkpoint
@@ -18,14 +19,16 @@ from chiron.ps.errors import CheckpointInvalid
 from chiron.ps.server import ParameterServer
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
-from chiron.runtime.errors import InputCorrupted, OpenFailed, SealingError
+from chiron.runtime.errors import InputCorrupted, OpenFailed, SealedElsewhere, SealingError
 from chiron.runtime.roles.grant import grant_name
 from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.sealing.sealer import Sealer
+from chiron.wire import codes
 from chiron.wire.encoding import WireModel
 from chiron.wire.grants import Grant, Restarts
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import CHECKPOINT
+from chiron.wire.machines import MachineKey
 from chiron.wire.objects import server_checkpoint, shard_checkpoint
 
 
@@ -98,10 +101,12 @@ class ServerCheckpoint:
         """Put `server` into the state that `load` left locked. It stays locked to another grant.
 
         Raises:
-            InputCorrupted: it was not saved under this grant, or was altered.
+            InputCorrupted: it was not saved under this grant, or not for this machine, or was altered.
         """
         try:
             kept = await self._open(self._locked, grant, server)
+        except SealedElsewhere as error:
+            raise InputCorrupted(codes.SEALED_ELSEWHERE, str(error)) from None
         except (SealingError, CheckpointInvalid):
             raise _invalid() from None
         self._locked = b""
@@ -116,10 +121,10 @@ class ServerCheckpoint:
     def _record(self, grant: Grant | None) -> SealedRecord[_Head]:
         """The record under this grant; without one, or where it says so, to the processor alone."""
         context = bytes.fromhex(self._spec.job) + bytes.fromhex(self._spec.digest())
-        share = None
+        sealer = Sealer(self._platform, CHECKPOINT)
         if grant is not None and grant.restarts is Restarts.OWNER:
-            context, share = context + grant_name(grant, self._spec.digest()), grant.share
-        sealer = Sealer(self._platform, CHECKPOINT, share)
+            context += grant_name(grant, self._spec.digest())
+            sealer = Sealer(self._platform, CHECKPOINT, grant.share, machines=grant.machines)
         return SealedRecord(server_checkpoint(self._spec), _Head, sealer, context)
 
 
@@ -134,10 +139,11 @@ class ShardCheckpoint:
         share: bytes,
         platform: Platform,
         gateway: GatewayClient,
+        machines: Sequence[MachineKey] = (),
     ) -> None:
         """`share` is the shard's own (`chiron.runtime.channels.enrolment.shard_share`)."""
         context = bytes.fromhex(spec.job) + bytes.fromhex(spec.digest()) + grant_name + bytes([index])
-        sealer = Sealer(platform, CHECKPOINT, share)
+        sealer = Sealer(platform, CHECKPOINT, share, machines=machines)
         self._record = SealedRecord(shard_checkpoint(spec, index), _Nothing, sealer, context)
         self._gateway = gateway
 

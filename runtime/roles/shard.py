@@ -45,7 +45,13 @@ async def _serve(
     membership: ShardMembership,
 ) -> None:
     checkpoint = ShardCheckpoint(
-        launch.spec, launch.index, membership.grant_name, membership.share, platform, gateway
+        launch.spec,
+        launch.index,
+        membership.grant_name,
+        membership.share,
+        platform,
+        gateway,
+        membership.machines,
     )
     exchange = ServedExchange(launch, lambda: checkpoint.save(exchange.server))
     await checkpoint.load(exchange.server)

@@ -113,7 +113,7 @@ class Trainer:
             return await gateway.chunk(manifest.dataset_id, number, manifest.chunk_ciphertext_bytes)
 
         self._fetch, self._dataset_key = fetch, ticket.dataset_key
-        sealer = Sealer(platform, TRAINER_CHECKPOINT, ticket.share)
+        sealer = Sealer(platform, TRAINER_CHECKPOINT, ticket.share, machines=ticket.machines)
         self._checkpoint = TrainerCheckpoint(ticket, launch.index, self._client, sealer, gateway)
         self._saved: SavedTrainer | None = None
         """What a crashed predecessor has left, until the trial that it is of is taken up."""

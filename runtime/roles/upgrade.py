@@ -110,7 +110,7 @@ def take(
     except SealingError as error:
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
-    return seal_model(spec, header, onnx, Sealer(platform, MODEL, share))
+    return seal_model(spec, header, onnx, Sealer(platform, MODEL, share, machines=signed.order.machines))
 
 
 def _check_order(signed: SignedUpgradeOrder, owner: bytes, spec: JobSpec) -> None:

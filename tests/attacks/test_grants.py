@@ -92,10 +92,10 @@ def tee(tmp_path_factory: pytest.TempPathFactory) -> SoftwareTee:
     return open_tee(tmp_path_factory.mktemp("tee"))
 
 
-async def begun(owner: Owner, tee: SoftwareTee) -> dict[str, bytes]:
+async def begun(owner: Owner, tee: SoftwareTee, **changes: object) -> dict[str, bytes]:
     """What the host keeps of a job whose parameter server was granted, and killed then."""
     async with started(SPEC, DirectPlatform(tee)) as server:
-        assert await server.grant(await owner.sealed(server)) is None
+        assert await server.grant(await owner.sealed(server, **changes)) is None
         await asyncio.wait_for(asyncio.shield(server.ready), 10)
     return server.objects
 

@@ -115,7 +115,7 @@ async def _lend(door: Door, *contents: PassFile, rows: int, at: int) -> None:
     opening = Opening(
         job=SPEC.job,
         predictor_key_sha256=sha256_hex(key),
-        number=_now() + 1000,
+        number=(_now() + 1000) * 1000,
         share=record.share,
         rows=rows,
         passes=tuple(PassLease(allowed=content.allowed, rows=rows) for content in contents),

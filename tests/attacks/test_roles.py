@@ -38,6 +38,7 @@ MAY: dict[Route, frozenset[str]] = {
     ("GET", "/healthz"): EVERYBODY,
     ("GET", "/openapi.json"): EVERYBODY,
     ("GET", "/v1/images"): TENANTS,
+    ("POST", "/v1/machine"): frozenset({OWNER, STRANGER}),
     ("POST", "/v1/builders"): frozenset({OPERATOR}),
     ("GET", "/v1/builders"): TENANTS,
     ("GET", "/v1/builders/{sha256}"): TENANTS,
@@ -117,6 +118,7 @@ class Everybody:
         if route == ("PUT", "/v1/datasets/{id}/chunks/{number}"):
             return {"data": bytes(1000)}
         bodies: dict[str, Any] = {
+            "/v1/machine": {"nonce": NONCE},
             "/v1/datasets": {"manifest": manifest().model_dump(mode="json")},
             "/v1/jobs": {"dataset_id": DATASET, "builder_sha256": self.builder, "trainers": 1},
             "/v1/jobs/{id}/evidence": {"role": "predictor", "nonce": NONCE},

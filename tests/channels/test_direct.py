@@ -10,6 +10,7 @@ import pytest
 
 from chiron import OwnerStore, attested_connector
 from chiron.client.errors import EvidenceRejected, GatewayError, GatewayUnreachable
+from chiron.client.ledger import Ledgers
 from chiron.client.store import JobRecord
 from chiron.runtime.sealing.hpke import PrivateKey
 from chiron.wire.attestation import Role
@@ -43,6 +44,7 @@ async def test_another_measurement_is_told_nothing(door: Door) -> None:
 
 def _another_owner(directory: Path) -> OwnerStore:
     store = OwnerStore(directory / "another-home")
+    Ledgers(store).begin(SPEC.job)
     store.save_job(JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=SHARE))
     return store
 

@@ -85,7 +85,7 @@ async def test_trainers_reach_each_shard_and_are_told_apart(door: Door) -> None:
 
 async def test_a_shard_is_told_what_seals_its_checkpoint_and_no_other_secret(door: Door) -> None:
     """A share of its own, sealed to the key in its evidence; and the ticket is not for it."""
-    public = {"certificate", "spec_digest", "grant_name", "attestation"}
+    public = {"certificate", "spec_digest", "grant_name", "machines", "attestation"}
     assert set(ShardAdmission.model_fields) == public | {"sealed_share"}
     async with serving(door, 1) as one, serving(door, 2) as two:
         shares = {bytes(32), one.membership.share, two.membership.share}

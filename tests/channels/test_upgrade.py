@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from chiron.runtime.errors import ModelUnusable, UpgradeRefused
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model, seal_model
 from chiron.runtime.roles.upgrade import Transfer, give, take
 from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.runtime.sealing.machine_key import own_key
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
 from chiron.wire.attestation import Claims, Evidence, Role
@@ -27,7 +29,7 @@ from chiron.wire.grants import PredictionPolicy, SignedUpgradeOrder, UpgradeMail
 from chiron.wire.labels import MODEL
 from tests.support.server_door import policy
 from tests.support.specs import OTHER_JOB, job_spec
-from tests.support.tee import IMAGE, OTHER_IMAGE, QuotingServices
+from tests.support.tee import IMAGE, OTHER_IMAGE, DirectPlatform, QuotingServices, open_tee
 
 SPEC = job_spec()
 OWNER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
@@ -130,6 +132,22 @@ def test_model_moves_to_the_new_code_and_opens_there(
     assert header.owner_signing_key == OWNER.public_key().public_bytes_raw()
     with pytest.raises(ModelUnusable):
         open_model(SPEC, sealed, old.sealer)
+
+
+def test_model_that_moved_opens_on_the_machines_that_the_order_names(
+    old: Enclave, new: Enclave, quoting: QuotingServices, tmp_path: Path
+) -> None:
+    """For the newer code only."""
+    there = open_tee(tmp_path / "tee")
+    machine = own_key(DirectPlatform(there, OTHER_IMAGE.measurement))
+    signed = sign_order(order(quoting, old, new, machines=(machine,)), OWNER)
+    sealed = new.take(signed, old.give(signed, new.attested(NONCE)))
+    assert len(sealed) == objects.model(SPEC).stored_bytes
+    opens = Sealer(DirectPlatform(there, OTHER_IMAGE.measurement), MODEL, SHARE)
+    assert open_model(SPEC, sealed, opens)[1] == ONNX
+    for other in (DirectPlatform(there, IMAGE.measurement), quoting.platform(STRANGER)):
+        with pytest.raises(ModelUnusable, check=lambda error: error.code == "sealed-elsewhere"):
+            open_model(SPEC, sealed, Sealer(other, MODEL, SHARE))
 
 
 def test_model_that_moved_opens_with_the_owners_share_only(

@@ -34,6 +34,7 @@ def test_processes_and_threads_that_ask_at_once_lose_no_count(tmp_path: Path) ->
         f"    with Ledgers(OwnerStore(Path(sys.argv[1]))).changing('{JOB}') as change:\n"
         f"        change.ledger = change.ledger.asked_for(1, '{KEY}')\n"
     )
+    Ledgers(store).begin(JOB)
     others = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
 
     def ask(_: int) -> None:
@@ -48,6 +49,7 @@ def test_processes_and_threads_that_ask_at_once_lose_no_count(tmp_path: Path) ->
 
 def test_an_error_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
     ledgers = Ledgers(OwnerStore(tmp_path))
+    ledgers.begin(JOB)
     ledgers.budget(JOB, 7)
     with pytest.raises(ZeroDivisionError), ledgers.changing(JOB) as change:
         change.ledger = Ledger(budget=1 // 0)

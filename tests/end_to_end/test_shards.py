@@ -6,7 +6,7 @@ from chiron import Client, JobRequest
 from chiron.client.datasets import Encrypted
 from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobState
-from chiron.wire.objects import shard_checkpoint
+from chiron.wire.objects import SEALED_TO_ENCLAVE_BYTES, shard_checkpoint
 from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end.service import run_to_end
 
@@ -25,7 +25,8 @@ def test_two_trainers_train_over_two_shards(owner: Client, digits: Encrypted, li
     sizes = {seen.name: seen.size for seen in owner.observations(job)}
     # Each keeps half of the vector, in eight bytes a parameter; the first also the plan and the grant.
     shard = sizes["checkpoint-parameter-server-1"]
-    assert shard == shard_checkpoint(job.spec, 1).stored_bytes < 6 * job.spec.exchange.parameters
+    assert shard == shard_checkpoint(job.spec, 1).stored_bytes
+    assert shard < SEALED_TO_ENCLAVE_BYTES + 6 * job.spec.exchange.parameters
     assert sizes["checkpoint-parameter-server"] > job.spec.envelope.max_graph_bytes
     assert digits.record.held_out is not None
     with np.load(digits.record.held_out) as kept:

@@ -20,7 +20,13 @@ from chiron.runtime.attestation.platform import attest
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.errors import GrantRefused
-from chiron.runtime.openings import check_owner, open_opening, seal_settlement, sign_statement
+from chiron.runtime.openings import (
+    check_owner,
+    open_opening,
+    seal_settlement,
+    sign_settlement,
+    sign_statement,
+)
 from chiron.runtime.queries import OWNER, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.askers import Askers
@@ -197,5 +203,8 @@ class _Predictor:
         signed = open_opening(sealed, self.key, grant.job)
         check_owner(signed, grant.owner_signing_key)
         assert signed.opening.share == grant.share
-        self.askers = Askers(signed.opening, grant.owner_signing_key, grant.prediction)
-        return seal_settlement(None, grant.share, grant.job, answers=signed.opening)
+        before = self.askers.settlement() if self.askers else None
+        previous = before.opening if before else 0
+        self.askers = Askers(signed.opening, grant.owner_signing_key, grant.prediction, previous)
+        settled = sign_settlement(before, self.tls_key) if before else None
+        return seal_settlement(settled, grant.share, grant.job, answers=signed.opening)

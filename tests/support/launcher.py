@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from chiron.api.launchers.launcher import Enclave, LaunchOrder
+from chiron.api.launchers.launcher import Enclave, LaunchOrder, Order
 from chiron.wire.attestation import Role
 from chiron.wire.public_api import ImageInfo
 from tests.support.tee import MEASUREMENT
@@ -39,7 +39,7 @@ class SimulatedEnclave(Enclave, Protocol):
 class Backend(Protocol):
     """What runs an enclave."""
 
-    async def start(self, order: LaunchOrder, name: str) -> SimulatedEnclave:
+    async def start(self, order: Order, name: str) -> SimulatedEnclave:
         """Run the role that is ordered."""
         ...
 
@@ -85,14 +85,15 @@ class SimulatedLauncher(Generic[BackendT]):
             await self._ordered.wait_for(lambda: len(self.orders) >= count)
         return self.orders[:count]
 
-    async def launch(self, order: LaunchOrder) -> SimulatedEnclave:
+    async def launch(self, order: Order) -> SimulatedEnclave:
         """See `Launcher.launch`."""
         if order.role in self.refuses:
             raise OSError("no room for /secret/path")
-        self.before(order)
-        async with self._ordered:
-            self.orders.append(order)
-            self._ordered.notify_all()
+        if isinstance(order, LaunchOrder):
+            self.before(order)
+            async with self._ordered:
+                self.orders.append(order)
+                self._ordered.notify_all()
         enclave = await self.backend.start(order, _name(order.role, order.index))
         self.enclaves.append(enclave)
         return enclave

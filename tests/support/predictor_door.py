@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from chiron.wire.attestation import Role
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.labels import MODEL
 from chiron.wire.launch import GatewayChannel
+from chiron.wire.machines import MachineKey
 from tests.support.specs import job_spec, launch_spec
 from tests.support.tee import IMAGE, QuotingServices, policy_for
 
@@ -75,9 +76,12 @@ class Door:
 
 @asynccontextmanager
 async def predictor_door(
-    quoting: QuotingServices, directory: Path, prediction: PredictionPolicy
+    quoting: QuotingServices,
+    directory: Path,
+    prediction: PredictionPolicy,
+    machines: Sequence[MachineKey] = (),
 ) -> AsyncIterator[Door]:
-    """A predictor of a linear model, whose owner's store is in `directory`."""
+    """A predictor of a linear model, kept for `machines` too; its owner's store is in `directory`."""
     store = OwnerStore(directory / "home")
     record = JobRecord(spec=SPEC, owner_key=PrivateKey.generate().private_bytes, share=SHARE)
     store.save_job(record)
@@ -88,8 +92,9 @@ async def predictor_door(
         owner_signing_key=record.signing_public_key,
         usable=True,
     )
+    Ledgers(store).begin(SPEC.job)
     Ledgers(store).budget(SPEC.job, prediction.query_budget)
-    sealer = Sealer(quoting.platform(IMAGE), MODEL, record.share)
+    sealer = Sealer(quoting.platform(IMAGE), MODEL, record.share, machines=machines)
     sealed = await asyncio.to_thread(seal_model, SPEC, header, linear_model(), sealer)
     async with _running(quoting, directory / "g.sock", store, Storage({"model": sealed})) as door:
         yield door
@@ -98,6 +103,12 @@ async def predictor_door(
 def started_again(before: Door, directory: Path) -> AbstractAsyncContextManager[Door]:
     """Another predictor, on what the host kept of the one before."""
     return _running(before.quoting, directory / "again.sock", before.store, before.storage)
+
+
+def elsewhere(before: Door, quoting: QuotingServices, directory: Path) -> AbstractAsyncContextManager[Door]:
+    """A predictor on another machine, with a copy of what the host keeps of the one before."""
+    copied = Storage(dict(before.storage.objects))
+    return _running(quoting, directory / "elsewhere.sock", before.store, copied)
 
 
 @asynccontextmanager

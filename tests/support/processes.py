@@ -10,11 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.launcher import Order
 from chiron.api.software_tee.quote import EnclaveIdentity
 from chiron.api.software_tee.tee import SoftwareTee, serve_quotes
 from chiron.wire.launch import LAUNCH_VARIABLE, GatewayChannel, SoftwarePlatformSpec
-from tests.support.specs import launch_spec
 from tests.support.tee import MEASUREMENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,14 +66,14 @@ class RolesAsProcesses:
         self._directory = directory
         self._started: list[ProcessEnclave] = []
 
-    async def start(self, order: LaunchOrder, name: str) -> ProcessEnclave:
+    async def start(self, order: Order, name: str) -> ProcessEnclave:
         """See `Backend.start`."""
         number = len(self._started)
         socket = self._directory / f"q{number}"
         quoting = await serve_quotes(self.tee, socket, EnclaveIdentity(MEASUREMENT))
         channel = GatewayChannel(socket=str(self._gateway_socket), token=order.token)
         platform = SoftwarePlatformSpec(socket=str(socket))
-        launch = launch_spec(order.spec, order.role, channel, index=order.index, platform=platform)
+        launch = order.launch_spec(channel, platform)
         with (self._directory / f"{number}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(*self.prefix, sys.executable, "-m", "chiron.runtime"),

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from aiohttp import web
 
-from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.launchers.launcher import Order
 from chiron.api.software_tee.tee import SoftwareTee
 from chiron.runtime.__main__ import EXIT_REFUSED
 from chiron.runtime.errors import EnclaveError
 from chiron.runtime.roles import role_of
-from chiron.wire.launch import GatewayChannel, LaunchSpec
+from chiron.wire.launch import GatewayChannel, Launch, SoftwarePlatformSpec
 from tests.support.launcher import TaskEnclave
-from tests.support.specs import launch_spec
 from tests.support.taps import EnclaveTrace, GatewayTap, PassOn
 from tests.support.tee import DirectPlatform
 
@@ -69,7 +68,7 @@ class RolesInProcess:
         self._latest: dict[str, TaskEnclave] = {}
         self._count = 0
 
-    async def start(self, order: LaunchOrder, name: str) -> TaskEnclave:
+    async def start(self, order: Order, name: str) -> TaskEnclave:
         """See `Backend.start`."""
         trace = self.traces[name] = EnclaveTrace()
         self._count += 1
@@ -77,17 +76,17 @@ class RolesInProcess:
         tap = GatewayTap(trace, socket, self._gateway_socket, self._stack, partial(self._deadly, name))
         await tap.start()
         channel = GatewayChannel(socket=str(socket), token=order.token)
-        launch = launch_spec(order.spec, order.role, channel, index=order.index)
+        launch = order.launch_spec(channel, SoftwarePlatformSpec(socket="unused"))
         task = asyncio.create_task(self._run(launch, trace))
         enclave = self._latest[name] = TaskEnclave(name, task)
         task.add_done_callback(lambda _: setattr(trace, "exit_code", enclave.exit_code()))
         return enclave
 
-    async def _run(self, launch: LaunchSpec, trace: EnclaveTrace) -> int:
+    async def _run(self, launch: Launch, trace: EnclaveTrace) -> int:
         _CURRENT.set(trace)
         code = 0
         try:
-            await role_of(launch)(launch, DirectPlatform(self.tee))
+            await role_of(launch)(DirectPlatform(self.tee))
         except* EnclaveError as errors:
             codes = [getattr(error, "code", "?") for error in errors.exceptions]
             _LOG.error("ended: %s", codes)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from chiron.api.launchers.launcher import LaunchOrder
+from chiron.api.errors import EnclaveNotStarted
+from chiron.api.launchers.launcher import LaunchOrder, Order
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.wire import objects
 from chiron.wire.attestation import Claims, Collateral, Evidence, Role
@@ -45,8 +46,10 @@ class Scripts:
         self.scripts = dict(scripts or ORDERLY)
         self._trained: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def start(self, order: LaunchOrder, name: str) -> TaskEnclave:
-        """See `Backend.start`."""
+    async def start(self, order: Order, name: str) -> TaskEnclave:
+        """See `Backend.start`. There is no script that tells a machine's key."""
+        if not isinstance(order, LaunchOrder):
+            raise EnclaveNotStarted("scripts play roles of jobs")
         return TaskEnclave(name, asyncio.create_task(self._run(order)))
 
     async def _run(self, order: LaunchOrder) -> int:

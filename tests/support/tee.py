@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,6 +48,14 @@ def open_tee(directory: Path, status: TcbStatus = TcbStatus.UP_TO_DATE) -> Patch
     tee = PatchedTee.open(directory, datetime.now(UTC))
     tee.status = status
     return tee
+
+
+def machine_of_the_same_maker(before: Path, directory: Path) -> Path:
+    """A directory for a second machine's TEE, which stands under the root of the one in `before`."""
+    directory.mkdir(parents=True)
+    for name in ("root", "platform-ca", "tcb-signing"):
+        shutil.copy(before / f"{name}.pem", directory)
+    return directory
 
 
 def policy_for(tee: SoftwareTee, measurement: bytes = MEASUREMENT) -> AttestationPolicy:

@@ -155,8 +155,16 @@ class ArraySource:
             yield Examples(self._inputs(chosen), self._targets(chosen))
 
     def _inputs(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        dtype = np.dtype(self.description.input_dtype.value)
-        return finite(np.ascontiguousarray(self._x[rows], dtype), "an input")
+        given, dtype = self._x[rows], np.dtype(self.description.input_dtype.value)
+        narrow = np.ascontiguousarray(given, dtype)
+        if dtype == np.float32 and given.dtype.kind in "iu":
+            lost = narrow.astype(given.dtype) != given
+            if lost.any():
+                row = int(rows[np.argwhere(lost)[0][0]])
+                raise SourceInvalid(
+                    f"row {row}, from 0: a whole number too large for 32 bits to hold exactly"
+                )
+        return finite(narrow, "an input")
 
     def _targets(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         if self._classes is not None:

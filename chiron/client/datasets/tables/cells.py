@@ -18,7 +18,7 @@ _COMMA = r"^[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?$"
 _TIME = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([zZ]|[+-]\d{2}:?\d{2})?)?$"
 _OTHER_TIME = r"^(\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})( \d{1,2}:\d{2}.*)?$"
 EXACT_WHOLE = 2**53
-"""Whole numbers beyond it are not all told apart in 64 bits, nor in the text of a spreadsheet."""
+"""Whole numbers from it on are not all told apart in 64 bits: the next one is read as this one."""
 
 _Mask = NDArray[np.bool_]
 
@@ -63,7 +63,7 @@ def numbers(values: pa.Array, decimal: str = ".") -> Numbers:
         return Numbers(np.full(len(values), np.nan), np.zeros(len(values), bool), np.zeros(len(values), bool))
     cast = np.asarray(pc.fill_null(values.cast(pa.float64(), safe=False), float("nan")))
     whole = pa.types.is_integer(values.type)
-    inexact = np.abs(cast) > EXACT_WHOLE if whole else np.zeros(len(values), bool)
+    inexact = np.abs(cast) >= EXACT_WHOLE if whole else np.zeros(len(values), bool)
     return Numbers(cast, ~np.isnan(cast), inexact)
 
 
@@ -82,7 +82,7 @@ def _written_numbers(bare: pa.Array, decimal: str) -> Numbers:
         pc.fill_null(pc.if_else(pa.array(kept), texts, None).cast(pa.float64()), float("nan"))
     )
     whole = _mask(pc.match_substring_regex(texts, _WHOLE)) & given
-    return Numbers(values, kept, whole & (np.abs(values) > EXACT_WHOLE))
+    return Numbers(values, kept, whole & (np.abs(values) >= EXACT_WHOLE))
 
 
 def booleans(values: pa.Array) -> tuple[_Mask, _Mask]:
