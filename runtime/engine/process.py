@@ -29,7 +29,7 @@ NOTHING = Nothing()
 class EngineProcess:
     """One engine's process. It is started at once; `close` it in any case."""
 
-    def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self) -> None:
         """Start it; it imports its libraries meanwhile.
 
         Raises:
@@ -39,7 +39,7 @@ class EngineProcess:
         """What it has as descriptor 2 for memory that both sides see; None where there is none."""
         third = subprocess.DEVNULL if self.memory_file is None else self.memory_file
         try:
-            self._worker = WorkerProcess(command, environment(np) | _ONE_THREAD, third=third)
+            self._worker = WorkerProcess(COMMAND, environment(np) | _ONE_THREAD, third=third)
         except SandboxFailed as error:
             self.close_memory_file()
             raise TrainingFailed(Reason.ENGINE_FAILED) from error

@@ -42,12 +42,12 @@ class Engines:
         process, self._ahead = self._ahead or EngineProcess(), None
         return process
 
-    async def close(self) -> None:
-        """End all of them."""
-        await self._end_current()
-        if self._ahead is not None:
-            await self._ahead.close()
-            self._ahead = None
+    def end(self) -> None:
+        """End all of them. It waits for nobody: how a role ends is not changed by what happens meanwhile."""
+        for process in (self._current, self._ahead):
+            if process is not None:
+                process.end()
+        self._current, self._ahead = None, None
 
     async def _end_current(self) -> None:
         if self._current is not None:

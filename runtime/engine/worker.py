@@ -36,7 +36,7 @@ from chiron.runtime.training.sessions import ExportedModel
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.codec import Bounds, Frame, read_frame
-from chiron.wasm_sandbox.confinement import close_inherited, confine
+from chiron.wasm_sandbox.confinement import close_others, confine
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
@@ -213,7 +213,7 @@ def _head(schema: type[Any], frame: Frame) -> Any:
 
 def main() -> None:
     """Take a job, confine the process, and serve."""
-    close_inherited()
+    close_others()
     channel = os.dup(OUTPUT)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, OUTPUT)
@@ -223,7 +223,8 @@ def main() -> None:
     if opening.learns:
         memory = LearnersMemory(opening.spec, _MEMORY if opening.shared else None)
     os.dup2(nowhere, _MEMORY)
-    os.close(nowhere)
+    # Also the one that the mapping keeps.
+    close_others(channel + 1)
     confine(memory_bytes=opening.memory_bytes, executable_memory=False, output=channel)
     answer(channel, Nothing())
     Engine(opening, memory, channel).serve()

@@ -58,7 +58,7 @@ async def run(launch: LaunchSpec, platform: Platform) -> None:
     try:
         await _run(launch, platform, engines)
     finally:
-        await engines.close()
+        engines.end()
 
 
 async def _run(launch: LaunchSpec, platform: Platform, engines: Engines) -> None:

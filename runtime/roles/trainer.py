@@ -62,8 +62,8 @@ async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platfor
     try:
         await _take_part(kind, launch, platform, engines, measuring)
     finally:
-        await engines.close()
-        await measuring.close()
+        engines.end()
+        measuring.end()
 
 
 async def _take_part(

@@ -32,7 +32,7 @@ class EnginesOfThisProcess(LocalEngines):
     def start_ahead(self) -> None:
         """There is nothing to start."""
 
-    async def close(self) -> None:
+    def end(self) -> None:
         """There is nothing to end."""
 
 
