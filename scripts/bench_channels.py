@@ -93,9 +93,8 @@ def _measured(job: Job, exchanges: int, terms: dict[str, Any]) -> dict[str, Any]
     diverging = clocks.component(clocks.diverging_on_one_row(), epochs=4)
     ended = [job(data, diverging, queries, **request) for data in (calm, _with_one_row(calm))]
     levels = np.repeat(np.arange(clocks.LEVELS), 2)
-    builds = [
-        job(calm, clocks.counting(int(level) * TURNS), **request | {"exchanges": 4}) for level in levels
-    ]
+    short = request | {"exchanges": 4}
+    builds = [job(calm, clocks.counting(int(level) * TURNS), **short) for level in levels]
     alike = [*slowed, *ended]
     spec = slowed[0].job.spec
     return {
@@ -115,22 +114,21 @@ def _measured(job: Job, exchanges: int, terms: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _below_two(data: Arrays) -> Arrays:
-    x, y = data
+def _calm(batches: int) -> Arrays:
+    x, y = clocks.rows_that_say(np.zeros(batches, np.int64), 0)
     return np.minimum(x, np.float32(1)), y
 
 
-def _one_row(data: Arrays) -> Arrays:
-    x, y = _below_two(data)
+def _with_one_row(data: Arrays) -> Arrays:
+    """The same, but for one number, which the builder watches for."""
+    x, y = data[0].copy(), data[1]
     x[5, 0] = 5
     return x, y
 
 
 def _read_off_exchanges(views: Sequence[View], secrets: Sequence[NDArray[np.int64]]) -> float:
-    """Of a job: each reading starts from that job's usual time, which was measured before any data was read."""
-    times = [
-        clocks.exchange_times(view)[: len(secret) - 1] for view, secret in zip(views, secrets, strict=True)
-    ]
+    """Relative to each job's usual time, which was measured before any data was read."""
+    times = [clocks.exchange_times(view)[: len(secrets[0]) - 1] for view in views]
     relative = np.concatenate([one / np.median(one) for one in times])
     secret = np.concatenate([one[1:] for one in secrets])
     return clocks.told_bits(clocks.read_off(relative, secret), secret) * (len(secrets[0]) - 1)
