@@ -66,7 +66,7 @@ def _world() -> Iterator[Job]:
         tee = SoftwareTee.open(Path(directory, "tee"), datetime.now(UTC))
         count = 0
 
-        def run(data: Arrays, component: bytes, **request: Any) -> View:
+        def run(data: Arrays, component: bytes, queries: Sequence[NDArray[Any]] = (), **request: Any) -> View:
             nonlocal count
             count += 1
             own = Path(directory, str(count))
@@ -74,7 +74,7 @@ def _world() -> Iterator[Job]:
 
             async def job() -> View:
                 async with asyncio.timeout(JOB_S), host_in(own, tee) as host:
-                    return await host.run(*data, component, **request)
+                    return await host.run(*data, component, queries, **request)
 
             return asyncio.run(job())
 
