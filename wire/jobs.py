@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from chiron.wire.apikeys import TenantName
 from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel, digest
@@ -143,6 +144,8 @@ class JobRequest(WireModel):
 
     dataset_id: Identifier
     builder_sha256: Digest
+    builder_publisher: TenantName | None = None
+    """Whose manifest of it is meant: needed where several operators publish this component."""
     trainers: int = Field(default=2, ge=1, le=1024)
     exchanges: int = Field(default=20, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, lt=2**63)
