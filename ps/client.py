@@ -29,6 +29,7 @@ from chiron.ps.vectors import (
     Frame,
     as_bytes,
     blocks,
+    clear_tiny,
     euclidean_norm,
     narrow,
     new_frame,
@@ -148,6 +149,7 @@ class ParameterClient:
         head = self._layout.pack_plan(header, plan)
         self._base[: len(vector)] = vector
         self._base[len(vector) :] = 0
+        clear_tiny(self._base)
 
         async def attempt() -> None:
             payload = as_bytes(self._base)
@@ -260,6 +262,7 @@ class ParameterClient:
             with np.errstate(invalid="ignore", over="ignore"):
                 np.subtract(vector, self._base[:used], out=frame[:used])
             frame[used:] = 0
+            clear_tiny(frame)
             norm = euclidean_norm(frame)
         return norm if math.isfinite(norm) else None
 
@@ -275,6 +278,7 @@ class ParameterClient:
                 owed = self._owed[part]
                 np.subtract(vector[part], self._base[part], out=change)
                 change += owed
+                clear_tiny(change)
                 total += float(np.dot(change, change))
                 narrow(change, frame[part])
                 widen(frame[part], owed)
