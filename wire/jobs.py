@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from chiron.wire.apikeys import TenantName
-from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Oblivious, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel, digest
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, ExchangeTerms
@@ -41,6 +41,8 @@ class JobSpec(WireModel):
     validation_percent: int = Field(default=10, ge=0, le=50)
     query_rows: int = Field(default=64, ge=1, le=4096)
     """Rows that every sealed query is padded to."""
+    oblivious: Oblivious = Oblivious.CLAMPED
+    """How far the addresses that training and prediction use may depend on data."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -152,6 +154,7 @@ class JobRequest(WireModel):
     trials: int = Field(default=1, ge=1, le=64)
     validation_percent: int = Field(default=10, ge=0, le=50)
     query_rows: int = Field(default=64, ge=1, le=4096)
+    oblivious: Oblivious = Oblivious.CLAMPED
     mode: ExchangeMode = ExchangeMode.LOCAL
     terms: ExchangeTerms = ExchangeTerms()
     """Finer choices of the exchange: element type, outer optimizer, robust merge, pacing, shards and more."""

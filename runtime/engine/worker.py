@@ -106,7 +106,7 @@ class Engine:
         said, (graph, recipe, component) = _head(Trial, frame), map(bytes, frame.parts[1:])
         request = self.opening.spec.build_request(said.trial)
         self.trial, self.recipe = said.trial, parse_recipe(recipe)
-        check_recipe(self.recipe, request)
+        check_recipe(self.recipe, request, self.opening.spec.oblivious)
         assets = read_assets(component) if said.with_component else None
         self.graph = admitted = admit(graph, request, self.opening.spec.envelope, assets=assets)
         return Admitted(
