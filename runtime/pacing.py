@@ -14,8 +14,7 @@ import math
 from typing import Any, Protocol
 
 from chiron.runtime.datasets import ChunkForm
-from chiron.runtime.training.feed import WINDOW_BYTES
-from chiron.runtime.training.partition import is_streamed
+from chiron.runtime.training.partition import WINDOW_BYTES, is_streamed
 from chiron.wire.jobs import JobSpec
 
 RUNGS = 32

@@ -25,9 +25,9 @@ from chiron.runtime.roles.plan import Plan
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.training.allocation import StepAllocation
 from chiron.runtime.training.errors import TrainingFailed
-from chiron.runtime.training.metrics import Place
 from chiron.runtime.training.partition import Partition, is_streamed
 from chiron.runtime.training.seeds import Seeds
+from chiron.runtime.training.sums import Place
 from chiron.wasm_sandbox.recipe import Recipe
 from chiron.wire.contract import InputType, Task
 from chiron.wire.jobs import JobSpec
