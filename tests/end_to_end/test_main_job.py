@@ -25,6 +25,7 @@ from chiron.wire.grants import Grant
 from chiron.wire.jobs import Job, JobState
 from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end.service import ROOT, Arguments, Service, start_and_grant
+from tests.support.specs import UNPACED
 
 BUILDER = ROOT / "builders" / "digits_mlp"
 EXCHANGES = 4
@@ -165,7 +166,7 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
     service: Service, owner: Client, digits: Encrypted, trained: Job, linear: str
 ) -> None:
     dataset_id = digits.bundle.manifest.dataset_id
-    request = JobRequest(dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
+    request = JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
     job = owner.create_job(request)
     verified = owner.verify_job(job)
     record = owner.store.job(job.spec.job)
@@ -224,7 +225,8 @@ def test_the_same_through_the_commands_that_people_type(
     chiron("data", "upload", bundle, key=service.owner_key)
     trust = ["-m", service.measurement, "--trust-software-root", str(service.software_root)]
     told = chiron(
-        *("train", bundle, linear, *trust, "--exchanges", "2", "--yes", "--json"), key=service.owner_key
+        *("train", bundle, linear, *trust, "--exchanges", "2", "--unpaced", "--yes", "--json"),
+        key=service.owner_key,
     )
     job = json.loads(told.splitlines()[-1])
     assert job["status"] == "trained"
