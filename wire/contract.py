@@ -87,6 +87,23 @@ class Envelope(ContractModel):
     """Optimizer steps a trainer takes over the whole job, at most."""
 
 
+class ExampleForm(ContractModel):
+    """What one example looks like."""
+
+    task: Task
+    input_shape: Shape
+    input_dtype: InputType
+    target_shape: Shape = ()
+    classes: int = Field(default=0, ge=0, le=100_000)
+    """Classes of a classification, 0 for a regression."""
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> Self:
+        if (self.task is Task.CLASSIFICATION) != (self.classes > 0):
+            raise ValueError("a classification has classes, and nothing else does")
+        return self
+
+
 class BuilderManifest(ContractModel):
     """What an operator publishes beside a builder."""
 
@@ -96,6 +113,8 @@ class BuilderManifest(ContractModel):
     tasks: Annotated[frozenset[Task], _IN_ORDER] = Field(min_length=1)
     max_input_elements: int = Field(default=1_000_000, ge=1)
     """Elements of one example's input, at most."""
+    shapes: tuple[ExampleForm, ...] = Field(default=(), max_length=16)
+    """Some that it builds for: `chiron builder check` tries each. A job may have others."""
     envelope: Envelope
 
 
