@@ -42,7 +42,7 @@ class Gateway:
         self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
         self.datasets = Datasets(database, blobs, limits, self.storage)
-        self.observations = Observations(database)
+        self.observations = Observations(database, limits)
         self.records = JobRecords(database, limits)
         self.objects = JobObjects(database, blobs)
         self.fleet = Fleet(settings, database, launcher, self.metrics)

@@ -85,6 +85,11 @@ class Envelope(ContractModel):
     """Serialised ONNX graph and recipe together."""
     max_steps: int = Field(default=20_000, ge=1, le=10_000_000)
     """Optimizer steps a trainer takes over the whole job, at most."""
+    build_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    """A paced job's slot for one call of the builder, with admission and measurement of what it answers; and
+    for each trainer to make ready for it."""
+    answer_seconds: float = Field(default=0.5, ge=0.05, le=600)
+    """A paced predictor's slot for an answer, for each 64 rows of a query. Four are answered at a time."""
 
 
 class ExampleForm(ContractModel):
