@@ -3,6 +3,7 @@
 import asyncio
 from typing import Self
 
+from chiron.api.allowed_machines import make_file
 from chiron.api.builders import Builders
 from chiron.api.datasets import Datasets
 from chiron.api.deletion import Deletion
@@ -76,6 +77,7 @@ class Gateway:
             DirectoryNotOurs: the state directory is another user's.
         """
         private_directory(settings.state_dir)
+        make_file(settings)
         database = await Database.open(settings.sqlalchemy_url)
         gateway = cls(settings, database, launcher)
         await gateway.records.count_earlier()
