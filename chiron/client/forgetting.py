@@ -22,7 +22,7 @@ from pydantic import Field
 
 from chiron.client.errors import DatasetInUse, GatewayError, RecordMissing
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.history import Deed, note
+from chiron.client.history import Deed, note_once
 from chiron.client.store import OwnerStore, read_private, shred, write_private
 from chiron.wire import codes, paths
 from chiron.wire.encoding import Identifier, WireModel
@@ -88,14 +88,13 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         stone = Tombstone(kind=kind, id=name, forgotten_at=_now())
         _write(store, stone)
     # Listed after the tombstone: what a process saved before it saw that is here, and none saves later.
-    records = list(_records(store, kind, name))
-    for path in records:
+    for path in _records(store, kind, name):
         shred(path)
-    if kind is Kind.JOB and records:
-        note(store, name, Deed.FORGOT)
-    if records:
-        for job, _ in readers:
-            note(store, job, Deed.DATASET_FORGOTTEN, dataset=name)
+    # Once, though a crash may have come before: whoever repeats this completes it.
+    if kind is Kind.JOB:
+        note_once(store, name, Deed.FORGOT)
+    for job, _ in readers:
+        note_once(store, job, Deed.DATASET_FORGOTTEN, dataset=name)
     return stone
 
 
@@ -112,7 +111,7 @@ async def delete_at_gateway(gateway: GatewaySession, store: OwnerStore, stone: T
             await gateway.stop_predictor(stone.id)
         with _accepting("job-unknown"):
             await gateway.delete(paths.JOB.of(stone.id))
-        note(store, stone.id, Deed.DELETED)
+        note_once(store, stone.id, Deed.DELETED)
     else:
         with _accepting("dataset-unknown"):
             await gateway.delete(paths.DATASET.of(stone.id))
