@@ -4,14 +4,16 @@ What the host kept opens with the owner's share or key only. Once they are gone 
 not the gateway deletes what it says it does. The order survives a crash at any place:
 
 1. A tombstone says what is being forgotten. The id stays known, so no gateway can pass it off as a new job.
-2. The records with the keys are overwritten and removed.
+2. The files with the keys are overwritten and removed: a dataset's record, and a job's `keys/JOB.json`. Each
+   was written once, in one place, so no older copy of it was ever freed. Then goes what else there is.
 3. The gateway ends what runs, and deletes. The tombstone says when it did; until then, repeating goes on.
 
-Overwriting is what a program can do. A file system that copies on write (btrfs, ZFS), a journal, a snapshot,
-a backup or an SSD's spare blocks may keep the old bytes: keep the store on an encrypted disk.
+Overwriting is what a program can do. It reaches the bytes where a file system writes in place (ext4 and XFS
+as they come, NTFS) on a magnetic disk. One that copies on write (btrfs, ZFS, APFS) or journals data, a
+snapshot, a backup or an SSD's spare blocks may keep them: keep the store on an encrypted disk.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -75,7 +77,7 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         DatasetInUse: a job that has not ended, by our own records, reads the dataset.
     """
     stone = tombstone(store, kind, name)
-    if stone is None and not list(_records(store, kind, name)):
+    if stone is None and not store.files_of(kind, name):
         raise RecordMissing(f"this machine's store has no record of {name} ({store.root / kind})")
     readers = _readers(store, name) if kind is Kind.DATASET else []
     for job, ended in readers:
@@ -88,7 +90,7 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         stone = Tombstone(kind=kind, id=name, forgotten_at=_now())
         _write(store, stone)
     # Listed after the tombstone: what a process saved before it saw that is here, and none saves later.
-    for path in _records(store, kind, name):
+    for path in store.files_of(kind, name):
         shred(path)
     # Once, though a crash may have come before: whoever repeats this completes it.
     if kind is Kind.JOB:
@@ -134,12 +136,6 @@ def _readers(store: OwnerStore, dataset: Identifier) -> list[tuple[Identifier, b
     """Our jobs that learn or learnt from a dataset, and whether each has ended."""
     jobs = [store.job(job) for job in store.job_ids()]
     return [(job.spec.job, job.ended) for job in jobs if job.spec.dataset.dataset_id == dataset]
-
-
-def _records(store: OwnerStore, kind: Kind, name: Identifier) -> Iterable[Path]:
-    """The record, and what a crash while it was written may have left beside it."""
-    folder = store.root / kind
-    return [*folder.glob(f"{name}.json"), *folder.glob(f".{name}.json.*")]
 
 
 def _place(store: OwnerStore, kind: Kind, name: Identifier) -> Path:
