@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete
 
-from chiron.api.builders import Builders, builder_blob
+from chiron.api.builders import Builders
 from chiron.api.datasets import Datasets, dataset_blobs
-from chiron.api.errors import BuilderInUse, DatasetInUse, JobInUse
+from chiron.api.errors import DatasetInUse, JobInUse
 from chiron.api.jobs.objects import object_blobs
 from chiron.api.jobs.predictors import Predictors
 from chiron.api.jobs.record import JobRecords
@@ -67,18 +67,20 @@ class Deletion:
             await self.blobs.delete_below(dataset_blobs(tenant, dataset_id))
 
     async def builder(self, tenant: str, sha256: str) -> None:
-        """Delete a builder's component, and hide it. Its name and version stay taken for this component.
+        """Withdraw a tenant's builder; delete the component if nobody else publishes it.
+
+        Its name and version stay taken for this component.
 
         Raises:
             BuilderUnknown: there is none.
             Forbidden: another operator published it.
-            BuilderInUse: a job that has not ended runs it.
+            BuilderInUse: a job that has not ended runs it, and nobody else publishes it.
         """
-        await self.builders.require_publisher(tenant, sha256)
-        if any(job.spec.builder_sha256 == sha256 for _, job in await self.records.unfinished()):
-            raise BuilderInUse("a job that has not ended runs this builder: wait for its end")
-        await self.builders.withdraw(sha256)
-        await self.blobs.delete(builder_blob(sha256))
+
+        async def in_use() -> bool:
+            return any(job.spec.builder_sha256 == sha256 for _, job in await self.records.unfinished())
+
+        await self.builders.withdraw(tenant, sha256, in_use)
 
     async def job(self, tenant: str, job_id: str) -> None:
         """Delete a job that has ended: its sealed objects, its journal and its guests' keys.

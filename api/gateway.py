@@ -78,6 +78,7 @@ class Gateway:
         private_directory(settings.state_dir)
         database = await Database.open(settings.sqlalchemy_url)
         gateway = cls(settings, database, launcher)
+        await gateway.records.count_earlier()
         gateway._predicting = await gateway.fleet.revoke_left_over()
         await gateway.supervisor.reconcile()
         return gateway, await gateway.keys.bootstrap() if settings.first_keys else None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
-from sqlalchemy import Select, and_, or_
+from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from chiron.api.errors import RequestInvalid
@@ -93,7 +93,7 @@ def newest_first(
     query: Select[Any],
     wanted: PageRequest,
     created_at: InstrumentedAttribute[str],
-    unique: InstrumentedAttribute[str],
+    unique: ColumnElement[str] | InstrumentedAttribute[str],
 ) -> Select[Any]:
     """`query` in its stable order, from where the page begins; with one row more than it holds."""
     query = query.order_by(created_at.desc(), unique).limit(wanted.limit + 1)

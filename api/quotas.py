@@ -4,18 +4,22 @@ None may have all that there is, so nobody can keep the others out; nor may a te
 have all that is its, so that they cannot keep out its owner.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from chiron.api.errors import StorageFull, TooManyBytes, TooManyStreams
 from chiron.api.keys import Principal
 from chiron.api.settings import Limits
 from chiron.api.storage.database import Database
-from chiron.api.storage.tables import BuilderRow, ChunkRow, DatasetRow, JobRow
+from chiron.api.storage.tables import BuilderRow, ChunkRow, DatasetRow, JobRow, ObjectRow
+from chiron.wire.jobs import JobState
 
 UNCOUNTED_BYTES = 2**20
 """Of each request."""
@@ -120,12 +124,18 @@ class Room:
 
 
 class Storage:
-    """Bytes stored for each tenant: its datasets, builders, and the specs of its jobs."""
+    """Bytes stored for each tenant: its datasets, builders and jobs.
+
+    A job counts with all that it can ever store, which its spec says, until it has failed or was cancelled:
+    then with what there is of it.
+    """
 
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
         self._limit = limits.storage_bytes_per_tenant
-        self._used: dict[str, int] = {}
+        self._uploads: dict[str, int] = {}
+        self._entering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of each tenant: one at a time is counted and let in."""
         self._set_aside: Counter[str] = Counter()
 
     @asynccontextmanager
@@ -135,39 +145,57 @@ class Storage:
         Raises:
             StorageFull: the tenant has no room for them.
         """
-        used = await self.used(tenant)
-        if used + self._set_aside[tenant] + size > self._limit:
-            raise StorageFull(f"your tenant stores {used} of {self._limit} bytes: no room for {size} more")
-        room = Room()
-        self._set_aside[tenant] += size
+        async with self._entering.setdefault(tenant, asyncio.Lock()):
+            # Before it is counted: what is stored meanwhile counts twice, and is not missed.
+            aside = self._set_aside[tenant]
+            used = await self.used(tenant)
+            if used + aside + size > self._limit:
+                raise StorageFull(
+                    f"your tenant stores {used} of {self._limit} bytes: no room for {size} more"
+                )
+            room = Room()
+            self._set_aside[tenant] += size
         try:
             yield room
         finally:
             self._set_aside[tenant] -= size
-            if tenant in self._used:
-                self._used[tenant] += room.used
+            if tenant in self._uploads:
+                self._uploads[tenant] += room.used
 
     async def used(self, tenant: str) -> int:
-        """Bytes that the tenant stores; counted once, and then kept up."""
-        if tenant not in self._used:
-            self._used.setdefault(tenant, await self._count(tenant))
-        return self._used[tenant]
+        """Bytes that the tenant stores. Its uploads are counted once, and then kept up."""
+        if tenant not in self._uploads:
+            self._uploads.setdefault(tenant, await self._sum(_uploads(tenant)))
+        return self._uploads[tenant] + await self._sum(_jobs(tenant))
 
     def recount(self, tenant: str) -> None:
-        """Something of the tenant's was deleted: count again at the next occasion."""
-        self._used.pop(tenant, None)
+        """An upload of the tenant's was deleted: count again at the next occasion."""
+        self._uploads.pop(tenant, None)
 
-    async def _count(self, tenant: str) -> int:
-        sums = [
-            select(func.sum(ChunkRow.size)).where(ChunkRow.tenant == tenant),
-            select(func.sum(func.length(DatasetRow.manifest))).where(DatasetRow.tenant == tenant),
-            select(func.sum(BuilderRow.size)).where(
-                BuilderRow.tenant == tenant, BuilderRow.withdrawn_at.is_(None)
-            ),
-            select(func.sum(func.length(JobRow.spec))).where(JobRow.tenant == tenant),
-        ]
+    async def _sum(self, queries: Sequence[Select[Any]]) -> int:
         async with self._database.reading() as session:
-            return sum([await session.scalar(query) or 0 for query in sums])
+            return sum([await session.scalar(query) or 0 for query in queries])
+
+
+def _uploads(tenant: str) -> Sequence[Select[Any]]:
+    published = BuilderRow.tenant == tenant, BuilderRow.withdrawn_at.is_(None)
+    return (
+        select(func.sum(ChunkRow.size)).where(ChunkRow.tenant == tenant),
+        select(func.sum(func.length(DatasetRow.manifest))).where(DatasetRow.tenant == tenant),
+        select(func.sum(BuilderRow.size)).where(*published),
+    )
+
+
+def _jobs(tenant: str) -> Sequence[Select[Any]]:
+    """Answered out of an index, as specs can be megabytes."""
+    theirs = JobRow.tenant == tenant
+    makes_no_more = JobRow.state.in_((JobState.FAILED, JobState.CANCELLED))
+    stored = select(func.sum(ObjectRow.size)).join(JobRow, JobRow.id == ObjectRow.job)
+    return (
+        select(func.sum(JobRow.spec_bytes)).where(theirs),
+        select(func.sum(JobRow.object_bytes)).where(theirs, ~makes_no_more),
+        stored.where(theirs, makes_no_more),
+    )
 
 
 @contextmanager

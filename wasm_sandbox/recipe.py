@@ -271,6 +271,8 @@ def parse_recipe(data: bytes) -> Recipe:
         reasons = error.errors(include_url=False, include_context=False, include_input=False)
         shown = [f"{_field(reason['loc'])}: {reason['msg']}" for reason in reasons[:_REASONS_SHOWN]]
         raise failure(Code.RECIPE_INVALID, "; ".join(shown)) from None
+    except Exception as error:
+        raise failure(Code.RECIPE_INVALID, type(error).__name__) from None
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -2,12 +2,12 @@
 
 from chiron.wasm_sandbox.errors import Code, failure
 from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, CrossEntropy, Layout, Metric, Recipe
-from chiron.wire.contract import BuildRequest, InputType, Task
+from chiron.wire.contract import BuildRequest, InputType, Oblivious, Task
 
 CLASSIFICATION_METRICS = frozenset({Metric.ACCURACY, Metric.TOP5, Metric.AUC, Metric.F1})
 
 
-def check_recipe(recipe: Recipe, request: BuildRequest) -> None:
+def check_recipe(recipe: Recipe, request: BuildRequest, oblivious: Oblivious = Oblivious.CLAMPED) -> None:
     """Refuse a recipe that does not fit the job: needs public facts only.
 
     Raises:
@@ -19,6 +19,7 @@ def check_recipe(recipe: Recipe, request: BuildRequest) -> None:
         ("augmentations", _augmentation_problem(recipe, request)),
         ("normalise", _normalise_problem(recipe, request)),
         ("fill_missing", _fill_problem(recipe, request)),
+        ("early_stop", _stop_problem(recipe, oblivious)),
     ):
         if problem is not None:
             raise failure(Code.RECIPE_INVALID, f"{field}: {problem}")
@@ -71,6 +72,12 @@ def _fill_problem(recipe: Recipe, request: BuildRequest) -> str | None:
         return "only float32 inputs have missing values"
     columns = request.input_shape[-1] if request.input_shape else 1
     return None if len(recipe.fill_missing) in (1, columns) else "needs one number, or one a column"
+
+
+def _stop_problem(recipe: Recipe, oblivious: Oblivious) -> str | None:
+    if recipe.early_stop is None or oblivious is not Oblivious.STRICT:
+        return None
+    return "a job with `oblivious: strict` learns to its end, for a host would see that it stops"
 
 
 def spatial_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, int]:

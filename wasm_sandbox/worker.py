@@ -13,7 +13,7 @@ from typing import Any
 
 from chiron.wasm_sandbox.codec import Bounds, Frame, Kind, read_frame
 from chiron.wasm_sandbox.commands import load_compile, load_run
-from chiron.wasm_sandbox.confinement import Confinement, close_inherited, confine
+from chiron.wasm_sandbox.confinement import Confinement, close_others, confine
 from chiron.wasm_sandbox.engine import Backend
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.execution import Run, compile_builder
@@ -29,7 +29,7 @@ _BOUNDS: Bounds = {Kind.COMPILE: (_ANY, _ANY), Kind.RUN: (_ANY, _ANY, _ANY, _ANY
 
 def main() -> None:
     """Answer one frame."""
-    close_inherited()
+    close_others()
     frame = read_frame(read_exactly, _BOUNDS)
     write_frame(_compile(frame) if frame.kind is Kind.COMPILE else _run(frame))
 

@@ -67,6 +67,15 @@ class InputType(StrEnum):
     FLOAT32 = "float32"
 
 
+class Oblivious(StrEnum):
+    """How far an enclave's addresses may depend on data: a host can watch which pages they are in."""
+
+    CLAMPED = "clamped"
+    """Every index that data decide is held to its bounds before it is used."""
+    STRICT = "strict"
+    """No address depends on data, in training, validation, prediction. What has no such form is refused."""
+
+
 class Envelope(ContractModel):
     """Public upper bounds of everything that a builder can make; all the host sees is padded to them."""
 

@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
+from chiron.wire.apikeys import TenantName
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Oblivious, Task
 from chiron.wire.datasets import DatasetManifest
 from chiron.wire.encoding import Digest, Identifier, WireModel, digest
 from chiron.wire.exchange import ExchangeMode, ExchangeSpec, ExchangeTerms
@@ -36,6 +37,8 @@ class JobSpec(WireModel):
     validation_percent: int = Field(default=10, ge=0, le=50)
     query_rows: int = Field(default=64, ge=1, le=4096)
     """Rows that every sealed query is padded to."""
+    oblivious: Oblivious = Oblivious.CLAMPED
+    """How far the addresses that training and prediction use may depend on data."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -139,12 +142,15 @@ class JobRequest(WireModel):
 
     dataset_id: Identifier
     builder_sha256: Digest
+    builder_publisher: TenantName | None = None
+    """Whose manifest of it is meant: needed where several operators publish this component."""
     trainers: int = Field(default=2, ge=1, le=1024)
     exchanges: int = Field(default=20, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, lt=2**63)
     trials: int = Field(default=1, ge=1, le=64)
     validation_percent: int = Field(default=10, ge=0, le=50)
     query_rows: int = Field(default=64, ge=1, le=4096)
+    oblivious: Oblivious = Oblivious.CLAMPED
     mode: ExchangeMode = ExchangeMode.LOCAL
     terms: ExchangeTerms = ExchangeTerms()
     """Finer choices of the exchange: element type, outer optimizer, robust merge, pacing, shards and more."""

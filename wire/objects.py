@@ -171,6 +171,15 @@ def all_objects(spec: JobSpec) -> Iterator[StoredObject]:
         yield from (trainer_checkpoint(spec, index) for index in range(exchange.trainers))
 
 
+def all_bytes(spec: JobSpec) -> int:
+    """Bytes of all of them together. Reports, of which there can be many, are all of one size."""
+    exchange = spec.exchange
+    rest = [*_single(spec), *(shard_checkpoint(spec, index) for index in range(1, exchange.shards))]
+    if keeps_trainer_checkpoints(spec):
+        rest += [trainer_checkpoint(spec, index) for index in range(exchange.trainers)]
+    return exchange.exchanges * report(0).stored_bytes + sum(one.stored_bytes for one in rest)
+
+
 def find_object(spec: JobSpec, name: str) -> StoredObject | None:
     """The object of this name; None where no job of this spec has one. Does not make all to find one."""
     number = name.rpartition("-")[2]

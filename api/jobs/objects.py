@@ -71,10 +71,13 @@ def _place(wanted: PageRequest) -> tuple[str, int]:
 
 
 async def _stored(session: AsyncSession, spec: JobSpec) -> list[_Placed]:
-    builder, dataset = await session.get_one(BuilderRow, spec.builder_sha256), spec.dataset
+    size = await session.scalar(
+        select(BuilderRow.size).where(BuilderRow.sha256 == spec.builder_sha256).limit(1)
+    )
+    dataset = spec.dataset
     manifest_bytes = len(dataset.model_dump_json())
     return [
-        ((_STORED, 0), Observation(kind="builder", name=spec.builder_sha256, size=builder.size)),
+        ((_STORED, 0), Observation(kind="builder", name=spec.builder_sha256, size=size or 0)),
         (
             (_STORED, 1),
             Observation(kind="dataset-manifest", name=dataset.dataset_id, size=manifest_bytes),

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from aiohttp import web
 
 from chiron.api.bodies import JSON_CONTENT_TYPE, send_blob
-from chiron.api.errors import Forbidden, RequestInvalid
+from chiron.api.builders import Builders
+from chiron.api.errors import Forbidden, JobDoesNotFit, RequestInvalid
 from chiron.api.jobs.specification import make_spec
 from chiron.api.key_watch import until
 from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
@@ -22,7 +23,8 @@ from chiron.wire import paths
 from chiron.wire.enclave_api import ObjectInfo, Observation
 from chiron.wire.encoding import canonical_json
 from chiron.wire.jobs import TERMINAL_STATES, Job, JobRequest, JobState, PublicFailure
-from chiron.wire.public_api import Page, PredictorState, PredictorStatus
+from chiron.wire.objects import all_bytes
+from chiron.wire.public_api import BuilderInfo, Page, PredictorState, PredictorStatus
 
 routes = Routes()
 _LOG = logging.getLogger(__name__)
@@ -32,14 +34,23 @@ _LOG = logging.getLogger(__name__)
 async def create(call: Call[Principal, JobRequest]) -> Job:
     """Create a job and launch its enclaves; the answer holds the public spec that your grant must name."""
     gateway, request, tenant = call.gateway, call.body, call.caller.tenant
-    builder = await gateway.builders.info(request.builder_sha256)
+    builder = await _builder(gateway.builders, request)
     manifest = await gateway.datasets.manifest(tenant, request.dataset_id)
     complete = await gateway.datasets.is_complete(tenant, request.dataset_id)
     spec = make_spec(secrets.token_hex(16), request, manifest, complete, builder, gateway.settings.limits)
-    async with gateway.storage.room_for(tenant, size := len(canonical_json(spec))) as room:
-        job = await gateway.supervisor.create(tenant, spec)
-        room.used = size
-    return job
+    # All that it can ever store: so nothing that its enclaves make is refused for want of room later.
+    async with gateway.storage.room_for(tenant, len(canonical_json(spec)) + all_bytes(spec)):
+        return await gateway.supervisor.create(tenant, spec)
+
+
+async def _builder(builders: Builders, request: JobRequest) -> BuilderInfo:
+    """The builder that is meant: where several operators publish this component, whose is not guessed."""
+    sha256, publisher = request.builder_sha256, request.builder_publisher
+    published = await builders.published(sha256)
+    if publisher is None and len(published) > 1:
+        names = ", ".join(info.full_name for info in published[:20])
+        raise JobDoesNotFit(f"builder_publisher: say whose is meant, as several publish it: {names}")
+    return await builders.info(sha256, publisher)
 
 
 @routes.add("GET", paths.JOBS, roles=READERS, answer=Page[Job])

@@ -8,14 +8,17 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, event, insert, inspect, select, text, update
+from sqlalchemy import Connection, column, event, insert, inspect, select, table, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
 from chiron.api.errors import StorageError, StorageInUse, StorageVersion
-from chiron.api.storage.tables import SCHEMA_VERSION, SchemaRow, Table
+from chiron.api.storage.tables import SCHEMA_VERSION, BuilderRow, SchemaRow, Table
 from chiron.wire.private import private_directory
+
+_PUBLICATIONS_SINCE = 4
+"""The schema in which several operators may publish one component. Before, it was one's: `builders`."""
 
 
 class Database:
@@ -83,22 +86,33 @@ def _bring_up(connection: Connection) -> None:
             f"the database has schema {known}, this gateway {SCHEMA_VERSION}: use a newer one"
         )
     missing = [
-        column
-        for table in Table.metadata.sorted_tables
-        if table.name in there
-        for column in table.columns
-        if column.name not in {present["name"] for present in found.get_columns(table.name)}
+        ours
+        for known_table in Table.metadata.sorted_tables
+        if known_table.name in there
+        for ours in known_table.columns
+        if ours.name not in {present["name"] for present in found.get_columns(known_table.name)}
     ]
-    for column in missing:
-        written = CreateColumn(column).compile(dialect=connection.dialect)
-        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {written}"))
+    for ours in missing:
+        written = CreateColumn(ours).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {ours.table.name} ADD COLUMN {written}"))
     Table.metadata.create_all(connection)
-    for index in (index for column in missing for index in column.table.indexes):
+    if "builders" in there and (known is None or known < _PUBLICATIONS_SINCE):
+        _publish_builders(connection, {present["name"] for present in found.get_columns("builders")})
+    for index in (index for ours in missing for index in ours.table.indexes):
         index.create(connection, checkfirst=True)
     if known is None:
         connection.execute(insert(SchemaRow).values(version=SCHEMA_VERSION))
     else:
         connection.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
+
+
+def _publish_builders(connection: Connection, columns: set[str]) -> None:
+    """Take over what was published while a component could be so once only. The old table stays as it is."""
+    names = [ours.name for ours in BuilderRow.__table__.columns if ours.name in columns]
+    before = table("builders", *map(column, names))
+    taken = select(BuilderRow.sha256)
+    rows = select(before).where(before.c.sha256.not_in(taken))
+    connection.execute(insert(BuilderRow).from_select(names, rows))
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Goes up with every change of these tables. A column that is added can be null, or has a server's default:
 then a database of an earlier version gets it when it is opened (`Database.open`)."""
 
@@ -56,18 +56,18 @@ class KeyRow(Table):
 
 
 class BuilderRow(Table):
-    """A builder: component in the blob store, manifest here."""
+    """A component that an operator publishes, under a name of its own; the blob store has it once for all."""
 
-    __tablename__ = "builders"
-    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    tenant: Mapped[str] = mapped_column(String(63), index=True)
+    __tablename__ = "publications"
+    tenant: Mapped[str] = mapped_column(String(63), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     manifest: Mapped[str] = mapped_column(Text)
     capabilities: Mapped[str] = mapped_column(Text)
     """JSON array."""
     created_at: Mapped[str] = mapped_column(String(32), default=now)
     withdrawn_at: Mapped[str | None] = mapped_column(String(32))
-    """When its operator deleted the component. The row stays: its name stands for no other component."""
+    """When its operator withdrew it. The row stays: its name stands for no other component."""
 
 
 class DatasetRow(Table):
@@ -109,6 +109,11 @@ class JobRow(Table):
     failure: Mapped[str | None] = mapped_column(String(32))
     awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
+    spec_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """None in rows of an earlier version, until the gateway has counted them."""
+    object_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """All that its enclaves can ever store, by the spec."""
+    __table_args__ = (Index("storage_of_jobs", "tenant", "state", "spec_bytes", "object_bytes"),)
 
 
 class EventRow(Table):

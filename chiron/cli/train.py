@@ -106,6 +106,7 @@ def train_command(
         request = JobRequest(
             dataset_id=record.manifest.dataset_id,
             builder_sha256=info.sha256,
+            builder_publisher=info.publisher,
             trainers=trainers,
             exchanges=exchanges,
             seed=seed,

@@ -286,6 +286,7 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
             grant=grant_digest(grant),
             expires_at=grant.expires_at,
             restarts=grant.restarts.value,
+            machines=len(grant.machines),
             measurement=verified.quote.measurement,
             evidence=sha256_hex(verified.claims.report_data()),
         )

@@ -1,4 +1,5 @@
-"""Builders as an owner names them: `publisher/name@version`, or less where that says which.
+"""Builders as an owner names them: `publisher/name@version`, or `publisher/digest`; or less where that says
+which.
 
 The gateway tells the names, so they prove nothing: a job binds the digest, which is shown wherever a builder
 is chosen or granted. A name that was granted once stands for that digest until its owner names another.
@@ -34,8 +35,9 @@ def find_builder(builders: Sequence[BuilderInfo], text: str) -> BuilderInfo:
 
 
 def _is_named(builder: BuilderInfo, text: str) -> bool:
-    if _DIGEST.fullmatch(text) and builder.sha256.startswith(text):
-        return True
+    publisher, _, digest = text.rpartition("/")
+    if _DIGEST.fullmatch(digest) and builder.sha256.startswith(digest):
+        return publisher in ("", builder.publisher)
     named = _NAME.fullmatch(text)
     if named is None:
         return False
@@ -66,7 +68,8 @@ def refuse_changed(store: OwnerStore, builder: BuilderInfo, text: str) -> None:
         BuilderChanged: with both digests.
     """
     known = store.builder(builder.full_name)
-    if known is None or known.sha256 == builder.sha256 or text == builder.sha256:
+    in_full = text.rpartition("/")[2] == builder.sha256
+    if known is None or known.sha256 == builder.sha256 or in_full:
         return
     raise BuilderChanged(
         f"{builder.full_name} had the digest {known.sha256} when you granted it, and now the gateway says "

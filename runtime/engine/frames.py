@@ -60,6 +60,8 @@ class Opening(WireModel):
 
     spec: JobSpec
     index: int = Field(ge=0, le=1023)
+    learns: bool = True
+    """Whether it trains; else it only predicts."""
     shared: bool
     """Whether descriptor 2 is the memory that both sides see."""
     memory_bytes: int = Field(ge=0)

@@ -6,7 +6,8 @@ found out at all. When something goes out does not depend on them, but on the sc
 
 from chiron.runtime.datasets.chunks import ChunkForm
 from chiron.runtime.training.allocation import ACTIVATION_BYTES
-from chiron.wire.jobs import JobSpec
+from chiron.wire import objects
+from chiron.wire.jobs import JobSpec, query_row_bytes
 
 START_S = 120.0
 """Importing libraries and taking the job."""
@@ -24,6 +25,12 @@ _VECTORS = 24
 """Of the parameters' length: weights, gradients, moments, averages, and copies while a model is written."""
 _COPIES = 3
 """Of the rows: as they are kept, as they come, and as a window is mixed."""
+
+
+def memory_of_prediction(spec: JobSpec) -> int:
+    """Address space that a model and a query may add."""
+    rows = 4 * spec.query_rows * query_row_bytes(spec.dataset)
+    return _LIBRARIES_BYTES + ACTIVATION_BYTES + 4 * objects.model(spec).content_bytes + rows
 
 
 def memory_of_training(spec: JobSpec, index: int) -> int:

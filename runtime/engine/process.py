@@ -29,7 +29,7 @@ NOTHING = Nothing()
 class EngineProcess:
     """One engine's process. It is started at once; `close` it in any case."""
 
-    def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self) -> None:
         """Start it; it imports its libraries meanwhile.
 
         Raises:
@@ -39,13 +39,14 @@ class EngineProcess:
         """What it has as descriptor 2 for memory that both sides see; None where there is none."""
         third = subprocess.DEVNULL if self.memory_file is None else self.memory_file
         try:
-            self._worker = WorkerProcess(command, environment(np) | _ONE_THREAD, third=third)
+            self._worker = WorkerProcess(COMMAND, environment(np) | _ONE_THREAD, third=third)
         except SandboxFailed as error:
             self.close_memory_file()
             raise TrainingFailed(Reason.ENGINE_FAILED) from error
         self._turn = asyncio.Lock()
         self._at_its_pipes = threading.Lock()
-        self._ended = False
+        self.ended = False
+        """Whether there is nothing to be had from it any more."""
 
     @property
     def pid(self) -> int:
@@ -67,7 +68,7 @@ class EngineProcess:
             TrainingFailed, SandboxError: the command failed, or the process did.
         """
         async with self._turn:
-            if self._ended:
+            if self.ended:
                 raise TrainingFailed(Reason.ENGINE_FAILED)
             asking = asyncio.to_thread(
                 self._ask, Frame(kind, (head.model_dump_json().encode(),)), content, most, seconds
@@ -83,6 +84,7 @@ class EngineProcess:
                 raise TrainingFailed(Reason.ENGINE_FAILED) from None
             except asyncio.CancelledError:
                 # The thread that waits for its answer ends with it.
+                self.ended = True
                 self._worker.kill()
                 raise
 
@@ -102,12 +104,13 @@ class EngineProcess:
 
     async def close(self) -> None:
         """Kill the process, and wait until it is gone: it changes no memory any more."""
-        self._ended = True
+        await asyncio.to_thread(self.end)
+
+    def end(self) -> None:
+        """What `close` does, for whoever cannot wait elsewhere: it takes milliseconds."""
+        self.ended = True
         self.close_memory_file()
         self._worker.kill()
-        await asyncio.to_thread(self._end)
-
-    def _end(self) -> None:
         # Whoever still reads finds the pipe's end at once.
         with self._at_its_pipes:
             self._worker.end()

@@ -1,4 +1,4 @@
-"""A trainer's engines: a process for each trial, the next one started ahead."""
+"""An enclave's engines: a trainer's, one for each trial, or a predictor's; the next one started ahead."""
 
 from chiron.runtime.engine.learner import RemoteLearner
 from chiron.runtime.engine.process import EngineProcess
@@ -30,15 +30,24 @@ class Engines:
             TrainingFailed: no process can be started.
         """
         await self._end_current()
-        self._current, self._ahead = self._ahead or EngineProcess(), None
+        self._current = self.process()
         return RemoteLearner(self._current, spec, index=index, trial=trial)
 
-    async def close(self) -> None:
-        """End all of them."""
-        await self._end_current()
-        if self._ahead is not None:
-            await self._ahead.close()
-            self._ahead = None
+    def process(self) -> EngineProcess:
+        """A process, which whoever asked for it ends.
+
+        Raises:
+            TrainingFailed: none can be started.
+        """
+        process, self._ahead = self._ahead or EngineProcess(), None
+        return process
+
+    def end(self) -> None:
+        """End all of them. It waits for nobody: how a role ends is not changed by what happens meanwhile."""
+        for process in (self._current, self._ahead):
+            if process is not None:
+                process.end()
+        self._current, self._ahead = None, None
 
     async def _end_current(self) -> None:
         if self._current is not None:

@@ -36,7 +36,7 @@ from chiron.runtime.training.sessions import ExportedModel
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.codec import Bounds, Frame, read_frame
-from chiron.wasm_sandbox.confinement import close_inherited, confine
+from chiron.wasm_sandbox.confinement import close_others, confine
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
@@ -62,7 +62,7 @@ class Engine:
     """What the process holds, and how it does each command."""
 
     opening: Opening
-    memory: LearnersMemory
+    arrays: LearnersMemory | None
     channel: int
     graph: AdmittedGraph | None = None
     recipe: Recipe | None = None
@@ -106,7 +106,7 @@ class Engine:
         said, (graph, recipe, component) = _head(Trial, frame), map(bytes, frame.parts[1:])
         request = self.opening.spec.build_request(said.trial)
         self.trial, self.recipe = said.trial, parse_recipe(recipe)
-        check_recipe(self.recipe, request)
+        check_recipe(self.recipe, request, self.opening.spec.oblivious)
         assets = read_assets(component) if said.with_component else None
         self.graph = admitted = admit(graph, request, self.opening.spec.envelope, assets=assets)
         return Admitted(
@@ -168,6 +168,13 @@ class Engine:
         answers = self.model.predict(x.reshape(_head(Count, frame).rows, *dataset.input_shape))
         return Nothing(), (as_bytes(answers),)
 
+    @property
+    def memory(self) -> LearnersMemory:
+        """The arrays of a process that trains."""
+        if self.arrays is None:
+            raise TrainingFailed(Reason.ENGINE_FAILED)
+        return self.arrays
+
     def _learner(self) -> Learner:
         if self.learner is None:
             raise TrainingFailed(Reason.ENGINE_FAILED)
@@ -206,15 +213,18 @@ def _head(schema: type[Any], frame: Frame) -> Any:
 
 def main() -> None:
     """Take a job, confine the process, and serve."""
-    close_inherited()
+    close_others()
     channel = os.dup(OUTPUT)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, OUTPUT)
     frame = read_frame(read_exactly, {Kind.OPEN: _COMMANDS[Kind.OPEN]})
     opening = _head(Opening, frame)
-    memory = LearnersMemory(opening.spec, _MEMORY if opening.shared else None)
+    memory = None
+    if opening.learns:
+        memory = LearnersMemory(opening.spec, _MEMORY if opening.shared else None)
     os.dup2(nowhere, _MEMORY)
-    os.close(nowhere)
+    # Also the one that the mapping keeps.
+    close_others(channel + 1)
     confine(memory_bytes=opening.memory_bytes, executable_memory=False, output=channel)
     answer(channel, Nothing())
     Engine(opening, memory, channel).serve()

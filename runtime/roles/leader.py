@@ -10,7 +10,7 @@ from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
 from chiron.runtime.engine.supply import Engines
-from chiron.runtime.errors import ChunkMalformed, ChunkRefused, InputCorrupted, TooLarge
+from chiron.runtime.errors import ChunkMalformed, ChunkRefused, EnclaveError, InputCorrupted, TooLarge
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
 from chiron.runtime.roles.plan import NO_PLAN, Plan, decode_plan
@@ -20,7 +20,7 @@ from chiron.runtime.roles.trainer import Trainer, take_part
 from chiron.runtime.roles.trainer_checkpoint import rolled_back
 from chiron.runtime.roles.trial_run import TrialRun
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.runtime.training.errors import TrainingFailed
+from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
@@ -150,6 +150,12 @@ class Leader(Trainer):
             return None
         except TrainingFailed as error:
             self._selection.failed(error.code)
+            return None
+        except EnclaveError:
+            raise
+        except Exception:
+            # Whatever a builder's answer makes anything raise is no end of the schedule.
+            self._selection.failed(Reason.ENGINE_FAILED)
             return None
         return plan
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chiron.runtime.attestation.platform import Platform
+from chiron.runtime.engine.model import RemoteModel
+from chiron.runtime.engine.supply import Engines
 from chiron.runtime.errors import ModelUnusable, OpeningRefused, PredictorLocked
 from chiron.runtime.openings import check_owner, open_opening, seal_settlement, sign_settlement
 from chiron.runtime.roles.askers import Askers
@@ -27,7 +29,6 @@ from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import ModelHeader, open_model
 from chiron.runtime.roles.stored_model import StoredModel
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.runtime.training.sessions import ExportedModel
 from chiron.wire import codes
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import MODEL
@@ -39,7 +40,7 @@ class OpenModel:
     """A model while it is open."""
 
     header: ModelHeader
-    model: ExportedModel | None
+    model: RemoteModel | None
     """None where it cannot be used, which only its owner may learn."""
     share: bytes
     askers: Askers
@@ -63,12 +64,15 @@ class ModelLock:
         platform: Platform,
         keys: PredictorKeys,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        engines: Engines | None = None,
     ) -> None:
+        """`engines` gives the process that runs the model."""
         self._spec = spec
         self._stored = stored
         self._platform = platform
         self._keys = keys
         self._now = now
+        self._engines = engines or Engines()
         self._latest = 0
         """Seconds since 1970: the clock is never before this."""
         self._number = 0
@@ -114,9 +118,13 @@ class ModelLock:
         async with self._opening:
             self._check(signed.opening)
             opened = await self._opened_by(signed)
-            # Its end may have come meanwhile, or ours.
-            self._check(signed.opening)
-            self._lock()
+            try:
+                # Its end may have come meanwhile, or ours.
+                self._check(signed.opening)
+            except OpeningRefused:
+                self._end(opened.model)
+                raise
+            self._lock(keep=opened.model)
             self._number, self._owner = signed.opening.number, opened.header.owner_signing_key
             self._latest = max(self._latest, signed.opening.issued_at)
             settled, self._settled = self._settled, None
@@ -156,16 +164,16 @@ class ModelLock:
 
     async def _opened_by(self, signed: SignedOpening) -> OpenModel:
         try:
-            return await asyncio.to_thread(self._unlocked, signed)
+            return await self._unlocked(signed)
         except (OpeningRefused, ModelUnusable) as error:
             # One that was opened once is good, and stays.
             if error.code == "opening-unsigned" or self._owner is not None:
                 raise
             if not await self._stored.read_again():
                 raise
-        return await asyncio.to_thread(self._unlocked, signed)
+        return await self._unlocked(signed)
 
-    def _unlocked(self, signed: SignedOpening) -> OpenModel:
+    async def _unlocked(self, signed: SignedOpening) -> OpenModel:
         opening, before = signed.opening, self._open
         if self._owner is not None:
             # Before a whole model is opened for whoever sent this.
@@ -173,9 +181,10 @@ class ModelLock:
         if before is not None and hmac.compare_digest(before.share, opening.share):
             header, model = before.header, before.model
         else:
-            header, onnx = self._unsealed(opening.share)
+            header, onnx = await asyncio.to_thread(self._unsealed, opening.share)
             check_owner(signed, header.owner_signing_key)
-            model = _loaded(header, onnx, self._spec)
+            # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
+            model = await RemoteModel.load(onnx, self._spec, self._engines) if header.usable else None
         askers = Askers(opening, header.owner_signing_key, header.prediction, self._number)
         return OpenModel(header, model, opening.share, askers, opening.until)
 
@@ -192,26 +201,23 @@ class ModelLock:
             self._lock()
         return self._open
 
-    def _lock(self) -> None:
-        """Settle what was open, and forget the model and the share."""
+    def _lock(self, *, keep: RemoteModel | None = None) -> None:
+        """Settle what was open, and forget the share, and the model unless it is to be kept."""
         if self._open is None:
             return
         settlement = sign_settlement(self._open.askers.settlement(), self._keys.tls_key)
         to_leave = seal_settlement(settlement, self._open.share, self._spec.job)
         self._settled = _Settled(settlement, to_leave)
-        self._open = None
+        model, self._open = self._open.model, None
+        if model is not keep:
+            self._end(model)
+
+    def _end(self, model: RemoteModel | None) -> None:
+        """End a model that is not open."""
+        if model is not None and (self._open is None or model is not self._open.model):
+            model.end()
 
     def seconds(self, at_least: int = 0) -> int:
         """Seconds since 1970, by a clock that never runs back, whatever the host does to ours."""
         self._latest = max(self._latest, int(self._now().timestamp()))
         return max(self._latest, at_least)
-
-
-def _loaded(header: ModelHeader, onnx: bytes, spec: JobSpec) -> ExportedModel | None:
-    if not header.usable:
-        return None
-    try:
-        return ExportedModel(onnx, spec)
-    except Exception:
-        # Whether the engine takes this graph, only its owner may learn; and the model can still move on.
-        return None

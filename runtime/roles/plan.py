@@ -44,7 +44,7 @@ def read_plan(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:
     if len(graph) + len(recipe) > spec.envelope.max_graph_bytes:
         raise failure(Code.PLAN_TOO_LARGE)
     parsed = parse_recipe(recipe)
-    check_recipe(parsed, spec.build_request(trial))
+    check_recipe(parsed, spec.build_request(trial), spec.oblivious)
     return Plan(graph, recipe, parsed)
 
 

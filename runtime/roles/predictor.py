@@ -16,6 +16,7 @@ from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.in_use import telling_use
+from chiron.runtime.engine.supply import Engines
 from chiron.runtime.errors import (
     EnclaveError,
     ModelUnusable,
@@ -49,13 +50,24 @@ REFUSALS = (OpeningRefused, PredictorLocked, QueryRefused, UpgradeRefused, Model
 
 async def run(launch: LaunchSpec, platform: Platform) -> None:
     """Answer queries until the launcher ends us."""
+    engines = Engines()
+    # It takes a while to start: meanwhile the owner verifies us.
+    engines.start_ahead()
+    try:
+        await _run(launch, platform, engines)
+    finally:
+        engines.end()
+
+
+async def _run(launch: LaunchSpec, platform: Platform, engines: Engines) -> None:
     keys = PredictorKeys(platform, launch.job)
     async with GatewayClient(launch.gateway) as gateway:
         if launch.taking:
             await take_over(launch, platform, gateway, keys)
         stored = objects.model(launch.spec)
         read = partial(gateway.get_object, stored.name, stored.stored_bytes)
-        lock = ModelLock(launch.spec, StoredModel(await read(), read), platform, keys)
+        stored_model = StoredModel(await read(), read)
+        lock = ModelLock(launch.spec, stored_model, platform, keys, engines=engines)
         predictor = _Predictor(launch, gateway, platform, keys, lock)
         async with predictor.at_its_own_door():
             try:
@@ -172,9 +184,11 @@ class _Predictor:
             return refused(spec, query.request_id, spent, left=left)
         signed = sign_statement(spent, self.keys.tls_key)
         try:
-            predicted = await asyncio.to_thread(opened.model.predict, query.x)
+            predicted = await opened.model.predict(query.x)
         except Exception:
-            # Whatever the engine says of these rows, only their owner may learn it.
+            # Whatever the engine says of these rows, only their owner may learn it; and of a model that was
+            # locked meanwhile, nobody.
+            self.lock.opened()
             return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED, signed, left)
         # Whatever was computed: nothing leaves a model that was locked meanwhile.
         self.lock.opened()

@@ -41,7 +41,7 @@ async def take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platfor
     try:
         await _take_part(kind, launch, platform, engines)
     finally:
-        await engines.close()
+        engines.end()
 
 
 async def _take_part(kind: type["Trainer"], launch: LaunchSpec, platform: Platform, engines: Engines) -> None:

@@ -28,6 +28,7 @@ from chiron.runtime.errors import EnclaveError, EvidenceRefused, ModelUnusable, 
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, seal_model
 from chiron.runtime.sealing import hpke
+from chiron.runtime.sealing.machine_key import check_keys
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
@@ -110,6 +111,10 @@ def take(
     except SealingError as error:
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
+    try:
+        check_keys(signed.order.machines)
+    except SealingError as error:
+        raise UpgradeRefused("upgrade-machine-key", "a machine's key in the order is none") from error
     return seal_model(spec, header, onnx, Sealer(platform, MODEL, share, machines=signed.order.machines))
 
 

@@ -4,10 +4,13 @@ It is derived from the platform's sealing key for this very measurement, so that
 has the recipe finds it again, after restarts and updates, and nobody but this code on this machine can.
 """
 
+from collections.abc import Iterable
+
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chiron.runtime.attestation.platform import Platform, SealingPolicy
+from chiron.runtime.errors import OpenFailed
 from chiron.runtime.sealing import hpke
 from chiron.wire.labels import MACHINE, MACHINE_KEY, Label
 from chiron.wire.machines import MachineKey
@@ -43,7 +46,20 @@ def seal_secret(machine: MachineKey, secret: bytes, label: Label) -> bytes:
     Raises:
         OpenFailed: the machine's key is not a valid one.
     """
-    return hpke.seal(machine.public_key, secret, label=MACHINE, context=label)
+    try:
+        return hpke.seal(machine.public_key, secret, label=MACHINE, context=label)
+    except ValueError as error:
+        raise OpenFailed("nothing can be sealed to the machine's key") from error
+
+
+def check_keys(machines: Iterable[MachineKey]) -> None:
+    """Check that objects can be sealed to these keys: else a job would fail for it, at its first checkpoint.
+
+    Raises:
+        OpenFailed: one is not a valid key.
+    """
+    for machine in machines:
+        seal_secret(machine, bytes(SECRET_BYTES), MACHINE)
 
 
 def open_secret(platform: Platform, recipe: bytes, sealed: bytes, label: Label) -> bytes:

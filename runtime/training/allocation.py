@@ -21,6 +21,7 @@ DEFAULT_EPOCHS = 10
 ACTIVATION_BYTES = 4 * 2**30
 """Bound on one batch's values, forward and backward. An enclave without memory ends, and the host sees it."""
 _LARGEST_EVALUATION = 128
+_LARGEST_PREDICTION = 256
 _BACKWARD = 2
 """A training step holds about as many gradients as values."""
 
@@ -103,18 +104,47 @@ class StepAllocation:
 def check_batch(
     graph: "AdmittedGraph", recipe: Recipe, partition: Partition, allocation: StepAllocation
 ) -> None:
-    """Refuse a batch whose values do not fit.
+    """Refuse a recipe whose largest batch has values that do not fit.
+
+    A value's size is a line over the batch, as admission has proven: no smaller batch takes more.
 
     Raises:
         TrainingFailed: batch-exceeds-memory.
     """
-    rows = -(-sum(partition.training_rows) // allocation.steps_per_epoch)
-    at_once = -(-rows // recipe.accumulation)
+    at_once = -(-largest_batch(partition, allocation) // recipe.accumulation)
     needed = _BACKWARD * (at_once * graph.activation_bytes_per_example + graph.activation_bytes_fixed)
     if needed > ACTIVATION_BYTES:
         raise TrainingFailed(Reason.BATCH_EXCEEDS_MEMORY)
 
 
+def largest_batch(partition: Partition, allocation: StepAllocation) -> int:
+    """Rows of the largest batch that any exchange trains on."""
+    if not partition.streamed:
+        return -(-sum(partition.training_rows) // allocation.steps_per_epoch)
+    shares = map(allocation.share, range(allocation.learning_exchanges))
+    # Pieces of an epoch differ in rows and in steps, not from one epoch to the next.
+    pieces = {(share.place, share.parts): share for share in shares if share is not None}
+    return max(
+        -(-rows_in(partition, share) // max(1, len(allocation.steps_in(share)))) for share in pieces.values()
+    )
+
+
+def rows_in(partition: Partition, share: EpochShare) -> int:
+    """Rows of a piece of an epoch of streamed data: each chunk gives its share."""
+    place, parts = share.place, share.parts
+    return sum((place + 1) * rows // parts - place * rows // parts for rows in partition.training_rows)
+
+
 def evaluation_rows(graph: "AdmittedGraph") -> int:
-    """Rows to evaluate at a time."""
-    return max(1, min(_LARGEST_EVALUATION, ACTIVATION_BYTES // max(graph.activation_bytes_per_example, 1)))
+    """Rows to evaluate at a time: as many as fit, and not more than are of use."""
+    return min(_LARGEST_EVALUATION, _rows_that_fit(graph))
+
+
+def predicted_rows(graph: "AdmittedGraph") -> int:
+    """Rows to predict at a time."""
+    return min(_LARGEST_PREDICTION, _rows_that_fit(graph))
+
+
+def _rows_that_fit(graph: "AdmittedGraph") -> int:
+    room = ACTIVATION_BYTES - graph.activation_bytes_fixed
+    return max(1, room // max(graph.activation_bytes_per_example, 1))

@@ -13,6 +13,7 @@ from chiron.runtime.datasets import Examples
 from chiron.runtime.training.losses import TargetEncoder
 from chiron.runtime.training.partition import Partition
 from chiron.runtime.training.seeds import Seeds
+from chiron.wire.contract import Oblivious
 from chiron.wire.datasets import DatasetManifest
 
 NOTHING = Examples(np.empty(0), np.empty(0))
@@ -42,7 +43,10 @@ def share(order: NDArray[np.int64], place: int, parts: int) -> NDArray[np.int64]
 def held_out(partition: Partition, position: int, examples: Examples, seeds: Seeds) -> NDArray[np.bool_]:
     """A mask [n] of the validation rows in the partition's chunk at `position`."""
     generator = seeds.generator("validation", partition.chunks[position])
-    return validation_mask(examples.y, partition.validation_rows[position], generator)
+    count = partition.validation_rows[position]
+    if partition.oblivious is Oblivious.STRICT:
+        return unsorted_mask(len(examples.y), count, generator)
+    return validation_mask(examples.y, count, generator)
 
 
 def empty_examples(manifest: DatasetManifest, rows: int) -> Examples:
@@ -73,6 +77,13 @@ def validation_mask(y: NDArray[Any], count: int, generator: np.random.Generator)
     order = np.lexsort((generator.random(len(y)), key))
     places = ((np.arange(count) + generator.random()) * len(y) / count).astype(np.int64)
     mask[order[np.minimum(places, len(y) - 1)]] = True
+    return mask
+
+
+def unsorted_mask(rows: int, count: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask [rows] with `count` rows set at random, whatever they are: sorting goes where targets say."""
+    mask = np.zeros(rows, np.bool_)
+    mask[generator.permutation(rows)[:count]] = True
     return mask
 
 

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     INITIALIZATION_FAILED = "initialization-failed"
     STATE_INVALID = "training-state-invalid"
     MODEL_INVALID = "model-invalid"
+    ADDRESSES = "addresses-depend-on-data"
 
 
 SENTENCES = {
@@ -43,6 +44,7 @@ SENTENCES = {
     Reason.INITIALIZATION_FAILED: "the initial values could not be made",
     Reason.STATE_INVALID: "the saved training state is not one of this job, or is damaged",
     Reason.MODEL_INVALID: "the model does not run",
+    Reason.ADDRESSES: "the graph has no form whose addresses do not depend on data",
 }
 
 

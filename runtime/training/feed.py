@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from chiron.runtime.datasets import Examples
-from chiron.runtime.training.allocation import EpochShare, StepAllocation
+from chiron.runtime.training.allocation import EpochShare, StepAllocation, rows_in
 from chiron.runtime.training.batches import (
     NOTHING,
     Batch,
@@ -122,7 +122,8 @@ class StreamedFeed:
             self.validation = self._hold_out(rows)
             self._begun = True
         piece = self._allocation.share(exchange)
-        cutter = _Cutter(self._expected(piece), self._allocation.steps_in(piece) if piece else range(0))
+        expected = rows_in(self._partition, piece) if piece else 0
+        cutter = _Cutter(expected, self._allocation.steps_in(piece) if piece else range(0))
         window: list[Examples] = []
         numbers = streaming_pass(self._partition, exchange)
         done = 0
@@ -142,12 +143,6 @@ class StreamedFeed:
             mask = held_out(self._partition, position, examples, self._seeds)
             place = put(validation, place, examples, mask)
         return validation
-
-    def _expected(self, piece: EpochShare | None) -> int:
-        """Rows that this piece of an epoch has."""
-        if piece is None:
-            return 0
-        return sum(len(share(np.arange(n), piece.place, piece.parts)) for n in self._partition.training_rows)
 
     def _piece(self, number: int, examples: Examples, piece: EpochShare) -> Examples:
         """The rows of a chunk whose turn it is in this epoch."""

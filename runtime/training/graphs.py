@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from chiron.runtime.training.allocation import predicted_rows
 from chiron.runtime.training.errors import Reason, TrainingFailed
 from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 from chiron.wasm_sandbox.recipe import BinaryCrossEntropy, Layout, Recipe
@@ -17,6 +18,8 @@ from chiron.wire.contract import Task
 
 OWN = "·"
 INPUT, OUTPUT = "input", "output"
+ROWS_AT_ONCE = "chiron.rows-at-once"
+"""Metadata of an inference model: how many rows fit into memory."""
 _IR_VERSION = 9
 _OLDEST_OPSET = 14
 """The opset that gave BatchNormalization its training mode; otherwise 13 means the same for what we admit."""
@@ -39,6 +42,7 @@ def inference_model(
     The outputs are class scores (they sum to one unless trained by binary cross-entropy), or values.
     """
     model = graph.with_values(values)
+    model.metadata_props.add(key=ROWS_AT_ONCE, value=str(predicted_rows(graph)))
     _modernise(model)
     preprocess(model.graph, recipe)
     activation = _activation(recipe, task)

@@ -12,6 +12,7 @@ from chiron.runtime.training.allocation import StepAllocation, check_batch
 from chiron.runtime.training.batches import Portion
 from chiron.runtime.training.errors import Reason, failing_as
 from chiron.runtime.training.feed import Feed, InMemoryFeed, StreamedFeed
+from chiron.runtime.training.forms import in_form
 from chiron.runtime.training.graphs import inference_model
 from chiron.runtime.training.layout import (
     FlatLayout,
@@ -23,6 +24,7 @@ from chiron.runtime.training.layout import (
 )
 from chiron.runtime.training.metrics import Place, Validator, with_means
 from chiron.runtime.training.partition import Partition
+from chiron.runtime.training.rewrites import finish_strict
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
 from chiron.runtime.training.stepper import Stepper
@@ -30,6 +32,7 @@ from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import EarlyStop, Recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
+from chiron.wire.contract import Oblivious
 from chiron.wire.jobs import SUMS, JobSpec
 from chiron.wire.reports import TrainingReport
 
@@ -59,7 +62,8 @@ class Learner:
             TrainingFailed: the graph cannot be trained as the recipe says.
         """
         request = spec.build_request(trial)
-        check_recipe(recipe, request)
+        check_recipe(recipe, request, spec.oblivious)
+        graph = in_form(graph, spec.oblivious)
         self._graph, self._recipe, self._spec, self._trial = graph, recipe, spec, trial
         self._allocation = StepAllocation.of(spec, recipe, trial)
         self._layout = FlatLayout(graph.parameters)
@@ -72,7 +76,7 @@ class Learner:
         self._feed: Feed = feed(partition, self._allocation, own, spec.dataset)
         vector = np.zeros(self.elements, np.float32) if memory is None else memory[: self.elements]
         self._stepper = Stepper(
-            training_model(graph, recipe, request),
+            training_model(graph, recipe, request, oblivious=spec.oblivious),
             self._layout,
             recipe,
             request,
@@ -82,7 +86,7 @@ class Learner:
             variances=_variances(graph, self._layout),
             threads=threads,
         )
-        self._validator = Validator(graph, recipe, request, self._layout, vector, threads)
+        self._validator = Validator(graph, recipe, request, self._layout, vector, threads, spec.oblivious)
         self._stopping = EarlyStopping(recipe.early_stop, self.elements)
         self._sums = np.zeros(SUMS, np.float64)
 
@@ -181,6 +185,8 @@ class Learner:
         with failing_as(Reason.ENGINE_FAILED):
             values = self._layout.views(self._stepper.vector)
             model = inference_model(self._graph, values, self._recipe, self._spec.dataset.task)
+            if self._spec.oblivious is Oblivious.STRICT:
+                finish_strict(model)
             data: bytes = model.SerializeToString(deterministic=True)
             return data
 

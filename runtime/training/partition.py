@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from chiron.runtime.datasets.chunks import ChunkForm
 from chiron.runtime.training.seeds import Seeds
+from chiron.wire.contract import Oblivious
 from chiron.wire.jobs import JobSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
@@ -31,6 +32,7 @@ class Partition:
     chunk_bytes: int
     """Plaintext of a chunk."""
     streamed: bool
+    oblivious: Oblivious = Oblivious.CLAMPED
 
     @classmethod
     def of(cls, spec: JobSpec, index: int) -> "Partition":
@@ -41,7 +43,7 @@ class Partition:
         rows = [_end(spec, chunk) - chunk * manifest.chunk_examples for chunk in chunks]
         training = tuple(n - v for n, v in zip(rows, validation, strict=True))
         size = ChunkForm.of(manifest).layout().size
-        return cls(index, spec.seed, chunks, validation, training, size, is_streamed(spec))
+        return cls(index, spec.seed, chunks, validation, training, size, is_streamed(spec), spec.oblivious)
 
 
 def _partition_bytes(spec: JobSpec) -> int:

@@ -13,7 +13,7 @@ from onnx import ModelProto, helper
 from onnxruntime import InferenceSession, IOBinding, SessionOptions
 
 from chiron.runtime.training.errors import ENGINE_SILENT, Reason, TrainingFailed, failing_as
-from chiron.runtime.training.graphs import INPUT, OUTPUT
+from chiron.runtime.training.graphs import INPUT, OUTPUT, ROWS_AT_ONCE
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import LOSS, SCALE, TARGET, Targets
 from chiron.runtime.training.seeds import Seeds
@@ -26,8 +26,6 @@ _RANDOM = frozenset({"RandomNormal", "RandomUniform"})
 _SEED_BITS = 24
 """The operators' `seed` is a float32: whole numbers up to here are exact."""
 _IR_VERSION = 9
-_PREDICTED_ROWS = 256
-"""Rows that are predicted at a time."""
 
 onnxruntime.set_default_logger_severity(ENGINE_SILENT)
 
@@ -169,6 +167,9 @@ class ExportedModel:
             self._session = InferenceSession(
                 onnx, session_options(threads), providers=["CPUExecutionProvider"]
             )
+            # The model was made and sealed by our own measurement; one that does not say is given row by row.
+            said = self._session.get_modelmeta().custom_metadata_map
+            self.rows_at_once = int(said.get(ROWS_AT_ONCE, "1"))
 
     def predict(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Answer for rows [n, *input_shape] in the dataset's input type.
@@ -183,7 +184,7 @@ class ExportedModel:
         width = (dataset.classes,) if dataset.classes else dataset.target_shape
         answers = np.empty((len(x), *width), np.float32)
         with failing_as(Reason.MODEL_INVALID):
-            for start in range(0, len(x), _PREDICTED_ROWS):
-                rows = np.ascontiguousarray(x[start : start + _PREDICTED_ROWS], dataset.input_dtype.value)
-                answers[start : start + _PREDICTED_ROWS] = self._session.run([OUTPUT], {INPUT: rows})[0]
+            for start in range(0, len(x), self.rows_at_once):
+                rows = np.ascontiguousarray(x[start : start + self.rows_at_once], dataset.input_dtype.value)
+                answers[start : start + self.rows_at_once] = self._session.run([OUTPUT], {INPUT: rows})[0]
         return answers

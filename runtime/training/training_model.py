@@ -20,11 +20,17 @@ from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_m
 from chiron.runtime.training.errors import ENGINE_SILENT, Reason, TrainingFailed, failing_as
 from chiron.runtime.training.graphs import OWN, forward_model, preprocess
 from chiron.runtime.training.losses import LOSS, append_loss
-from chiron.runtime.training.rewrites import hold_within_bounds, rewrite, rewrite_forward
+from chiron.runtime.training.rewrites import (
+    finish_strict,
+    hold_within_bounds,
+    rewrite,
+    rewrite_forward,
+    use_strict_forms,
+)
 from chiron.runtime.training.rewrites.editing import declare_shapes
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe, matches
-from chiron.wire.contract import BuildRequest
+from chiron.wire.contract import BuildRequest, Oblivious
 
 _NEW = OWN + "new"
 _DEFAULT_RATIO = 0.5
@@ -63,12 +69,18 @@ def trained_parameters(graph: AdmittedGraph, recipe: Recipe) -> list[str]:
 
 
 def training_model(
-    graph: AdmittedGraph, recipe: Recipe, request: BuildRequest, *, rewritten: bool = True
+    graph: AdmittedGraph,
+    recipe: Recipe,
+    request: BuildRequest,
+    *,
+    oblivious: Oblivious = Oblivious.CLAMPED,
+    rewritten: bool = True,
 ) -> TrainingModel:
-    """Build it.
+    """Build it, of a graph that is in the job's form (`chiron.runtime.training.forms`).
 
     Raises:
-        TrainingFailed: graph-not-differentiable, nothing-to-train, preprocessing-unsupported.
+        TrainingFailed: graph-not-differentiable, nothing-to-train, preprocessing-unsupported,
+            addresses-depend-on-data.
     """
     model = forward_model(graph)
     preprocess(model.graph, recipe)
@@ -76,6 +88,10 @@ def training_model(
     _keep_layer_norm_statistics(model)
     masks = _replace_dropouts(model)
     append_loss(model.graph, recipe.loss, request)
+    strict = oblivious is Oblivious.STRICT
+    if strict:
+        declare_shapes(model)
+        use_strict_forms(model)  # of the loss
     trained = trained_parameters(graph, recipe)
     if not trained:
         raise TrainingFailed(Reason.NOTHING_TO_TRAIN)
@@ -91,6 +107,8 @@ def training_model(
     if rewritten:
         rewrite(differentiated)
     hold_within_bounds(differentiated)
+    if strict:
+        finish_strict(differentiated)
     return TrainingModel(differentiated.SerializeToString(), gradients, statistics, masks)
 
 

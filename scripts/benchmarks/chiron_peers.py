@@ -115,7 +115,7 @@ async def train(options: dict[str, Any]) -> None:
     try:
         await _train(options, LocalEngines() if options.get("in_process") else engines)
     finally:
-        await engines.close()
+        engines.end()
 
 
 async def _train(options: dict[str, Any], engines: Supply) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from chiron.api.keys import TenantRole
 from chiron.client.builders import find_builder, refuse_changed, remember
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.granting import grant_in_words, new_terms
+from chiron.wire.attestation import Role
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.public_api import BuilderInfo
 from tests.support import builders
 from tests.support.caller import BUILDER_MANIFEST, Caller
 from tests.support.party import Party
+from tests.support.scripts import silent
 
 HONEST, SQUATTED = "1" * 64, "2" * 64
 
@@ -116,6 +119,88 @@ async def test_another_operator_publishes_under_its_own_name_only(
         "evil/tiny@1.0",
         "op/tiny@1.0",
     ]
+
+
+@dataclass
+class Squatted:
+    """A component that another operator had published before its author did, with a manifest of its own."""
+
+    author: Caller
+    squatter: Caller
+    sha256: str
+
+
+@pytest.fixture
+async def squatted(world: Party, component: bytes) -> Squatted:
+    key = await world.running.gateway.keys.create("evil", TenantRole.OPERATOR)
+    squatter = Caller(world.nobody.session, world.nobody.url, key)
+    tiny_models = {"envelope": {"max_parameters": 7}}
+    assert (await squatter.upload_builder(component, **tiny_models)).json["publisher"] == "evil"
+    published = await world.operator.upload_builder(component)
+    assert published.status == 201, published.raw
+    return Squatted(world.operator, squatter, published.json["sha256"])
+
+
+async def test_attack_an_operator_publishes_anothers_component_first_to_keep_it_from_publishing(
+    world: Party, squatted: Squatted, component: bytes
+) -> None:
+    assert (await squatted.author.upload_builder(component)).status == 201
+    told = [
+        BuilderInfo.model_validate(one) for one in (await world.owner("GET", "/v1/builders")).json["items"]
+    ]
+    assert sorted(one.full_name for one in told) == ["evil/tiny@1.0", "op/tiny@1.0"]
+    assert {one.sha256 for one in told} == {squatted.sha256}
+    pages = [await world.owner("GET", "/v1/builders?limit=1")]
+    pages.append(await world.owner("GET", f"/v1/builders?limit=1&cursor={pages[0].json['next']}"))
+    assert {page.json["items"][0]["publisher"] for page in pages} == {"evil", "op"}
+    assert pages[1].json["next"] is None
+    assert "evil/tiny@1.0" in refusal(told, squatted.sha256)
+    for text in ("op/tiny", f"op/{squatted.sha256}", f"op/{squatted.sha256[:12]}"):
+        assert find_builder(told, text).publisher == "op"
+
+
+async def test_attack_a_squatters_manifest_is_taken_for_the_authors(world: Party, squatted: Squatted) -> None:
+    dataset = await world.owner.upload_dataset()
+    request: dict[str, Any] = {"dataset_id": dataset, "builder_sha256": squatted.sha256, "trainers": 1}
+    unsaid = await world.owner("POST", "/v1/jobs", json=request)
+    assert unsaid.code == "job-does-not-fit"
+    assert "op/tiny@1.0" in unsaid.json["detail"]
+    for publisher, parameters in (("op", 1000), ("evil", 7)):
+        made = await world.owner("POST", "/v1/jobs", json=request | {"builder_publisher": publisher})
+        assert made.json["spec"]["envelope"]["max_parameters"] == parameters
+    none = await world.owner("POST", "/v1/jobs", json=request | {"builder_publisher": "rival"})
+    assert none.code == "builder-unknown"
+
+
+async def test_attack_a_squatter_deletes_the_component_that_its_author_publishes_too(
+    world: Party, squatted: Squatted
+) -> None:
+    blob = world.running.gateway.settings.blob_dir / "builders" / squatted.sha256
+    path = f"/v1/builders/{squatted.sha256}"
+    key = await world.running.gateway.keys.create("third", TenantRole.OPERATOR)
+    third = Caller(world.nobody.session, world.nobody.url, key)
+    assert (await third("DELETE", path)).code == "forbidden"
+    assert (await squatted.squatter("DELETE", path)).status == 204
+    assert (await squatted.squatter("DELETE", path)).code == "forbidden"
+    assert blob.exists()
+    assert (await world.owner("GET", path)).json["publisher"] == "op"
+    assert (await squatted.author("DELETE", path)).status == 204
+    assert not blob.exists()
+    assert (await squatted.author("DELETE", path)).code == "builder-unknown"
+
+
+async def test_the_last_publisher_of_a_builder_that_a_job_runs_keeps_it(
+    world: Party, squatted: Squatted
+) -> None:
+    world.launcher.backend.scripts[Role.PARAMETER_SERVER] = silent
+    dataset = await world.owner.upload_dataset()
+    request = {"dataset_id": dataset, "builder_sha256": squatted.sha256, "builder_publisher": "op"}
+    job = (await world.owner("POST", "/v1/jobs", json=request)).json["spec"]["job"]
+    path = f"/v1/builders/{squatted.sha256}"
+    assert (await squatted.author("DELETE", path)).status == 204
+    assert (await squatted.squatter("DELETE", path)).code == "builder-in-use"
+    assert (await world.owner("POST", f"/v1/jobs/{job}/cancel")).status == 200
+    assert (await squatted.squatter("DELETE", path)).status == 204
 
 
 def test_a_gateway_that_gives_a_granted_name_to_another_builder_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.networks import Network
 
 CLASSES, WORDS = 3, 5
 SECRET = 4711
-"""A word that is in no table: the engine fails at the row that has it."""
+"""A word that is in no table."""
 
 
 def _looks_up() -> AdmittedGraph:
@@ -55,6 +55,8 @@ def test_the_row_at_which_a_graph_fails_is_not_told_by_the_chunks_that_are_fetch
 ) -> None:
     monkeypatch.setattr(partition, "IN_MEMORY_BYTES", 100)
     monkeypatch.setattr("chiron.runtime.training.feed.WINDOW_BYTES", 400)
+    # No graph that we know of fails by its data any more: this one, whose words are not held to the table.
+    monkeypatch.setattr("chiron.runtime.training.forms.bound_indices", lambda model: None)
     x = (np.arange(97, dtype=np.float32) % WORDS)[:, None]
     usual, failure = _fetched(x)
     assert failure is None
@@ -62,6 +64,14 @@ def test_the_row_at_which_a_graph_fails_is_not_told_by_the_chunks_that_are_fetch
     tripped, failure = _fetched(x)
     assert failure is not None
     assert tripped == usual
+
+
+@pytest.mark.parametrize("word", [SECRET, -SECRET, np.nan, np.inf])
+def test_a_word_that_is_in_no_table_is_held_to_it(word: float) -> None:
+    x = (np.arange(97, dtype=np.float32) % WORDS)[:, None]
+    x[41] = word
+    _, failure = _fetched(x)
+    assert failure is None
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

@@ -14,9 +14,11 @@ from chiron.api.rates import Rate
 from chiron.api.settings import Limits, Timing
 from chiron.client.gateway_session import GatewaySession
 from chiron.wire.encoding import canonical_json
+from chiron.wire.objects import all_bytes, all_objects
 from tests.support.caller import CHUNKS, manifest
 from tests.support.party import Party, party, settings_in
 from tests.support.scripts import scripted
+from tests.support.specs import job_spec
 
 MANIFEST_BYTES = len(canonical_json(manifest())) + 500
 """No chunk has room in what is left of it."""
@@ -156,6 +158,53 @@ async def test_storage_is_counted_anew_after_a_restart(tmp_path: Path, component
     assert used[0][0] > 4000
     assert used[0][1] == len(component)
     assert used[0][2] == 0
+
+
+def test_what_a_job_may_store_is_the_sum_of_its_objects() -> None:
+    for shape in ({}, {"shards": 3}, {"trainers": 2, "exchanges": 40}):
+        spec = job_spec(exchange=shape)
+        assert all_bytes(spec) == sum(one.stored_bytes for one in all_objects(spec))
+
+
+async def test_attack_sealed_objects_of_jobs_pass_the_storage_limit(tmp_path: Path, component: bytes) -> None:
+    """A job that does not fit is refused when it is asked for, and never in its middle."""
+    taken = 0
+    async for world in small(tmp_path):
+        job = await world.create_job(component)
+        taken = await world.running.gateway.storage.used("hospital")
+        assert taken > all_bytes((await world.running.gateway.records.get(job, "hospital")).spec)
+        assert (await world.owner("POST", f"/v1/jobs/{job}/cancel")).status == 200
+        # It makes nothing any more.
+        assert await world.running.gateway.storage.used("hospital") < taken
+    async for world in small(tmp_path, storage_bytes_per_tenant=taken + 4000):
+        request = await world.prepare(component)
+        first = await world.owner("POST", "/v1/jobs", json=request)
+        assert first.status == 201
+        job = first.json["spec"]["job"]
+        second = await world.owner("POST", "/v1/jobs", json=request)
+        assert (second.status, second.code) == (507, "storage-full")
+        await world.owner("POST", f"/v1/jobs/{job}/grant", json={"sealed": "Z3JhbnQ="})
+        assert (await world.end_of(job))["state"] == "succeeded"
+        assert (await world.owner("POST", "/v1/jobs", json=request)).code == "storage-full"
+        assert (await world.owner("DELETE", f"/v1/jobs/{job}")).status == 204
+        assert (await world.owner("POST", "/v1/jobs", json=request)).status == 201
+
+
+async def test_attack_jobs_asked_for_at_once_pass_the_storage_limit_together(
+    tmp_path: Path, component: bytes
+) -> None:
+    taken = 0
+    async for world in small(tmp_path):
+        job = await world.create_job(component)
+        taken = await world.running.gateway.storage.used("hospital")
+        await world.owner("POST", f"/v1/jobs/{job}/cancel")
+    async for world in small(tmp_path, storage_bytes_per_tenant=taken + 4000):
+        request = await world.prepare(component)
+        asked = [world.owner("POST", "/v1/jobs", json=request) for _ in range(4)]
+        made = [answer.status for answer in await asyncio.gather(*asked)].count(201)
+        stored = await world.running.gateway.storage.used("hospital")
+    assert made <= 1
+    assert stored <= taken + 4000
 
 
 @pytest.fixture

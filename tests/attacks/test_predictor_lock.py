@@ -164,11 +164,11 @@ class TestLocked:
 
     async def test_a_clock_that_is_set_back_opens_nothing_again(self, quoting: QuotingServices) -> None:
         lock, key, clock = _locked(quoting)
+        again = seal_opening(_opening(key, number=2**40), OWNER, key)
         await lock.open(seal_opening(_opening(key), OWNER, key))
         clock.now += timedelta(seconds=601)
         assert lock.owner is None
         clock.now -= timedelta(days=300)
-        again = seal_opening(_opening(key, number=2**40), OWNER, key)
         with pytest.raises(OpeningRefused, check=lambda error: error.code == "opening-expired"):
             await lock.open(again)
 

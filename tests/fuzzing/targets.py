@@ -28,8 +28,12 @@ from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.reports import RunReport, failure_in, parse, run_bounds
 from chiron.wire.contract import BuildRequest
 from tests.corpus.cases import wat_cases
+from tests.corpus.components import CORPUS
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST, all_cases, good, serialised
+from tests.support.random_graphs import RandomGraph
+from tests.support.whole_way import go
 
+KERNELS = CORPUS / "kernels"
 LIMITS = SandboxLimits()
 TERMS = CompileCommand("pulley", 2**20, False, 2**30, False)
 CONFINED = {"landlock": True, "seccomp": True}
@@ -52,6 +56,12 @@ def graph(content: bytes) -> None:
         return
     assert admitted.elements <= ENVELOPE.max_parameters
     assert admitted.elements == sum(parameter.elements for parameter in admitted.parameters)
+
+
+def engine(content: bytes) -> None:
+    """A graph's whole way from admission to prediction, in a child: refused or failed by a code, or done."""
+    ending = go(content)
+    assert not ending.startswith("found"), ending
 
 
 def plan(content: bytes) -> None:
@@ -114,7 +124,18 @@ def _graphs() -> list[bytes]:
     return [serialised(good()), *islice((made for made in hostile if len(made) < 4096), 40)]
 
 
+def _whole_ways() -> list[bytes]:
+    """What kernels take at their edges, graphs at random, and one that begins with a pretrained tensor."""
+    drawn = good()
+    drawn.graph.initializer[0].metadata_props.add(key="chiron.asset", value="file/tensor")
+    del drawn.training_info[:]
+    kernels = [path.read_bytes() for path in sorted(KERNELS.glob("*.onnx"))]
+    random = [serialised(RandomGraph(seed).model()) for seed in range(60)]
+    return [serialised(good()), serialised(drawn), *kernels, *random]
+
+
 TARGETS = {
+    "engine": Target(engine, _whole_ways, 8192),
     "graph": Target(graph, _graphs, 8192),
     "plan": Target(plan, _answers, 8192),
     "request": Target(request, lambda: [REQUEST.model_dump_json().encode()], 2048),

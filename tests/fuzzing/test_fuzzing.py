@@ -22,7 +22,7 @@ from tests.corpus.components import CORPUS, ROOT
 from tests.corpus.onnx.cases import ENVELOPE, REQUEST
 from tests.fuzzing.targets import LIMITS, TARGETS, TERMS
 
-RUNS = {"graph": 2000, "plan": 2000, "recipe": 1000, "request": 500, "component": 500}
+RUNS = {"engine": 250, "graph": 2000, "plan": 2000, "recipe": 1000, "request": 500, "component": 500}
 FOUND = sorted(path for path in (CORPUS / "found").iterdir() if path.name != "README.md")
 
 

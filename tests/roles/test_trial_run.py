@@ -35,7 +35,7 @@ def job() -> Job:
 async def engines() -> AsyncIterator[Engines]:
     supply = Engines()
     yield supply
-    await supply.close()
+    supply.end()
 
 
 def plan(job: Job, *, learning_rate: float = 0.01) -> Plan:
@@ -148,7 +148,7 @@ async def test_what_fails_midway_pushes_the_vector_as_it_was_adopted(job: Job, e
     adopted = np.full(job.spec.exchange.parameters, 0.5, np.float32)
     await run.adopt(adopted)
     run.pushed()[0][:] = np.nan  # What an engine could have made of it.
-    await engines.close()
+    engines.end()
     await run.train(job.dataset(fetched), 0, EXCHANGES)
     assert run.failure == "training-failed"
     assert fetched == [0, 1, 2]

@@ -9,7 +9,14 @@ from sklearn import metrics as reference
 
 from chiron.runtime.training.augmentation import augment, mix
 from chiron.runtime.training.layout import FlatLayout
-from chiron.runtime.training.metrics import add_classification, add_regression, auc, f1, with_means
+from chiron.runtime.training.metrics import (
+    add_classification,
+    add_regression,
+    auc,
+    f1,
+    pairwise_auc,
+    with_means,
+)
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
 from chiron.runtime.training.training_model import Mask
@@ -37,11 +44,13 @@ def test_classification_metrics_are_scikit_learn_s(classes: int, rows: int, seed
     if classes == 2:
         margin = scores[:, 1] - scores[:, 0]
         assert auc(scores, y) == pytest.approx(reference.roc_auc_score(y, margin))
-        assert f1(predicted, y, 2) == pytest.approx(reference.f1_score(y, predicted))
+        assert pairwise_auc(scores, y) == pytest.approx([auc(scores, y), 1])
+        assert f1(scores, y) == pytest.approx(reference.f1_score(y, predicted))
     else:
         each = [reference.roc_auc_score(y == k, scores[:, k]) for k in range(classes)]
         assert auc(scores, y) == pytest.approx(np.mean(each))
-        assert f1(predicted, y, classes) == pytest.approx(reference.f1_score(y, predicted, average="macro"))
+        assert pairwise_auc(scores, y) == pytest.approx([np.sum(each), classes])
+        assert f1(scores, y) == pytest.approx(reference.f1_score(y, predicted, average="macro"))
 
 
 def test_top5_counts_a_class_among_the_five_highest() -> None:
@@ -69,6 +78,7 @@ def test_what_was_not_measured_or_is_not_finite_is_not_told() -> None:
     sums[0], sums[2] = np.nan, 5
     assert with_means(sums, REPORT, frozenset()).train_loss is None
     assert auc(np.zeros((3, 2), np.float32), np.ones(3, np.int64)) is None
+    assert pairwise_auc(np.zeros((3, 2), np.float32), np.ones(3, np.int64)).tolist() == [0, 0]
 
 
 def test_a_report_of_all_metrics_fits_its_size() -> None:

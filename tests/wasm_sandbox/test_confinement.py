@@ -14,12 +14,12 @@ from tests.corpus.components import ROOT
 
 ATTEMPTS = """
 import ctypes, json, mmap, os, socket, sys, threading
-from chiron.wasm_sandbox.confinement import close_inherited, confine, forbid_writable_code, writable_code
+from chiron.wasm_sandbox.confinement import close_others, confine, forbid_writable_code, writable_code
 from chiron.wasm_sandbox.engine import make_engine
 
 inherited = os.open("/", os.O_RDONLY)
 os.set_inheritable(inherited, True)
-close_inherited()
+close_others()
 try:
     os.fstat(inherited)
     raise AssertionError("an inherited descriptor is open")

@@ -14,6 +14,7 @@ from chiron.wasm_sandbox.commands import CompileCommand, dump
 from chiron.wasm_sandbox.errors import Code, SandboxFailed, WorkerGone
 from chiron.wasm_sandbox.process import Worker
 from chiron.wasm_sandbox.reports import compile_bounds
+from tests.support.memory import holds
 from tests.wasm_sandbox.conftest import small_builder
 
 COMPILE = Frame(Kind.COMPILE, (dump(CompileCommand("pulley", 2**20, False, 2**30, False)), small_builder()))
@@ -145,23 +146,6 @@ def test_the_worker_inherits_no_descriptor_and_no_environment(monkeypatch: pytes
     finally:
         os.close(reading)
         os.close(writing_end)
-
-
-def holds(pid: int, needle: bytes) -> bool:
-    """Whether a process's memory holds these bytes."""
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            addresses, rights = line.split()[:2]
-            start, end = (int(address, 16) for address in addresses.split("-"))
-            if "r" not in rights or "[v" in line:
-                continue
-            try:
-                memory.seek(start)
-                if needle in memory.read(end - start):
-                    return True
-            except OSError:
-                continue
-    return False
 
 
 def test_the_workers_memory_holds_no_key_of_this_process() -> None:

@@ -21,7 +21,6 @@ Nothing is executed and nothing of a parameter's size is allocated. What is admi
 anew of the parts that were checked: names of nodes, texts, metadata and declared inner shapes are gone.
 """
 
-from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from chiron.wasm_sandbox.admission.growth import BATCHES, Memory, activation_memory, values_by_batch
@@ -39,6 +38,7 @@ from chiron.wasm_sandbox.admission.protobuf import scan
 from chiron.wasm_sandbox.admission.shapes import Section
 from chiron.wasm_sandbox.admission.tensors import Tensors, asset_of, read_initializers
 from chiron.wasm_sandbox.assets import Assets
+from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.graph import AdmittedGraph, Parameter
 from chiron.wasm_sandbox.graph_codes import SENTENCES, GraphCode, refused
 from chiron.wasm_sandbox.limits import (
@@ -76,6 +76,18 @@ def admit(
     Raises:
         GraphRefused: the codes are `GraphCode`; nothing of a refused graph is kept.
     """
+    try:
+        return _admitted(graph, request, envelope, assets, limits)
+    except SandboxError:
+        raise
+    except Exception as error:
+        # Native libraries raise what they like on a hostile graph: it is not admitted, and nothing else ends.
+        raise refused(GraphCode.GRAPH_INVALID, type(error).__name__) from error
+
+
+def _admitted(
+    graph: bytes, request: BuildRequest, envelope: Envelope, assets: Assets | None, limits: GraphLimits
+) -> AdmittedGraph:
     if len(graph) > min(envelope.max_graph_bytes, limits.graph_bytes):
         raise refused(GraphCode.GRAPH_TOO_LARGE, f"{len(graph)} bytes")
     scan(graph, limits)
@@ -111,8 +123,8 @@ def admit(
 def _parse(graph: bytes) -> ModelProto:
     try:
         model: ModelProto = ModelProto.FromString(graph)
-    except DecodeError:
-        raise refused(GraphCode.GRAPH_MALFORMED) from None
+    except Exception as error:
+        raise refused(GraphCode.GRAPH_MALFORMED, type(error).__name__) from None
     return model
 
 

@@ -20,7 +20,7 @@ from onnx import (
     helper,
     numpy_helper,
 )
-from safetensors import SafetensorError, deserialize
+from safetensors import deserialize
 
 from chiron.wasm_sandbox.admission.nodes import check_nodes, known_values
 from chiron.wasm_sandbox.admission.operators import INITIALIZERS
@@ -189,7 +189,7 @@ def _tensor(
 def _entries(name: str, content: bytes) -> _Entries:
     try:
         entries: _Entries = deserialize(content)  # type: ignore[no-untyped-call]
-    except SafetensorError as error:
+    except Exception as error:
         raise refused(GraphCode.ASSET_INVALID, f"{name}: {error}") from None
     return entries
 

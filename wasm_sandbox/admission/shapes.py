@@ -22,7 +22,6 @@ from chiron.wasm_sandbox.admission.shape_values import (
     sizes_of,
 )
 from chiron.wasm_sandbox.admission.tensors import count_elements, item_bytes
-from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.graph_codes import GraphCode, refused
 from chiron.wasm_sandbox.limits import GraphLimits
 
@@ -136,8 +135,6 @@ def _infer_node(
             opset_imports=[helper.make_opsetid("", section.opset)],
             ir_version=section.ir_version,
         )
-    except SandboxError:
-        raise
     except Exception as error:
         raise refused(GraphCode.GRAPH_INVALID, f"{node.op_type}: {error}") from None
 

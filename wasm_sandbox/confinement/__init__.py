@@ -53,9 +53,9 @@ def confine(*, memory_bytes: int, executable_memory: bool, output: int = 1) -> C
     return Confinement(restricted, filter_by_seccomp(executable_memory=executable_memory, output=output))
 
 
-def close_inherited() -> None:
-    """Close every descriptor but standard input, output and error, whoever left it open."""
-    os.closerange(_FIRST_OTHER, _MOST_DESCRIPTORS)
+def close_others(first: int = _FIRST_OTHER) -> None:
+    """Close every descriptor from `first` on, whoever left it open: all but input, output and error."""
+    os.closerange(first, _MOST_DESCRIPTORS)
 
 
 def limit_resources(address_space_bytes: int | None) -> None:

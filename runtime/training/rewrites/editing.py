@@ -37,6 +37,8 @@ class Rewriting:
     values: Mapping[str, NDArray[Any]]
     """Values of the graph's constants."""
     opset: int
+    types: Mapping[str, int]
+    """ONNX's element types."""
     constants: list[TensorProto] = field(default_factory=list)
     count: int = 0
 
@@ -68,6 +70,12 @@ class Rewriting:
         output = self.name()
         return helper.make_node(op_type, list(inputs), [output], domain=domain, **attributes), output
 
+    def step(self, nodes: list[NodeProto], op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node to `nodes`; the fresh value that it makes."""
+        node, value = self.add(op_type, inputs, **attributes)
+        nodes.append(node)
+        return value
+
     def replace(self, change: Callable[[NodeProto], list[NodeProto] | None]) -> None:
         """Put what `change` gives in each node's place; None leaves it."""
         replaced: list[NodeProto] = []
@@ -81,9 +89,13 @@ def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
     """Apply one pass, in place."""
     graph = model.graph
     inferred = infer_shapes(model).graph
-    dims = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.input, *inferred.value_info)}
-    shapes = {name: tuple(dim.dim_value for dim in found) for name, found in dims.items()}
-    batched = frozenset(name for name, found in dims.items() if found and found[0].dim_param == BATCH)
+    found = (*inferred.input, *inferred.value_info, *inferred.output)
+    dims = {value.name: value.type.tensor_type.shape.dim for value in found}
+    types = {value.name: value.type.tensor_type.elem_type for value in found}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    shapes = {name: tuple(dim.dim_value for dim in listed) for name, listed in dims.items()}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    batched = frozenset(name for name, listed in dims.items() if listed and listed[0].dim_param == BATCH)
     kept = frozenset(value.name for value in graph.output)
     nodes = []
     for node in graph.node:
@@ -91,12 +103,21 @@ def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
         copied.CopyFrom(node)
         nodes.append(copied)
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    values |= {node.output[0]: _value(node) for node in graph.node if node.op_type == "Constant"}
     opset = next(used.version for used in model.opset_import if not used.domain)
-    work = Rewriting(nodes, shapes, kept, batched, values, opset, count=_last_fresh(graph))
+    work = Rewriting(nodes, shapes, kept, batched, values, opset, types, count=_last_fresh(graph))
     apply(work)
     del graph.node[:]
     graph.node.extend(work.nodes)
     graph.initializer.extend(work.constants)
+
+
+def _value(node: NodeProto) -> NDArray[Any]:
+    """What a Constant holds."""
+    value = helper.get_attribute_value(node.attribute[0])
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value, np.float32 if "float" in node.attribute[0].name else np.int64)
 
 
 def _last_fresh(graph: GraphProto) -> int:

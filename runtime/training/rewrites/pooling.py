@@ -47,7 +47,7 @@ def pooling_without_indices(work: Rewriting) -> None:
     chosen = {
         index: pool
         for index, pool in pools.items()
-        if index in gradients and users[index] == 1 and _is_halving(pool, work.shapes.get(pool.input[0]))
+        if index in gradients and users[index] == 1 and is_halving(pool, work.shapes.get(pool.input[0]))
     }
     if not chosen:
         return
@@ -96,7 +96,7 @@ def pooling_within_bounds(work: Rewriting) -> None:
     work.replace(change)
 
 
-def _is_halving(pool: NodeProto, shape: tuple[int, ...] | None) -> bool:
+def is_halving(pool: NodeProto, shape: tuple[int, ...] | None) -> bool:
     """Whether a MaxPool takes each 2 × 2 square of an image of even sides."""
     has = {a.name: helper.get_attribute_value(a) for a in pool.attribute}
     squares = list(has.get("kernel_shape", [])) == [2, 2] == list(has.get("strides", []))

@@ -64,8 +64,17 @@ def _categories(seen: Seen, options: TableOptions) -> Input:
     if len(names) > MANY_CATEGORIES or (len(names) > 10 and len(names) > seen.present / 2):
         says = f"has {len(names)} categories in {seen.present} rows, each an input"
         doubts += (_doubt(seen, "many-categories", says, "--drop", "--id", "--keep"),)
+    doubts += escape_doubts(seen)
     fill = 0.0 if options.fill_missing else None
     return Input(Column(name=seen.name, kind=ColumnKind.CATEGORIES, categories=names, fill=fill), doubts)
+
+
+def escape_doubts(seen: Seen) -> tuple[Doubt, ...]:
+    """A backslash before a quote is read as it stands; some programs mean the quote alone."""
+    if not seen.escaped:
+        return ()
+    says = "has texts with backslashes as before an escaped mark, which are taken as they stand"
+    return (_doubt(seen, "escape", says, "--keep"),)
 
 
 def _date(seen: Seen, parts: tuple[DatePart, ...], unit: str) -> Input:

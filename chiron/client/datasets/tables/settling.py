@@ -7,7 +7,7 @@ takes it before an option has settled the doubt.
 from math import prod
 from typing import NamedTuple
 
-from chiron.client.datasets.tables.inputs import Input, find_input
+from chiron.client.datasets.tables.inputs import Input, escape_doubts, find_input
 from chiron.client.datasets.tables.options import TableOptions
 from chiron.client.datasets.tables.roles import Roles, find_roles
 from chiron.client.datasets.tables.survey import Seen, Survey
@@ -142,7 +142,7 @@ def _target_doubts(target: Seen, task: Task, options: TableOptions) -> tuple[Dou
     if target.quoted:
         says = f"classes in column {target.name!r} stand between apostrophes"
         doubts += (Doubt("quote", says, ('--quote "\'"', f"--keep {target.name!r}"), target.name),)
-    return doubts
+    return doubts + escape_doubts(target)
 
 
 def _table_doubts(table: Table, roles: Roles, survey: Survey, options: TableOptions) -> tuple[Doubt, ...]:

@@ -14,6 +14,7 @@ from chiron.client.datasets.tables import cells
 from chiron.client.datasets.tables.table import Batch, Table, first_place
 from chiron.client.schemas import MAX_CATEGORIES
 
+_ESCAPED = r"""\\([\\"']|$)"""
 MAX_HASHED_ROWS = 20_000_000
 """Equal rows are looked for up to here."""
 _Mask = NDArray[np.bool_]
@@ -41,6 +42,8 @@ class Seen:
     """Digits that begin with a zero."""
     quoted: int = 0
     """Texts between apostrophes."""
+    escaped: int = 0
+    """Texts with a backslash before a quote, a backslash or their end, as where marks are escaped."""
     lowest: float = np.inf
     highest: float = -np.inf
     total: float = 0.0
@@ -203,6 +206,7 @@ def _take_texts(seen: Seen, batch: Batch, values: pa.Array, real: _Mask) -> None
     seen.codes += int((cells.is_code(values) & real).sum())
     seen.commas += int((cells.has_decimal_comma(values) & real).sum())
     seen.note("newline", batch, np.asarray(pc.match_substring_regex(values, "[\r\n]")).astype(bool))
+    seen.escaped += int(np.asarray(pc.match_substring_regex(values, _ESCAPED)).astype(bool).sum())
     seen.quoted += int(np.asarray(pc.match_substring_regex(values, "(?s)^'.*'$")).astype(bool).sum())
 
 

@@ -1,6 +1,6 @@
 """Graphs at random, of the operators and attribute ranges that admission allows: what native code survives.
 
-    python -m tests.admission.random_graphs FIRST COUNT
+    python -m tests.support.random_graphs FIRST COUNT
 
 admits, runs and differentiates so many, seed by seed, and prints how many were admitted. A crash ends the
 process; the last seed is on stderr. Whatever ends it becomes a case of the corpus, and a rule.

@@ -1,0 +1,48 @@
+"""Whatever becomes of an engine's process, the host sees what it sees of any job."""
+
+import pytest
+
+from chiron.runtime.engine.frames import Kind
+from chiron.wire.jobs import JobState
+from chiron.wire.reports import OutcomeStatus
+from tests.support import builders
+from tests.support.datasets import digits
+from tests.support.engines import Fault, Way
+from tests.traffic.comparing import difference
+from tests.traffic.conftest import Run
+from tests.traffic.world import View
+
+
+@pytest.fixture(scope="module")
+def usual(run: Run) -> View:
+    view = run(digits(), builders.orderly())
+    assert view.outcome.status is OutcomeStatus.TRAINED
+    return view
+
+
+FAULTS = [
+    (Way.KILLED, Kind.ADMIT, True), (Way.KILLED, Kind.BEGIN, False), (Way.KILLED, Kind.ADOPT, True),
+    (Way.KILLED, Kind.ROWS, False), (Way.STOPPED, Kind.FINISH, True), (Way.KILLED, Kind.REPORT, False),
+    (Way.KILLED, Kind.STATE, True), (Way.KILLED, Kind.EXPORT, True), (Way.GARBAGE, Kind.TRAIN, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "stage", "leading"), FAULTS, ids=str)
+def test_the_trace_does_not_depend_on_what_becomes_of_an_engine(
+    way: Way,
+    stage: Kind,
+    leading: bool | None,
+    usual: View,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault = Fault(way, stage, leading=leading)
+    fault.strike(monkeypatch)
+    view = run(digits(), builders.orderly())
+    assert fault.struck == 1
+    assert fault.left == []
+    assert difference(usual, view) is None
+    assert view.job.state is JobState.SUCCEEDED
+    assert view.outcome.status is OutcomeStatus.TRAINING_FAILED
+    own = "training-failed" if leading or stage is Kind.ADMIT else "peer-idle"
+    assert view.outcome.code in ({own} if leading is not None else {"training-failed", "peer-idle"})
