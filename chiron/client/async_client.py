@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from chiron.client import uploads
 from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
-from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
+from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, as_source, encrypt
 from chiron.client.errors import GatewayError, SpecMismatch
 from chiron.client.forgetting import Kind, Tombstone, delete_at_gateway, destroy, tombstone
 from chiron.client.gateway_session import GatewaySession
@@ -128,19 +128,20 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
 
     async def encrypt(
         self,
-        source: Source | str,
+        source: Source | Any,
         directory: Path | str,
         options: EncryptOptions | None = None,
         advance: Advance | None = None,
     ) -> Encrypted:
-        """Encrypt a source, or what `open_source` finds by this name, into a new bundle at `directory`.
+        """Encrypt a source, or what `open_source` makes of a name or frame, into a new bundle at `directory`.
 
         The key goes to the owner's store. `advance` is called with the examples done and those to do.
 
         Raises:
             SourceInvalid: an example cannot be used, or `directory` holds something already.
+            SourceDoubtful: it can be meant in more than one way (`SourceOptions` settle it).
         """
-        opened = open_source(source) if isinstance(source, str) else source
+        opened = as_source(source)
         return await asyncio.to_thread(encrypt, opened, Path(directory), self.store, options, advance)
 
     async def upload_dataset(self, bundle: Bundle | Path, advance: Advance | None = None) -> str:

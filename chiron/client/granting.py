@@ -119,7 +119,9 @@ def seal_grant(verified: VerifiedEvidence, grant: Grant, signing_key: Ed25519Pri
     return hpke.seal(claims.hpke_public_key, plaintext, label=GRANT, context=bytes.fromhex(grant.job))
 
 
-def grant_in_words(terms: GrantTerms, builder: BuilderInfo | None = None) -> list[str]:
+def grant_in_words(
+    terms: GrantTerms, builder: BuilderInfo | None = None, *, unpaced: bool = False
+) -> list[str]:
     """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
     days = (terms.expires_at - terms.issued_at) // DAY_S
     lines = [f"The verified enclaves may decrypt this dataset, for this job only, for {days} days."]
@@ -137,6 +139,8 @@ def grant_in_words(terms: GrantTerms, builder: BuilderInfo | None = None) -> lis
     told = f"the best {prediction.top_k} classes" if prediction.top_k else "every class's score"
     budget = f"at most {prediction.query_budget} rows" if prediction.query_budget else "any number of rows"
     lines.append(f"Predictions tell {told}, rounded to {prediction.decimals} decimals, for {budget}.")
+    if unpaced:
+        lines.append(_UNPACED_WORDS)
     lines.append(_RESTARTS_WORDS[terms.restarts])
     if terms.machines:
         keys = ", ".join(sha256_hex(key.public_key)[:KEY_DIGITS] for key in terms.machines)
@@ -144,6 +148,10 @@ def grant_in_words(terms: GrantTerms, builder: BuilderInfo | None = None) -> lis
     return lines
 
 
+_UNPACED_WORDS = (
+    "The job keeps no slots. You give up that: its operator, who wrote the builder, sees how long everything "
+    "takes, and can have it depend on your rows: some bits at every exchange, and at every answer."
+)
 _RESTARTS_WORDS = {
     Restarts.OWNER: (
         "Enclaves that are started again wait until you have verified them and send the grant again: keep "

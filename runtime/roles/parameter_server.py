@@ -25,6 +25,7 @@ from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.renewal import kept_current
 from chiron.runtime.channels.tls import load_key, server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
+from chiron.runtime.pacing import slot_s
 from chiron.runtime.roles.grant import check_expiry, grant_name, open_grant
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
@@ -221,9 +222,16 @@ class _Job:
         server = self._exchange.server
         for exchange in range(server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
             await server.completed(exchange)
-            await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
+            await self._gateway.progress(
+                Progress(state=JobState.TRAINING, exchanges_done=exchange, slot_s=self._slot_s())
+            )
         self._followed.set()
         await self._finished.wait()
+
+    def _slot_s(self) -> float | None:
+        """The slot before an exchange, where the job is paced and its trainers have agreed on one."""
+        agreed = self._exchange.server.slots
+        return None if agreed.trial < 0 else slot_s(self._launch.spec, agreed.rung)
 
     def _routes(self, registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
         return [

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,21 @@ from chiron.wire.attestation import Role
 from chiron.wire.grants import Grant
 from chiron.wire.jobs import Job, JobState
 from chiron.wire.reports import OutcomeStatus
-from tests.end_to_end.service import ROOT, Service, start_and_grant
+from tests.end_to_end.service import ROOT, Arguments, Service, start_and_grant
+from tests.support.specs import UNPACED
 
 BUILDER = ROOT / "builders" / "digits_mlp"
 EXCHANGES = 4
 
 
 @pytest.fixture(scope="session")
-def trained(service: Service, owner: Client, digits: Encrypted) -> Job:
+def arguments() -> Arguments:
+    """Those of all processes while `trained` is made."""
+    return Arguments()
+
+
+@pytest.fixture(scope="session")
+def trained(service: Service, owner: Client, digits: Encrypted, arguments: Arguments) -> Job:
     """A job of two trainers that ran its schedule."""
     with service.operator() as operator:
         info = operator.upload_builder(build_project(BUILDER), (BUILDER / "manifest.json").read_bytes())
@@ -41,7 +50,8 @@ def trained(service: Service, owner: Client, digits: Encrypted) -> Job:
         trainers=2,
         exchanges=EXCHANGES,
     )
-    return owner.wait(start_and_grant(owner, request))
+    with arguments:
+        return owner.wait(start_and_grant(owner, request))
 
 
 def held_out(digits: Encrypted) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +81,22 @@ def test_nothing_of_the_data_lies_in_the_operators_storage_in_the_clear(
     assert len(seen) > trained.spec.dataset.chunks * trained.spec.dataset.chunk_ciphertext_bytes
     assert not any(row in seen for row in rows)
     assert digits.record.key not in seen
+
+
+def test_no_key_is_in_any_process_arguments_or_in_any_log(
+    service: Service, owner: Client, digits: Encrypted, trained: Job, arguments: Arguments
+) -> None:
+    logs = [service.home / "gateway.log", *(service.state / "logs").rglob("*.log")]
+    assert len(logs) > 3
+    told = b"\0".join([*arguments.seen, *(path.read_bytes() for path in logs)])
+    assert b"chiron" in told
+    record = owner.store.job(trained.spec.job)
+    keys = [record.owner_key, record.share, digits.record.key]
+    secrets = [key.split("_", 2)[2].encode() for key in (service.operator_key, service.owner_key)]
+    secrets += [form for key in keys for form in (key, key.hex().encode(), b64encode(key))]
+    assert not any(secret in told for secret in secrets)
+    # An enclave's own token: sixteen hexadecimal digits, then 256 bits.
+    assert re.findall(rb"\b[0-9a-f]{16}\.[\w-]{43}\b", told) == []
 
 
 def _is_stored(path: Path, service: Service) -> bool:
@@ -142,7 +168,7 @@ def test_a_grant_for_another_job_is_refused_and_the_right_one_taken_afterwards(
     service: Service, owner: Client, digits: Encrypted, trained: Job, linear: str
 ) -> None:
     dataset_id = digits.bundle.manifest.dataset_id
-    request = JobRequest(dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
+    request = JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
     job = owner.create_job(request)
     verified = owner.verify_job(job)
     record = owner.store.job(job.spec.job)
@@ -216,7 +242,7 @@ def test_the_same_through_the_commands_that_people_type(
     owner.types("data", "encrypt", "sklearn:digits", "--held-out", "20", "--out", bundle)
     owner.types("data", "upload", bundle)
     trust = ["-m", service.measurement, "--trust-software-root", str(service.software_root)]
-    job = owner.is_told("train", bundle, linear, *trust, "--exchanges", "2", "--yes")
+    job = owner.is_told("train", bundle, linear, *trust, "--exchanges", "2", "--unpaced", "--yes")
     assert job["status"] == "trained"
     assert job["evidence_verified"] is True
     assert owner.is_told("predict", job["job"], "--held-out")["accuracy"] > 0.8

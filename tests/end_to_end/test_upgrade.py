@@ -35,6 +35,7 @@ from chiron.wire.grants import UpgradeOrder
 from chiron.wire.public_api import UpgradeDemand
 from chiron.wire.transparency import TransparencyPolicy
 from tests.end_to_end.service import ROOT, Service, encrypted_digits, publish_linear, serving
+from tests.support.specs import UNPACED
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 BUDGET = 10
@@ -87,7 +88,7 @@ def trained(service: Service, measurement: str, directory: Path) -> str:
         builder = publish_linear(operator, digits)
         dataset_id = digits.bundle.manifest.dataset_id
         job = owner.create_job(
-            JobRequest(dataset_id=dataset_id, builder_sha256=builder, trainers=1, exchanges=1)
+            JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=builder, trainers=1, exchanges=1)
         )
         owner.send_grant(owner.verify_job(job), prediction=PredictionPolicy(query_budget=BUDGET))
         owner.wait(job)
@@ -229,7 +230,7 @@ def test_image_that_was_built_without_a_log_is_refused_where_the_policy_demands_
     service: Service, owner: Client, digits: Encrypted, linear: str
 ) -> None:
     dataset_id = digits.bundle.manifest.dataset_id
-    job = owner.create_job(JobRequest(dataset_id=dataset_id, builder_sha256=linear))
+    job = owner.create_job(JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear))
     with (
         service.owner(demanding_the_log(service, service.measurement)) as careful,
         pytest.raises(EvidenceRejected) as refused,

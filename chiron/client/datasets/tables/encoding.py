@@ -33,7 +33,18 @@ class Encoder:
         Raises:
             SourceInvalid: a cell is missing, not of its column's kind, or does not fit in the input type.
         """
-        return np.concatenate([self._column(batch, column) for column in columns], axis=1)
+        parts, wrong = [], []
+        for column in columns:
+            try:
+                parts.append(self._column(batch, column))
+            except SourceInvalid as error:
+                wrong.append(error)
+        if len(wrong) > 1:
+            # All bad columns at once: nobody mends a file column by column.
+            raise SourceInvalid("\n".join(map(str, wrong)), code=wrong[0].code)
+        if wrong:
+            raise wrong[0]
+        return np.concatenate(parts, axis=1)
 
     def classes(
         self, batch: Batch, target: str, names: tuple[str, ...], *, unknown: bool = False
