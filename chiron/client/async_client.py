@@ -13,7 +13,7 @@ from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
 from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, as_source, encrypt
-from chiron.client.errors import GatewayError, SpecMismatch
+from chiron.client.errors import GatewayError, GrantImpossible, SpecMismatch
 from chiron.client.forgetting import Kind, Tombstone, delete_at_gateway, destroy, tombstone
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant, terms_to_send_again
@@ -43,6 +43,10 @@ from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
 SHARE_BYTES = 32
+NOT_ALLOWED = (
+    "this gateway's operator does not let models be kept for a machine that you name: have them allow its "
+    "key (`chiron machine list`, docs/operations.md), or leave it out of --machines"
+)
 Clock = Callable[[], datetime]
 
 
@@ -277,7 +281,12 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
         grant = make_grant(self.store, record, terms, await self._verifier.policy())
         sealed = seal_grant(verified, grant, record.signing_key)
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
-        await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        try:
+            await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        except GatewayError as error:
+            if error.code == codes.MACHINE_NOT_ALLOWED:
+                raise GrantImpossible(NOT_ALLOWED, code=error.code) from error
+            raise
         if deed is Deed.GRANTED:
             write_receipt(self.store, record, grant, verified.claims)
         note(

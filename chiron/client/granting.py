@@ -27,8 +27,6 @@ from chiron.wire.public_api import BuilderInfo
 
 GRANT_DAYS = 30
 """After as many days no enclave takes a grant up any more, unless the owner says otherwise."""
-KEY_DIGITS = 32
-"""Digits of a machine key's SHA-256 that people are told."""
 DAY_S = 24 * 3600
 OPENINGS_AN_HOUR = 12
 """How often, at most, what a host has started again is opened again: an honest one seldom does that."""
@@ -143,7 +141,7 @@ def grant_in_words(
         lines.append(_UNPACED_WORDS)
     lines.append(_RESTARTS_WORDS[terms.restarts])
     if terms.machines:
-        keys = ", ".join(sha256_hex(key.public_key)[:KEY_DIGITS] for key in terms.machines)
+        keys = ", ".join(sha256_hex(key.public_key) for key in terms.machines)
         lines.append(f"What it makes opens on other machines too, with your share only: {keys}.")
     return lines
 

@@ -31,6 +31,7 @@ from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import Kept, ServerCheckpoint
 from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.runtime.sealing.machine_key import refusal
 from chiron.wire import codes, paths
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
@@ -145,6 +146,9 @@ class _Job:
     async def _accept(self, grant: Grant) -> None:
         if self._grant.done():
             raise GrantRefused(codes.GRANT_ALREADY_GIVEN, "this job has its grant")
+        refused = refusal(self._platform, grant.machines, self._launch.machines or ())
+        if refused is not None:
+            raise GrantRefused(refused, "objects are not sealed to a machine that the grant names")
         if self._kept is None:
             await self._keep(grant)
         else:

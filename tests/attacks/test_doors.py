@@ -24,7 +24,8 @@ from chiron.runtime.channels.nonces import Nonces
 from chiron.runtime.channels.tls import client_context, named_connector, named_url, server_context
 from chiron.runtime.errors import EnrolmentRefused
 from chiron.wire.attestation import Claims, Role
-from chiron.wire.doors import BodyTooSlow, DoorLimits, open_door, read_stranger
+from chiron.wire.connections import DoorLimits
+from chiron.wire.doors import BodyTooSlow, open_door, read_stranger
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy

@@ -120,12 +120,13 @@ def _end_as(graph: AdmittedGraph, request: BuildRequest) -> None:
     try:
         signal.alarm(SECONDS)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        ending = _run(graph, request)
+        ending = run_here(graph, request)
     finally:
         os._exit(ending)
 
 
-def _run(graph: AdmittedGraph, request: BuildRequest) -> Ending:
+def run_here(graph: AdmittedGraph, request: BuildRequest) -> Ending:
+    """The way of an admitted graph in this process."""
     x = rows_for(request, 1)
     y = np.arange(ROWS) % CLASSES if request.classes else np.linspace(-1, 1, ROWS, dtype=np.float32)
     job, rows = (

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chiron.client.datasets.tables import cells
-from chiron.client.datasets.tables.table import Batch, Table, first_place
+from chiron.client.datasets.tables.table import Batch, Distinct, Table, first_place
 from chiron.client.errors import SourceInvalid
 from chiron.client.schemas import Column, ColumnKind, DatePart
 from chiron.wire.contract import InputType
@@ -87,7 +87,9 @@ class Encoder:
             ColumnKind.CATEGORIES: self._one_hot,
             ColumnKind.DATE: self._parts,
         }
-        return self._narrowed(batch, column, encode[column.kind](batch, column))
+        found = Distinct.of(batch.columns[column.name], batch.places)
+        once = Batch({column.name: found.values}, found.places)
+        return self._narrowed(once, column, encode[column.kind](once, column))[found.indices]
 
     def _numbers(self, batch: Batch, column: Column) -> NDArray[np.float64]:
         values = batch.columns[column.name]
@@ -157,7 +159,7 @@ class Encoder:
             self._refuse(batch, column.name, absent, "a missing value", "source-not-finite")
 
     def _refuse(self, batch: Batch, column: str, bad: _Mask, what: str, code: str | None = None) -> None:
-        place = first_place(batch, bad)
+        place = first_place(batch.places, bad)
         if place is None:
             return
         shown = ""
