@@ -137,7 +137,8 @@ def _from_file(
     if nonce is None:
         raise ConfigurationInvalid("--evidence needs --nonce: without it, old evidence would pass for fresh")
     try:
-        expected = Expected(role, job, bytes.fromhex(nonce.lower().removeprefix("0x")), owner_key_sha256=owner)
+        fresh = bytes.fromhex(nonce.lower().removeprefix("0x"))
+        expected = Expected(role, job, fresh, owner_key_sha256=owner)
     except ValueError as error:
         raise ConfigurationInvalid("the nonce is not hexadecimal") from error
     evidence = _evidence(path)
