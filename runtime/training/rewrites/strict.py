@@ -14,12 +14,13 @@ from chiron.runtime.training.graphs import OWN
 from chiron.runtime.training.rewrites.editing import Rewriting
 from chiron.runtime.training.rewrites.indices import secret_values
 from chiron.runtime.training.rewrites.pooling import is_halving
+from chiron.wasm_sandbox.admission.addresses import POWERS
 
 _BY_VALUE = frozenset({"Cos", "Log", "LogSoftmax", "MaxPoolGrad", "Min", "OneHot", "Pow", "Sin", "Where"})
 """Operators whose kernels look something up, write or branch far away by what they are given."""
 _INDEXED = {"Gather": 1, "GatherGrad": 1, "ScatterND": 1}
 """Operators that go where one of their inputs says."""
-_ROOT, _IDENTITY, _SQUARE, _CUBE = 0.5, 1.0, 2.0, 3.0
+_ROOT, _IDENTITY, _CUBE = 0.5, 1.0, 3.0
 _AXES_AS_INPUT = 18
 """The opset from which ReduceMax has its axes in an input."""
 _LOWEST = float(np.finfo(np.float32).min)
@@ -165,7 +166,7 @@ def powers_as_products(work: Rewriting) -> None:
             return None
         x, exponent = node.input[0], work.values.get(node.input[1])
         number = float(exponent.reshape(-1)[0]) if exponent is not None and exponent.size == 1 else None
-        if work.types[x] != TensorProto.FLOAT or number not in (_ROOT, _IDENTITY, _SQUARE, _CUBE):
+        if work.types[x] != TensorProto.FLOAT or number not in POWERS:
             raise TrainingFailed(Reason.ADDRESSES)
         if number in (_ROOT, _IDENTITY):
             return [helper.make_node("Sqrt" if number == _ROOT else "Identity", [x], node.output)]
