@@ -18,7 +18,7 @@ from tests.oblivious.subject import PHASES, Case
 from tests.support import page_trace
 
 pytestmark = pytest.mark.skipif(not page_trace.available(), reason="needs Valgrind and a C compiler")
-DRAWN = 12
+DRAWN = 10
 PAGES = 0
 """The first of a trace's fields."""
 LEAST = 20

@@ -28,7 +28,7 @@ class Addresses(NamedTuple):
 _BRANCH = Addresses("a branch within a page", "the same", "-", "as it is")
 ADDRESSES: Mapping[str, Addresses] = {
     **dict.fromkeys(
-        ("Abs", "And", "ArgMax", "Ceil", "Clip", "Floor", "LeakyRelu", "Max", "Or", "Relu", "Round", "Sign"),
+        ("Abs", "And", "ArgMax", "Ceil", "Clip", "Floor", "LeakyRelu", "Or", "Relu", "Round", "Sign"),
         _BRANCH,
     ),
     "Cos": Addresses("a branch by size, a table", "the same", "-", "refused"),
@@ -40,6 +40,12 @@ ADDRESSES: Mapping[str, Addresses] = {
     ),
     "Log": Addresses("libm's table", "none", "-", "refused"),
     "LogSoftmax": Addresses("libm's table", "libm's table", "-", "halvings and a series"),
+    "Max": Addresses(
+        "reads one of two only if it is larger",
+        "none",
+        "-",
+        "compared, and both times the outcome and its opposite, held to float32",
+    ),
     "MaxPool": Addresses(
         "a branch within a page",
         "writes where the largest of a window was",

@@ -124,6 +124,25 @@ def _largest(work: Rewriting, node: NodeProto, window: _Window) -> list[NodeProt
     return nodes
 
 
+def maxima_by_comparison(work: Rewriting) -> None:
+    """Max of floats → Where, pair by pair. At its end the engine's reads what it compares with only if larger.
+
+    Of any graph that is run, and before `choices_as_products`.
+    """
+
+    def change(node: NodeProto) -> list[NodeProto] | None:
+        if node.op_type != "Max" or work.types.get(node.output[0], TensorProto.FLOAT) != TensorProto.FLOAT:
+            return None
+        nodes: list[NodeProto] = []
+        largest, *others = node.input
+        for other in others:
+            larger = work.step(nodes, "GreaterOrEqual", largest, other)
+            largest = work.step(nodes, "Where", larger, largest, other)
+        return [*nodes, helper.make_node("Identity", [largest], node.output)]
+
+    work.replace(change)
+
+
 def choices_as_products(work: Rewriting) -> None:
     """Where → both values, times the condition and times its opposite. The engine's reads the chosen one.
 
