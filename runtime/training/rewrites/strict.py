@@ -125,7 +125,7 @@ def _largest(work: Rewriting, node: NodeProto, window: _Window) -> list[NodeProt
 
 
 def maxima_by_comparison(work: Rewriting) -> None:
-    """Max of floats → Where, pair by pair. At its end the engine's reads what it compares with only if larger.
+    """Max of floats → Where, pair by pair. The engine's may read one of a pair only if it is larger.
 
     Of any graph that is run, and before `choices_as_products`.
     """
