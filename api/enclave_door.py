@@ -188,7 +188,9 @@ async def progress(call: Call[LaunchedEnclave, Progress]) -> None:
             raise RequestInvalid("again: the parameter server reports that it awaits its grant again")
         await call.gateway.records.await_owner(enclave.spec.job, waits=True)
         return
-    await call.gateway.supervisor.advance(enclave.spec.job, body.state, body.exchanges_done, body.failure)
+    await call.gateway.supervisor.advance(
+        enclave.spec.job, body.state, body.exchanges_done, body.failure, body.slot_s
+    )
 
 
 def _dataset(call: Call[LaunchedEnclave, None]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Self
 
+from chiron.api.allowed_machines import make_file
 from chiron.api.builders import Builders
 from chiron.api.datasets import Datasets
 from chiron.api.deletion import Deletion
@@ -41,7 +42,7 @@ class Gateway:
         self.storage = Storage(database, limits)
         self.builders = Builders(database, blobs, limits)
         self.datasets = Datasets(database, blobs, limits, self.storage)
-        self.observations = Observations(database)
+        self.observations = Observations(database, limits)
         self.records = JobRecords(database, limits)
         self.objects = JobObjects(database, blobs)
         self.fleet = Fleet(settings, database, launcher, self.metrics)
@@ -76,6 +77,7 @@ class Gateway:
             DirectoryNotOurs: the state directory is another user's.
         """
         private_directory(settings.state_dir)
+        make_file(settings)
         database = await Database.open(settings.sqlalchemy_url)
         gateway = cls(settings, database, launcher)
         await gateway.records.count_earlier()

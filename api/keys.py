@@ -22,7 +22,7 @@ from chiron.api.storage.database import Database
 from chiron.api.storage.tables import KeyRow, moment
 from chiron.wire.apikeys import KEY, MAX_KEY_CHARACTERS, TENANT, new_key
 from chiron.wire.encoding import sha256_hex
-from chiron.wire.private import private_directory
+from chiron.wire.private import private_directory, refuse_planted
 from chiron.wire.public_api import MAX_LABEL_CHARACTERS
 
 KEY_ID = re.compile(r"[0-9a-f]{16}")
@@ -298,7 +298,7 @@ async def opened_keys(settings: Settings) -> AsyncIterator[KeyRing]:
     Raises:
         StorageError: the database cannot be opened.
     """
-    private_directory(settings.state_dir)
+    refuse_planted(private_directory(settings.state_dir))
     database = await Database.open(settings.sqlalchemy_url)
     try:
         yield KeyRing(database)

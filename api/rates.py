@@ -11,6 +11,10 @@ from chiron.api.errors import TooManyRequests
 from chiron.api.keys import Principal
 from chiron.api.settings import Limits
 
+MESSAGE_UNIT = 256 * 1024
+"""Of a sealed message, which is decoded and passed on."""
+MANIFEST_UNIT = 16 * 1024
+"""Of a manifest, or a spec with one, which is parsed, put in canonical form and hashed."""
 _BUCKETS = 10_000
 """Callers remembered before those are forgotten who have asked nothing for long."""
 
@@ -40,6 +44,11 @@ class Rate:
                 f"more than {self._per_s:g} requests a second", retry_after_s=(1 - tokens) / self._per_s
             )
         self._buckets[caller] = tokens - 1, now
+
+    def charge(self, caller: str, requests: int) -> None:
+        """Count as so many requests more what is being answered: its caller waits for it afterwards."""
+        now = self._clock()
+        self._buckets[caller] = self._tokens(self._buckets.get(caller, (self._burst, now))) - requests, now
 
     def spent(self, caller: str) -> bool:
         """Whether `take` would refuse."""
@@ -72,6 +81,16 @@ class Rates:
         if caller.visits:
             self._visitors.take(caller.tenant)
         self._tenants.take(caller.tenant)
+
+    def charge(self, caller: Principal, size: int, unit: int) -> None:
+        """Count a request as one more for every `unit` bytes of it, which take their time."""
+        requests = size // unit
+        if not requests:
+            return
+        self._keys.charge(caller.key_id, requests)
+        if caller.visits:
+            self._visitors.charge(caller.tenant, requests)
+        self._tenants.charge(caller.tenant, requests)
 
     def take_keyless(self, address: str) -> None:
         """Count a request from this address that had no key that holds; raises `TooManyRequests`."""

@@ -16,7 +16,8 @@ from chiron.api.keys import FirstKeys
 from chiron.api.launchers.launcher import Launcher
 from chiron.api.settings import Settings
 from chiron.api.storage.database import exclusive
-from chiron.wire.doors import DoorLimits, open_door
+from chiron.wire.connections import DoorLimits
+from chiron.wire.doors import open_door
 
 _LOG = logging.getLogger(__name__)
 LauncherFactory = Callable[[Settings], Awaitable[Launcher]]

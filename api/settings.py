@@ -51,6 +51,8 @@ class Limits(_Frozen):
     """Guests' keys of one job that hold at a time."""
     mailbox_messages: int = Field(default=64, ge=1)
     """Messages that wait for one enclave; half of them may be others' than its owner's."""
+    observed_messages: int = Field(default=100_000, ge=1)
+    """Relayed messages of one job that its observations tell of: the latest."""
     event_streams: int = Field(default=256, ge=1)
     """Event streams open at a time."""
     event_streams_per_tenant: int = Field(default=32, ge=1)

@@ -13,7 +13,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from chiron.ps.errors import CheckpointInvalid
-from chiron.ps.server import ParameterServer
+from chiron.ps.server import HIGHEST_RUNG, Agreement, ParameterServer
 
 _COUNTERS = "counters"
 _PLAN = "plan"
@@ -21,7 +21,11 @@ _PLAN = "plan"
 
 def dump(server: ParameterServer) -> bytes:
     """The state as of the last merge or publication. To be called from the server's `persist` hook only."""
-    counters = np.array([server.trial, len(server.plan), server.shared.staged], np.int64)
+    agreed = server.slots
+    counters = np.array(
+        [server.trial, len(server.plan), server.shared.staged, agreed.trial, agreed.rung, agreed.raised],
+        np.int64,
+    )
     plan = np.zeros(server.layout.plan_bytes, np.uint8)
     plan[: len(server.plan)] = np.frombuffer(server.plan, np.uint8)
     return safetensors.numpy.save({_COUNTERS: counters, _PLAN: plan, **_arrays(server)})
@@ -35,13 +39,16 @@ def load(server: ParameterServer, data: bytes) -> None:
     """
     arrays = _arrays(server)
     plan = np.empty(server.layout.plan_bytes, np.uint8)
-    found = _parse(data, {_COUNTERS: np.empty(3, np.int64), _PLAN: plan, **arrays})
-    trial, plan_length, staged = (int(value) for value in found[_COUNTERS])
-    if not -1 <= trial < 2**16 or not 0 <= plan_length <= server.layout.plan_bytes or staged not in (0, 1):
+    found = _parse(data, {_COUNTERS: np.empty(6, np.int64), _PLAN: plan, **arrays})
+    trial, plan_length, staged, agreed, rung, raised = (int(value) for value in found[_COUNTERS])
+    trials = -1 <= agreed <= trial < 2**16
+    flags = {staged, raised} <= {0, 1}
+    if not (trials and flags and 0 <= rung <= HIGHEST_RUNG and 0 <= plan_length <= server.layout.plan_bytes):
         raise CheckpointInvalid("checkpoint-invalid", "the checkpoint's counters are out of range")
     for name, array in arrays.items():
         array[...] = found[name]
     server.trial, server.shared.staged = trial, bool(staged)
+    server.slots = Agreement(agreed, rung, bool(raised))
     server.plan = found[_PLAN][:plan_length].tobytes()
     server.exchange.restored()
 

@@ -23,12 +23,13 @@ from chiron.ps.codec import (
 )
 from chiron.ps.errors import ExchangeRefused
 from chiron.ps.streams import Body
-from chiron.ps.transport import Pace, Reconnect, Transport
+from chiron.ps.transport import Reconnect, Transport
 from chiron.ps.vectors import (
     BLOCK,
     Frame,
     as_bytes,
     blocks,
+    clear_tiny,
     euclidean_norm,
     narrow,
     new_frame,
@@ -69,6 +70,16 @@ class Merged:
     """Whether this trainer's change was set aside."""
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """What the trainers have agreed on for their slots."""
+
+    rung: int
+    """Place on the ladder."""
+    raised: bool
+    """It was raised once, and stays."""
+
+
 class ParameterClient:
     """One trainer's connection to the parameter server. Not for concurrent use."""
 
@@ -94,7 +105,6 @@ class ParameterClient:
         self._trial = -1
         self._merged = 0
         """How many exchanges `_base` is the result of."""
-        self._pace = Pace(spec.period_s)
         self._base = np.zeros(spec.parameters, np.float32) if memory is None else memory
         """The vector as of the last merge, or as we started."""
         is_narrow = spec.dtype == "bfloat16"
@@ -139,6 +149,7 @@ class ParameterClient:
         head = self._layout.pack_plan(header, plan)
         self._base[: len(vector)] = vector
         self._base[len(vector) :] = 0
+        clear_tiny(self._base)
 
         async def attempt() -> None:
             payload = as_bytes(self._base)
@@ -168,23 +179,40 @@ class ParameterClient:
 
         started = await self._transport.persist(attempt)
         self._trial, self._merged = trial, started.exchange
-        self._pace.begin()
         self._owed.fill(0)
         return started
 
-    async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
+    async def agree(self, trial: int, rung: int) -> Agreed:
+        """Propose a place on the ladder of slots for a trial, and wait for the others' proposals.
+
+        Raises:
+            ServerUnreachable: the server stayed away.
+        """
+        head = self._layout.header(Kind.SLOT, trial=trial, exchange=rung).pack()
+
+        async def attempt() -> Agreed:
+            nothing = memoryview(b"")
+            async with self._transport.post(paths.EXCHANGE_SLOT, head, nothing, HEADER_BYTES) as answer:
+                header = self._layout.expect(await answer.read(HEADER_BYTES), Kind.AGREED)
+            return Agreed(header.exchange, raised=header.excluded > 0)
+
+        return await self._transport.persist(attempt)
+
+    async def exchange(
+        self, number: int, vector: NDArray[np.float32] | None, sums: NDArray[np.float64]
+    ) -> Merged:
         """Push what local training changed since the last merge; wait for the others; the merged vector.
 
         `vector` is float32 of at most `parameters` elements, `sums` float64 [sums]. A change that is not
-        finite is sent as zeros and counted as set aside, for the frame's size must not tell of it.
+        finite is sent as zeros and counted as set aside, for the frame's size must not tell of it; so is
+        one that was not ready in time, None.
 
         Raises:
             TrialOver: the trial ended without us; start the next one.
             ExchangeRefused: the exchange is not due.
             ServerUnreachable: the server stayed away.
         """
-        norm = await self.prepare(vector)
-        await self._pace.tick()
+        norm = None if vector is None else await self.prepare(vector)
         return await self.push(number, norm, sums)
 
     async def prepare(self, vector: NDArray[np.float32]) -> float | None:
@@ -192,7 +220,7 @@ class ParameterClient:
         return await asyncio.to_thread(self._prepare, vector)
 
     async def push(self, number: int, norm: float | None, sums: NDArray[np.float64]) -> Merged:
-        """Send what was prepared, now, whatever the pace: the second half of `exchange`.
+        """Send what was prepared: the second half of `exchange`.
 
         `norm` is over all shards; None sets the change aside.
         """
@@ -234,6 +262,7 @@ class ParameterClient:
             with np.errstate(invalid="ignore", over="ignore"):
                 np.subtract(vector, self._base[:used], out=frame[:used])
             frame[used:] = 0
+            clear_tiny(frame)
             norm = euclidean_norm(frame)
         return norm if math.isfinite(norm) else None
 
@@ -249,6 +278,7 @@ class ParameterClient:
                 owed = self._owed[part]
                 np.subtract(vector[part], self._base[part], out=change)
                 change += owed
+                clear_tiny(change)
                 total += float(np.dot(change, change))
                 narrow(change, frame[part])
                 widen(frame[part], owed)

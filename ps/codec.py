@@ -10,6 +10,8 @@ A frame is a 32-byte header, then the parts of its kind, all little-endian, noth
     STARTED    plan (padded with zeros), vector float32
     PUSH       sums float64, change float32 or bfloat16
     MERGED     sums float64, vector float32 or step bfloat16
+    SLOT       nothing
+    AGREED     nothing
 
 Who a frame comes from is not in it: that is the TLS client certificate's business. The header's fields:
 
@@ -53,6 +55,8 @@ class Kind(IntEnum):
     STARTED = 6
     PUSH = 7
     MERGED = 8
+    SLOT = 9
+    AGREED = 10
 
 
 class ElementType(IntEnum):
@@ -88,10 +92,11 @@ class Header:
     trial: int = 0
     exchange: int = 0
     """PUSH: the exchange asked for. MERGED: the last one merged. STARTED: the next one due. HELLO: how many
-    the client has seen merged, and in `trial` one more than the trial it is in."""
+    the client has seen merged, and in `trial` one more than the trial it is in. SLOT, AGREED: a rung of the
+    ladder of slots (`chiron.runtime.pacing`)."""
     flags: Flag = Flag.NONE
     excluded: int = 0
-    """MERGED: how many trainers' changes were set aside in this exchange."""
+    """MERGED: how many trainers' changes were set aside in this exchange. AGREED: 1: it was raised."""
     plan_length: int = 0
     """Bytes of the plan before its padding."""
     norm: float = 0.0

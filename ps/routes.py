@@ -26,7 +26,7 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def exchange_routes(server: ParameterServer, identify: Identify) -> list[web.RouteDef]:
-    """The four requests that a trainer makes. `identify` comes first in each, before the body."""
+    """The five requests that a trainer makes. `identify` comes first in each, before the body."""
     layout = server.layout
 
     async def hello(request: web.Request) -> web.StreamResponse:
@@ -55,7 +55,13 @@ def exchange_routes(server: ParameterServer, identify: Identify) -> list[web.Rou
             request, layout.pack_head(result.header, result.sums), result.payload, result.valid
         )
 
+    async def agree(request: web.Request) -> web.StreamResponse:
+        trainer = identify(request)
+        header = layout.expect(await _body(request, HEADER_BYTES).read(HEADER_BYTES), Kind.SLOT)
+        return _header((await server.agree(trainer, header.trial, header.exchange)).pack())
+
     return [
+        web.post(paths.EXCHANGE_SLOT, _refusing(agree)),
         web.post(paths.EXCHANGE_HELLO, _refusing(hello)),
         web.post(paths.EXCHANGE_PUBLISH, _refusing(publish)),
         web.post(paths.EXCHANGE_START, _refusing(start)),

@@ -7,6 +7,8 @@ certificate, through `identify`. Nothing the host sees depends on what is in a v
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,26 @@ from chiron.wire.exchange import ExchangeMode, ExchangeSpec, spec_digest
 
 PUBLISHER = 0
 """The trainer that runs the builder and publishes what all start from."""
+HIGHEST_RUNG = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the trainers have agreed on for their slots."""
+
+    trial: int = -1
+    """The latest trial that they agreed for; -1 before the first."""
+    rung: int = 0
+    """Place on the ladder."""
+    raised: bool = False
+
+    def after(self, trial: int, rung: int) -> "Agreement":
+        """What it becomes by the highest rung that is proposed for a trial."""
+        if self.trial < 0:
+            return Agreement(trial, rung)
+        if self.raised or rung <= self.rung:
+            return replace(self, trial=trial)
+        return Agreement(trial, rung, raised=True)
 
 
 class ParameterServer:
@@ -56,6 +78,10 @@ class ParameterServer:
         self.plan = b""
         self.rolled_back = asyncio.Event()
         """Set once a client has shown that the host restored us from an old checkpoint."""
+        self.slots = Agreement()
+        self._proposed: dict[int, int] = {}
+        self._agreed = asyncio.Condition()
+        self._trainers, self._patience_s = spec.trainers, spec.deadline_s or None
         self._publishing = asyncio.Lock()
         self._published = asyncio.Condition()
 
@@ -128,6 +154,35 @@ class ParameterServer:
             Kind.STARTED, trial=trial, exchange=entry.exchange, plan_length=len(self.plan)
         )
         return header, entry
+
+    async def agree(self, trainer: int, trial: int, rung: int) -> Header:
+        """Wait until every trainer has proposed a rung for this trial; the highest is taken.
+
+        After the first time it can only be raised, and only once a job. Whoever comes later is told it. With
+        a deadline, those who are late to propose are not waited for.
+
+        Raises:
+            ExchangeRefused: the trial is not published.
+        """
+        if trial > self.trial:
+            raise ExchangeRefused("exchange-ahead", "the trial is not published")
+        async with self._agreed:
+            if trial > self.slots.trial:
+                self._proposed[trainer] = min(rung, HIGHEST_RUNG)
+                self._agreed.notify_all()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience_s):
+                    await self._agreed.wait_for(lambda: self._have_proposed(trial))
+            if trial > self.slots.trial:
+                self.slots = self.slots.after(trial, max(self._proposed.values()))
+                self._proposed.clear()
+                await self._persist()
+                self._agreed.notify_all()
+        raised = int(self.slots.raised)
+        return self.layout.header(Kind.AGREED, trial=trial, exchange=self.slots.rung, excluded=raised)
+
+    def _have_proposed(self, trial: int) -> bool:
+        return trial <= self.slots.trial or len(self._proposed) == self._trainers
 
     async def push(self, trainer: int, header: Header, sums: NDArray[np.float64], body: Body) -> Result:
         """Take a trainer's change and answer the vector that it goes on with.

@@ -18,10 +18,10 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.ps.client import PATIENCE_S, Merged, ParameterClient, Start
+from chiron.ps.client import PATIENCE_S, Agreed, Merged, ParameterClient, Start
 from chiron.ps.exchange import Persist
 from chiron.ps.server import ParameterServer
-from chiron.ps.transport import Pace, Reconnect
+from chiron.ps.transport import Reconnect
 from chiron.ps.vectors import read_only
 from chiron.wire.exchange import ExchangeSpec, shard_slice, shard_spec
 
@@ -65,7 +65,6 @@ class ShardedClient:
     ) -> None:
         """One session, URL and, if servers can be found again, `Reconnect` for each shard, in order."""
         shards = len(urls)
-        self._pace = Pace(spec.period_s)
         self._slices = [shard_slice(spec.parameters, index, shards) for index in range(shards)]
         self._vector = np.zeros(spec.parameters, np.float32)
         self._clients = [
@@ -103,16 +102,17 @@ class ShardedClient:
     async def start(self, trial: int) -> Start:
         """Begin or take up `trial`, at the earliest exchange that any shard still has to merge."""
         starts = await _together(client.start(trial) for client in self._clients)
-        self._pace.begin()
         return Start(starts[0].plan, read_only(self._vector), min(start.exchange for start in starts))
 
-    async def exchange(self, number: int, vector: NDArray[np.float32], sums: NDArray[np.float64]) -> Merged:
+    async def agree(self, trial: int, rung: int) -> Agreed:
+        """Agree on a slot with the other trainers, at the first shard: as `ParameterClient.agree`."""
+        return await self._clients[0].agree(trial, rung)
+
+    async def exchange(
+        self, number: int, vector: NDArray[np.float32] | None, sums: NDArray[np.float64]
+    ) -> Merged:
         """Push the change to all shards and wait for the others: as `ParameterClient.exchange`."""
-        parts = zip(self._clients, self._slices, strict=True)
-        norms = await _together(client.prepare(vector[part]) for client, part in parts)
-        known = [norm for norm in norms if norm is not None]
-        norm = math.hypot(*known) if len(known) == len(norms) else None
-        await self._pace.tick()
+        norm = None if vector is None else await self._prepare(vector)
         nothing = np.zeros(0)
         merged = await _together(
             client.push(number, norm, sums if index == 0 else nothing)
@@ -125,6 +125,13 @@ class ShardedClient:
             max(one.excluded for one in merged),
             any(one.set_aside for one in merged),
         )
+
+    async def _prepare(self, vector: NDArray[np.float32]) -> float | None:
+        """Lay the change into all frames; the norm of the whole, None if it is not finite."""
+        parts = zip(self._clients, self._slices, strict=True)
+        norms = await _together(client.prepare(vector[part]) for client, part in parts)
+        known = [norm for norm in norms if norm is not None]
+        return math.hypot(*known) if len(known) == len(norms) else None
 
 
 async def _together(work: Iterable[Awaitable[_T]]) -> list[_T]:

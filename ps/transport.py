@@ -1,7 +1,6 @@
-"""A client's requests to the parameter server: paced, retried while the connection is broken, bounded."""
+"""A client's requests to the parameter server: retried while the connection is broken, bounded."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -42,33 +41,6 @@ Reconnect: TypeAlias = Callable[[], Awaitable[tuple[aiohttp.ClientSession, str]]
 def connection_lost(error: Exception) -> bool:
     """Whether a request may succeed when it is made again: its connection broke, or there was none."""
     return isinstance(error, aiohttp.ClientError | OSError)
-
-
-class Pace:
-    """Ticks at multiples of `period_s` after the trial's start; without a period, always.
-
-    Changes leave at fixed times, so that how long a trainer computed is not seen. A period longer than the
-    slowest computing makes the times of all exchanges public. Who is not ready at a tick takes the next one,
-    so too short a period tells the host at which exchanges somebody was late, and no more.
-    """
-
-    def __init__(self, period_s: float) -> None:
-        self._period_s = period_s
-        self._began = 0.0
-        self._ticks = 0
-
-    def begin(self) -> None:
-        """Count the ticks from now: a trial starts."""
-        self._began = asyncio.get_running_loop().time()
-        self._ticks = 0
-
-    async def tick(self) -> None:
-        """Wait for the next tick that nothing was sent at."""
-        if self._period_s == 0:
-            return
-        elapsed = asyncio.get_running_loop().time() - self._began
-        self._ticks = max(self._ticks + 1, math.ceil(elapsed / self._period_s))
-        await asyncio.sleep(self._began + self._ticks * self._period_s - asyncio.get_running_loop().time())
 
 
 class Transport:

@@ -6,8 +6,9 @@
 Systems, in images (examples) a second over one epoch at the same batch size, AdamW:
 
     plain_onnxruntime   A  onnxruntime-training's Module and Optimizer, one thread, no Chiron
-    chiron_1            B  one trainer: sandboxed builder, decryption, parameter server over mutual TLS,
-                           sealed reports; one thread
+    chiron_1            B  one trainer: sandboxed builder, engine in a process of its own, decryption,
+                           parameter server over mutual TLS, sealed reports; one thread
+    in_process_1           the same with the engine in the trainer's process: what the process apart costs
     chiron_2            C  two trainers of one thread each, which share each batch
     torch_eager         D  PyTorch, as many threads as cores; idle ones sleep, as spinning (--torch-spins)
                            makes it many times slower wherever another process wants a core
@@ -58,6 +59,7 @@ def measure(arguments: argparse.Namespace, model: str, directory: Path) -> dict[
     systems: dict[str, Callable[[], dict[str, Any]]] = {
         "plain_onnxruntime": lambda: single_turn(ours("plain"), {**options, "threads": 1}),
         "chiron_1": lambda: chiron_turn(options, 1),
+        "in_process_1": lambda: chiron_turn({**options, "in_process": True}, 1),
         "chiron_2": lambda: chiron_turn(options, 2),
         "torch_eager": lambda: single_turn(torch, {**options, **cores}, OMP_WAIT_POLICY=wait),
     }
@@ -85,6 +87,7 @@ def summary(turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {
         **{name: round(statistics.median(found), 1) for name, found in rates.items()},
         "chiron_1_over_plain": ratio("chiron_1", "plain_onnxruntime"),
+        "chiron_1_over_in_process": ratio("chiron_1", "in_process_1"),
         "chiron_2_over_torch": ratio("chiron_2", "torch_eager"),
         "cpu_ms_per_example": {name: round(statistics.median(f) * 1e3, 3) for name, f in cpu.items()},
         "peak_mib": {name: round(max(t["peak_mib"] for t in taken)) for name, taken in turns.items()},

@@ -64,6 +64,14 @@ class Sandbox:
         self._last: tuple[str, Buffer] | None = None
         self._log = log
 
+    def prepare(self, component: bytes) -> None:
+        """Compile a component, so that its next call begins at once.
+
+        Raises:
+            ComponentRefused, SandboxFailed: it does not compile.
+        """
+        self._compiled(component)
+
     def build(
         self,
         component: bytes,

@@ -51,6 +51,8 @@ OPENING_UNREADABLE: Final = "opening-unreadable"
 OPENING_NOT_NEWER: Final = "opening-not-newer"
 """One with this number or a later one was taken, perhaps of another process of the same owner's."""
 
+MACHINE_NOT_ALLOWED: Final = "machine-not-allowed"
+"""The grant names a machine that the operator does not let owners keep models for."""
 SEALED_ELSEWHERE: Final = "sealed-elsewhere"
 """What the host keeps is sealed to other code, or to other machines than the one that the enclave runs on."""
 

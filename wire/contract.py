@@ -85,6 +85,28 @@ class Envelope(ContractModel):
     """Serialised ONNX graph and recipe together."""
     max_steps: int = Field(default=20_000, ge=1, le=10_000_000)
     """Optimizer steps a trainer takes over the whole job, at most."""
+    build_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    """A paced job's slot for one call of the builder, with admission and measurement of what it answers; and
+    for each trainer to make ready for it."""
+    answer_seconds: float = Field(default=0.5, ge=0.05, le=600)
+    """A paced predictor's slot for an answer, for each 64 rows of a query. Four are answered at a time."""
+
+
+class ExampleForm(ContractModel):
+    """What one example looks like."""
+
+    task: Task
+    input_shape: Shape
+    input_dtype: InputType
+    target_shape: Shape = ()
+    classes: int = Field(default=0, ge=0, le=100_000)
+    """Classes of a classification, 0 for a regression."""
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> Self:
+        if (self.task is Task.CLASSIFICATION) != (self.classes > 0):
+            raise ValueError("a classification has classes, and nothing else does")
+        return self
 
 
 class BuilderManifest(ContractModel):
@@ -96,6 +118,8 @@ class BuilderManifest(ContractModel):
     tasks: Annotated[frozenset[Task], _IN_ORDER] = Field(min_length=1)
     max_input_elements: int = Field(default=1_000_000, ge=1)
     """Elements of one example's input, at most."""
+    shapes: tuple[ExampleForm, ...] = Field(default=(), max_length=16)
+    """Some that it builds for: `chiron builder check` tries each. A job may have others."""
     envelope: Envelope
 
 

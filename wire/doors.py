@@ -18,13 +18,13 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from chiron.wire.connections import Connection, DoorLimits
 from chiron.wire.errors import ChironError, LimitExceeded
-from chiron.wire.networks import Network, belongs, network_of
+from chiron.wire.networks import belongs, network_of
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOG = logging.getLogger(__name__)
@@ -33,58 +33,10 @@ _NO_DESCRIPTORS_S = 0.5
 """The wait when the system has no descriptor for another connection."""
 
 
-@dataclass(frozen=True)
-class DoorLimits:
-    """Connections of strangers, and how long each may take, in seconds."""
-
-    connections: int = 256
-    connections_per_address: int = 96
-    handshake_s: float = 10
-    header_s: float = 15
-    """From the handshake to a whole first request's header."""
-    idle_s: float = 75
-    """Between two requests, and for a peer that reads nothing of its answer."""
-    body_s: float = 30
-    """Reading a stranger's whole body."""
-    body_bytes: int = 128 * 2**20
-    """Of all strangers' bodies that are being read."""
-    proxies: tuple[Network, ...] = ()
-    """Through these come many, who have places in all, and none by address."""
-
-
 class BodyTooSlow(ChironError):
     """A body was not here in time."""
 
     code = "request-timeout"
-
-
-@dataclass(eq=False)
-class _Connection:
-    """One connection, from its acceptance to its end."""
-
-    handler: web.RequestHandler
-    network: str
-    since: float
-    """When what it is waiting for began."""
-    allowed_s: float
-    transport: asyncio.Transport | None = None
-    task: "asyncio.Task[None] | None" = None
-    asked: bool = False
-    """A request of it is under way."""
-    kept: bool = False
-    """That request was read, and is being answered."""
-    member: bool = False
-    sent: int = 0
-    """Bytes of a body that is being read."""
-    unread: int = 0
-    """Bytes of its answer that its peer had not taken when last looked at."""
-
-    def close(self) -> None:
-        """End it at once, in its handshake too."""
-        if self.transport is not None:
-            self.transport.abort()
-        elif self.task is not None:
-            self.task.cancel()
 
 
 class Door:
@@ -96,7 +48,7 @@ class Door:
         self.limits = limits
         self._runner = runner
         self._context = context
-        self._connections: dict[web.RequestHandler, _Connection] = {}
+        self._connections: dict[web.RequestHandler, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: socket.socket | None = None
 
@@ -194,11 +146,11 @@ class Door:
             if self._runner.server is None or not self._has_room(network, bounded=bounded):
                 accepted.close()
                 continue
-            connection = _Connection(self._runner.server(), network, _now(), self.limits.header_s)
+            connection = Connection(self._runner.server(), network, _now(), self.limits.header_s)
             self._connections[connection.handler] = connection
             connection.task = self._begin(self._come_in(connection, accepted))
 
-    async def _come_in(self, connection: _Connection, accepted: socket.socket) -> None:
+    async def _come_in(self, connection: Connection, accepted: socket.socket) -> None:
         tls: dict[str, Any] = {}
         if self._context is not None:
             tls = {"ssl": self._context, "ssl_handshake_timeout": self.limits.handshake_s}
@@ -230,7 +182,7 @@ class Door:
         self._drop(min(waiting, key=lambda each: (-crowd[each.network], each.asked, each.since)))
         return True
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         self._connections.pop(connection.handler, None)
         connection.close()
 
@@ -240,7 +192,7 @@ class Door:
             await asyncio.sleep(min(1.0, self.limits.header_s / 4))
             self._forget_closed()
             for connection in list(self._connections.values()):
-                if not connection.member and _is_late(connection, _now(), self.limits.idle_s):
+                if not connection.member and connection.is_late(_now(), self.limits.idle_s):
                     self._drop(connection)
 
     def _forget_closed(self) -> None:
@@ -308,19 +260,6 @@ async def open_door(
     finally:
         await door.close()
         await runner.cleanup()
-
-
-def _is_late(connection: _Connection, now: float, stalled_s: float) -> bool:
-    if connection.transport is None:
-        return False  # The handshake has its own deadline.
-    unread = connection.transport.get_write_buffer_size()
-    if unread:
-        if unread != connection.unread:
-            connection.unread, connection.since = unread, now
-        return now - connection.since > stalled_s
-    if connection.unread:
-        connection.unread, connection.since = 0, now
-    return not connection.asked and now - connection.since > connection.allowed_s
 
 
 def _now() -> float:

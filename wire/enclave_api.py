@@ -75,6 +75,8 @@ class Progress(WireModel):
     state: JobState
     exchanges_done: int = Field(default=0, ge=0)
     failure: PublicFailure | None = None
+    slot_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """A paced job's slot before an exchange, which is public."""
     again: bool = False
     """With `awaiting-grant`, of a job that had its grant: the owner must send it again. The state stays."""
 

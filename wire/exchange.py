@@ -48,8 +48,11 @@ class ExchangeTerms(BaseModel):
     """`async` only: how many of the others' rounds may be merged while a trainer works on one change."""
     deadline_s: float = Field(default=0.0, ge=0, le=86_400)
     """How long the first trainer at an exchange waits for the last; then those present go on. 0: for ever."""
+    unpaced: bool = False
+    """Everything leaves as soon as it is ready. By default a job keeps slots, whose length is measured before
+    any data is read, so that time tells next to nothing (docs/traffic.md)."""
     period_s: float = Field(default=0.0, ge=0, le=86_400)
-    """Pacing: changes are sent at multiples of this after the trial's start. 0: as soon as they are ready."""
+    """The shortest slot before an exchange. 0: as short as the measurement allows."""
     shards: int = Field(default=1, ge=1, le=64)
     """Server processes that hold a slice of the vector each; deadline and staleness count for each slice."""
     trainer_checkpoints: bool = True
@@ -74,6 +77,8 @@ class ExchangeSpec(ExchangeTerms):
             raise ValueError("shards: every one must hold at least one parameter")
         if 2 * self.trim >= self.trainers:
             raise ValueError("the trimmed mean must leave at least one trainer")
+        if self.unpaced and self.period_s:
+            raise ValueError("period_s is a slot's length, and an unpaced job has no slots")
         if self.mode is ExchangeMode.ASYNC and self.merge is not MergeRule.MEAN:
             raise ValueError("without a barrier there is nothing to take a median of")
         if self.mode is ExchangeMode.ASYNC and self.dtype != "float32":

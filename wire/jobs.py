@@ -15,7 +15,11 @@ from chiron.wire.exchange import ExchangeMode, ExchangeSpec, ExchangeTerms
 SUMS = 64
 """Values that are summed over the trainers at each exchange."""
 IDLE = SUMS - 1
-"""Place in the sums that counts idle trainers; the others are the learner's."""
+"""Place in the sums that counts idle trainers."""
+LATE = SUMS - 2
+"""Place in the sums that counts the further slots that the trainers took so far."""
+GIVEN_UP = SUMS - 3
+"""Place in the sums that counts the exchanges that they gave up so far; the others are the learner's."""
 PLAN_HEAD_BYTES = 64
 """Room for what is said about a plan, beside its graph and recipe."""
 
@@ -175,6 +179,8 @@ class Job(WireModel):
     state: JobState
     exchanges_done: int = 0
     failure: PublicFailure | None = None
+    slot_s: float | None = None
+    """A paced job's slot before an exchange, in seconds, once its trainers agreed on it."""
     awaiting_owner: bool = False
     """Its parameter server was started again, and waits for the owner to send the grant again."""
     created_at: str

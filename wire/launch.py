@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, TypeAdapter, model_validator
 
 from chiron.wire.attestation import Nonce, Role
-from chiron.wire.encoding import Identifier, WireModel
+from chiron.wire.encoding import Digest, Identifier, WireModel
 from chiron.wire.jobs import JobSpec, query_rows_that_fit
 
 LAUNCH_VARIABLE = "CHIRON_LAUNCH"
@@ -58,6 +58,9 @@ class LaunchSpec(WireModel):
     """Parameter server: 0 is any port. Predictor: where owners reach it directly (RA-TLS); 0 is nowhere."""
     taking: Literal[True] | None = None
     """Predictor: begin without a model, and wait for one that code of another measurement gives away."""
+    machines: tuple[Digest, ...] | None = Field(default=None, max_length=1024)
+    """Parameter server, and a predictor that takes a model over: SHA-256 of the keys of machines that this
+    operator lets owners keep models for."""
     spec: JobSpec
 
     @model_validator(mode="after")

@@ -219,7 +219,7 @@ def _client_bytes(exchange: ExchangeSpec) -> int:
 def _server_bytes(exchange: ExchangeSpec, plan: int, sums: int) -> int:
     """Room for what `chiron.ps.checkpoint.dump` writes of a server."""
     vectors = 4 + 4 + (2 + 2 if exchange.dtype == "bfloat16" else 0)
-    counted = 3 * 8 + (
+    counted = 6 * 8 + (
         exchange.trainers * (8 + 8 + 8 * sums)
         if exchange.mode is ExchangeMode.ASYNC
         else 2 * 8 + 8 * sums + exchange.trainers

@@ -1,4 +1,7 @@
-"""Directories for one user: made so, closed where they stand open, refused where they are another's."""
+"""Directories for one user: made so, closed where they stand open, refused where they are another's.
+
+While one stood open, others may have put into it what we would take for ours: that is refused too.
+"""
 
 import logging
 import os
@@ -11,7 +14,7 @@ _OTHERS = 0o077
 
 
 class DirectoryNotOurs(ChironError):
-    """A directory for secrets belongs to another user, who can put there what they like."""
+    """A directory for secrets, or what lies in it, is another user's, who can put there what they like."""
 
     code = "directory-not-ours"
 
@@ -38,3 +41,20 @@ def private_directory(path: Path) -> Path:
     finally:
         os.close(descriptor)
     return path
+
+
+def refuse_planted(path: Path) -> None:
+    """Refuse a directory of ours, closed by now, into which others have put a link or something of theirs.
+
+    A link leads what we write, keys with it, to wherever its maker chose. A file of theirs stays theirs to
+    write, however closed the directory is.
+
+    Raises:
+        DirectoryNotOurs: naming the first of such entries.
+    """
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise DirectoryNotOurs(f"{entry.path} is a symbolic link: put there what it leads to")
+            if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                raise DirectoryNotOurs(f"{entry.path} belongs to another user: look at it, then remove it")

@@ -39,6 +39,12 @@ class TrainingReport(WireModel):
     validation_r2: Metric = None
     diverged: bool = False
     """A loss or weight was not finite: learning stopped, the schedule went on."""
+    slot_s: Metric = None
+    """A paced job's slot before an exchange, as its trainers agreed on it."""
+    late_slots: int = Field(default=0, ge=0)
+    """Further slots that trainers took so far because their work was not done; the host saw each."""
+    given_up: int = Field(default=0, ge=0)
+    """Exchanges so far to which a trainer had nothing to give in time, nor a further slot left."""
 
 
 class OutcomeStatus(StrEnum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select, update
 
+from chiron.api.allowed_machines import allowed_machines
 from chiron.api.errors import EnclaveGone, Unauthenticated
 from chiron.api.jobs.mailbox import Mailbox
 from chiron.api.launchers.launcher import Enclave, Launcher, LaunchOrder
@@ -201,6 +202,7 @@ class Fleet:
                 measurement=enclave.measurement,
                 taking=enclave.taking,
                 at_a_door=enclave.role is Role.PREDICTOR and enclave.index == 0,
+                machines=self._machines(enclave),
             )
             async with asyncio.timeout(self._settings.timing.launch_s):
                 enclave.handle = await self._launcher.launch(order)
@@ -211,6 +213,11 @@ class Fleet:
         watcher = asyncio.create_task(self._watch(enclave, enclave.handle))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
+
+    def _machines(self, enclave: LaunchedEnclave) -> tuple[str, ...]:
+        """Only for who judges what an owner names: older images refuse fields that they do not know."""
+        judges = enclave.role is Role.PARAMETER_SERVER or enclave.taking
+        return allowed_machines(self._settings) if judges else ()
 
     async def dismiss(self, job: str, roles: frozenset[Role], leave_s: float = 0) -> None:
         """End a job's enclaves in these roles, with `leave_s` to go by themselves; free what they held.

@@ -5,9 +5,10 @@ Both are ciphertext to us. The journal tells kind, name and size of each: promis
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator
 
-from sqlalchemy import Select, select
+from sqlalchemy import Delete, Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chiron.api.errors import (
@@ -19,6 +20,7 @@ from chiron.api.errors import (
     StorageDamaged,
 )
 from chiron.api.paging import PageRequest
+from chiron.api.settings import Limits
 from chiron.api.storage.blobs import BlobStore
 from chiron.api.storage.database import Database
 from chiron.api.storage.tables import BuilderRow, ChunkRow, JobRow, ObjectRow, ObservationRow
@@ -26,17 +28,34 @@ from chiron.wire.enclave_api import ObjectInfo, Observation
 from chiron.wire.jobs import JobSpec
 from chiron.wire.public_api import Page
 
+OBJECT = "object"
+"""The kind of an observation that is no message."""
+_FORGETTING = 16
+"""Older messages are forgotten when the journal has grown by this part of what is kept."""
+
 
 class Observations:
-    """The journal of stored objects and relayed messages."""
+    """The journal of stored objects and relayed messages.
 
-    def __init__(self, database: Database) -> None:
+    Of messages, which those who may ask can send for ever, the latest are kept; objects are as many as the
+    spec says.
+    """
+
+    def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
+        self._kept = limits.observed_messages
+        self._noted: Counter[str] = Counter()
+        """Of each job, since older ones were forgotten last."""
 
     async def note(self, job: str, kind: str, name: str, size: int) -> None:
         """Write down that `size` bytes of ciphertext went by."""
+        self._noted[job] += 1
         async with self._database.writing() as session:
             session.add(ObservationRow(job=job, kind=kind, name=name, size=size))
+            if self._noted[job] > self._kept // _FORGETTING:
+                del self._noted[job]
+                await session.flush()
+                await session.execute(_older_messages(job, self._kept))
 
     async def of(self, job: str, wanted: PageRequest) -> Page[Observation]:
         """Builder and dataset as stored, then everything in the order it happened."""
@@ -99,6 +118,15 @@ def _notes(job: str, after: int) -> Select[ObservationRow]:
     return query.order_by(ObservationRow.id)
 
 
+def _older_messages(job: str, kept: int) -> Delete:
+    """All but the latest `kept` that were relayed."""
+    messages = ObservationRow.job == job, ObservationRow.kind != OBJECT
+    latest = select(ObservationRow.id).where(*messages).order_by(ObservationRow.id.desc())
+    return delete(ObservationRow).where(
+        *messages, ObservationRow.id <= latest.offset(kept).limit(1).scalar_subquery()
+    )
+
+
 def _noted(row: ObservationRow) -> _Placed:
     return (_NOTED, row.id), Observation(kind=row.kind, name=row.name, size=row.size)
 
@@ -131,7 +159,7 @@ class JobObjects:
                 await session.merge(
                     ObjectRow(job=job, name=name, size=stored.size, sha256=stored.sha256, blob=blob)
                 )
-                session.add(ObservationRow(job=job, kind="object", name=name, size=stored.size))
+                session.add(ObservationRow(job=job, kind=OBJECT, name=name, size=stored.size))
         if not there:
             await self._blobs.delete(blob)
             raise JobUnknown("the job was deleted")

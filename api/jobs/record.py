@@ -108,7 +108,12 @@ class JobRecords:
             return [(row.tenant, _job(row)) for row in await session.scalars(query)]
 
     async def advance(
-        self, job: str, state: JobState, exchanges_done: int = 0, failure: PublicFailure | None = None
+        self,
+        job: str,
+        state: JobState,
+        exchanges_done: int = 0,
+        failure: PublicFailure | None = None,
+        slot_s: float | None = None,
     ) -> bool:
         """Take a job forward and tell who waits; False where it was there already.
 
@@ -126,6 +131,7 @@ class JobRecords:
                 return False
             row.state, row.exchanges_done, row.failure = state, done, failure
             row.awaiting_owner = False
+            row.slot_s = slot_s or row.slot_s
             await _note(session, row)
         self._tell(job)
         return True
@@ -223,6 +229,7 @@ def _progress(row: JobRow) -> dict[str, Any]:
         "exchanges_done": row.exchanges_done,
         "failure": PublicFailure(row.failure) if row.failure else None,
         "awaiting_owner": row.awaiting_owner,
+        "slot_s": row.slot_s,
         "created_at": row.created_at,
     }
 

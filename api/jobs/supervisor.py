@@ -101,7 +101,12 @@ class Supervisor:
         return job
 
     async def advance(
-        self, job: str, state: JobState, exchanges_done: int = 0, failure: PublicFailure | None = None
+        self,
+        job: str,
+        state: JobState,
+        exchanges_done: int = 0,
+        failure: PublicFailure | None = None,
+        slot_s: float | None = None,
     ) -> bool:
         """`JobRecords.advance`, and what follows from a job's end.
 
@@ -109,7 +114,7 @@ class Supervisor:
         """
         if self._closing and state is JobState.FAILED:
             return False
-        moved = await self._records.advance(job, state, exchanges_done, failure)
+        moved = await self._records.advance(job, state, exchanges_done, failure, slot_s)
         if moved:
             self._metrics.jobs.labels(state).inc()
             _LOG.info("job moved", extra={"job": job, "state": state, "failure": failure})

@@ -44,6 +44,8 @@ class LaunchOrder:
     """True for a predictor that begins without a model, and waits for one from older code."""
     at_a_door: bool = False
     """True for a predictor that owners may reach directly, where the launcher has addresses for that."""
+    machines: tuple[str, ...] = ()
+    """Keys (SHA-256) of the machines that owners may have their models kept for."""
 
     def launch_spec(
         self,
@@ -62,6 +64,7 @@ class LaunchOrder:
             listen_host=host,
             listen_port=port,
             taking=self.taking or None,
+            machines=self.machines or None,
             spec=self.spec,
         )
 

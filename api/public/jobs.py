@@ -18,6 +18,7 @@ from chiron.api.key_watch import until
 from chiron.api.keys import BOTH, GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
 from chiron.api.problems import STARTED
+from chiron.api.rates import MANIFEST_UNIT
 from chiron.api.storage.tables import EventRow
 from chiron.wire import paths
 from chiron.wire.enclave_api import ObjectInfo, Observation
@@ -38,8 +39,10 @@ async def create(call: Call[Principal, JobRequest]) -> Job:
     manifest = await gateway.datasets.manifest(tenant, request.dataset_id)
     complete = await gateway.datasets.is_complete(tenant, request.dataset_id)
     spec = make_spec(secrets.token_hex(16), request, manifest, complete, builder, gateway.settings.limits)
+    size = len(canonical_json(spec))
+    gateway.rates.charge(call.caller, size, MANIFEST_UNIT)
     # All that it can ever store: so nothing that its enclaves make is refused for want of room later.
-    async with gateway.storage.room_for(tenant, len(canonical_json(spec)) + all_bytes(spec)):
+    async with gateway.storage.room_for(tenant, size + all_bytes(spec)):
         return await gateway.supervisor.create(tenant, spec)
 
 

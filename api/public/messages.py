@@ -9,6 +9,7 @@ from chiron.api.errors import Forbidden, Unauthenticated
 from chiron.api.jobs.specification import answer_limit
 from chiron.api.keys import GUESTS, OWNER, READERS, Principal, TenantRole, sees_jobs_of
 from chiron.api.operations import Call, Routes
+from chiron.api.rates import MESSAGE_UNIT
 from chiron.api.settings import Limits
 from chiron.wire import paths
 from chiron.wire.attestation import Evidence, Role
@@ -77,6 +78,7 @@ async def query(call: Call[Principal, SealedMessage]) -> SealedMessage:
     job = await call.gateway.records.get(call.path("id"), call.caller.tenant)
     # Before anything is spent of a budget for an answer that there is no room for.
     call.held.add(answer_limit(job.spec))
+    call.gateway.rates.charge(call.caller, len(call.body.sealed), MESSAGE_UNIT)
     answer = await call.gateway.relay.query(job, call.body, owners=_is_owner(call.caller))
     if not await call.gateway.keys.holds(call.caller):
         # It was revoked while the enclave worked.

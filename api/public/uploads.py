@@ -12,6 +12,7 @@ from chiron.api.errors import BodyTooLarge, RequestInvalid, RequestTimeout
 from chiron.api.keys import OPERATOR, OWNER, READERS, Principal
 from chiron.api.operations import Call, Routes
 from chiron.api.quotas import Held
+from chiron.api.rates import MANIFEST_UNIT
 from chiron.wire import paths
 from chiron.wire.contract import BuilderManifest
 from chiron.wire.datasets import MAX_CHUNK_BYTES
@@ -19,6 +20,8 @@ from chiron.wire.public_api import BuilderInfo, DatasetStatus, DatasetSummary, D
 
 routes = Routes()
 _MULTIPART_OVERHEAD = 16 * 1024
+_CHUNK_BYTES = 67
+"""Of a manifest, for each chunk."""
 
 
 @routes.add(
@@ -108,6 +111,8 @@ async def _read_part(part: BodyPartReader, limit: int, held: Held) -> bytes:
 )
 async def announce(call: Call[Principal, DatasetUpload]) -> DatasetStatus:
     """Announce a dataset by its manifest; the same manifest again resumes the upload."""
+    size = len(call.body.manifest.chunk_sha256) * _CHUNK_BYTES
+    call.gateway.rates.charge(call.caller, size, MANIFEST_UNIT)
     return await call.gateway.datasets.announce(call.caller.tenant, call.body.manifest)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateColumn
 
 from chiron.api.errors import StorageError, StorageInUse, StorageVersion
 from chiron.api.storage.tables import SCHEMA_VERSION, BuilderRow, SchemaRow, Table
-from chiron.wire.private import private_directory
+from chiron.wire.private import private_directory, refuse_planted
 
 _PUBLICATIONS_SINCE = 4
 """The schema in which several operators may publish one component. Before, it was one's: `builders`."""
@@ -128,10 +128,11 @@ def exclusive(directory: Path) -> Iterator[None]:
 
     Raises:
         StorageInUse: another process holds it.
-        DirectoryNotOurs: it is another user's.
+        DirectoryNotOurs: it, or something in it, is another user's, or is a link.
     """
-    private_directory(directory)
-    descriptor = os.open(directory / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    refuse_planted(private_directory(directory))
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(directory / "gateway.lock", flags, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -108,6 +108,7 @@ class JobRow(Table):
     exchanges_done: Mapped[int] = mapped_column(default=0)
     failure: Mapped[str | None] = mapped_column(String(32))
     awaiting_owner: Mapped[bool] = mapped_column(default=False, server_default=false())
+    slot_s: Mapped[float | None]
     created_at: Mapped[str] = mapped_column(String(32), default=now, index=True)
     spec_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """None in rows of an earlier version, until the gateway has counted them."""

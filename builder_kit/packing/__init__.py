@@ -32,6 +32,7 @@ from chiron.wire.contract import (
     BuilderManifest,
     BuildRequest,
     Envelope,
+    ExampleForm,
     InputType,
     Task,
 )
@@ -116,6 +117,15 @@ def _manifest(name: str, interface: Interface, parameters: Parameters, plan_byte
         description="Packed from an ONNX model.",
         tasks=frozenset({interface.task}),
         max_input_elements=prod(interface.input_shape),
+        shapes=(
+            ExampleForm(
+                task=interface.task,
+                input_shape=interface.input_shape,
+                input_dtype=InputType(interface.input_type),
+                target_shape=interface.target_shape,
+                classes=interface.classes,
+            ),
+        ),
         envelope=Envelope(
             # The sealed model has to fit too: it has an activation and, by the recipe, preprocessing on top.
             max_parameters=parameters.elements,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_CLASS_COLUMNS = 10_000
 """More classes are written in the long form only."""
-_OURS = ("row", "prediction")
+_OURS = ("row", "prediction", "rank", "class", "name", "score")
 
 
 class Answers:

@@ -1,5 +1,6 @@
 """`chiron builder`: write, build, pack, check, try and publish builders; list those of a gateway."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +21,9 @@ from chiron.cli.output import done, note, print_json, print_table
 from chiron.wire.contract import Task
 
 if TYPE_CHECKING:
+    from chiron.builder_kit.checking import Tried
     from chiron.builder_kit.packing import Packed
+    from chiron.wire.contract import BuilderManifest
 
 app = group("Write, build, check and publish builders.")
 app.command("run")(builder_run.run_command)
@@ -135,7 +138,10 @@ def _write(packed: "Packed", directory: Path) -> None:
 
 @app.command("check")
 def check_command(path: PathArgument, manifest: ManifestOption = None, json: Json = False) -> None:
-    """Say what the gateway will say of a builder: it runs the same inspection, and none of its code.
+    """Say what the gateway will say of a builder, and what a job would.
+
+    First comes the gateway's own inspection, which runs none of its code. Then it builds for each of the
+    manifest's `shapes`, and the plan is admitted, differentiated and trained for a step as in an enclave.
 
     **Example**: `chiron builder check my-model`
     """
@@ -143,8 +149,10 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
 
     component, described = read_builder(path, manifest)
     info = inspect_component(component)
+    tried = _try_shapes(component, described)
     if json:
         found = {"sha256": info.sha256, "capabilities": info.capabilities, "revises": info.revises}
+        found["parameters"] = [one.parameters for one in tried]
         print_json({**found, "manifest": described.model_dump(mode="json")})
         return
     done(f"{described.name} {described.version} is a builder: {info.sha256}")
@@ -155,6 +163,24 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
         f"  its envelope: at most {bounds.max_parameters:,} parameters, {bounds.max_steps:,} steps, "
         f"{bounds.max_graph_bytes:,} bytes of graph and recipe"
     )
+    for one in tried:
+        shape = " × ".join(map(str, one.form.input_shape)) or "one number"
+        note(f"  {one.form.task} of {one.form.input_dtype} {shape}: {one.parameters:,} parameters, it trains")
+    if not tried:
+        note("  its manifest names no shapes, so nothing was built: try `chiron builder run`")
+
+
+def _try_shapes(component: bytes, described: "BuilderManifest") -> "list[Tried]":
+    from chiron.builder_kit.build import default_cache
+    from chiron.builder_kit.checking import try_shapes
+    from chiron.wasm_sandbox.errors import SandboxError
+
+    try:
+        return asyncio.run(try_shapes(component, described, cache=default_cache() / "compiled"))
+    except SandboxError as error:
+        # On the author's own machine there is nobody to keep it from.
+        note(f"  {error.detail}")
+        raise
 
 
 @app.command("upload")

@@ -55,7 +55,8 @@ def add_command(
         return
     print_steps(verified.steps)
     done(f"added {name}: key {record.key_name} of code {record.measurement}")
-    note(f"next: chiron train … --machines {name}")
+    note("next: tell this key to the operator of each gateway that is to train for it; then")
+    note(f"  chiron train … --machines {name}")
 
 
 @app.command("list")

@@ -285,6 +285,7 @@ def write_schema(path: Path | None, description: "Description") -> None:
     from chiron import ConfigurationInvalid
     from chiron.cli.output import done
     from chiron.client.schemas import SchemaFile
+    from chiron.client.store import write_private
 
     if path is None or path.exists():
         return
@@ -292,7 +293,8 @@ def write_schema(path: Path | None, description: "Description") -> None:
         raise ConfigurationInvalid("there is nothing to settle about this kind of data: leave --schema out")
     file = SchemaFile(task=description.task, class_names=description.class_names, settled=description.settled)
     try:
-        path.write_text(file.model_dump_json(indent=1) + "\n")
+        # For its owner alone: it names columns, categories and classes.
+        write_private(path, file.model_dump_json(indent=1, exclude_defaults=True).encode() + b"\n")
     except OSError as error:
         raise ConfigurationInvalid(f"{path} cannot be written: {error.strerror}") from error
     done(f"{path}: name it again for the next file (--schema)")

@@ -71,6 +71,9 @@ def train_command(
     grant_days: Annotated[
         int, typer.Option(min=1, max=3650, help="Days after which no enclave takes the grant up any more.")
     ] = 30,
+    unpaced: Annotated[
+        bool, typer.Option("--unpaced", help="Keep no slots: faster, but time tells of your data.")
+    ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -118,7 +121,7 @@ def train_command(
             query_rows=query_rows,
             oblivious=oblivious,
             mode=mode,
-            terms=ExchangeTerms(shards=shards),
+            terms=ExchangeTerms(shards=shards, unpaced=unpaced),
         )
         # Closed whatever happens: a job that was not granted is cancelled then.
         with closing(
@@ -132,7 +135,7 @@ def train_command(
             )
         ) as stages:
             try:
-                job = _grant(stages, info, lambda: _agree(info, terms, yes=yes))
+                job = _grant(stages, info, lambda: _agree(info, terms, unpaced=unpaced, yes=yes))
                 remember(connection.store, info)
             except EvidenceRejected as error:
                 print_steps(error.steps)
@@ -164,11 +167,11 @@ def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[]
     return job
 
 
-def _agree(builder: "BuilderInfo", terms: "GrantTerms", *, yes: bool) -> None:
+def _agree(builder: "BuilderInfo", terms: "GrantTerms", *, unpaced: bool, yes: bool) -> None:
     from chiron.client.granting import grant_in_words
 
     note("You grant:")
-    for line in grant_in_words(terms, builder):
+    for line in grant_in_words(terms, builder, unpaced=unpaced):
         note(f"  • {line}")
     if not yes:
         typer.confirm("Send this grant?", abort=True, err=True)

@@ -6,14 +6,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from chiron.client import uploads
 from chiron.client.builders import answered, find_builder, refuse_changed
 from chiron.client.configuration import load_configuration
 from chiron.client.connecting import Connecting
-from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, encrypt, open_source
-from chiron.client.errors import GatewayError, SpecMismatch
+from chiron.client.datasets import Bundle, Encrypted, EncryptOptions, Source, as_source, encrypt
+from chiron.client.errors import GatewayError, GrantImpossible, SpecMismatch
 from chiron.client.forgetting import Kind, Tombstone, delete_at_gateway, destroy, tombstone
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.granting import GRANT_DAYS, make_grant, new_terms, seal_grant, terms_to_send_again
@@ -43,6 +43,10 @@ from chiron.wire.public_api import BuilderInfo, Page
 from chiron.wire.reports import Outcome, TrainingReport
 
 SHARE_BYTES = 32
+NOT_ALLOWED = (
+    "this gateway's operator does not let models be kept for a machine that you name: have them allow its "
+    "key (`chiron machine list`, docs/operations.md), or leave it out of --machines"
+)
 Clock = Callable[[], datetime]
 
 
@@ -128,19 +132,20 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
 
     async def encrypt(
         self,
-        source: Source | str,
+        source: Source | Any,
         directory: Path | str,
         options: EncryptOptions | None = None,
         advance: Advance | None = None,
     ) -> Encrypted:
-        """Encrypt a source, or what `open_source` finds by this name, into a new bundle at `directory`.
+        """Encrypt a source, or what `open_source` makes of a name or frame, into a new bundle at `directory`.
 
         The key goes to the owner's store. `advance` is called with the examples done and those to do.
 
         Raises:
             SourceInvalid: an example cannot be used, or `directory` holds something already.
+            SourceDoubtful: it can be meant in more than one way (`SourceOptions` settle it).
         """
-        opened = open_source(source) if isinstance(source, str) else source
+        opened = as_source(source)
         return await asyncio.to_thread(encrypt, opened, Path(directory), self.store, options, advance)
 
     async def upload_dataset(self, bundle: Bundle | Path, advance: Advance | None = None) -> str:
@@ -276,7 +281,12 @@ class AsyncClient(PredictorVerbs, SharingVerbs, MachineVerbs):
         grant = make_grant(self.store, record, terms, await self._verifier.policy())
         sealed = seal_grant(verified, grant, record.signing_key)
         Ledgers(self.store).budget(grant.job, grant.prediction.query_budget)
-        await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        try:
+            await self.gateway.relay(paths.JOB_GRANT.of(grant.job), sealed)
+        except GatewayError as error:
+            if error.code == codes.MACHINE_NOT_ALLOWED:
+                raise GrantImpossible(NOT_ALLOWED, code=error.code) from error
+            raise
         if deed is Deed.GRANTED:
             write_receipt(self.store, record, grant, verified.claims)
         note(

@@ -27,8 +27,6 @@ from chiron.wire.public_api import BuilderInfo
 
 GRANT_DAYS = 30
 """After as many days no enclave takes a grant up any more, unless the owner says otherwise."""
-KEY_DIGITS = 32
-"""Digits of a machine key's SHA-256 that people are told."""
 DAY_S = 24 * 3600
 OPENINGS_AN_HOUR = 12
 """How often, at most, what a host has started again is opened again: an honest one seldom does that."""
@@ -120,7 +118,9 @@ def seal_grant(verified: VerifiedEvidence, grant: Grant, signing_key: Ed25519Pri
     return hpke.seal(claims.hpke_public_key, plaintext, label=GRANT, context=bytes.fromhex(grant.job))
 
 
-def grant_in_words(terms: GrantTerms, builder: BuilderInfo | None = None) -> list[str]:
+def grant_in_words(
+    terms: GrantTerms, builder: BuilderInfo | None = None, *, unpaced: bool = False
+) -> list[str]:
     """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
     days = (terms.expires_at - terms.issued_at) // DAY_S
     lines = [f"The verified enclaves may decrypt this dataset, for this job only, for {days} days."]
@@ -138,13 +138,19 @@ def grant_in_words(terms: GrantTerms, builder: BuilderInfo | None = None) -> lis
     told = f"the best {prediction.top_k} classes" if prediction.top_k else "every class's score"
     budget = f"at most {prediction.query_budget} rows" if prediction.query_budget else "any number of rows"
     lines.append(f"Predictions tell {told}, rounded to {prediction.decimals} decimals, for {budget}.")
+    if unpaced:
+        lines.append(_UNPACED_WORDS)
     lines.append(_RESTARTS_WORDS[terms.restarts])
     if terms.machines:
-        keys = ", ".join(sha256_hex(key.public_key)[:KEY_DIGITS] for key in terms.machines)
+        keys = ", ".join(sha256_hex(key.public_key) for key in terms.machines)
         lines.append(f"What it makes opens on other machines too, with your share only: {keys}.")
     return lines
 
 
+_UNPACED_WORDS = (
+    "The job keeps no slots. You give up that: its operator, who wrote the builder, sees how long everything "
+    "takes, and can have it depend on your rows: some bits at every exchange, and at every answer."
+)
 _RESTARTS_WORDS = {
     Restarts.OWNER: (
         "Enclaves that are started again wait until you have verified them and send the grant again: keep "

@@ -15,10 +15,15 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
-from chiron.client.errors import ConfigurationInvalid, GrantImpossible, MachineRefused, RecordMissing
+from chiron.client.errors import (
+    ConfigurationInvalid,
+    EvidenceRejected,
+    GrantImpossible,
+    MachineRefused,
+    RecordMissing,
+)
 from chiron.client.evidence_facts import read_facts
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.granting import KEY_DIGITS
 from chiron.client.store import OwnerStore, read_private, write_private
 from chiron.client.verifying import NONCE_BYTES, Verifier
 from chiron.runtime.attestation.verify import Expected, VerifiedEvidence
@@ -48,8 +53,8 @@ class MachineRecord(WireModel):
 
     @property
     def key_name(self) -> str:
-        """How people are told which key it is."""
-        return sha256_hex(self.key.public_key)[:KEY_DIGITS]
+        """Its SHA-256: how people are told which it is, and operators which to allow."""
+        return sha256_hex(self.key.public_key)
 
     @property
     def measurement(self) -> str:
@@ -186,4 +191,8 @@ class MachineVerbs:
 
     async def _verified_machine(self, record: MachineRecord) -> VerifiedEvidence:
         nonce = machine_nonce(record.nonce, record.told.recipe)
-        return await self._verifier.check(record.told.evidence, Expected(Role.MACHINE, NO_JOB, nonce))
+        try:
+            return await self._verifier.check(record.told.evidence, Expected(Role.MACHINE, NO_JOB, nonce))
+        except EvidenceRejected as error:
+            message = f"machine {record.name}: {error}; add it (again), once what stands there is acceptable"
+            raise EvidenceRejected(message, code=error.code, steps=error.steps) from error

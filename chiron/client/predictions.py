@@ -29,6 +29,10 @@ _WORDS = {
     AnswerOutcome.PREDICTION_FAILED: "the model failed on these rows",
     AnswerOutcome.PASS_EXPIRED: "the pass has expired: ask its owner for another",
     AnswerOutcome.PASS_EXHAUSTED: "the pass is used up: ask its owner for another",
+    AnswerOutcome.TOO_LATE: (
+        "the answer was not there by the end of its slot: ask again; if it stays so, the operator's machine "
+        "is overloaded, or the builder's manifest says too few answer_seconds"
+    ),
 }
 
 

@@ -77,7 +77,7 @@ def write_receipt(store: OwnerStore, record: JobRecord, grant: Grant, claims: Cl
         verified=verified,
         spec=record.spec,
         grant_sha256=grant_digest(grant),
-        words=tuple(grant_in_words(_terms_of(grant))),
+        words=tuple(grant_in_words(_terms_of(grant), unpaced=record.spec.exchange.unpaced)),
         granted_at=grant.issued_at,
         expires_at=grant.expires_at,
         owner=record.signing_public_key,

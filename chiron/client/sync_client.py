@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, c
 
 from chiron.client.async_client import AsyncClient
 from chiron.client.connecting import Connecting
-from chiron.client.datasets import Encrypted, EncryptOptions, Source, encrypt, open_source
+from chiron.client.datasets import Encrypted, EncryptOptions, Source, as_source, encrypt
 from chiron.client.predictions import Advance, PredictorSession
 from chiron.client.store import OwnerStore
 from chiron.runtime.attestation.verify import VerifiedEvidence
@@ -230,13 +230,13 @@ class Client(_Waiting[AsyncClient]):
 
     def encrypt(
         self,
-        source: Source | str,
+        source: Source | Any,
         directory: Path | str,
         options: EncryptOptions | None = None,
         advance: Advance | None = None,
     ) -> Encrypted:
         # Not by `_waits`: in the caller's own thread, where an interrupt removes what was written so far.
-        opened = open_source(source) if isinstance(source, str) else source
+        opened = as_source(source)
         return encrypt(opened, Path(directory), self.store, options, advance)
 
     encrypt.__doc__ = AsyncClient.encrypt.__doc__

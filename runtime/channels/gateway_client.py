@@ -34,6 +34,8 @@ RECONNECT_DEADLINE_S = 120
 MAX_JSON_BYTES = 96 * 2**20
 """A relayed sealed message in base64, at most."""
 
+PROGRESS_BYTES = 256
+"""A word on progress, filled with spaces."""
 MAX_PROBLEM_BYTES = 64 * 1024
 """A problem's body; objects can be smaller than one."""
 
@@ -140,12 +142,12 @@ class GatewayClient:
             return None
 
     async def progress(self, progress: Progress) -> None:
-        """Report the public schedule's progress."""
-        await self._send("POST", paths.ENCLAVE_PROGRESS, progress)
+        """Report the public schedule's progress, in a body of one size whatever the slot's length is."""
+        await self._send("POST", paths.ENCLAVE_PROGRESS, progress, at_least=PROGRESS_BYTES)
 
-    async def _send(self, method: str, path: str, body: BaseModel) -> None:
+    async def _send(self, method: str, path: str, body: BaseModel, *, at_least: int = 0) -> None:
         headers = {"Content-Type": "application/json"}
-        data = body.model_dump_json().encode()
+        data = body.model_dump_json().encode().ljust(at_least)
         await self._request(method, path, data=data, headers=headers, limit=MAX_JSON_BYTES)
 
     async def _request(

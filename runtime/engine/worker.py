@@ -231,7 +231,7 @@ def main() -> None:
     os.dup2(nowhere, _MEMORY)
     # Also the one that the mapping keeps.
     close_others(channel + 1)
-    confine(memory_bytes=opening.memory_bytes, executable_memory=False, output=channel)
+    confine(memory_bytes=opening.memory_bytes, executable_memory=False, threads=False, output=channel)
     answer(channel, Nothing())
     Engine(opening, memory, channel).serve()
 

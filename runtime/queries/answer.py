@@ -44,6 +44,8 @@ class AnswerOutcome(IntEnum):
     PASS_EXPIRED = 5
     PASS_EXHAUSTED = 6
     """The rows of the asker's pass, or those of it that the owner lent to this predictor, do not suffice."""
+    TOO_LATE = 7
+    """The slot was over before the answer was there."""
 
     @property
     def code(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
@@ -9,6 +10,7 @@ from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.datasets.statistics import collect
 from chiron.runtime.roles.plan import Plan, read_plan
 from chiron.wasm_sandbox.capability_data import CapabilityData
+from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.sandbox import BuilderOutput, Sandbox
 from chiron.wire.contract import Trial
 
@@ -27,7 +29,7 @@ class Builder:
     async def prepare(
         cls, ticket: Ticket, gateway: GatewayClient, dataset: EncryptedDataset, sandbox: Sandbox
     ) -> "Builder":
-        """Fetch the component, and collect what the owner granted it to see of the data.
+        """Fetch and compile the component, and collect what the owner granted it to see of the data.
 
         What is read for that follows from the grant alone, whatever the component will ask for.
 
@@ -38,6 +40,9 @@ class Builder:
         component = await gateway.builder(ticket.spec.builder_sha256)
         numbers = range(ticket.spec.dataset.chunks)
         data = await collect(dataset, numbers, ticket.capabilities, ticket.spec.seed)
+        # What compiling it takes, and whether it compiles, the operator knows as well as we do.
+        with suppress(SandboxError):
+            await asyncio.to_thread(sandbox.prepare, component)
         return cls(ticket, component, data, sandbox)
 
     async def plan(self, trial: int, history: Sequence[Trial]) -> Plan | None:

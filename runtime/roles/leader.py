@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 
-from chiron.ps.client import Start
+from chiron.ps.client import Merged, Start
 from chiron.ps.errors import TrialOver
 from chiron.runtime.attestation.platform import Platform
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.channels.membership import Membership
 from chiron.runtime.channels.shards import ShardLink
+from chiron.runtime.datasets import EncryptedDataset
 from chiron.runtime.engine.supply import Engines
 from chiron.runtime.errors import ChunkMalformed, ChunkRefused, EnclaveError, InputCorrupted, TooLarge
+from chiron.runtime.pacing import making_ready_s, slot_s
 from chiron.runtime.reports import seal_outcome, seal_report
 from chiron.runtime.roles.builder import Builder
 from chiron.runtime.roles.plan import NO_PLAN, Plan, decode_plan
@@ -25,10 +27,10 @@ from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.sandbox import Sandbox
 from chiron.wire import objects
-from chiron.wire.jobs import JobState
+from chiron.wire.jobs import GIVEN_UP, LATE, JobState
 from chiron.wire.labels import LEADER_CHECKPOINT, MODEL, Label
 from chiron.wire.launch import LaunchSpec
-from chiron.wire.reports import Outcome
+from chiron.wire.reports import Outcome, TrainingReport
 
 NO_MODEL = b""
 
@@ -49,8 +51,9 @@ class Leader(Trainer):
         gateway: GatewayClient,
         platform: Platform,
         engines: Engines,
+        measuring: Engines,
     ) -> None:
-        super().__init__(launch, membership, shards, gateway, platform, engines)
+        super().__init__(launch, membership, shards, gateway, platform, engines, measuring)
         self._membership = membership
         self._ticket = membership.ticket
         self._gateway = gateway
@@ -64,6 +67,9 @@ class Leader(Trainer):
         """The plan that is proposed for the trial under way."""
         self._planned = -1
         """The trial whose proposal is in the checkpoint; -1: there is no checkpoint."""
+        self._unsaid: TrainingReport | None = None
+        """Of the exchange that is to be reported next: what the engine has no hand in."""
+        self._onnx = b""
 
     async def run(self) -> None:
         """Lead every trial, from where a crashed predecessor stood, and store what the job made.
@@ -72,7 +78,7 @@ class Leader(Trainer):
             InputCorrupted: the host served something other than the owner and the operator uploaded, or than
                 we stored.
         """
-        self._saved = await self._checkpoint.load()
+        await self._load()
         await self._prepare()
         await self._take_up_selection()
         if self._saved is not None and self._planned < self._saved.trial:
@@ -84,7 +90,8 @@ class Leader(Trainer):
         """Get the builder ready."""
         try:
             sandbox = Sandbox(self._limits)
-            self._builder = await Builder.prepare(self._ticket, self._gateway, self._dataset, sandbox)
+            dataset = EncryptedDataset(self._spec.dataset, self._dataset_key, self._fetch)
+            self._builder = await Builder.prepare(self._ticket, self._gateway, dataset, sandbox)
         except ChunkRefused as error:
             raise InputCorrupted(error.code, "the host served another chunk than the owner's") from error
         except ChunkMalformed as error:
@@ -106,45 +113,54 @@ class Leader(Trainer):
             if best is not None:
                 self._selection.best = Candidate(best, kept.best_report, kept.best_onnx)
 
-    async def _run_trial(self, trial: int) -> TrialRun:
+    async def _run_trial(self, trial: int) -> None:
         try:
-            run = await super()._run_trial(trial)
+            await super()._run_trial(trial)
         except TrialOver as error:
             # Nobody opens a trial but us.
             raise rolled_back() from error
-        onnx = await run.export()
-        self._selection.add(trial, self._plan, run.report, onnx, run.failure)
-        return run
 
-    async def _open_trial(self, run: TrialRun, *, resumed: bool) -> tuple[Start, Plan | None]:
+    async def _open_trial(self, trial: int, *, resumed: bool) -> Start:
         if not resumed:
-            published = await self._propose(run)
-            await self._client.publish(run.trial, published, run.pushed()[0])
-        return await self._client.start(run.trial), self._plan
+            await self._propose(trial)
+        return await super()._open_trial(trial, resumed=resumed)
 
-    async def _propose(self, run: TrialRun) -> bytes:
-        """Let the builder plan this trial and begin the run; what is to be published of it.
+    async def _plan_of(self, trial: int, start: Start) -> Plan | None:
+        return self._plan
+
+    async def _propose(self, trial: int) -> None:
+        """Let the builder plan this trial and begin the run, in a slot; then publish it.
 
         Who comes in a crashed trainer's place proposes what that one did: the builder is not asked again.
         """
-        if self._planned != run.trial:
-            self._plan = await self._ask_builder(run)
-            await self._trials.save(run.trial, self._selection, self._plan)
-            self._planned = run.trial
-        if self._plan is None:
-            return NO_PLAN
-        await run.begin(self._plan, self._builder.component if self._builder is not None else None)
-        return self._plan.published if run.failure is None else NO_PLAN
+        self._slots.begin()
+        if not await self._in_slot(self._begin_plan(trial), making_ready_s(self._spec)):
+            self._plan = None
+            self._begin_run(trial, "plan-late")
+            self._selection.failed("plan-late", "the builder's slot was over before its plan was ready")
+        if self._planned != trial:
+            await self._trials.save(trial, self._selection, self._plan)
+            self._planned = trial
+        published = NO_PLAN
+        if self._plan is not None and self._run.failure is None:
+            published = self._plan.published
+        await self._client.publish(trial, published, self._run.pushed()[0])
 
-    async def _ask_builder(self, run: TrialRun) -> Plan | None:
+    async def _begin_plan(self, trial: int) -> None:
+        if self._planned != trial:
+            self._plan = await self._ask_builder(trial)
+        if self._plan is not None:
+            await self._run.begin(self._plan, self._builder.component if self._builder is not None else None)
+
+    async def _ask_builder(self, trial: int) -> Plan | None:
         """The plan of a trial, if there is one. Where the builder has no better idea: the best so far."""
         if self._builder is None:
             return None
         try:
-            plan = await self._builder.plan(run.trial, self._selection.history)
+            plan = await self._builder.plan(trial, self._selection.history)
             if plan is None:
                 return self._selection.best.plan if self._selection.best is not None else None
-            await run.admit(plan, self._builder.component)
+            await self._run.admit(plan, self._builder.component)
         except SandboxError as error:
             self._selection.refused(error)
             return None
@@ -159,11 +175,43 @@ class Leader(Trainer):
             return None
         return plan
 
-    async def _after_exchange(self, run: TrialRun) -> None:
-        """Seal the exchange's report to the owner."""
-        report = run.report
+    def _after_exchange(self, number: int, merged: Merged) -> None:
+        self._unsaid = TrainingReport(
+            exchange=number,
+            trial=self._run.trial,
+            slot_s=None if self._rung is None else slot_s(self._spec, self._rung),
+            late_slots=int(merged.sums[LATE]),
+            given_up=int(merged.sums[GIVEN_UP]),
+        )
+
+    async def _say(self, number: int) -> None:
+        await self._report()
+        await super()._say(number)
+
+    async def _report(self) -> TrainingReport | None:
+        """Seal the last exchange's report to the owner, if it is due."""
+        report, self._unsaid = self._unsaid, None
+        if report is None:
+            return None
+        found = self._run.report
+        if found.exchange == report.exchange:
+            facts = ("slot_s", "late_slots", "given_up")
+            report = found.model_copy(update={name: getattr(report, name) for name in facts})
         sealed = seal_report(report, job=self._spec.job, owner_public_key=self._ticket.owner_public_key)
         await self._gateway.put_object(objects.report(report.exchange).name, sealed)
+        return report
+
+    async def _end_trial(self, trial: int) -> bool:
+        self._onnx, run = b"", self._run
+        done = await super()._end_trial(trial)
+        report = await self._report() or run.report
+        failure = run.failure if done else "taking-up-late"
+        self._selection.add(trial, self._plan, report, self._onnx if done else b"", failure)
+        return done
+
+    async def _finish(self, run: TrialRun, working: asyncio.Task[None] | None) -> None:
+        await super()._finish(run, working)
+        self._onnx = await run.export()
 
     async def _conclude(self) -> None:
         """Store the sealed model and the sealed outcome, and let the parameter server end the job."""

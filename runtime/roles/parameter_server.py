@@ -25,11 +25,13 @@ from chiron.runtime.channels.peers import clock_from, narrowed
 from chiron.runtime.channels.renewal import kept_current
 from chiron.runtime.channels.tls import load_key, server_context
 from chiron.runtime.errors import GatewayRefused, GrantRefused, InputCorrupted, LaunchInvalid, TooLarge
+from chiron.runtime.pacing import slot_s
 from chiron.runtime.roles.grant import check_expiry, grant_name, open_grant
 from chiron.runtime.roles.public_failure import failing_publicly
 from chiron.runtime.roles.served_exchange import ServedExchange, listening
 from chiron.runtime.roles.server_checkpoint import Kept, ServerCheckpoint
 from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.runtime.sealing.machine_key import refusal
 from chiron.wire import codes, paths
 from chiron.wire.attestation import Claims, Evidence, Role
 from chiron.wire.enclave_api import Mail, MailKind, MailReply, Progress, Ready
@@ -144,6 +146,9 @@ class _Job:
     async def _accept(self, grant: Grant) -> None:
         if self._grant.done():
             raise GrantRefused(codes.GRANT_ALREADY_GIVEN, "this job has its grant")
+        refused = refusal(self._platform, grant.machines, self._launch.machines or ())
+        if refused is not None:
+            raise GrantRefused(refused, "objects are not sealed to a machine that the grant names")
         if self._kept is None:
             await self._keep(grant)
         else:
@@ -221,9 +226,16 @@ class _Job:
         server = self._exchange.server
         for exchange in range(server.exchange.next + 1, self._launch.spec.exchange.exchanges + 1):
             await server.completed(exchange)
-            await self._gateway.progress(Progress(state=JobState.TRAINING, exchanges_done=exchange))
+            await self._gateway.progress(
+                Progress(state=JobState.TRAINING, exchanges_done=exchange, slot_s=self._slot_s())
+            )
         self._followed.set()
         await self._finished.wait()
+
+    def _slot_s(self) -> float | None:
+        """The slot before an exchange, where the job is paced and its trainers have agreed on one."""
+        agreed = self._exchange.server.slots
+        return None if agreed.trial < 0 else slot_s(self._launch.spec, agreed.rung)
 
     def _routes(self, registrar: Registrar, ticket: Ticket) -> list[web.RouteDef]:
         return [

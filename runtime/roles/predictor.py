@@ -7,10 +7,11 @@ it has it, it is a locked predictor as any other. At its end it leaves a settlem
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from chiron.runtime.attestation.platform import BOOT_NONCE, Platform
 from chiron.runtime.channels.direct import serve_directly
@@ -28,6 +29,7 @@ from chiron.runtime.errors import (
     UpgradeRefused,
 )
 from chiron.runtime.openings import sign_statement
+from chiron.runtime.pacing import MOST_LATE_SLOTS, Slots, answer_s, opening_s
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.model_lock import ModelLock
 from chiron.runtime.roles.predictor_keys import PredictorKeys
@@ -87,6 +89,8 @@ class _Predictor:
     lock: ModelLock
     taken: TakenQueries = field(default_factory=TakenQueries)
     """The queries so far: as long as our key lives, none is taken twice."""
+    behind: set[asyncio.Future[Any]] = field(default_factory=set)
+    """What the engine was not done with at the end of its slot."""
     answering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERED_AT_ONCE))
 
     @asynccontextmanager
@@ -107,9 +111,7 @@ class _Predictor:
             if mail.kind is MailKind.EVIDENCE and mail.evidence is not None:
                 return MailReply(evidence=self._evidence(mail.evidence.nonce))
             if mail.kind is MailKind.OPEN and mail.message is not None:
-                settlement = await self.lock.open(mail.message.sealed)
-                self.taken.keep(self.lock.opened().askers.ids)
-                return _sealed(settlement)
+                return _sealed(await self._open(mail.message.sealed))
             self.lock.opened()
             if mail.kind is MailKind.QUERY and mail.message is not None:
                 return _sealed(await self._answer_query(mail.message.sealed))
@@ -152,6 +154,42 @@ class _Predictor:
         await self.settle()
         return evidence
 
+    async def _open(self, sealed: bytes) -> bytes:
+        """Take an opening. One that has the model loaded is answered at the end of a slot, or of a few more.
+
+        Raises:
+            OpeningRefused: `ModelLock.open` did not take it; or the model was not loaded by then.
+        """
+        loaded = self.lock.owner is not None
+        opening = asyncio.ensure_future(self._take_opening(sealed))
+        length = opening_s(self.launch.spec)
+        if not loaded and not await self._slot(opening, length, further=MOST_LATE_SLOTS):
+            self._let_be(opening)
+            raise OpeningRefused("opening-late", "the model is still being loaded: open it again")
+        return await opening
+
+    async def _take_opening(self, sealed: bytes) -> bytes:
+        settlement = await self.lock.open(sealed)
+        self.taken.keep(self.lock.opened().askers.ids)
+        return settlement
+
+    async def _slot(self, work: asyncio.Future[Any], length_s: float, further: int = 0) -> bool:
+        """Wait for the end of a slot that begins now, or of `further` ones; whether the work is done."""
+        slots = Slots(further, paced=not self.launch.spec.exchange.unpaced)
+        slots.begin()
+        return await slots.end(work, length_s)
+
+    def _let_be(self, work: asyncio.Future[Any]) -> None:
+        """Wait no more for what the engine is not done with."""
+        self.behind.add(work)
+        work.add_done_callback(self._caught_up)
+
+    def _caught_up(self, work: asyncio.Future[Any]) -> None:
+        self.behind.discard(work)
+        if not work.cancelled():
+            # Nobody asks for it any more: it is no error of the role's.
+            work.exception()
+
     async def _answer_query(self, sealed: bytes) -> bytes:
         spec = self.launch.spec
         try:
@@ -162,37 +200,54 @@ class _Predictor:
                 query = await asyncio.to_thread(open_query, spec, sealed, self.keys.key, key_of)
                 # Before anything is spent or computed for it.
                 self.taken.take(query.asker, query.request_id)
-                return await asyncio.to_thread(seal_answer, spec, query, await self._predict(query))
+                return await asyncio.to_thread(seal_answer, spec, query, await self._in_time(query))
         except QueryError as error:
             raise QueryRefused(error.code, "not a query that is answered") from error
 
-    async def _predict(self, query: Query) -> Answer:
-        """What the query's asker is told.
+    async def _in_time(self, query: Query) -> Answer:
+        """What the query's asker is told at the end of the slot, whatever came of it and when.
 
         Raises:
-            PredictorLocked: the model was locked before the answer was there.
+            PredictorLocked: the model was locked before that.
+            QueryUnauthorised: the query's pass holds no longer.
         """
+        said: list[Answer] = []
+        predicting = asyncio.ensure_future(self._predict(query, said.append))
+        if await self._slot(predicting, answer_s(self.launch.spec)):
+            predicting.result()
+        else:
+            self._let_be(predicting)
+        # Whatever was computed: nothing leaves a model that was locked meanwhile.
+        self.lock.opened()
+        return said[-1]
+
+    async def _predict(self, query: Query, say: Callable[[Answer], None]) -> None:
+        """Say what the query's asker is to be told: first what holds if it comes to no more in time."""
         spec, opened = self.launch.spec, self.lock.opened()
+        say(refused(spec, query.request_id, AnswerOutcome.TOO_LATE))
         asker = opened.askers.find(query.asker)
         if asker is None:
             raise QueryUnauthorised("the query's pass holds no longer")
         if opened.model is None:
-            return refused(spec, query.request_id, AnswerOutcome.MODEL_UNUSABLE)
+            say(refused(spec, query.request_id, AnswerOutcome.MODEL_UNUSABLE))
+            return
+        if len(self.behind) >= ANSWERED_AT_ONCE:
+            # The engine is still busy with earlier ones, whose askers were told the same.
+            return
         spent = opened.askers.spend(asker, len(query.x), self.lock.seconds())
         left = opened.askers.left(asker)
         if isinstance(spent, AnswerOutcome):
-            return refused(spec, query.request_id, spent, left=left)
+            say(refused(spec, query.request_id, spent, left=left))
+            return
         signed = sign_statement(spent, self.keys.tls_key)
+        say(refused(spec, query.request_id, AnswerOutcome.TOO_LATE, signed, left))
         try:
             predicted = await opened.model.predict(query.x)
         except Exception:
-            # Whatever the engine says of these rows, only their owner may learn it; and of a model that was
-            # locked meanwhile, nobody.
-            self.lock.opened()
-            return refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED, signed, left)
-        # Whatever was computed: nothing leaves a model that was locked meanwhile.
-        self.lock.opened()
-        return answered(spec, query.request_id, predicted, asker.policy, signed, left)
+            # Whatever the engine says of these rows, only their owner may learn it.
+            say(refused(spec, query.request_id, AnswerOutcome.PREDICTION_FAILED, signed, left))
+        else:
+            say(answered(spec, query.request_id, predicted, asker.policy, signed, left))
 
 
 def _sealed(content: bytes) -> MailReply:

@@ -15,7 +15,8 @@ from chiron.runtime.channels.enrolment import MAX_ENROLMENT_BYTES
 from chiron.runtime.errors import EnclaveError, InputCorrupted
 from chiron.wire import codes
 from chiron.wire.answers import refusal
-from chiron.wire.doors import DoorLimits, open_door
+from chiron.wire.connections import DoorLimits
+from chiron.wire.doors import open_door
 from chiron.wire.jobs import SUMS, plan_bytes, shares
 from chiron.wire.launch import LaunchSpec
 

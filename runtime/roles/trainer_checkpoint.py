@@ -1,7 +1,7 @@
 """A trainer's checkpoint in the operator's storage: what it needs to repeat its work since the last merge.
 
-Before each exchange k it holds the state that the steps before k begin with. It is stored while these steps
-are taken, and before the change goes out. So whenever the trainer crashes, the server is
+Before each exchange k it holds the state that the steps before k begin with. It is stored once these steps
+are taken, before the change goes out. So whenever the trainer crashes, the server is
 
 - at k: the steps are taken again, with the same outcome, and sent; or
 - at k + 1: they are taken again, and the server answers the change, which it has, from its last merge.
@@ -21,6 +21,7 @@ from pydantic import Field
 from chiron.runtime.channels.enrolment import Ticket
 from chiron.runtime.channels.gateway_client import GatewayClient
 from chiron.runtime.errors import InputCorrupted, SealingError
+from chiron.runtime.pacing import MOST_LATE_SLOTS
 from chiron.runtime.roles.grant import grant_name
 from chiron.runtime.roles.sealed_record import SealedRecord
 from chiron.runtime.roles.trial_run import TrialRun
@@ -51,12 +52,18 @@ class SavedTrainer:
     """The learner's state; empty where the run is idle."""
     client: memoryview
     """The client's arrays, one after the other."""
+    late: int
+    """Further slots taken so far."""
+    given_up: int
+    """Exchanges given up so far."""
 
 
 class _Head(WireModel):
     trial: int = Field(ge=0, le=63)
     exchange: int = Field(ge=0, le=100_000)
     failure: str | None = Field(max_length=64)
+    late: int = Field(ge=0, le=MOST_LATE_SLOTS)
+    given_up: int = Field(ge=0, le=100_000)
 
 
 class TrainerCheckpoint:
@@ -73,11 +80,19 @@ class TrainerCheckpoint:
         self.kept = keeps_trainer_checkpoints(ticket.spec)
         """Whether there are any; public."""
 
-    async def snapshot(self, exchange: int, run: TrialRun) -> bytearray:
-        """The state as it is, before the steps that are due before `exchange`; secret."""
-        state = await run.state()
-        # After the state: taking it may have failed.
-        head = _Head(trial=run.trial, exchange=exchange, failure=run.failure)
+    async def snapshot(
+        self, exchange: int, trial: int, run: TrialRun | None, *, late: int, given_up: int
+    ) -> bytearray:
+        """The state as it is, before the steps that are due before `exchange`; secret.
+
+        Without a run its engine is at work, and there is nothing of a learner in it.
+        """
+        state, failure = b"", None
+        if run is not None:
+            state = await run.state()
+            # After the state: taking it may have failed.
+            failure = run.failure
+        head = _Head(trial=trial, exchange=exchange, failure=failure, late=late, given_up=given_up)
         return await asyncio.to_thread(self._record.encode, head, state, self._client_into)
 
     async def store(self, content: bytearray) -> None:
@@ -103,7 +118,9 @@ class TrainerCheckpoint:
         if found is None:
             return None
         head, (learner, client) = found
-        return SavedTrainer(head.trial, head.exchange, head.failure, bytes(learner), client)
+        return SavedTrainer(
+            head.trial, head.exchange, head.failure, bytes(learner), client, head.late, head.given_up
+        )
 
     def fill_client(self, saved: SavedTrainer) -> None:
         """Give the exchange's client its arrays back.

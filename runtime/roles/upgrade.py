@@ -14,7 +14,7 @@ but it is locked then, and only the model's owner can open it. A answers no more
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ from chiron.runtime.errors import EnclaveError, EvidenceRefused, ModelUnusable, 
 from chiron.runtime.roles.predictor_keys import PredictorKeys
 from chiron.runtime.roles.sealed_model import decode_model, encode_model, open_model, seal_model
 from chiron.runtime.sealing import hpke
-from chiron.runtime.sealing.machine_key import check_keys
+from chiron.runtime.sealing.machine_key import refusal
 from chiron.runtime.sealing.padding import LENGTH_BYTES, pad, unpad
 from chiron.runtime.sealing.sealer import Sealer
 from chiron.wire import objects
@@ -93,8 +93,11 @@ def take(
     key: hpke.PrivateKey,
     platform: Platform,
     at: datetime,
+    allowed: Collection[str] = (),
 ) -> bytes:
     """The taking enclave's part: the model, sealed to ourselves and its owner's share.
+
+    `allowed` has the keys (SHA-256) of machines that the operator lets the order name.
 
     Raises:
         UpgradeRefused: the giver is not what the order names, or the order not the model's owner's.
@@ -111,10 +114,9 @@ def take(
     except SealingError as error:
         raise UpgradeRefused("upgrade-unreadable", "the transfer is not sealed to us and this job") from error
     _check_order(signed, header.owner_signing_key, spec)
-    try:
-        check_keys(signed.order.machines)
-    except SealingError as error:
-        raise UpgradeRefused("upgrade-machine-key", "a machine's key in the order is none") from error
+    refused = refusal(platform, signed.order.machines, allowed)
+    if refused is not None:
+        raise UpgradeRefused(refused, "the model is not sealed to a machine that the order names")
     return seal_model(spec, header, onnx, Sealer(platform, MODEL, share, machines=signed.order.machines))
 
 
@@ -211,6 +213,7 @@ async def _take(
         key=keys.key,
         platform=platform,
         at=datetime.now(UTC),
+        allowed=launch.machines or (),
     )
     # One write, whole or not at all: until then the model is what it was, and opens where it did.
     await gateway.put_object(objects.model(launch.spec).name, ours)

@@ -4,14 +4,16 @@ It is derived from the platform's sealing key for this very measurement, so that
 has the recipe finds it again, after restarts and updates, and nobody but this code on this machine can.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chiron.runtime.attestation.platform import Platform, SealingPolicy
-from chiron.runtime.errors import OpenFailed
+from chiron.runtime.errors import OpenFailed, PlatformUnavailable
 from chiron.runtime.sealing import hpke
+from chiron.wire import codes
+from chiron.wire.encoding import sha256_hex
 from chiron.wire.labels import MACHINE, MACHINE_KEY, Label
 from chiron.wire.machines import MachineKey
 
@@ -52,14 +54,27 @@ def seal_secret(machine: MachineKey, secret: bytes, label: Label) -> bytes:
         raise OpenFailed("nothing can be sealed to the machine's key") from error
 
 
-def check_keys(machines: Iterable[MachineKey]) -> None:
-    """Check that objects can be sealed to these keys: else a job would fail for it, at its first checkpoint.
+def refusal(platform: Platform, machines: Iterable[MachineKey], allowed: Collection[str]) -> str | None:
+    """The code of why objects are not sealed to these keys, which an owner has named; None where they are.
 
-    Raises:
-        OpenFailed: one is not a valid key.
+    `allowed` has the SHA-256 of the keys that the operator lets owners name, as what its enclaves make is
+    kept there. This very machine needs no leave. A key that is none is found here, and not at a checkpoint.
     """
     for machine in machines:
-        seal_secret(machine, bytes(SECRET_BYTES), MACHINE)
+        if sha256_hex(machine.public_key) not in allowed and not _is_ours(platform, machine):
+            return codes.MACHINE_NOT_ALLOWED
+        try:
+            seal_secret(machine, bytes(SECRET_BYTES), MACHINE)
+        except OpenFailed:
+            return "machine-key-invalid"
+    return None
+
+
+def _is_ours(platform: Platform, machine: MachineKey) -> bool:
+    try:
+        return private_key(platform, machine.recipe).public_bytes == machine.public_key
+    except PlatformUnavailable:
+        return False
 
 
 def open_secret(platform: Platform, recipe: bytes, sealed: bytes, label: Label) -> bytes:

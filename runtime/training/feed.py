@@ -26,7 +26,7 @@ from chiron.runtime.training.batches import (
     put,
     share,
 )
-from chiron.runtime.training.partition import Partition, due_chunks, streaming_pass
+from chiron.runtime.training.partition import WINDOW_BYTES, Partition, due_chunks, streaming_pass
 from chiron.runtime.training.seeds import Seeds
 from chiron.wire.datasets import DatasetManifest
 
@@ -92,10 +92,6 @@ class InMemoryFeed:
             if len(batch):
                 batches.append(Batch(step, batch))
         return batches
-
-
-WINDOW_BYTES = 64 * 2**20
-"""Plaintext of the chunks whose rows are mixed."""
 
 
 class StreamedFeed:

@@ -22,12 +22,13 @@ from chiron.runtime.training.layout import (
     dump_tensors_into,
     load_tensors,
 )
-from chiron.runtime.training.metrics import Place, Validator, with_means
+from chiron.runtime.training.metrics import Validator, with_means
 from chiron.runtime.training.partition import Partition
 from chiron.runtime.training.rewrites import finish_strict
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import initial_values
 from chiron.runtime.training.stepper import Stepper
+from chiron.runtime.training.sums import Place
 from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import EarlyStop, Recipe

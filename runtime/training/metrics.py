@@ -16,6 +16,7 @@ from chiron.runtime.training.losses import loss_sum, one_hot
 from chiron.runtime.training.masking import kept
 from chiron.runtime.training.rewrites import finish_strict
 from chiron.runtime.training.sessions import ForwardSession
+from chiron.runtime.training.sums import Place
 from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Metric, Recipe
 from chiron.wire.contract import BuildRequest, Oblivious
@@ -24,16 +25,6 @@ from chiron.wire.reports import TrainingReport
 _LARGEST = float(np.finfo(np.float32).max)
 _PAIRED = 256
 """Rows that are compared with all others at a time."""
-
-
-class Place:
-    """The place of each sum among the SUMS; the last is the role's (`chiron.wire.jobs.IDLE`)."""
-
-    TRAIN_LOSS, TRAIN_CORRECT, TRAIN_COUNT = 0, 1, 2
-    LOSS, COUNT, CORRECT, TOP5 = 3, 4, 5, 6
-    AUC, AUC_WEIGHT, F1, F1_WEIGHT = 7, 8, 9, 10
-    SQUARED_ERROR, TARGET, TARGET_SQUARED, ELEMENTS = 11, 12, 13, 14
-    DIVERGED = 15
 
 
 def correct(scores: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.bool_]:

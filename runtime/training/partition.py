@@ -14,6 +14,8 @@ from chiron.wire.jobs import JobSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
 """A trainer whose partition is larger than this (plaintext) streams it."""
+WINDOW_BYTES = 64 * 2**20
+"""Plaintext of the chunks whose rows are mixed."""
 VALIDATION_BYTES = 64 * 2**20
 """Streaming trainers hold out at most this much of their partition, since it stays in memory."""
 

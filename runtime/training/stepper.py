@@ -13,7 +13,7 @@ from chiron.runtime.training.batches import Gathered, Portion, gather
 from chiron.runtime.training.layout import FlatLayout, Vector
 from chiron.runtime.training.losses import TargetEncoder, Targets
 from chiron.runtime.training.masking import all_finite, kept, selected
-from chiron.runtime.training.metrics import Place, correct
+from chiron.runtime.training.metrics import correct
 from chiron.runtime.training.optimizers import (
     BLOCK,
     average,
@@ -24,6 +24,7 @@ from chiron.runtime.training.optimizers import (
 )
 from chiron.runtime.training.seeds import Seeds
 from chiron.runtime.training.sessions import GradientSession
+from chiron.runtime.training.sums import Place
 from chiron.runtime.training.training_model import TrainingModel
 from chiron.wasm_sandbox.recipe import Recipe, matches
 from chiron.wire.contract import BuildRequest

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
 from chiron.runtime.datasets import Examples
@@ -25,11 +26,11 @@ from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.limits import GraphLimits
 from chiron.wasm_sandbox.recipe import Recipe
 from tests.corpus.components import CORPUS
-from tests.corpus.onnx.cases import serialised
+from tests.corpus.onnx.cases import REQUEST, good, serialised
 from tests.support.jobs import make_job
 from tests.support.networks import Network
 from tests.support.random_graphs import RandomGraph
-from tests.support.whole_way import ASSETS, ENVELOPE, SMALL, request_for
+from tests.support.whole_way import ASSETS, ENVELOPE, SMALL, in_child, request_for
 
 BATCHES = st.integers(1, 5000)
 
@@ -123,6 +124,28 @@ def test_no_batch_of_streamed_rows_is_larger_than_what_is_checked(
             given_rows = iter([chunks[number] for number in feed.due(exchange)])
             for portion in feed.portions(given_rows, exchange):
                 assert all(len(batch.rows) <= largest_batch(own, steps) for batch in portion.batches)
+
+
+def _wide(operator: str, operands: int, **attributes: Any) -> bytes:
+    """Half a megabyte an example, as so many operands of one operator: whose gradients are as many."""
+    node, numbers = helper.make_node, {"axis": [2], "shape": [1, 4, 16_384]}
+    nodes = [
+        node("Mul", ["input", "scale"], ["scaled"]),
+        node("Unsqueeze", ["scaled", "axis"], ["deep"]),
+        node("Expand", ["deep", "shape"], ["wide"]),
+        node(operator, ["wide"] * operands, ["made"], **attributes),
+        node("ReduceMean", ["made"], ["row"], axes=[2], keepdims=0),
+        node("MatMul", ["row", "weight"], ["output"]),
+    ]
+    constants = [numpy_helper.from_array(np.asarray(n, np.int64), name) for name, n in numbers.items()]
+    return serialised(good(nodes, parameters={"weight": [4, 3], "scale": [1]}, constants=constants))
+
+
+@pytest.mark.parametrize("graph", [_wide("Max", 64), _wide("Concat", 16, axis=2), _wide("Softmax", 1)])
+def test_gradients_of_many_operands_take_no_more_than_values_are_counted(graph: bytes) -> None:
+    admitted = admit(graph, REQUEST, ENVELOPE)
+    assert admitted.activation_bytes_per_example > 2**18
+    assert in_child(admitted, REQUEST) == "predicted"
 
 
 def test_predictions_are_made_of_as_many_rows_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,39 @@ def test_attack_state_directory_is_closed_before_keys_are_made_in_it(tmp_path: P
     assert mode(tmp_path) == 0o700
 
 
+@pytest.mark.parametrize("name", ["gateway.sqlite3", "gateway.lock", "blobs", "tee", "image", "anything"])
+async def test_attack_links_planted_in_an_open_state_directory_lead_nothing_of_ours_elsewhere(
+    tmp_path: Path, name: str
+) -> None:
+    state, elsewhere = tmp_path / "s", tmp_path / "theirs"
+    state.mkdir()
+    elsewhere.mkdir()
+    state.chmod(0o777)
+    (state / name).symlink_to(elsewhere / "x" if "." in name else elsewhere)
+    settings = settings_in(state)
+    with pytest.raises(DirectoryNotOurs, match=name):
+        async with running_gateway(settings, scripted(settings.socket_path)):
+            pytest.fail("it started")
+    with pytest.raises(DirectoryNotOurs, match=name):
+        async with opened_keys(settings):
+            pytest.fail("it made a key")
+    assert list(elsewhere.iterdir()) == []
+
+
+@as_root
+async def test_attack_a_database_of_another_user_in_an_open_state_directory_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    """It holds keys of theirs, and stays open for them to write."""
+    settings = settings_in(tmp_path)
+    async with running_gateway(settings, scripted(settings.socket_path)):
+        pass
+    os.chown(tmp_path / "gateway.sqlite3", ANOTHER_USER, ANOTHER_USER)
+    with pytest.raises(DirectoryNotOurs, match="another user"):
+        async with running_gateway(settings, scripted(settings.socket_path)):
+            pytest.fail("it started")
+
+
 @as_root
 def test_attack_state_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)

@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -17,12 +18,14 @@ from aiohttp import web
 from chiron.api.launchers import door_relay
 from chiron.runtime.attestation.platform import attest
 from chiron.runtime.channels.enrolment import MAX_ENROLMENT_BYTES, Challenge, EnrolmentRequest
+from chiron.runtime.channels.job_ca import JobCa
 from chiron.runtime.channels.membership import join
 from chiron.runtime.channels.nonces import Nonces
-from chiron.runtime.channels.tls import client_context, named_connector
+from chiron.runtime.channels.tls import client_context, named_connector, named_url, server_context
 from chiron.runtime.errors import EnrolmentRefused
 from chiron.wire.attestation import Claims, Role
-from chiron.wire.doors import BodyTooSlow, DoorLimits, open_door, read_stranger
+from chiron.wire.connections import DoorLimits
+from chiron.wire.doors import BodyTooSlow, open_door, read_stranger
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.errors import LimitExceeded
 from chiron.wire.grants import PredictionPolicy
@@ -176,6 +179,33 @@ async def test_attack_header_sent_drop_by_drop_has_one_deadline() -> None:
             await asyncio.sleep(0.1)
             loris.writer.write(b"x")
         assert await loris.closed_within(1)
+
+
+async def test_attack_handshake_sent_drop_by_drop_has_one_deadline_and_keeps_nobody_out() -> None:
+    key, ca = generate_key(), JobCa(JOB, datetime.now(UTC))
+    context = server_context(key, ca.issue_server(key.public_key(), "d"), ca.certificate)
+    limits = DoorLimits(connections=6, connections_per_address=3, handshake_s=0.5)
+
+    async def here(_: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.add_routes([web.get("/", here)])
+    hello = bytes.fromhex("16030102000100") + bytes(500)
+    async with open_door(app, "127.0.0.1", 0, limits=limits, context=context, shutdown_s=0.1) as door:
+        slow = [await Stranger.at(door.address, f"127.0.0.{2 + k % 2}", hello[:1]) for k in range(8)]
+        for at in range(1, 9):
+            await asyncio.sleep(0.1)
+            for stranger in slow:
+                stranger.writer.write(hello[at : at + 1])
+        at_door = f"127.0.0.1:{door.address[1]}"
+        connector = named_connector(client_context(ca.certificate), at_door)
+        async with (
+            aiohttp.ClientSession(named_url("d", at_door), connector=connector) as session,
+            session.get("/") as answer,
+        ):
+            assert await answer.text() == "here"
+        assert all(await asyncio.gather(*(each.closed_within(1) for each in slow)))
 
 
 async def test_attack_connection_left_idle_after_a_request_is_closed() -> None:

@@ -218,7 +218,7 @@ async def test_it_has_no_descriptor_but_the_channel_and_no_environment(
 
 
 ATTEMPTS = """
-import ctypes, os, resource, signal, socket, subprocess, sys
+import ctypes, os, resource, signal, socket, threading
 from chiron.runtime.engine import worker
 from chiron.wasm_sandbox.errors import GraphRefused
 
@@ -243,6 +243,7 @@ ATTEMPTS = {
     "reads its parent's memory": lambda: call(310, parent, 0, 0, 0, 0, 0),
     "writes where the terminal was": lambda: os.write(4, b"x"),
     "raises its limits": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+    "starts a thread": lambda: threading.Thread(target=print).start(),
     "maps code": lambda: call(9, 0, 4096, 7, 0x22, -1, 0),
     "shrinks a descriptor": lambda: os.ftruncate(2, 0),
     "is dumped": lambda: call(157, 4, 1, 0, 0, 0),
@@ -251,7 +252,7 @@ ATTEMPTS = {
 def tried(attempt):
     try:
         attempt()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return False
     return True
 

@@ -9,8 +9,8 @@ import pytest
 from yarl import URL
 
 from chiron.api.errors import TooManyRequests
-from chiron.api.keys import TenantRole
-from chiron.api.rates import Rate
+from chiron.api.keys import Principal, TenantRole
+from chiron.api.rates import Rate, Rates
 from chiron.api.settings import Limits, Timing
 from chiron.client.gateway_session import GatewaySession
 from chiron.wire.encoding import canonical_json
@@ -86,6 +86,38 @@ async def test_client_that_is_too_fast_waits_its_turn(slow_world: Party) -> None
     async with GatewaySession(slow_world.owner.url, key) as session:
         for _ in range(7):
             assert await session.images()
+
+
+async def test_attack_long_manifests_one_after_the_other_keep_the_gateway_busy_for_one_tenant(
+    slow_world: Party,
+) -> None:
+    """One of 16 MiB takes it most of a second to read and hash, whatever else it has to do."""
+    world = slow_world
+    chunks = (b"",) * 2000
+    for number in range(2):
+        long = manifest(chunks, f"{number:032x}").model_dump(mode="json")
+        answer = await world.owner("POST", "/v1/datasets", json={"manifest": long})
+        assert answer.status == (429 if number else 201), answer.raw
+    assert int(answer.headers["Retry-After"]) >= 2
+    assert (await world.stranger("GET", "/v1/datasets")).status == 200
+
+
+def test_what_is_large_counts_as_many_requests_for_key_tenant_and_visitors() -> None:
+    now = 0.0
+    limits = Limits(requests_per_s=1, requests_burst=10, tenant_requests_per_s=1, tenant_requests_burst=20)
+    rates = Rates(limits, clock=lambda: now)
+    owner, colleague = (Principal("hospital", TenantRole.OWNER, key) for key in ("1", "2"))
+    rates.charge(owner, 999, 1000)
+    rates.take(owner)
+    rates.charge(owner, 25_000, 1000)
+    for caller in (owner, colleague):
+        with pytest.raises(TooManyRequests):
+            rates.take(caller)
+    now = 8.0
+    rates.take(colleague)
+    with pytest.raises(TooManyRequests):
+        rates.take(owner)
+    rates.take(Principal("rival", TenantRole.OWNER, "3"))
 
 
 def test_attack_forged_callers_do_not_fill_the_memory_of_rates() -> None:

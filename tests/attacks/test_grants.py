@@ -5,7 +5,7 @@ open what she would not.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, Restarts, SignedGrant
 from chiron.wire.labels import CHECKPOINT, GRANT, LEADER_CHECKPOINT, TRAINER_CHECKPOINT
 from chiron.wire.launch import GatewayChannel
+from chiron.wire.machines import MachineKey
 from tests.support.builders import orderly
 from tests.support.deployment import create_and_grant, keyholding, publish
 from tests.support.lone_server import ScriptedGateway, started
@@ -92,10 +93,14 @@ def tee(tmp_path_factory: pytest.TempPathFactory) -> SoftwareTee:
     return open_tee(tmp_path_factory.mktemp("tee"))
 
 
-async def begun(owner: Owner, tee: SoftwareTee, **changes: object) -> dict[str, bytes]:
-    """What the host keeps of a job whose parameter server was granted, and killed then."""
-    async with started(SPEC, DirectPlatform(tee)) as server:
-        assert await server.grant(await owner.sealed(server, **changes)) is None
+async def begun(owner: Owner, tee: SoftwareTee, machines: Sequence[MachineKey] = ()) -> dict[str, bytes]:
+    """What the host keeps of a job whose parameter server was granted, and killed then.
+
+    The grant names `machines`, and the operator lets it.
+    """
+    allowed = tuple(sha256_hex(key.public_key) for key in machines)
+    async with started(SPEC, DirectPlatform(tee), machines=allowed) as server:
+        assert await server.grant(await owner.sealed(server, machines=machines)) is None
         await asyncio.wait_for(asyncio.shield(server.ready), 10)
     return server.objects
 

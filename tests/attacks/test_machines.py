@@ -25,6 +25,7 @@ from chiron import (
     MachineRefused,
     OwnerStore,
 )
+from chiron.api.allowed_machines import allowed_machines, make_file
 from chiron.api.keys import TenantRole
 from chiron.api.server import RunningGateway, running_gateway
 from chiron.api.settings import Settings
@@ -45,6 +46,7 @@ from chiron.runtime.roles.machine import machine_evidence
 from chiron.runtime.sealing.machine_key import own_key, seal_secret
 from chiron.runtime.sealing.sealer import MAGIC, OVERHEAD_BYTES, Sealer
 from chiron.wire.attestation import Claims, Role
+from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.labels import CHECKPOINT, MODEL
 from chiron.wire.launch import GatewayChannel
@@ -214,9 +216,29 @@ class TestParameterServer:
         """And not at a checkpoint, when the data has been read."""
         owner, good = Owner(makers.here), makers.key.public_key
         for bad in (b"\xff" * len(good), good[:-32] + bytes(32)):
-            async with started(JOB, DirectPlatform(makers.here)) as server:
+            async with started(JOB, DirectPlatform(makers.here), machines=(sha256_hex(bad),)) as server:
                 key = MachineKey(public_key=bad, recipe=b"")
-                assert await server.grant(await owner.sealed(server, machines=[key])) == "grant-machine-key"
+                assert await server.grant(await owner.sealed(server, machines=[key])) == "machine-key-invalid"
+
+    async def test_an_owner_takes_no_model_to_a_machine_of_her_own(self, makers: Makers) -> None:
+        """There she could ask it without end, and break the machine to read the weights."""
+        hers, allowed = own_key(DirectPlatform(makers.unnamed)), (sha256_hex(makers.key.public_key),)
+        owner = Owner(makers.here)
+        for named in ([hers], [makers.key, hers], [hers.model_copy(update={"recipe": b"x"})]):
+            async with started(JOB, DirectPlatform(makers.here), machines=allowed) as server:
+                refused = await server.grant(await owner.sealed(server, machines=named))
+                assert refused == "machine-not-allowed"
+                assert server.objects == {}
+
+    def test_a_line_that_names_no_machine_allows_none(self, tmp_path: Path) -> None:
+        settings, key = Settings(state_dir=tmp_path), "ab" * 32
+        assert allowed_machines(settings) == ()
+        make_file(settings)
+        assert allowed_machines(settings) == ()
+        lines = f"{key} # paris\n{key[1:]}\n*\nany\n{key.upper()}\n  {key}  \n#{'cd' * 32}\n"
+        (tmp_path / "machines").write_text(lines)
+        make_file(settings)
+        assert allowed_machines(settings) == (key,)
 
     async def test_what_goes_on_alone_is_for_no_other_machine(self, makers: Makers) -> None:
         owner = Owner(makers.here, restarts="alone")  # type: ignore[arg-type]

@@ -162,6 +162,29 @@ async def test_attack_guests_queries_fill_a_predictors_mailbox_so_that_no_openin
     await asyncio.gather(*guests[:2], *owners)
 
 
+async def test_attack_guests_ask_for_ever_and_fill_the_gateways_disk_with_what_it_notes(
+    tmp_path: Path, component: bytes
+) -> None:
+    async for world in small(tmp_path, {"observed_messages": 20}):
+        job = await world.create_job(component)
+        assert (await world.owner("POST", f"/v1/jobs/{job}/grant", json=SEALED)).status == 204
+        assert (await world.end_of(job))["state"] == "succeeded"
+        objects = [one for one in await _observed(world, job) if one["kind"] == "object"]
+        assert (await world.owner("POST", f"/v1/jobs/{job}/predictor")).status == 202
+        for _ in range(30):
+            assert (await world.owner("POST", f"/v1/jobs/{job}/queries", json=SEALED)).status == 200
+        seen = await _observed(world, job)
+        assert [one for one in seen if one["kind"] == "object"] == objects
+        messages = [one["kind"] for one in seen if one["kind"] in ("query", "answer", "grant")]
+        assert 20 <= len(messages) <= 22
+        assert "grant" not in messages
+
+
+async def _observed(world: Party, job: str) -> list[dict[str, Any]]:
+    answer = await world.owner("GET", f"/v1/jobs/{job}/observations?limit=1000")
+    return list(answer.json["items"])
+
+
 @pytest.fixture
 async def few_guesses(tmp_path: Path) -> AsyncIterator[Party]:
     limits = {"keyless_requests_per_s": 0.1, "keyless_requests_burst": 5}

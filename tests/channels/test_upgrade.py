@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,9 +86,16 @@ class Enclave:
             at=datetime.now(UTC),
         )
 
-    def take(self, signed: SignedUpgradeOrder, transfer: Transfer) -> bytes:
-        platform = self.quoting.platform(self.identity)
-        return take(signed, transfer, spec=SPEC, key=self.key, platform=platform, at=datetime.now(UTC))
+    def take(self, signed: SignedUpgradeOrder, transfer: Transfer, allowed: Collection[str] = ()) -> bytes:
+        return take(
+            signed,
+            transfer,
+            spec=SPEC,
+            key=self.key,
+            platform=self.quoting.platform(self.identity),
+            at=datetime.now(UTC),
+            allowed=allowed,
+        )
 
 
 @pytest.fixture
@@ -141,7 +149,10 @@ def test_model_that_moved_opens_on_the_machines_that_the_order_names(
     there = open_tee(tmp_path / "tee")
     machine = own_key(DirectPlatform(there, OTHER_IMAGE.measurement))
     signed = sign_order(order(quoting, old, new, machines=(machine,)), OWNER)
-    sealed = new.take(signed, old.give(signed, new.attested(NONCE)))
+    transfer = old.give(signed, new.attested(NONCE))
+    with refused("machine-not-allowed"):
+        new.take(signed, transfer)
+    sealed = new.take(signed, transfer, allowed=[sha256_hex(machine.public_key)])
     assert len(sealed) == objects.model(SPEC).stored_bytes
     opens = Sealer(DirectPlatform(there, OTHER_IMAGE.measurement), MODEL, SHARE)
     assert open_model(SPEC, sealed, opens)[1] == ONNX

@@ -5,10 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from onnx import TensorProto
 
@@ -84,6 +86,30 @@ def serving(state: Path, home: Path, *options: str) -> Iterator[Service]:
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+class Arguments:
+    """The arguments of every process of this machine, looked at all the time while the block lasts."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+        self._over = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._looking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._looking.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            for process in Path("/proc").glob("[0-9]*"):
+                # It may have ended by now.
+                with suppress(OSError):
+                    self.seen.add((process / "cmdline").read_bytes())
 
 
 def stopped(service: Service, job: str) -> None:

@@ -58,7 +58,10 @@ def paris(service: Service, image: Path, work: Path) -> Path:
         command = [sys.executable, "-m", "chiron", "machine", "add", "paris", *trusted, "--json"]
         ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout)["measurement"] == service.measurement
+    told = json.loads(ran.stdout)
+    assert told["measurement"] == service.measurement
+    with (service.state / "machines").open("a") as allowed:
+        allowed.write(f"{told['key']}  # paris\n")
     return state
 
 

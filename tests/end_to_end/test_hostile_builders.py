@@ -13,6 +13,7 @@ from tests.end_to_end.service import MANIFEST as LINEAR
 from tests.end_to_end.service import Service, element_type, run_to_end
 from tests.support import graphs
 from tests.support.builders import ENDLESS, GREEDY, component
+from tests.support.specs import UNPACED
 
 MANIFEST = LINEAR.model_copy(update={"name": "hostile"})
 """No two components have one name: each kind adds its own."""
@@ -55,7 +56,11 @@ def test_a_misbehaving_builder_ends_in_a_sealed_code_and_an_ordinary_schedule(
         manifest = MANIFEST.model_copy(update={"name": f"hostile-{kind}"})
         info = operator.upload_builder(_plan(kind, digits), manifest.model_dump_json().encode())
     request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=info.sha256, trainers=1, exchanges=2
+        terms=UNPACED,
+        dataset_id=digits.bundle.manifest.dataset_id,
+        builder_sha256=info.sha256,
+        trainers=1,
+        exchanges=2,
     )
     job, outcome = run_to_end(owner, request)
     assert (outcome.status, outcome.code) == (OutcomeStatus.BUILDER_REFUSED, code)

@@ -22,6 +22,7 @@ from tests.end_to_end.service import (
     stopped,
 )
 from tests.support.images import copied, make_it_start, replace
+from tests.support.specs import UNPACED
 
 Tamper = Callable[[list[Path]], None]
 
@@ -54,7 +55,7 @@ def test_chunks_that_are_not_the_owners_end_the_job_as_input_corrupted(
     dataset_id = encrypted.bundle.manifest.dataset_id
     (directory,) = service.state.glob(f"blobs/datasets/*/{dataset_id}")
     tamper(sorted(directory.iterdir(), key=lambda path: int(path.name)))
-    request = JobRequest(dataset_id=dataset_id, builder_sha256=linear, trainers=1, exchanges=2)
+    request = JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear, trainers=1, exchanges=2)
     with pytest.raises(JobEnded) as ended:
         owner.wait(start_and_grant(owner, request))
     assert ended.value.code == PublicFailure.INPUT_CORRUPTED
@@ -67,7 +68,11 @@ def test_another_component_than_the_jobs_ends_it_as_input_corrupted(
     honest = stored.read_bytes()
     stored.write_bytes(honest[:-1] + bytes([honest[-1] ^ 1]))
     request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=linear, trainers=1, exchanges=1
+        terms=UNPACED,
+        dataset_id=digits.bundle.manifest.dataset_id,
+        builder_sha256=linear,
+        trainers=1,
+        exchanges=1,
     )
     try:
         with pytest.raises(JobEnded) as ended:
@@ -81,7 +86,11 @@ def test_an_altered_model_is_not_opened_and_the_honest_one_still_is(
     service: Service, owner: Client, digits: Encrypted, linear: str
 ) -> None:
     request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=linear, trainers=1, exchanges=2
+        terms=UNPACED,
+        dataset_id=digits.bundle.manifest.dataset_id,
+        builder_sha256=linear,
+        trainers=1,
+        exchanges=2,
     )
     job, _ = run_to_end(owner, request)
     rows = np.zeros((1, *job.spec.dataset.input_shape), job.spec.dataset.input_dtype.value)

@@ -20,13 +20,15 @@ from chiron.client.history import Deed, History
 from chiron.client.pass_file import write_pass
 from chiron.wire.public_api import PredictorState
 from tests.end_to_end.service import Service, run_to_end, stopped
+from tests.support.specs import UNPACED
 
 
 @pytest.fixture(scope="module")
 def job(owner: Client, digits: Encrypted, linear: str) -> str:
     """A job with a model, whose predictor does not run."""
     dataset_id = digits.bundle.manifest.dataset_id
-    ended, _ = run_to_end(owner, JobRequest(dataset_id=dataset_id, builder_sha256=linear, exchanges=1))
+    request = JobRequest(terms=UNPACED, dataset_id=dataset_id, builder_sha256=linear, exchanges=1)
+    ended, _ = run_to_end(owner, request)
     return ended.spec.job
 
 

@@ -25,6 +25,7 @@ from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end.service import encrypted_digits, publish_linear, run_to_end, serving
 from tests.support.filters import LACKING, without_what_occlum_lacks
+from tests.support.specs import UNPACED
 
 PROGRAM = """#!{python} -IS
 import os, sys
@@ -132,6 +133,7 @@ def test_job_and_predictions_need_nothing_that_occlum_lacks(
         ):
             digits = encrypted_digits(owner, tmp_path / "digits.enc")
             request = JobRequest(
+                terms=UNPACED,
                 dataset_id=digits.bundle.manifest.dataset_id,
                 builder_sha256=publish_linear(operator, digits),
                 trainers=2,
@@ -143,5 +145,5 @@ def test_job_and_predictions_need_nothing_that_occlum_lacks(
             assert digits.record.held_out is not None
             with np.load(digits.record.held_out) as kept:
                 assert np.mean(owner.predict(job, kept["x"]).labels == kept["y"]) > 0.85
-    # Two processes at most are in one enclave: the role's, and its builder's.
-    assert 0 < 2 * threads[0] <= read_configuration()["resource_limits"]["max_num_of_threads"]
+    # Four processes at most are in one enclave: the role's, its builder's, and two engines'.
+    assert 0 < 4 * threads[0] <= read_configuration()["resource_limits"]["max_num_of_threads"]

@@ -17,7 +17,7 @@ def test_two_trainers_train_over_two_shards(owner: Client, digits: Encrypted, li
         builder_sha256=linear,
         trainers=2,
         exchanges=4,
-        terms=ExchangeTerms(shards=2),
+        terms=ExchangeTerms(unpaced=True, shards=2),
     )
     job, outcome = run_to_end(owner, request)
     assert job.state is JobState.SUCCEEDED

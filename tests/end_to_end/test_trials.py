@@ -8,6 +8,7 @@ from chiron.wire.reports import OutcomeStatus
 from tests.end_to_end.service import MANIFEST, Service, element_type, run_to_end
 from tests.support import graphs
 from tests.support.builders import revising
+from tests.support.specs import UNPACED
 
 POOR = b'{"optimizer": {"kind": "adamw", "learning_rate": 1e-6}, "batch_size": 64, "epochs": 1}'
 
@@ -21,7 +22,12 @@ def test_the_best_of_three_trials_is_sealed_and_each_ran_its_share_of_the_schedu
     with service.operator() as operator:
         info = operator.upload_builder(revising(graph, POOR, graphs.RECIPE), manifest)
     request = JobRequest(
-        dataset_id=described.dataset_id, builder_sha256=info.sha256, trainers=2, exchanges=6, trials=3
+        terms=UNPACED,
+        dataset_id=described.dataset_id,
+        builder_sha256=info.sha256,
+        trainers=2,
+        exchanges=6,
+        trials=3,
     )
     job, outcome = run_to_end(owner, request)
     assert outcome.status is OutcomeStatus.TRAINED, outcome

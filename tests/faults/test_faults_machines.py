@@ -74,6 +74,8 @@ async def test_a_job_goes_on_where_its_grant_says() -> None:
         launcher = launcher_on(here, settings, directory, "1")
         launcher.backend.deaths = [Death((SERVER,), "PUT checkpoint-parameter-server", LOST_AT, heard=True)]
         async with deployed(directory, settings, launcher, here) as first:
+            (paris,) = MachineBook(first.owner.store).all()
+            (first.state / "machines").write_text(paris.key_name)
             job = await begin(first, directory, ["paris"])
             async for seen in first.owner.watch(job):
                 if seen.awaiting_owner:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import onnx
@@ -99,6 +100,9 @@ def test_pack_and_run_show_graph_and_curve(
     model = str(EXPORTED / "convolutional-old.onnx")
     assert main(["builder", "pack", model, "--weights", "fresh", "--out", str(directory)]) == 0
     assert main(["builder", "check", str(directory)]) == 0
+    assert re.search(
+        r"classification of \S+ [0-9× ]+: [0-9,]+ parameters, it trains", capsys.readouterr().err
+    )
     arguments = [
         "builder",
         "run",
@@ -129,3 +133,16 @@ def test_run_tells_the_author_why_a_graph_is_refused(
     told = capsys.readouterr().err
     assert "[input-mismatch]" in told
     assert "shape is not [N, …]" in told
+
+
+def test_check_fails_where_a_job_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packed = pack(EXPORTED / "transformer.onnx", "transformer", b"{}")
+    directory = builder(tmp_path / "transformer", packed.component)
+    other = {"task": "classification", "input_shape": [4], "input_dtype": "float32", "classes": 3}
+    manifest = packed.manifest.model_dump(mode="json") | {"shapes": [other]}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["builder", "check", str(directory)]) == 1
+    assert "[input-mismatch]" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from chiron.ps.merging import Combiner, Contribution, SharedVector, clip_scale
-from chiron.ps.vectors import BLOCK, RunningNorm, euclidean_norm, narrow, widen
+from chiron.ps.vectors import BLOCK, RunningNorm, clear_tiny, euclidean_norm, narrow, widen
 from chiron.wire.exchange import ExchangeSpec, MergeRule
 
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -119,3 +119,12 @@ def test_equal_changes_in_equal_order_give_equal_bits() -> None:
         for _ in range(3):
             shared.merge(changes)
     assert one.vector.tobytes() == other.vector.tobytes()
+
+
+@given(arrays.arrays(np.float32, st.integers(0, 3 * 64), elements=st.floats(width=32, allow_nan=False)))
+def test_what_makes_a_processor_slow_is_cleared_and_nothing_else(values: NDArray[np.float32]) -> None:
+    cleared = values.copy()
+    clear_tiny(cleared)
+    tiny = np.abs(values) < 2.0**-63
+    np.testing.assert_array_equal(cleared, np.where(tiny, 0, values))
+    assert not np.signbit(cleared[tiny]).any()

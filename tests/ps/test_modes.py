@@ -1,13 +1,13 @@
 """The modes and merges that a spec can choose, over a real server."""
 
 import asyncio
-import itertools
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from chiron.ps.client import Merged, ParameterClient
+from chiron.ps.client import Agreed, Merged, ParameterClient
+from chiron.ps.server import Agreement
 from chiron.wire.exchange import ExchangeSpec
 from tests.ps.loopback import job
 
@@ -132,18 +132,41 @@ async def test_async_trials_wait_for_all_trainers_before_the_next() -> None:
         assert start.exchange == 1
 
 
-async def test_with_a_period_changes_leave_at_its_multiples_however_long_the_computing() -> None:
-    period = 0.2
-    async with job(spec_of(period_s=period)) as (_, clients):
+async def test_trainers_agree_on_the_highest_rung_that_any_proposes() -> None:
+    async with job(spec_of()) as (server, clients):
         await begin(clients, np.zeros(N, np.float32))
-        clock = asyncio.get_running_loop().time
-        began, seen = clock(), []
-        for number, computing in enumerate((0.0, 0.15, 0.05, 0.21)):
-            await asyncio.sleep(computing)
-            await asyncio.gather(push(clients[0], number, 1.0), push(clients[1], number, 1.0))
-            seen.append((clock() - began) / period)
-        assert all(at >= number + 1 - 0.05 for number, at in enumerate(seen))
-        assert all(later - earlier > 0.2 for earlier, later in itertools.pairwise(seen))
+        one, other = await asyncio.gather(clients[0].agree(0, 4), clients[1].agree(0, 9))
+        assert one == other == Agreed(9, raised=False)
+        assert await clients[0].agree(0, 20) == Agreed(9, raised=False)
+        assert server.slots == Agreement(trial=0, rung=9)
+
+
+async def test_a_rung_is_raised_once_and_never_lowered() -> None:
+    async with job(spec_of()) as (_, clients):
+        seen = []
+        for trial, proposals in enumerate([(4, 5), (2, 5), (5, 8), (5, 30)]):
+            await clients[0].publish(trial, b"", np.zeros(N, np.float32))
+            both = zip(clients, proposals, strict=True)
+            agreed = await asyncio.gather(*(client.agree(trial, rung) for client, rung in both))
+            assert agreed[0] == agreed[1]
+            seen.append(agreed[0])
+        assert seen == [Agreed(5, False), Agreed(5, False), Agreed(8, True), Agreed(8, True)]
+
+
+async def test_with_a_deadline_a_trainer_that_proposes_nothing_is_not_waited_for() -> None:
+    async with job(spec_of(deadline_s=0.1)) as (_, clients):
+        await begin(clients, np.zeros(N, np.float32))
+        assert await clients[0].agree(0, 3) == Agreed(3, raised=False)
+
+
+async def test_a_change_that_is_not_ready_counts_as_set_aside() -> None:
+    async with job(spec_of(mode="sync")) as (_, clients):
+        await begin(clients, np.zeros(N, np.float32))
+        one, other = await asyncio.gather(
+            clients[0].exchange(0, None, np.zeros(64)), push(clients[1], 0, 1.0)
+        )
+        assert (one.set_aside, other.set_aside, one.excluded) == (True, False, 1)
+        assert (one.vector == other.vector).all()
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ async def _store_trainers(spec: JobSpec, storage: Storage, gateway: GatewayClien
         client = ShardedClient([cast("Any", None)] * shards, [""] * shards, spec.exchange, plan_bytes(spec))
         checkpoint = TrainerCheckpoint(_ticket(spec), index, client, sealer, gateway)
         if checkpoint.kept:
-            await checkpoint.store(await checkpoint.snapshot(0, cast("TrialRun", IdleRun())))
+            run = cast("TrialRun", IdleRun())
+            await checkpoint.store(await checkpoint.snapshot(0, 0, run, late=0, given_up=0))
 
 
 async def _store_results(spec: JobSpec, storage: Storage, gateway: GatewayClient) -> None:

@@ -96,8 +96,9 @@ async def upload(owner: AsyncClient, arrays: Arrays, directory: Path) -> Encrypt
 async def create_and_grant(
     owner: AsyncClient, builder: str, dataset: str, *, restarts: Restarts = Restarts.OWNER, **request: Any
 ) -> Job:
-    """A job that has its grant: everything that its builder asks for."""
-    asked = {"dataset_id": dataset, "builder_sha256": builder} | request
+    """A job that has its grant: everything that its builder asks for. Its terms say so if it is paced."""
+    asked = {"dataset_id": dataset, "builder_sha256": builder, "terms": {}} | request
+    asked["terms"] = {"unpaced": not asked["terms"].get("period_s")} | asked["terms"]
     job = await owner.create_job(JobRequest.model_validate(asked))
     verified = await owner.verify_job(job)
     info = await owner.builder(builder)

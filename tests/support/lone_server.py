@@ -106,9 +106,15 @@ class ScriptedGateway:
 
 @asynccontextmanager
 async def started(
-    spec: JobSpec, platform: Platform, objects: dict[str, bytes] | None = None
+    spec: JobSpec,
+    platform: Platform,
+    objects: dict[str, bytes] | None = None,
+    machines: tuple[str, ...] = (),
 ) -> AsyncIterator[ScriptedGateway]:
-    """One start of the parameter-server role over these objects; ended as if by SIGKILL."""
+    """One start of the parameter-server role over these objects; ended as if by SIGKILL.
+
+    `machines` are the digests of keys that its operator lets grants name.
+    """
     scripted = ScriptedGateway(objects=dict(objects or {}))
     app = web.Application(client_max_size=2**26)
     app.add_routes(scripted.routes())
@@ -117,7 +123,8 @@ async def started(
     with TemporaryDirectory(prefix="chiron-") as directory:
         socket = Path(directory, "g.sock")
         await web.UnixSite(runner, str(socket)).start()
-        launch = launch_spec(spec, Role.PARAMETER_SERVER, GatewayChannel(socket=str(socket), token="t"))
+        channel = GatewayChannel(socket=str(socket), token="t")
+        launch = launch_spec(spec, Role.PARAMETER_SERVER, channel, machines=machines)
         role = asyncio.create_task(parameter_server.run(launch, platform))
         try:
             yield scripted

@@ -8,9 +8,12 @@ from typing import Any
 from chiron.wire.attestation import Role
 from chiron.wire.contract import BuilderManifest, InputType, Task
 from chiron.wire.datasets import DatasetManifest
+from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import JobSpec
 from chiron.wire.launch import GatewayChannel, LaunchSpec, SoftwarePlatformSpec
 
+UNPACED = ExchangeTerms(unpaced=True)
+"""Of jobs that are not about time: they are over sooner."""
 JOB = "a" * 32
 OTHER_JOB = "f" * 32
 DIGITS = {"input_shape": (8, 8), "input_dtype": InputType.UINT8, "classes": 10}
@@ -58,7 +61,7 @@ def builder_manifest(**changes: Any) -> BuilderManifest:
         "name": "tiny",
         "version": "1.0",
         "tasks": ["classification"],
-        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536},
+        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536, "build_seconds": 2},
     }
     return BuilderManifest.model_validate(usual | changes)
 

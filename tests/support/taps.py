@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -35,6 +35,9 @@ class Call:
     sent: int
     status: int
     received: int
+    at: float = field(default=0.0, compare=False, repr=False)
+    """When it came, by the event loop's clock."""
+    answered: float = field(default=0.0, compare=False, repr=False)
 
 
 @dataclass
@@ -190,8 +193,8 @@ class GatewayTap:
     async def _pass_on(self, request: web.Request) -> web.Response:
         body = await request.read()
         path = _IDENTIFIER.sub("ID", request.path_qs)
-        place = len(self._trace.calls)
-        self._trace.calls.append(Call(request.method, path, len(body), 0, 0))
+        place, clock = len(self._trace.calls), asyncio.get_running_loop().time
+        self._trace.calls.append(Call(request.method, path, len(body), 0, 0, clock()))
         headers = {k: v for k, v in request.headers.items() if k in ("Authorization", "Content-Type")}
         async with self._session.request(
             request.method, request.path_qs, data=body, headers=headers
@@ -199,7 +202,10 @@ class GatewayTap:
             answer = await response.read()
         if response.status < 500:
             # Else the enclave left while it waited for mail: there is no answer to see.
-            self._trace.calls[place] = Call(request.method, path, len(body), response.status, len(answer))
+            seen = self._trace.calls[place]
+            self._trace.calls[place] = replace(
+                seen, status=response.status, received=len(answer), answered=clock()
+            )
         _, asked, peer = request.path.partition("/peers/")
         if asked and response.status == 200:
             answer = await self._redirected(peer, answer)

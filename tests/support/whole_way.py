@@ -36,8 +36,8 @@ SMALL = GraphLimits(
 ENVELOPE = Envelope(max_parameters=PARAMETERS)
 ASSETS = Assets({"file": save({"tensor": np.ones((4, 3), np.float32)})})
 SECONDS = 20
-_OVERHEAD_BYTES = 160 * 2**20
-"""What sessions take beside the values: kernels' work space, arenas that grow in powers of two, Python."""
+_OVERHEAD_BYTES = 128 * 2**20
+"""What sessions take beside the values: the engine's code, kernels' work space, Python."""
 _ELEMENT = {2: InputType.UINT8}
 _USUAL = (4,)
 """One example's shape, where a graph does not say what it takes."""
@@ -120,12 +120,13 @@ def _end_as(graph: AdmittedGraph, request: BuildRequest) -> None:
     try:
         signal.alarm(SECONDS)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        ending = _run(graph, request)
+        ending = run_here(graph, request)
     finally:
         os._exit(ending)
 
 
-def _run(graph: AdmittedGraph, request: BuildRequest) -> Ending:
+def run_here(graph: AdmittedGraph, request: BuildRequest) -> Ending:
+    """The way of an admitted graph in this process."""
     x = rows_for(request, 1)
     y = np.arange(ROWS) % CLASSES if request.classes else np.linspace(-1, 1, ROWS, dtype=np.float32)
     job, rows = (
@@ -145,5 +146,6 @@ def _run(graph: AdmittedGraph, request: BuildRequest) -> Ending:
     except (TrainingFailed, SandboxError):
         ending = Ending.FAILED
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    counted = 2 * (ROWS * graph.activation_bytes_per_example + graph.activation_bytes_fixed)
+    # Steps go forward and backward, predictions forward; arenas grow in powers of two and are kept.
+    counted = 2 * ((2 * BATCH + ROWS) * graph.activation_bytes_per_example + 3 * graph.activation_bytes_fixed)
     return ending if grown <= counted + _OVERHEAD_BYTES else Ending.FOUND

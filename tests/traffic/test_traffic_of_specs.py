@@ -5,20 +5,37 @@ from typing import Any
 
 import pytest
 
-from chiron.runtime.training import partition
+from chiron.runtime import pacing
+from chiron.runtime.roles import trainer
+from chiron.runtime.training import feed, partition
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
+from scripts.benchmarks.in_process import LocalEngines
 from tests.support import builders
 from tests.support.datasets import Arrays, all_zero, digits, shuffled_labels
 from tests.traffic.comparing import difference
 from tests.traffic.conftest import Run
 
+PACED = {"unpaced": False}
 SPECS: dict[str, dict[str, Any]] = {
-    "sync, bfloat16, paced": {"mode": "sync", "terms": {"dtype": "bfloat16", "period_s": 0.2}},
+    "sync, bfloat16, paced": {"mode": "sync", "terms": PACED | {"dtype": "bfloat16"}},
     "local over two shards, median": {"terms": {"shards": 2, "merge": "median"}},
     "async over two shards": {"mode": "async", "terms": {"shards": 2}},
     "streamed": {"exchanges": 8},
+    "streamed, paced": {"exchanges": 8, "terms": PACED},
 }
+
+
+class EnginesOfThisProcess(LocalEngines):
+    """As a trainer makes them."""
+
+    def start_ahead(self) -> None:
+        """There is nothing to start."""
+
+    def end(self) -> None:
+        """There is nothing to end."""
+
+
 TRAPPING = builders.BUILDERS["one that traps"]
 OTHERS: list[tuple[Callable[[], Arrays], Callable[[], bytes], OutcomeStatus]] = [
     (shuffled_labels, builders.diverging, OutcomeStatus.DIVERGED),
@@ -29,8 +46,12 @@ OTHERS: list[tuple[Callable[[], Arrays], Callable[[], bytes], OutcomeStatus]] = 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_trace_follows_from_the_spec(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     request = SPECS[name]
-    if name == "streamed":
+    if name.startswith("streamed"):
         monkeypatch.setattr(partition, "IN_MEMORY_BYTES", 1000)
+        # Windows of two chunks. An engine in another process would know neither of them.
+        for module in (feed, pacing):
+            monkeypatch.setattr(module, "WINDOW_BYTES", 9000)
+        monkeypatch.setattr(trainer, "Engines", EnginesOfThisProcess)
     usual = run(digits(), builders.orderly(), **request)
     assert usual.outcome.status is OutcomeStatus.TRAINED
     assert usual.job.state is JobState.SUCCEEDED

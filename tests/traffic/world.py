@@ -4,8 +4,8 @@ The builder runs in its real sandbox process.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from chiron.api.settings import Settings
 from chiron.api.software_tee.tee import SoftwareTee
+from chiron.client.errors import AnswerRefused
 from chiron.wire.enclave_api import Observation
 from chiron.wire.jobs import Job
 from chiron.wire.reports import Outcome
@@ -41,12 +42,23 @@ class Host(Deployment[RolesInProcess]):
 
     directory: Path
 
-    async def run(self, x: NDArray[Any], y: NDArray[Any], component: bytes, **request: Any) -> View:
-        """A job on these arrays with this builder, from encryption to outcome."""
+    async def run(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        component: bytes,
+        queries: Sequence[NDArray[Any]] = (),
+        **request: Any,
+    ) -> View:
+        """A job on these arrays with this builder, from encryption to outcome; then the queries."""
         builder = await publish(self.operator, component)
         dataset = (await upload(self.owner, (x, y), self.directory / "bundle")).bundle.manifest.dataset_id
         job = await create_and_grant(self.owner, builder.sha256, dataset, **request)
         job = await self.owner.wait(job)
+        for rows in queries:
+            # One that comes too late is refused, in an answer like any other.
+            with suppress(AnswerRefused):
+                await self.owner.predict(job, rows)
         await asyncio.sleep(0)
         return View(
             enclaves=self.launcher.backend.traces,

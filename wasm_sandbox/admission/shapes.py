@@ -73,11 +73,14 @@ def infer(section: Section, inputs: Values, limits: GraphLimits, elements: int) 
     values = dict(inputs)
     for tensor in (*section.constants, *section.parameters):
         values[tensor.name] = Value(tensor.data_type, tuple(tensor.dims))
+    types = {
+        name: helper.make_tensor_type_proto(value.data_type, value.dims) for name, value in values.items()
+    }
     numbers = known_numbers(section.known, limits)
     for node in section.nodes:
         _check_shape_operand(node, numbers, section.known, limits)
-        for name, kind in _infer_node(section, node, values, numbers).items():
-            values[name] = _value(name, kind, limits, elements)
+        for name, kind in _infer_node(section, node, types, numbers).items():
+            values[name], types[name] = _value(name, kind, limits, elements), kind
         for name in filter(None, node.output):
             if name not in values:
                 raise refused(GraphCode.SHAPE_UNKNOWN, f"{node.op_type} makes {name}")
@@ -113,14 +116,9 @@ def _check_shape_operand(
 
 
 def _infer_node(
-    section: Section, node: NodeProto, values: Values, numbers: Mapping[str, Numbers]
+    section: Section, node: NodeProto, types: Mapping[str, TypeProto], numbers: Mapping[str, Numbers]
 ) -> Mapping[str, TypeProto]:
     """Types of a node's outputs, by ONNX's own inference; whatever that raises is a refusal."""
-    types = {
-        name: helper.make_tensor_type_proto(values[name].data_type, values[name].dims)
-        for name in node.input
-        if name
-    }
     positions = LIST_INPUTS.get(node.op_type, ())
     data = {name: section.known[name] for n, name in enumerate(node.input) if name and n in positions}
     shape = SHAPE_INPUTS.get(node.op_type)
@@ -130,7 +128,7 @@ def _infer_node(
         return onnx.shape_inference.infer_node_outputs(
             _schema(node.op_type, section.opset),
             node,
-            types,
+            {name: types[name] for name in node.input if name},
             data,
             opset_imports=[helper.make_opsetid("", section.opset)],
             ir_version=section.ir_version,

@@ -36,13 +36,16 @@ class Confinement:
     """Only the system calls of computing, and reading and writing the pipes, are left."""
 
 
-def confine(*, memory_bytes: int, executable_memory: bool, output: int = 1) -> Confinement:
+def confine(
+    *, memory_bytes: int, executable_memory: bool, threads: bool = True, output: int = 1
+) -> Confinement:
     """Give up all that computing does not need, for good. Call it before any thread is started,
     and after all imports.
 
     Args:
         memory_bytes: address space that may be added.
         executable_memory: whether machine code is going to be loaded.
+        threads: whether it may start any. An enclave has few, and one that takes all ends the others.
         output: the descriptor that answers are written to.
     """
     forbid_writable_code()
@@ -50,7 +53,9 @@ def confine(*, memory_bytes: int, executable_memory: bool, output: int = 1) -> C
     used = address_space()
     restricted = restrict_by_landlock()
     limit_resources(None if used is None else used + memory_bytes)
-    return Confinement(restricted, filter_by_seccomp(executable_memory=executable_memory, output=output))
+    return Confinement(
+        restricted, filter_by_seccomp(executable_memory=executable_memory, threads=threads, output=output)
+    )
 
 
 def close_others(first: int = _FIRST_OTHER) -> None:

@@ -104,20 +104,20 @@ class _SeccompProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def filter_by_seccomp(*, executable_memory: bool, output: int = 1) -> bool:
+def filter_by_seccomp(*, executable_memory: bool, threads: bool = True, output: int = 1) -> bool:
     """Leave all threads the system calls of computing and the two pipes; anything else fails with EPERM.
 
     For good. False where the kernel has no seccomp.
     """
     if platform.machine() != "x86_64" or not forbid_new_privileges():
         return False
-    code = seccomp_program(os.getpid(), executable_memory=executable_memory, output=output)
+    code = seccomp_program(os.getpid(), executable_memory=executable_memory, threads=threads, output=output)
     instructions = _SeccompProgram(len(code) // 8, code)
     result = system_call(_SECCOMP, _SET_MODE_FILTER, _SYNCHRONISE_THREADS, ctypes.byref(instructions))
     return result == 0
 
 
-def seccomp_program(process: int, *, executable_memory: bool, output: int = 1) -> bytes:
+def seccomp_program(process: int, *, executable_memory: bool, threads: bool = True, output: int = 1) -> bytes:
     """The filter, as an array of `struct sock_filter`."""
     code = [
         _step(_LOAD, _ARCHITECTURE_AT),
@@ -133,7 +133,8 @@ def seccomp_program(process: int, *, executable_memory: bool, output: int = 1) -
     for descriptor in sorted({1, 2, output}):
         code += _allow_if(_WRITE, 0, _EQUAL, descriptor)
     code += _allow_if(_TGKILL, 0, _EQUAL, process)
-    code += _allow_if(_CLONE, 0, _ANY_BIT, _CLONE_THREAD)
+    if threads:
+        code += _allow_if(_CLONE, 0, _ANY_BIT, _CLONE_THREAD)
     for number in (_MMAP, _MPROTECT):
         if executable_memory:
             code += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ALLOW)]

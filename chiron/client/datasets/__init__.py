@@ -2,7 +2,7 @@
 
 from chiron.client.datasets.bundle import Bundle
 from chiron.client.datasets.encrypt import Encrypted, EncryptOptions, encrypt
-from chiron.client.datasets.opening import SourceOptions, open_source
+from chiron.client.datasets.opening import SourceOptions, as_source, open_source
 from chiron.client.datasets.sources import ArraySource, Description, Source
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Encrypted",
     "Source",
     "SourceOptions",
+    "as_source",
     "encrypt",
     "open_source",
 ]

@@ -110,6 +110,18 @@ def open_source(name: Any, options: SourceOptions | None = None) -> Source:
     )
 
 
+def as_source(source: Any) -> Source:
+    """A source as it is; else what a name, a path or a frame stands for.
+
+    Raises:
+        SourceInvalid, SourceDoubtful: as `open_source`.
+    """
+    if hasattr(source, "description") and hasattr(source, "read"):
+        known: Source = source
+        return known
+    return open_source(source)
+
+
 def _table(source: Any, options: SourceOptions) -> Source:
     if options.schema is not None:
         options.only("a table whose schema is given", *_OF_SCHEMA)

@@ -69,6 +69,9 @@ def numbers(values: pa.Array, decimal: str = ".") -> Numbers:
 
 def _written_numbers(bare: pa.Array, decimal: str) -> Numbers:
     texts = bare
+    if decimal == "." and (plain := _all_numbers(bare)) is not None:
+        whole = plain == np.floor(plain)
+        return Numbers(plain, np.ones(len(plain), bool), whole & (np.abs(plain) >= EXACT_WHOLE))
     if decimal == ",":
         pointed = pc.match_substring(texts, ".")
         texts = pc.replace_substring(texts, ",", ".")
@@ -83,6 +86,15 @@ def _written_numbers(bare: pa.Array, decimal: str) -> Numbers:
     )
     whole = _mask(pc.match_substring_regex(texts, _WHOLE)) & given
     return Numbers(values, kept, whole & (np.abs(values) >= EXACT_WHOLE))
+
+
+def _all_numbers(bare: pa.Array) -> NDArray[np.float64] | None:
+    """The texts as numbers, if all are finite ones: by far the quickest way to know. Else None."""
+    try:
+        values = np.asarray(bare.cast(pa.float64()), np.float64)
+    except pa.ArrowInvalid:
+        return None
+    return values if bare.null_count == 0 and np.isfinite(values).all() else None
 
 
 def booleans(values: pa.Array) -> tuple[_Mask, _Mask]:

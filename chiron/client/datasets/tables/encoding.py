@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chiron.client.datasets.tables import cells
-from chiron.client.datasets.tables.table import Batch, Table, first_place
+from chiron.client.datasets.tables.table import Batch, Distinct, Table, first_place
 from chiron.client.errors import SourceInvalid
 from chiron.client.schemas import Column, ColumnKind, DatePart
 from chiron.wire.contract import InputType
@@ -33,7 +33,18 @@ class Encoder:
         Raises:
             SourceInvalid: a cell is missing, not of its column's kind, or does not fit in the input type.
         """
-        return np.concatenate([self._column(batch, column) for column in columns], axis=1)
+        parts, wrong = [], []
+        for column in columns:
+            try:
+                parts.append(self._column(batch, column))
+            except SourceInvalid as error:
+                wrong.append(error)
+        if len(wrong) > 1:
+            # All bad columns at once: nobody mends a file column by column.
+            raise SourceInvalid("\n".join(map(str, wrong)), code=wrong[0].code)
+        if wrong:
+            raise wrong[0]
+        return np.concatenate(parts, axis=1)
 
     def classes(
         self, batch: Batch, target: str, names: tuple[str, ...], *, unknown: bool = False
@@ -76,7 +87,9 @@ class Encoder:
             ColumnKind.CATEGORIES: self._one_hot,
             ColumnKind.DATE: self._parts,
         }
-        return self._narrowed(batch, column, encode[column.kind](batch, column))
+        found = Distinct.of(batch.columns[column.name], batch.places)
+        once = Batch({column.name: found.values}, found.places)
+        return self._narrowed(once, column, encode[column.kind](once, column))[found.indices]
 
     def _numbers(self, batch: Batch, column: Column) -> NDArray[np.float64]:
         values = batch.columns[column.name]
@@ -146,7 +159,7 @@ class Encoder:
             self._refuse(batch, column.name, absent, "a missing value", "source-not-finite")
 
     def _refuse(self, batch: Batch, column: str, bad: _Mask, what: str, code: str | None = None) -> None:
-        place = first_place(batch, bad)
+        place = first_place(batch.places, bad)
         if place is None:
             return
         shown = ""

@@ -7,7 +7,7 @@ takes it before an option has settled the doubt.
 from math import prod
 from typing import NamedTuple
 
-from chiron.client.datasets.tables.inputs import Input, find_input
+from chiron.client.datasets.tables.inputs import Input, escape_doubts, find_input
 from chiron.client.datasets.tables.options import TableOptions
 from chiron.client.datasets.tables.roles import Roles, find_roles
 from chiron.client.datasets.tables.survey import Seen, Survey
@@ -45,7 +45,7 @@ def settle(table: Table, options: TableOptions) -> Settlement:
     target = survey.columns[roles.target]
     meant = find_task(target, options.task)
     _check_target(table, target, meant.task)
-    classes = find_classes(target, table.name) if meant.task is Task.CLASSIFICATION else ()
+    classes = find_classes(target, table.name, table.unit) if meant.task is Task.CLASSIFICATION else ()
     inputs = [find_input(survey.columns[name], options, table.unit) for name in roles.inputs]
     columns = tuple(found.column for found in inputs if found.column is not None)
     schema = _schema(table, roles, columns, options)
@@ -142,7 +142,7 @@ def _target_doubts(target: Seen, task: Task, options: TableOptions) -> tuple[Dou
     if target.quoted:
         says = f"classes in column {target.name!r} stand between apostrophes"
         doubts += (Doubt("quote", says, ('--quote "\'"', f"--keep {target.name!r}"), target.name),)
-    return doubts
+    return doubts + escape_doubts(target)
 
 
 def _table_doubts(table: Table, roles: Roles, survey: Survey, options: TableOptions) -> tuple[Doubt, ...]:
@@ -163,7 +163,7 @@ def _table_doubts(table: Table, roles: Roles, survey: Survey, options: TableOpti
         says = f"column {name.removeprefix('column ')} has no name"
         options_of = (f"--drop {name!r}", f"--id {name!r}", f"--keep {name!r}")
         doubts.append(Doubt("unnamed", says, options_of, name))
-    if table.named and options.reading.header is None:
+    if table.named and table.untyped and options.reading.header is None:
         doubts += _header_doubts(survey)
     return tuple(doubts)
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from chiron.client.datasets.sources import MAX_CLASSES
 from chiron.client.datasets.tables import cells
-from chiron.client.datasets.tables.table import Batch, Table, first_place
+from chiron.client.datasets.tables.table import Batch, Distinct, Table, first_place
 from chiron.client.schemas import MAX_CATEGORIES
 
+_ESCAPED = r"""\\([\\"']|$)"""
 MAX_HASHED_ROWS = 20_000_000
 """Equal rows are looked for up to here."""
 _Mask = NDArray[np.bool_]
@@ -33,6 +34,7 @@ class Seen:
     """Cells that are one of NA_WORDS."""
     numbers: int = 0
     booleans: int = 0
+    trues: int = 0
     times: int = 0
     other_times: int = 0
     commas: int = 0
@@ -41,12 +43,12 @@ class Seen:
     """Digits that begin with a zero."""
     quoted: int = 0
     """Texts between apostrophes."""
+    escaped: int = 0
+    """Texts with a backslash before a quote, a backslash or their end, as where marks are escaped."""
     lowest: float = np.inf
     highest: float = -np.inf
     total: float = 0.0
     whole: bool = True
-    written_whole: bool = True
-    """No number is written with a fraction, were it `.0`."""
     counts_rows: bool = True
     clock: bool = False
     """Times have hours and minutes."""
@@ -54,7 +56,8 @@ class Seen:
     """Where something was first: `missing`, `infinite`, `inexact`, `newline`, `not-a-number`, …"""
     values: Counter[str] | None = field(default_factory=Counter)
     """Each value as a label, and how often; None where there are too many."""
-    _last: float | None = None
+    last: float | None = None
+    """The number in the row before."""
 
     @property
     def present(self) -> int:
@@ -72,14 +75,16 @@ class Seen:
 
     @property
     def mean(self) -> float:
-        """Of the numbers."""
-        return self.total / self.numbers if self.numbers else 0.0
+        """Of the numbers; of truth values, the share of those that are true."""
+        if self.numbers:
+            return self.total / self.numbers
+        return self.trues / self.booleans if self.booleans else 0.0
 
-    def note(self, what: str, batch: Batch, where: _Mask) -> int:
+    def note(self, what: str, found: Distinct, where: _Mask) -> int:
         """Remember where `what` was first; returns how many rows are so."""
-        if what not in self.first and (place := first_place(batch, where)) is not None:
+        if what not in self.first and (place := first_place(found.places, where)) is not None:
             self.first[what] = place
-        return int(where.sum())
+        return int(found.counts[where].sum())
 
 
 class Survey:
@@ -107,29 +112,30 @@ class Survey:
         rows = len(batch.places)
         self.rows += rows
         hashed = np.zeros(rows, np.uint64)
+        found = {name: Distinct.of(values, batch.places) for name, values in batch.columns.items()}
         for name, values in batch.columns.items():
-            _take(self.columns[name], batch, values, self._table)
-            self._count(self.columns[name], values)
+            self.columns[name].typed = None if cells.is_text(values) else str(values.type)
+            _take(self.columns[name], found[name], self._table)
+            self._count(self.columns[name], found[name])
             if self.rows <= MAX_HASHED_ROWS:
-                hashed = hashed * np.uint64(1_000_003) ^ _hashed(values)
+                hashed = hashed * np.uint64(1_000_003) ^ _hashed(found[name])
         self._hashes.append(hashed)
-        self.twins.add(batch)
+        self.twins.add(batch, found)
 
-    def _count(self, seen: Seen, values: pa.Array) -> None:
-        if seen.values is None:
-            return
+    def _count(self, seen: Seen, found: Distinct) -> None:
         limit = self._limits[seen.name]
-        if pc.count_distinct(values).as_py() <= limit:
-            present = cells.labels(values).filter(
-                pa.array(~cells.missing(values, self._table.na_values or ()))
-            )
-            counted = pc.value_counts(present)
-            seen.values.update(
-                dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
-            )
-            if len(seen.values) <= limit:
-                return
-        seen.values = None
+        if seen.values is None or len(found.values) > limit + 1:
+            seen.values = None
+            return
+        absent = cells.missing(found.values, self._table.na_values or ())
+        counted = zip(
+            cells.labels(found.values).to_pylist(), found.counts.tolist(), absent.tolist(), strict=True
+        )
+        for label, count, gone in counted:
+            if not gone:
+                seen.values[label] += count
+        if len(seen.values) > limit:
+            seen.values = None
 
 
 class Twins:
@@ -139,13 +145,13 @@ class Twins:
         self._target = target
         self._alive: dict[str, tuple[dict[str, str], dict[str, str]]] = {name: ({}, {}) for name in others}
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, found: dict[str, Distinct]) -> None:
         """Strike out the columns that are none by these rows."""
         target = batch.columns[self._target]
-        distinct = pc.count_distinct(target, mode="all").as_py()
+        distinct = len(found[self._target].values)
         for name in list(self._alive):
             # Cheap, and enough for nearly every column.
-            same = pc.count_distinct(batch.columns[name], mode="all").as_py() == distinct
+            same = len(found[name].values) == distinct
             if not same or not self._agrees(name, batch.columns[name], target):
                 del self._alive[name]
 
@@ -159,66 +165,76 @@ class Twins:
         return all(there.setdefault(a, b) == b and back.setdefault(b, a) == a for a, b in set(pairs))
 
 
-def _take(seen: Seen, batch: Batch, values: pa.Array, table: Table) -> None:
+def _take(seen: Seen, found: Distinct, table: Table) -> None:
     """Add one batch's cells to what is remembered of their column."""
+    values = found.values
     absent = cells.missing(values, table.na_values or ())
     words = np.zeros(len(values), bool)
     if table.na_values is None and cells.is_text(values):
         words = cells.missing(values, cells.NA_WORDS) & ~absent
-    seen.typed = None if cells.is_text(values) else str(values.type)
-    seen.rows += len(values)
-    seen.missing += seen.note("missing", batch, absent)
-    seen.words += seen.note("missing", batch, words)
+    seen.rows += len(found.indices)
+    seen.missing += seen.note("missing", found, absent)
+    seen.words += seen.note("missing", found, words)
     real = ~absent & ~words
-    given = _take_numbers(seen, batch, values, real, table.decimal)
+    given = _take_numbers(seen, found, real, table.decimal)
     if cells.is_text(values):
-        _take_texts(seen, batch, values, real)
+        _take_texts(seen, found, real, all_numbers=bool(given[real].all()))
     if seen.numbers < seen.present - seen.words:
-        seen.booleans += int((cells.booleans(values)[1] & real).sum())
-        _take_times(seen, batch, values, real)
-    seen.note("not-a-number", batch, real & ~given)
+        true, boolean = cells.booleans(values)
+        seen.booleans += int(found.counts[boolean & real].sum())
+        seen.trues += int(found.counts[true & real].sum())
+        _take_times(seen, found, real)
+    seen.note("not-a-number", found, real & ~given)
 
 
-def _take_numbers(seen: Seen, batch: Batch, values: pa.Array, real: _Mask, decimal: str) -> _Mask:
-    found = cells.numbers(values, decimal)
-    given = found.given & real
-    seen.note("infinite", batch, given & np.isinf(found.values))
-    seen.note("inexact", batch, given & found.inexact)
-    seen.numbers += int(given.sum())
-    finite = found.values[given & np.isfinite(found.values)]
+def _take_numbers(seen: Seen, found: Distinct, real: _Mask, decimal: str) -> _Mask:
+    numbers = cells.numbers(found.values, decimal)
+    given = numbers.given & real
+    seen.note("infinite", found, given & np.isinf(numbers.values))
+    seen.note("inexact", found, given & numbers.inexact)
+    seen.numbers += int(found.counts[given].sum())
+    kept = given & np.isfinite(numbers.values)
+    finite = numbers.values[kept]
     if not given.all():
         seen.counts_rows = False
     if len(finite) == 0:
         return given
     seen.lowest, seen.highest = min(seen.lowest, float(finite.min())), max(seen.highest, float(finite.max()))
-    seen.total += float(finite.sum())
+    seen.total += float((finite * found.counts[kept]).sum())
     seen.whole = seen.whole and bool((finite == np.floor(finite)).all())
-    steps = np.diff(finite, prepend=finite[0] - 1 if seen._last is None else seen._last)
-    seen.counts_rows = seen.counts_rows and bool((steps == 1).all())
-    seen._last = float(finite[-1])
+    if seen.counts_rows:
+        _take_steps(seen, numbers.values[found.indices])
     return given
 
 
-def _take_texts(seen: Seen, batch: Batch, values: pa.Array, real: _Mask) -> None:
-    seen.codes += int((cells.is_code(values) & real).sum())
-    seen.commas += int((cells.has_decimal_comma(values) & real).sum())
-    seen.note("newline", batch, np.asarray(pc.match_substring_regex(values, "[\r\n]")).astype(bool))
-    seen.quoted += int(np.asarray(pc.match_substring_regex(values, "(?s)^'.*'$")).astype(bool).sum())
+def _take_steps(seen: Seen, numbers: NDArray[np.float64]) -> None:
+    """Whether each number is one more than that of the row before."""
+    before = numbers[0] - 1 if seen.last is None else seen.last
+    seen.counts_rows = bool((np.diff(numbers, prepend=before) == 1).all())
+    seen.last = float(numbers[-1])
 
 
-def _take_times(seen: Seen, batch: Batch, values: pa.Array, real: _Mask) -> None:
-    minutes, given = cells.times(values)
-    found = minutes[given & real]
-    seen.times += len(found)
-    seen.other_times += int((cells.looks_like_time(values) & real).sum())
-    seen.clock = seen.clock or bool((found != found.astype("datetime64[D]")).any())
+def _take_texts(seen: Seen, found: Distinct, real: _Mask, *, all_numbers: bool) -> None:
+    values, counts = found.values, found.counts
+    seen.codes += int(counts[cells.is_code(values) & real].sum())
+    if all_numbers:
+        return
+    seen.commas += int(counts[cells.has_decimal_comma(values) & real].sum())
+    seen.note("newline", found, np.asarray(pc.match_substring_regex(values, "[\r\n]")).astype(bool))
+    seen.escaped += int(counts[np.asarray(pc.match_substring_regex(values, _ESCAPED)).astype(bool)].sum())
+    seen.quoted += int(counts[np.asarray(pc.match_substring_regex(values, "(?s)^'.*'$")).astype(bool)].sum())
 
 
-def _hashed(values: pa.Array) -> NDArray[np.uint64]:
-    """A number for each cell, equal for equal cells."""
-    encoded = values.dictionary_encode(null_encoding="encode")
-    own = np.array([hash(value) & (2**64 - 1) for value in encoded.dictionary.to_pylist()], np.uint64)
-    if len(own) == 0:
-        return np.zeros(len(values), np.uint64)
-    numbers: NDArray[np.uint64] = own[np.asarray(encoded.indices)] * np.uint64(0x9E3779B97F4A7C15)
+def _take_times(seen: Seen, found: Distinct, real: _Mask) -> None:
+    minutes, given = cells.times(found.values)
+    times = minutes[given & real]
+    seen.times += int(found.counts[given & real].sum())
+    seen.other_times += int(found.counts[cells.looks_like_time(found.values) & real].sum())
+    seen.clock = seen.clock or bool((times != times.astype("datetime64[D]")).any())
+
+
+def _hashed(found: Distinct) -> NDArray[np.uint64]:
+    """A number for each row's cell, equal for equal cells."""
+    own = np.array([hash(value) & (2**64 - 1) for value in found.values.to_pylist()], np.uint64)
+    numbers: NDArray[np.uint64] = own[found.indices] * np.uint64(0x9E3779B97F4A7C15)
     return numbers

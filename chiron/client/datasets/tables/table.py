@@ -22,6 +22,29 @@ class Batch(NamedTuple):
     """Where each row begins: its line, or its number in a file that has no lines. The first is 1."""
 
 
+class Distinct(NamedTuple):
+    """A column's different cells in a batch: what they mean is found out once for each."""
+
+    values: pa.Array
+    """In the order in which they are first met."""
+    places: NDArray[np.int64]
+    """Where each is first."""
+    indices: NDArray[np.int64]
+    """Of each row, which of the values it has."""
+    counts: NDArray[np.int64]
+    """Of each value, how many rows have it."""
+
+    @classmethod
+    def of(cls, values: pa.Array, places: NDArray[np.int64]) -> "Distinct":
+        """The different cells of a column."""
+        if pa.types.is_null(values.type):
+            values = values.cast(pa.string())
+        encoded = values.dictionary_encode(null_encoding="encode")
+        indices = np.asarray(encoded.indices).astype(np.int64)
+        _, first, counts = np.unique(indices, return_index=True, return_counts=True)
+        return cls(encoded.dictionary, places[first], indices, counts)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table that is read from front to back, as often as need be."""
@@ -41,6 +64,8 @@ class Table:
     """Columns that pandas wrote its row labels to."""
     unnamed: tuple[str, ...] = ()
     """Columns that have no name among columns that have one; they are called by their places."""
+    untyped: bool = False
+    """Whether all is text, the names too, so that either may be taken for the other."""
     named: bool = True
     """Whether the file itself names its columns."""
     facts: dict[str, str] = field(default_factory=dict)
@@ -73,7 +98,7 @@ def unnamed(place: int) -> str:
     return f"column {place}"
 
 
-def first_place(batch: Batch, where: NDArray[np.bool_]) -> int | None:
-    """Where the first of these rows lies; None if there is none."""
+def first_place(places: NDArray[np.int64], where: NDArray[np.bool_]) -> int | None:
+    """The first of these places at which it is so; None if it is nowhere."""
     found = np.flatnonzero(where)
-    return int(batch.places[found[0]]) if len(found) else None
+    return int(places[found[0]]) if len(found) else None
