@@ -160,7 +160,12 @@ class ParameterServer:
 
         After the first time it can only be raised, and only once a job. Whoever comes later is told it. With
         a deadline, those who are late to propose are not waited for.
+
+        Raises:
+            ExchangeRefused: the trial is not published.
         """
+        if trial > self.trial:
+            raise ExchangeRefused("exchange-ahead", "the trial is not published")
         async with self._agreed:
             if trial > self.slots.trial:
                 self._proposed[trainer] = min(rung, HIGHEST_RUNG)

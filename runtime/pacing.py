@@ -29,6 +29,8 @@ RAISE_RUNGS, RAISES = 3, 4
 MOST_LATE_SLOTS = 4
 """Further slots that a job's trainers may take together."""
 _ROWS_PER_ANSWER = 64
+_LONGEST_OPENING_S = 15.0
+"""With four further ones it is within what a gateway waits for an answer."""
 _MODEL_COPIES = 4
 """Writing a model out passes over it a few times."""
 
@@ -73,6 +75,11 @@ def raised_for(spec: JobSpec, rung: int, needed_s: float) -> int:
 def making_ready_s(spec: JobSpec) -> float:
     """The slot for the builder's call, and for a trainer to make ready for a trial."""
     return spec.envelope.build_seconds
+
+
+def opening_s(spec: JobSpec) -> float:
+    """The slot for an opening that has a predictor's model loaded, while its owner waits."""
+    return min(making_ready_s(spec), _LONGEST_OPENING_S)
 
 
 def ending_s(spec: JobSpec, rung: int) -> float:

@@ -86,6 +86,17 @@ STATUSES = {
 }
 
 
+COLLATERAL = [
+    "pck_crl_issuer_chain", "root_ca_crl", "pck_crl", "tcb_info_issuer_chain", "tcb_info",
+    "tcb_info_signature", "qe_identity_issuer_chain", "qe_identity", "qe_identity_signature",
+    "pck_certificate_chain",
+]  # fmt: skip
+QUOTE_VERSIONS = (b"\3", b"\4", b"\5")
+OPEN_ENCLAVE = (1).to_bytes(4, "little") + (2).to_bytes(4, "little")
+"""How `oe_report_header_t` begins (openenclave/bits/report.h): version 1, a remote report of SGX. Its size
+(8 bytes) and the quote follow."""
+
+
 class Unreadable(Exception):
     """An input could not be read or fetched."""
 
@@ -119,7 +130,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (Unreadable, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except KeyError as error:
+        print(f"error: the evidence or receipt lacks the field {printable(str(error))}", file=sys.stderr)
+        return 3
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         print(f"error: the evidence or receipt cannot be read: {type(error).__name__}", file=sys.stderr)
         return 3
     return _show(steps, options.json, 0)
@@ -131,26 +145,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("file", nargs="?", type=Path, help="a receipt, or evidence as the API returns it; JSON")
-    add("--quote", type=Path, help="a DCAP quote, binary; needs --collateral or --pccs")
+    add("--quote", type=Path, help="a DCAP quote: binary, hex, base64, with Open Enclave's header or without")
     add("--url", help="a gateway; a fresh nonce is sent")
     add("--tls", metavar="HOST:PORT", help="an enclave that carries evidence in its certificate")
     add("--collateral", type=Path, help="JSON, field for field dcap-qvl's QuoteCollateralV3")
     add("--pccs", metavar="URL", help="fetch the collateral from this PCCS or Intel's PCS")
     add("--job", help="the job the enclave must be of")
     add("--role", choices=list(ROLES), default="parameter-server")
-    add("--nonce", type=bytes.fromhex, help="hex; what the evidence must be fresh for")
+    add("--nonce", type=_hex(32), help="hex; what the evidence must be fresh for")
     add(
         "--owner", type=_hex(32), help="hex; the owner's signing key: of a receipt, or of a predictor's model"
     )
-    add("--at", type=_moment, help="verify as of this time (RFC 3339) instead of now, or the receipt's time")
+    add("--at", type=_moment, help="verify as of this date or time (ISO 8601; UTC where it names no zone)")
     add("--policy", type=Path, help="attestation policy, TOML or JSON; the options below override it")
-    add(
-        "--mrenclave", action="append", default=[], type=str.lower, metavar="HEX", help="accepted measurement"
-    )
-    add("--mrsigner", action="append", default=[], type=str.lower, metavar="HEX", help="accepted signer")
+    for name, means in (("--mrenclave", "accepted measurement"), ("--mrsigner", "accepted signer")):
+        add(name, action="append", default=[], type=_digest, metavar="HEX", help=means)
     add("--product-id", type=int, help="with --mrsigner")
     add("--min-svn", type=int, help="with --mrsigner")
-    add("--accept-tcb", action="append", default=[], choices=sorted(STATUSES), metavar="STATUS")
+    statuses = sorted(STATUSES)
+    add(
+        "--accept-tcb",
+        action="append",
+        default=[],
+        choices=statuses,
+        metavar="STATUS",
+        help=", ".join(statuses),
+    )
     add("--accept-advisory", action="append", metavar="INTEL-SA-NNNNN", help="and no others")
     add("--grace-days", type=int, help="forgive an out-of-date TCB level for so long")
     add("--trust-software-root", type=Path, metavar="FILE", help="a development TEE: NO protection")
@@ -160,17 +180,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _hex(length: int) -> Any:
     def read(text: str) -> bytes:
-        if len(value := bytes.fromhex(text)) != length:
-            raise ValueError("a wrong length")
+        if len(value := bytes.fromhex(re.sub("^0[xX]", "", text))) != length:
+            raise argparse.ArgumentTypeError(f"{len(value)} bytes in hexadecimal, not {length}")
         return value
 
     return read
 
 
+def _digest(text: str) -> str:
+    return str(_hex(32)(text).hex())
+
+
 def _moment(text: str) -> datetime:
-    if (moment := datetime.fromisoformat(text)).tzinfo is None:
-        raise ValueError("a time zone is needed")
-    return moment
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 # What is verified, and where it comes from
@@ -179,13 +202,13 @@ def _moment(text: str) -> datetime:
 def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace, steps: Steps) -> None:
     if sum(bool(way) for way in (options.file, options.quote, options.url, options.tls)) != 1:
         parser.error("give one of: a file, --quote, --url, --tls")
-    read = json.loads(_read(options.file)) if options.file else {}
+    read = _json(options.file) if options.file else {}
     receipt = _receipt(read, options, steps) if "receipt" in read else None
     policy = _policy(parser, options, receipt)
     verified_at = datetime.fromtimestamp(receipt["verified"]["at"], UTC) if receipt else datetime.now(UTC)
     at = options.at or verified_at
     if options.quote:
-        quote = _read(options.quote)
+        quote = read_quote(options.quote)
         check_quote(steps, quote, _collateral(parser, options, quote), policy, at)
         return
     if receipt:
@@ -194,8 +217,7 @@ def _verify(parser: argparse.ArgumentParser, options: argparse.Namespace, steps:
         nonce = nonce or base64.b64decode(evidence["claims"]["nonce"], validate=True)
     else:
         evidence, nonce, key = _evidence(parser, options, policy, read)
-    if set(evidence) != {"quote", "collateral", "claims"}:
-        raise Unreadable("the evidence does not follow its schema")
+    _fields("evidence", evidence, {"quote": str, "collateral": dict, "claims": dict})
     quote = base64.b64decode(evidence["quote"], validate=True)
     report_data = check_quote(steps, quote, evidence["collateral"], policy, at)
     _check_claims(
@@ -227,9 +249,10 @@ def _evidence(
 
 def _receipt(signed: dict[str, Any], options: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """Check who signed a receipt, and tell what she says that she granted."""
+    _fields("file", signed, {"receipt": dict, "signature": str})
     receipt: dict[str, Any] = signed["receipt"]
-    if set(signed) != {"receipt", "signature"} or receipt["version"] != 1:
-        raise Unreadable("the receipt does not follow its schema")
+    if receipt["version"] != 1:
+        raise Unreadable("receipt.version is not 1: this script does not know what it says")
     key = base64.b64decode(receipt["owner"], validate=True)
     signature = base64.b64decode(signed["signature"], validate=True)
     if not _signed(key, signature, b"chiron/v1/receipt", receipt):
@@ -239,13 +262,13 @@ def _receipt(signed: dict[str, Any], options: argparse.Namespace, steps: Steps) 
     steps.check(0, asked, named if options.owner else f"{named}; the owner was not compared (--owner HEX)")
     options.owner = key
     for line in receipt["words"]:
-        print(f"granted: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
+        print(f"granted: {printable(line)}", file=sys.stderr)
     return receipt
 
 
 def _collateral(parser: argparse.ArgumentParser, options: argparse.Namespace, quote: bytes) -> Any:
     if options.collateral:
-        return json.loads(_read(options.collateral))
+        return _json(options.collateral)
     if not options.pccs:
         parser.error("--quote needs --collateral FILE or --pccs URL")
 
@@ -304,6 +327,61 @@ def _endpoint(endpoint: str) -> tuple[Any, str]:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_BYTES)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """An object in a file."""
+    raw = _read(path)
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        advice = "; a quote is given by --quote" if raw[:1] in QUOTE_VERSIONS else ""
+        raise Unreadable(f"{path} is not JSON{advice}") from error
+    if not isinstance(value, dict):
+        raise Unreadable(f"{path} holds no JSON object")
+    return value
+
+
+def read_quote(path: Path) -> bytes:
+    """A quote from a file, in any form that tools write; which one it was is told where it is not plain."""
+    quote, form = _read(path), "binary"
+    text = quote.decode("ascii", "replace")
+    if quote and all(letter.isprintable() or letter.isspace() for letter in text) and "\ufffd" not in text:
+        letters = "".join(text.split())
+        digits = re.fullmatch("(?:0[xX])?((?:[0-9a-fA-F]{2})+)", letters)
+        form = "hexadecimal" if digits else "base64"
+        try:
+            standard = letters.translate(str.maketrans("-_", "+/")).rstrip("=")
+            padded = standard + "=" * (-len(standard) % 4)
+            quote = bytes.fromhex(digits[1]) if digits else base64.b64decode(padded, validate=True)
+        except ValueError as error:
+            raise Unreadable(f"{path} holds no quote: text that is neither hexadecimal nor base64") from error
+    if quote.startswith(OPEN_ENCLAVE):
+        size = int.from_bytes(quote[8:16], "little")
+        if size != len(quote) - 16:
+            raise Unreadable(f"{path}: Open Enclave's header tells {size} bytes, {len(quote) - 16} follow")
+        quote, form = quote[16:], f"{form}, after Open Enclave's header"
+    if form != "binary":
+        print(f"quote read as {form}: {len(quote)} bytes", file=sys.stderr)
+    return quote
+
+
+def _fields(place: str, value: Any, wanted: dict[str, type]) -> None:
+    """An object of just these fields, each of its type; what does not fit is named."""
+    if not isinstance(value, dict):
+        raise Unreadable(f"{place} is not a JSON object")
+    for name, kind in wanted.items():
+        if name not in value:
+            raise Unreadable(f"{place}.{name} is missing")
+        if not isinstance(value[name], kind):
+            raise Unreadable(f"{place}.{name} is not {'an object' if kind is dict else 'a string'}")
+    if unknown := sorted(set(value) - set(wanted)):
+        raise Unreadable(f"{place}.{printable(unknown[0])} is unknown")
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:300]
 
 
 # The policy
@@ -392,7 +470,8 @@ def policy_fault(policy: dict[str, Any]) -> str | None:
     log = policy["transparency"]
     numbers = ("product_id", "minimum_svn", "grace_days", "minimum_tcb_evaluation")
     rules = {
-        "unknown field": set(policy) <= set(POLICY_DEFAULTS),
+        f"unknown field {printable(', '.join(set(policy) - set(POLICY_DEFAULTS)))}": set(policy)
+        <= set(POLICY_DEFAULTS),
         "measurements": listed("measurements", "[0-9a-f]{64}"),
         "signers": listed("signers", "[0-9a-f]{64}"),
         "it names no measurement and no signer": bool(policy["measurements"] or policy["signers"]),
@@ -421,6 +500,7 @@ def check_quote(steps: Steps, quote: bytes, collateral: Any, policy: dict[str, A
     sgx = (version, kind, tee) == (3, 2, 0) and quote[12:28] == INTEL_VENDOR and size == len(quote)
     steps.check(2, sgx, f"version {version}, TEE type {tee:#x}, key type {kind}")
     collateral = {name: value for name, value in collateral.items() if value is not None}
+    _fields("collateral", {"pck_certificate_chain": "", **collateral}, dict.fromkeys(COLLATERAL, str))
     parsed = dcap_qvl.QuoteCollateralV3.from_json(json.dumps(collateral))
     steps.check(3, *_check_root(quote, collateral, policy))
     root = policy["software_root"]

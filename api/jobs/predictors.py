@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from chiron.api.errors import (
     ApiError,
     EnclaveNotRunning,
+    EnclaveRefused,
     ImageUnknown,
     JobNotSucceeded,
     Overloaded,
@@ -22,6 +23,7 @@ from chiron.api.jobs.supervisor import Supervisor
 from chiron.api.problems import log_unexpected
 from chiron.api.settings import Settings
 from chiron.wire.attestation import Role
+from chiron.wire.enclave_api import EvidenceRequest
 from chiron.wire.grants import UpgradeMail
 from chiron.wire.jobs import Job, JobSpec, JobState
 from chiron.wire.public_api import ImageInfo, PredictorState, PredictorStatus, UpgradeDemand
@@ -251,12 +253,25 @@ class Upgrades:
         if taker is None or not taker.taking or giver is None:
             raise EnclaveNotRunning("no enclave waits for the job's model: begin the upgrade first")
         with self._alone(name):
+            await self._require_ours(job, demand)
             try:
                 evidence = await self._relay.give(giver, UpgradeMail(order=demand.order, peer=demand.taker))
                 await self._relay.take(taker, UpgradeMail(order=demand.order, peer=evidence))
             finally:
                 await self._fleet.stop(giver)
         taker.taking = False
+
+    async def _require_ours(self, job: Job, demand: UpgradeDemand) -> None:
+        """The giver seals the model to whatever its owner's order accepts. So what she has verified must be
+        the enclave that waits here: else she could have it sealed to a program of her own, and read it.
+
+        Raises:
+            EnclaveRefused: it is another; and as `Relay.evidence`.
+        """
+        asked = EvidenceRequest(nonce=demand.order.order.nonce)
+        shown = await self._relay.evidence(job, Role.PREDICTOR, asked)
+        if shown.claims != demand.taker.claims:
+            raise EnclaveRefused("upgrade-for-another-taker", "the evidence is not of the enclave that waits")
 
     @contextmanager
     def _alone(self, job: str) -> Iterator[None]:

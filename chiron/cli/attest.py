@@ -109,12 +109,18 @@ def _told(value: "str | int | bool | None") -> str:
 
 
 def _evidence(path: Path) -> Evidence:
+    from pydantic import ValidationError
+
     from chiron import ConfigurationInvalid
     from chiron.wire.bounded import read_file
     from chiron.wire.errors import LimitExceeded
 
     try:
         return Evidence.model_validate_json(read_file(path, MAX_EVIDENCE_BYTES))
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(map(str, fault["loc"])) or "the file"
+        raise ConfigurationInvalid(f"{path} holds no evidence: {field}: {fault['msg']}") from error
     except (OSError, ValueError, LimitExceeded) as error:
         raise ConfigurationInvalid(f"{path} holds no evidence") from error
 
@@ -131,7 +137,8 @@ def _from_file(
     if nonce is None:
         raise ConfigurationInvalid("--evidence needs --nonce: without it, old evidence would pass for fresh")
     try:
-        expected = Expected(role, job, bytes.fromhex(nonce), owner_key_sha256=owner)
+        fresh = bytes.fromhex(nonce.lower().removeprefix("0x"))
+        expected = Expected(role, job, fresh, owner_key_sha256=owner)
     except ValueError as error:
         raise ConfigurationInvalid("the nonce is not hexadecimal") from error
     evidence = _evidence(path)

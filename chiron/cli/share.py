@@ -97,7 +97,9 @@ def list_command(job: JobArgument, json: Json = False) -> None:
     """List a job's passes: whose they are, how many rows were handed out and answered, and until when.
 
     *Handed out* are rows that a predictor was let answer; *answered* are those that predictors have stated,
-    at the end of an opening. A predictor that is killed states nothing: what it was lent counts as used.
+    at the end of an opening. A predictor that is killed states nothing: what it was lent counts as used. So
+    does what an opening lent whose answer the host kept back; the rows of one that never arrived come back
+    with the next.
 
     **Example**: `chiron share list 1c0e`
     """

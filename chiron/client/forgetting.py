@@ -4,14 +4,16 @@ What the host kept opens with the owner's share or key only. Once they are gone 
 not the gateway deletes what it says it does. The order survives a crash at any place:
 
 1. A tombstone says what is being forgotten. The id stays known, so no gateway can pass it off as a new job.
-2. The records with the keys are overwritten and removed.
+2. The files with the keys are overwritten and removed: a dataset's record, and a job's `keys/JOB.json`. Each
+   was written once, in one place, so no older copy of it was ever freed. Then goes what else there is.
 3. The gateway ends what runs, and deletes. The tombstone says when it did; until then, repeating goes on.
 
-Overwriting is what a program can do. A file system that copies on write (btrfs, ZFS), a journal, a snapshot,
-a backup or an SSD's spare blocks may keep the old bytes: keep the store on an encrypted disk.
+Overwriting is what a program can do. It reaches the bytes where a file system writes in place (ext4 and XFS
+as they come, NTFS) on a magnetic disk. One that copies on write (btrfs, ZFS, APFS) or journals data, a
+snapshot, a backup or an SSD's spare blocks may keep them: keep the store on an encrypted disk.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,7 +24,7 @@ from pydantic import Field
 
 from chiron.client.errors import DatasetInUse, GatewayError, RecordMissing
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.history import Deed, note
+from chiron.client.history import Deed, note_once
 from chiron.client.store import OwnerStore, read_private, shred, write_private
 from chiron.wire import codes, paths
 from chiron.wire.encoding import Identifier, WireModel
@@ -75,7 +77,7 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         DatasetInUse: a job that has not ended, by our own records, reads the dataset.
     """
     stone = tombstone(store, kind, name)
-    if stone is None and not list(_records(store, kind, name)):
+    if stone is None and not store.files_of(kind, name):
         raise RecordMissing(f"this machine's store has no record of {name} ({store.root / kind})")
     readers = _readers(store, name) if kind is Kind.DATASET else []
     for job, ended in readers:
@@ -88,14 +90,13 @@ def destroy(store: OwnerStore, kind: Kind, name: Identifier) -> Tombstone:
         stone = Tombstone(kind=kind, id=name, forgotten_at=_now())
         _write(store, stone)
     # Listed after the tombstone: what a process saved before it saw that is here, and none saves later.
-    records = list(_records(store, kind, name))
-    for path in records:
+    for path in store.files_of(kind, name):
         shred(path)
-    if kind is Kind.JOB and records:
-        note(store, name, Deed.FORGOT)
-    if records:
-        for job, _ in readers:
-            note(store, job, Deed.DATASET_FORGOTTEN, dataset=name)
+    # Once, though a crash may have come before: whoever repeats this completes it.
+    if kind is Kind.JOB:
+        note_once(store, name, Deed.FORGOT)
+    for job, _ in readers:
+        note_once(store, job, Deed.DATASET_FORGOTTEN, dataset=name)
     return stone
 
 
@@ -112,7 +113,7 @@ async def delete_at_gateway(gateway: GatewaySession, store: OwnerStore, stone: T
             await gateway.stop_predictor(stone.id)
         with _accepting("job-unknown"):
             await gateway.delete(paths.JOB.of(stone.id))
-        note(store, stone.id, Deed.DELETED)
+        note_once(store, stone.id, Deed.DELETED)
     else:
         with _accepting("dataset-unknown"):
             await gateway.delete(paths.DATASET.of(stone.id))
@@ -135,12 +136,6 @@ def _readers(store: OwnerStore, dataset: Identifier) -> list[tuple[Identifier, b
     """Our jobs that learn or learnt from a dataset, and whether each has ended."""
     jobs = [store.job(job) for job in store.job_ids()]
     return [(job.spec.job, job.ended) for job in jobs if job.spec.dataset.dataset_id == dataset]
-
-
-def _records(store: OwnerStore, kind: Kind, name: Identifier) -> Iterable[Path]:
-    """The record, and what a crash while it was written may have left beside it."""
-    folder = store.root / kind
-    return [*folder.glob(f"{name}.json"), *folder.glob(f".{name}.json.*")]
 
 
 def _place(store: OwnerStore, kind: Kind, name: Identifier) -> Path:

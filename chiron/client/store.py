@@ -1,9 +1,10 @@
-"""The owner's secrets on the owner's machine: dataset keys and job records, one 0600 file each.
+"""The owner's secrets on the owner's machine: dataset keys, job records and their keys, one 0600 file each.
 
 Nothing here ever leaves it but inside a sealed grant or opening. Losing a dataset's record means encrypting
 again; losing a job's record means losing its reports and its model, which opens with the record's share only.
 """
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -59,6 +60,16 @@ class GrantTerms(WireModel):
     machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
     issued_at: int = Field(ge=0, lt=2**37)
     expires_at: int = Field(ge=0, lt=2**37)
+
+
+class JobKeys(WireModel):
+    """The secrets of a job: a small file that is written once, while the rest of its record changes.
+
+    Whoever destroys that file has destroyed every copy of them that this store ever made.
+    """
+
+    owner_key: Annotated[Base64, Field(min_length=PRIVATE_KEY_BYTES, max_length=PRIVATE_KEY_BYTES)]
+    share: Share
 
 
 class JobRecord(WireModel):
@@ -132,8 +143,12 @@ class OwnerStore:
         return (self.root / "jobs" / f"{job_id}.json").exists()
 
     def save_job(self, record: JobRecord) -> Path:
-        """Write a job's record."""
-        return self._save("jobs", record.spec.job, record)
+        """Write a job's record; its keys into a file of their own, which stays as it is from then on."""
+        keys, place = JobKeys(owner_key=record.owner_key, share=record.share), self._keys(record.spec.job)
+        if not place.exists() or read_private(place, JobKeys) != keys:
+            self.directory("keys")
+            write_private(place, keys.model_dump_json().encode())
+        return self._save("jobs", record.spec.job, record, without=frozenset(JobKeys.model_fields))
 
     def job(self, job_id: str) -> JobRecord:
         """A job's record.
@@ -141,7 +156,16 @@ class OwnerStore:
         Raises:
             RecordMissing, RecordUnusable: there is none, or it cannot be trusted.
         """
-        return self._load("jobs", job_id, JobRecord)
+        path = self._existing("jobs", job_id)
+        refuse_exposed(path)
+        try:
+            keys = read_private(self._keys(job_id), JobKeys).model_dump(mode="json")
+            return JobRecord.model_validate_json(json.dumps({**json.loads(path.read_bytes()), **keys}))
+        except FileNotFoundError:
+            raise RecordUnusable(f"the keys of job {job_id} are gone: {self._keys(job_id)}") from None
+        except (ValueError, TypeError):
+            # From None: the error quotes the content, which holds keys.
+            raise RecordUnusable(f"{path} is not a record of this version") from None
 
     def note_ended(self, job_id: str) -> None:
         """Remember that a job is over, if there is a record of it. There is no way back."""
@@ -156,7 +180,7 @@ class OwnerStore:
 
     def jobs(self) -> Iterator[JobRecord]:
         """All jobs' records."""
-        return self._all("jobs", JobRecord)
+        return (self.job(job_id) for job_id in self.job_ids())
 
     def save_builder(self, record: BuilderRecord) -> Path:
         """Write down which builder a name stands for."""
@@ -184,12 +208,29 @@ class OwnerStore:
             path = private_directory(path / part)
         return path
 
-    def _save(self, kind: str, name: Identifier, record: WireModel) -> Path:
+    def files_of(self, kind: str, name: Identifier) -> list[Path]:
+        """A record's files, that with keys first; and what a crash while one was written left beside it."""
+        place = self.root / kind / f"{name}.json"
+        places = [self._keys(name), place] if kind == "jobs" else [place]
+        return [
+            found
+            for path in places
+            for pattern in (path.name, f".{path.name}.*")
+            for found in path.parent.glob(pattern)
+        ]
+
+    def _keys(self, job: Identifier) -> Path:
+        return self.root / "keys" / f"{job}.json"
+
+    def _save(
+        self, kind: str, name: Identifier, record: WireModel, without: frozenset[str] = frozenset()
+    ) -> Path:
         path = self.directory(kind) / f"{name}.json"
-        write_private(path, record.model_dump_json(indent=1).encode())
+        write_private(path, record.model_dump_json(indent=1, exclude=set(without)).encode())
         # After the write: a tombstone that comes later still is followed by a look for records.
         if self.tombstone_path(kind, name).exists():
-            shred(path)
+            for file in self.files_of(kind, name):
+                shred(file)
             raise RecordMissing(f"{name} was forgotten meanwhile: nothing was written down of it")
         return path
 
@@ -198,10 +239,13 @@ class OwnerStore:
         return self.root / "forgotten" / f"{kind}-{name}.json"
 
     def _load(self, kind: str, name: str, model: type[_Record]) -> _Record:
+        return read_private(self._existing(kind, name), model)
+
+    def _existing(self, kind: str, name: str) -> Path:
         path = self.root / kind / f"{name}.json"
         if not name.isalnum() or not path.exists():
             raise RecordMissing(f"this machine's store has no record of {name} ({self.root / kind})")
-        return read_private(path, model)
+        return path
 
     def _all(self, kind: str, model: type[_Record]) -> Iterator[_Record]:
         for path in sorted((self.root / kind).glob("*.json")):

@@ -46,8 +46,8 @@ def policy_of(
         ConfigurationInvalid: a measurement, the file or the root is malformed.
     """
     options = {
-        "measurements": frozenset(measurement.lower() for measurement in measurements),
-        "signers": frozenset(signer.lower() for signer in signers),
+        "measurements": frozenset(map(_digest, measurements)),
+        "signers": frozenset(map(_digest, signers)),
         "software_root": software_root_der(software_root) if software_root else None,
     }
     given = {name: value for name, value in options.items() if value}
@@ -58,6 +58,11 @@ def policy_of(
         return AttestationPolicy.model_validate(fields | given)
     except (PolicyInvalid, ValidationError) as error:
         raise ConfigurationInvalid(f"the attestation policy cannot be used: {_reason(error)}") from error
+
+
+def _digest(text: str) -> str:
+    """A digest as policies have it; other tools write capitals, or 0x before it."""
+    return text.strip().lower().removeprefix("0x")
 
 
 def software_root_der(path: Path) -> bytes:

@@ -29,7 +29,7 @@ from chiron.runtime.errors import (
     UpgradeRefused,
 )
 from chiron.runtime.openings import sign_statement
-from chiron.runtime.pacing import MOST_LATE_SLOTS, Slots, answer_s, making_ready_s
+from chiron.runtime.pacing import MOST_LATE_SLOTS, Slots, answer_s, opening_s
 from chiron.runtime.queries import Answer, AnswerOutcome, Query, answered, open_query, refused, seal_answer
 from chiron.runtime.roles.model_lock import ModelLock
 from chiron.runtime.roles.predictor_keys import PredictorKeys
@@ -162,7 +162,7 @@ class _Predictor:
         """
         loaded = self.lock.owner is not None
         opening = asyncio.ensure_future(self._take_opening(sealed))
-        length = making_ready_s(self.launch.spec)
+        length = opening_s(self.launch.spec)
         if not loaded and not await self._slot(opening, length, further=MOST_LATE_SLOTS):
             self._let_be(opening)
             raise OpeningRefused("opening-late", "the model is still being loaded: open it again")

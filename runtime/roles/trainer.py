@@ -206,9 +206,12 @@ class Trainer:
         if not await self._in_slot(taking_up, making_ready_s(self._spec)):
             self._needed, refusal = Needed(), "making-ready-late"
         if not self._spec.exchange.unpaced:
-            agreed = await self._client.agree(trial, self._proposed())
+            proposed = self._proposed()
+            agreed = await self._client.agree(trial, proposed)
             self._rung, self._raised = agreed.rung, agreed.raised
-            refusal = refusal or self._needed.refusal(self._spec, agreed.rung)
+            if agreed.rung >= proposed:
+                # Else the others had agreed before: we take a crashed one's place, for whom there was room.
+                refusal = refusal or self._needed.refusal(self._spec, agreed.rung)
         if refusal is not None:
             given_up = self._run
             self._begin_run(trial, refusal)

@@ -183,11 +183,27 @@ async def _at_work(job: Job, engines: Engines) -> tuple[TrialRun, Path]:
     return run, await asyncio.to_thread(_only_child)
 
 
+READABLE = """
+from chiron.runtime.engine import worker
+from chiron.wasm_sandbox import confinement
+
+confinement.forbid_dumps = lambda: True
+worker.main()
+"""
+
+
+@pytest.fixture
+def readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines whose memory can be read from outside, which is refused to all but root otherwise."""
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-s", "-B", "-c", READABLE))
+
+
 def _only_child() -> Path:
     (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return Path("/proc", child)
 
 
+@pytest.mark.usefixtures("readable")
 async def test_it_holds_rows_and_no_key(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     key = os.urandom(32)
     monkeypatch.setattr(jobs, "KEY", key)
@@ -197,6 +213,7 @@ async def test_it_holds_rows_and_no_key(engines: Engines, monkeypatch: pytest.Mo
     assert not holds(int(engine.name), key)
 
 
+@pytest.mark.usefixtures("readable")
 async def test_it_has_no_descriptor_but_the_channel_and_no_environment(
     job: Job, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

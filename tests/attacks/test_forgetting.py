@@ -1,8 +1,10 @@
 """Attacks on what was forgotten: no host opens it afterwards, whatever it kept and whatever it claims."""
 
+import os
 import secrets
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +73,59 @@ def test_a_crash_between_tombstone_and_keys_is_completed(tmp_path: Path) -> None
     assert b64encode(record.share) not in everything(store)
     with pytest.raises(RecordMissing):
         store.job(JOB)
+
+
+def test_no_version_of_a_record_that_the_disk_may_still_hold_has_its_keys(tmp_path: Path) -> None:
+    """Links stand for what a file system frees when a file is replaced, and does not overwrite."""
+    store, freed = OwnerStore(tmp_path / "store"), tmp_path / "freed"
+    freed.mkdir()
+
+    def remember() -> None:
+        for path in store.root.rglob("*.json"):
+            (freed / secrets.token_hex(8)).hardlink_to(path)
+
+    record = kept(store)
+    remember()
+    for ended in (False, True):
+        store.save_job(record.model_copy(update={"ended": ended, "class_names": ("a", str(ended))}))
+        remember()
+    assert store.job(JOB).share == record.share
+    destroy(store, Kind.JOB, JOB)
+    left = b"".join(path.read_bytes() for path in freed.iterdir())
+    for secret in (record.share, record.owner_key):
+        assert b64encode(secret) not in left
+
+
+@pytest.mark.parametrize("killed_at", range(1, 9))
+def test_a_process_that_is_killed_at_any_write_while_it_forgets_is_completed_by_the_next(
+    tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = OwnerStore(tmp_path)
+    record = kept(store)
+    child = os.fork()
+    if child == 0:
+        _dying_at_sync(killed_at, monkeypatch)
+        destroy(store, Kind.JOB, JOB)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    # The eighth of seven is none.
+    assert os.waitstatus_to_exitcode(status) == (9 if killed_at < 8 else 0)
+    destroy(store, Kind.JOB, JOB)
+    assert b64encode(record.share) not in everything(store)
+    assert [entry.did for entry in History(store, JOB).entries()] == ["forgot"]
+
+
+def _dying_at_sync(count: int, dies: pytest.MonkeyPatch) -> None:
+    """Have this process end at that sync of a file, without a word."""
+    sync, left = os.fsync, [count]
+
+    def dying(descriptor: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(9)
+        sync(descriptor)
+
+    dies.setattr(os, "fsync", dying)
 
 
 def test_a_process_that_still_holds_the_record_does_not_bring_its_keys_back(tmp_path: Path) -> None:

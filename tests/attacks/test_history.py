@@ -53,15 +53,49 @@ def test_a_line_that_was_put_in_or_moved_is_noticed(history: History) -> None:
             history.entries()
 
 
-def test_a_history_cut_at_its_end_has_another_head(history: History) -> None:
-    noted = history.head()
-    history.path.write_bytes(b"".join(history.path.read_bytes().splitlines(keepends=True)[:-1]))
-    assert history.head() != noted
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_history_cut_at_its_end_is_noticed_also_after_the_next_line(history: History, kept: int) -> None:
+    history.path.write_bytes(b"".join(history.path.read_bytes().splitlines(keepends=True)[:kept]))
+    for _ in range(2):
+        with pytest.raises(HistoryAltered):
+            history.entries()
+        history.append(Deed.DELETED)
 
 
-def test_a_line_that_a_crash_cut_short_does_not_stop_the_next(history: History) -> None:
+def test_a_history_that_is_gone_is_noticed(history: History) -> None:
+    history.path.unlink()
+    history.append(Deed.DELETED)
+    with pytest.raises(HistoryAltered, match="line 1"):
+        history.entries()
+
+
+def test_a_history_without_word_of_its_length_is_noticed(history: History) -> None:
+    history.path.with_suffix(".head").unlink()
+    with pytest.raises(HistoryAltered, match="how many lines"):
+        history.entries()
+
+
+def test_a_crash_between_a_line_and_its_head_is_no_alarm(history: History) -> None:
+    head = history.path.with_suffix(".head")
+    before = head.read_bytes()
+    history.append(Deed.DELETED)
+    head.write_bytes(before)
+    assert len(history.entries()) == 5
+    history.append(Deed.DELETED)
+    assert len(history.entries()) == 6
+
+
+def test_what_may_be_repeated_is_written_once(history: History) -> None:
+    history.append(Deed.FORGOT, once=True)
+    assert len(history.entries()) == 4
+    history.append(Deed.PREDICTED, {"rows": 81}, once=True)
+    assert len(history.entries()) == 5
+
+
+def test_a_line_that_a_crash_cut_short_is_no_alarm_and_does_not_stop_the_next(history: History) -> None:
     with history.path.open("ab") as file:
         file.write(b'{"at":"2026-')
+    assert len(history.entries()) == 4
     history.append(Deed.DELETED)
     assert [entry.did for entry in history.entries()][-2:] == ["forgot", "deleted"]
 

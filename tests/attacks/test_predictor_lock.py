@@ -10,22 +10,20 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chiron import AnswerRefused, attested_connector
+from chiron import AnswerRefused
 from chiron.client.errors import EvidenceRejected, GatewayError
 from chiron.client.gateway_session import GatewaySession
-from chiron.client.ledger import Ledger, Ledgers
+from chiron.client.ledger import Ledgers
 from chiron.client.opening import Opened
-from chiron.client.store import JobRecord
 from chiron.runtime.errors import OpeningRefused, PredictorLocked, StatementInvalid
 from chiron.runtime.openings import (
     OPENING_BYTES,
@@ -42,28 +40,31 @@ from chiron.runtime.roles.stored_model import AGAIN_S, StoredModel
 from chiron.runtime.sealing import hpke
 from chiron.runtime.sealing.padding import pad
 from chiron.runtime.sealing.sealer import Sealer
-from chiron.wire.attestation import Claims, Evidence, Role
-from chiron.wire.enclave_api import SealedMessage
+from chiron.wire import paths
+from chiron.wire.attestation import Evidence
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.labels import MODEL, OPENING, OPENING_SIGNATURE, QUERY_SIGNATURE, bind
 from chiron.wire.objects import settlement
 from chiron.wire.opening import Opening, Pass, PassLease, SignedOpening
 from chiron.wire.p256 import generate_key
-from chiron.wire.public_api import EvidenceDemand
+from tests.support.door_callers import (
+    claims_of,
+    ledger_of,
+    owner_asks,
+    predictor_key,
+    quoting,
+    record_of,
+    relayed,
+)
 from tests.support.predictor_door import SHARE, SPEC, Door, linear_model, predictor_door, started_again
-from tests.support.tee import IMAGE, QuotingServices, policy_for
+from tests.support.tee import IMAGE, QuotingServices
 
+__all__ = ["quoting"]
 BUDGET = 10
+OPENINGS, QUERIES = paths.JOB_OPENING.of(SPEC.job), paths.JOB_QUERIES.of(SPEC.job)
 ROWS = np.ones((2, 2, 3), np.float32)
 OWNER = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
-
-
-@pytest.fixture(scope="module")
-def quoting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuotingServices]:
-    services = QuotingServices(tmp_path_factory.mktemp("q"))
-    yield services
-    services.close()
 
 
 @pytest.fixture
@@ -72,40 +73,9 @@ async def door(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[Door]:
         yield door
 
 
-def _record(door: Door) -> JobRecord:
-    return door.store.job(SPEC.job)
-
-
-def _ledger(door: Door) -> Ledger:
-    return Ledgers(door.store).read(SPEC.job)
-
-
-class Stranger:
-    """Whoever reaches the predictor's door."""
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
-    async def post(self, path: str, body: str) -> tuple[str, bytes]:
-        """The refusal's code, empty if there is none; and what was answered."""
-        policy = policy_for(self._door.quoting.tee, IMAGE.measurement)
-        connector = attested_connector(policy, Role.PREDICTOR, SPEC.job)
-        url = f"https://{self._door.address}/v1/jobs/{SPEC.job}/{path}"
-        async with aiohttp.ClientSession(connector=connector) as session, session.post(url, data=body) as got:
-            answer = await got.read()
-            return ("" if got.status == 200 else str((await got.json(content_type=None))["code"])), answer
-
-    async def claims(self) -> Claims:
-        """Of its evidence now."""
-        demand = EvidenceDemand(role=Role.PREDICTOR, nonce=bytes(32))
-        _, answer = await self.post("evidence", demand.model_dump_json())
-        return Evidence.model_validate_json(answer).claims
-
-    async def send(self, path: str, sealed: bytes) -> str:
-        return (await self.post(path, SealedMessage(sealed=sealed).model_dump_json()))[0]
-
-    async def open(self, opening: Opening, signer: Ed25519PrivateKey, key: bytes) -> str:
-        return await self.send("opening", seal_opening(opening, signer, key))
+async def _send(door: Door, opening: Opening, signer: Ed25519PrivateKey, key: bytes) -> str:
+    """What somebody who brings an opening is told; empty if it is taken."""
+    return await relayed(door, OPENINGS, seal_opening(opening, signer, key))
 
 
 def _opening(key: bytes, **changes: Any) -> Opening:
@@ -122,22 +92,6 @@ def _opening(key: bytes, **changes: Any) -> Opening:
     return Opening.model_validate(honest | changes)
 
 
-async def _key(door: Door) -> bytes:
-    key = (await Stranger(door).claims()).hpke_public_key
-    assert key is not None
-    return key
-
-
-async def _predicted(door: Door, rows: int, opened: list[Opened] | None = None) -> None:
-    note = (lambda one: None) if opened is None else opened.append
-    async with (
-        door.client() as client,
-        client.direct_predictor(SPEC.job, door.address, on_opened=note) as session,
-    ):
-        for _ in range(rows):
-            await session.predict(ROWS[:1])
-
-
 async def _exhausted(door: Door) -> None:
     async with door.client() as client, client.direct_predictor(SPEC.job, door.address) as session:
         with pytest.raises(AnswerRefused) as refused:
@@ -147,11 +101,11 @@ async def _exhausted(door: Door) -> None:
 
 class TestLocked:
     async def test_a_locked_predictor_gives_nothing_but_evidence(self, door: Door) -> None:
-        stranger, key = Stranger(door), await _key(door)
-        assert (await stranger.claims()).owner_key_sha256 is None
-        genuine = seal_query(SPEC, ROWS, key, _record(door).signing_key).sealed
+        key = await predictor_key(door)
+        assert (await claims_of(door)).owner_key_sha256 is None
+        genuine = seal_query(SPEC, ROWS, key, record_of(door).signing_key).sealed
         for sealed in (genuine, b"garbage", bytes(5000)):
-            assert await stranger.send("queries", sealed) == "predictor-locked"
+            assert await relayed(door, QUERIES, sealed) == "predictor-locked"
 
     async def test_it_is_locked_again_after_its_end(self, quoting: QuotingServices) -> None:
         lock, key, clock = _locked(quoting)
@@ -219,10 +173,10 @@ class TestAlteredModel:
         monkeypatch.setattr("chiron.runtime.roles.stored_model.AGAIN_S", 0)
         async with started_again(door, tmp_path) as again:
             with pytest.raises(GatewayError, match="Have the operator restore it") as refused:
-                await _predicted(again, 1)
+                await owner_asks(again, 1)
             assert refused.value.code == "opening-share-wrong"
             door.storage.objects["model"] = good
-            await _predicted(again, 1)
+            await owner_asks(again, 1)
 
 
 class TestForgedOpenings:
@@ -251,7 +205,7 @@ class TestForgedOpenings:
         await lock.open(seal_opening(_opening(key, number=2**40), OWNER, key))
 
     async def test_forged_openings_change_nothing_and_lock_nobody_out(self, door: Door) -> None:
-        stranger, key, owner = Stranger(door), await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         now = int(time.time())
         forged = {
             "opening-unsigned": (_opening(key, number=2**50), Ed25519PrivateKey.generate()),
@@ -260,18 +214,18 @@ class TestForgedOpenings:
             "opening-expired": (_opening(key, number=2**51, until=now), owner),
         }
         for code, (opening, signer) in forged.items():
-            assert await stranger.open(opening, signer, key) == code
-        assert await stranger.send("opening", b"garbage" * 20) == "opening-unreadable"
-        assert (await stranger.claims()).owner_key_sha256 is None
-        await _predicted(door, 1)
+            assert await _send(door, opening, signer, key) == code
+        assert await relayed(door, OPENINGS, b"garbage" * 20) == "opening-unreadable"
+        assert (await claims_of(door)).owner_key_sha256 is None
+        await owner_asks(door, 1)
 
     async def test_an_opening_for_another_job_is_none(self, door: Door) -> None:
-        key, owner = await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         other = _opening(key, job="cd" * 16)
-        assert await Stranger(door).open(other, owner, key) == "opening-unreadable"
+        assert await _send(door, other, owner, key) == "opening-unreadable"
 
     async def test_every_part_of_an_opening_is_signed(self, door: Door) -> None:
-        key, owner = await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         honest = _opening(key)
         signature = owner.sign(honest.signed_bytes())
         holder = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
@@ -286,37 +240,37 @@ class TestForgedOpenings:
         ]
         for changes in forgeries:
             signed = SignedOpening(opening=honest.model_copy(update=changes), signature=signature)
-            assert await Stranger(door).send("opening", _sealed(signed, key)) == "opening-unsigned"
+            assert await relayed(door, OPENINGS, _sealed(signed, key)) == "opening-unsigned"
 
     async def test_a_signature_for_another_purpose_opens_nothing(self, door: Door) -> None:
-        key, owner = await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         honest = _opening(key)
         content = honest.signed_bytes().removeprefix(bind(OPENING_SIGNATURE, b""))
         for signature in (owner.sign(content), owner.sign(bind(QUERY_SIGNATURE, content))):
             signed = SignedOpening(opening=honest, signature=signature)
-            assert await Stranger(door).send("opening", _sealed(signed, key)) == "opening-unsigned"
+            assert await relayed(door, OPENINGS, _sealed(signed, key)) == "opening-unsigned"
 
     async def test_an_older_or_replayed_opening_is_refused_by_the_same_start(self, door: Door) -> None:
-        stranger, key, owner = Stranger(door), await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         first, second = (_opening(key, number=number) for number in (7, 8))
-        assert await stranger.open(first, owner, key) == ""
-        assert await stranger.open(second, owner, key) == ""
+        assert await _send(door, first, owner, key) == ""
+        assert await _send(door, second, owner, key) == ""
         for old in (first, second):
-            assert await stranger.open(old, owner, key) == "opening-not-newer"
+            assert await _send(door, old, owner, key) == "opening-not-newer"
 
     async def test_an_opening_is_worth_nothing_to_another_start(self, door: Door, tmp_path: Path) -> None:
         """Two predictors of one model at once: each needs its owner."""
-        key, owner = await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         sealed = seal_opening(_opening(key), owner, key)
-        assert await Stranger(door).send("opening", sealed) == ""
+        assert await relayed(door, OPENINGS, sealed) == ""
         async with started_again(door, tmp_path) as clone:
-            assert await Stranger(clone).send("opening", sealed) == "opening-unreadable"
-            resealed = seal_opening(_opening(key, number=2**40), owner, await _key(clone))
-            assert await Stranger(clone).send("opening", resealed) == "opening-for-another"
-            assert (await Stranger(clone).claims()).owner_key_sha256 is None
+            assert await relayed(clone, OPENINGS, sealed) == "opening-unreadable"
+            resealed = seal_opening(_opening(key, number=2**40), owner, await predictor_key(clone))
+            assert await relayed(clone, OPENINGS, resealed) == "opening-for-another"
+            assert (await claims_of(clone)).owner_key_sha256 is None
 
     async def test_the_number_of_passes_does_not_show(self, door: Door) -> None:
-        key, owner = await _key(door), _record(door).signing_key
+        key, owner = await predictor_key(door), record_of(door).signing_key
         holder = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         passes = [
             Pass(id=f"{number:032x}", job=SPEC.job, holder=holder, rows=2**52, until=2**36)
@@ -331,33 +285,33 @@ class TestRollback:
     async def test_kill_and_restart_gives_no_row_back(self, door: Door, tmp_path: Path) -> None:
         """The host kills the predictor, keeps every object as it was, and starts it again and again."""
         before = dict(door.storage.objects)
-        await _predicted(door, 6)
+        await owner_asks(door, 6)
         door.storage.objects.clear()
         door.storage.objects.update(before)
         async with started_again(door, tmp_path) as again:
-            await _predicted(again, 4)
+            await owner_asks(again, 4)
             await _exhausted(again)
         door.storage.objects.pop(settlement().name, None)
         async with started_again(door, tmp_path) as third:
             await _exhausted(third)
 
     async def test_a_clone_is_lent_only_what_is_left(self, door: Door, tmp_path: Path) -> None:
-        await _predicted(door, 6)
+        await owner_asks(door, 6)
         async with started_again(door, tmp_path) as clone:
             opened: list[Opened] = []
-            await _predicted(clone, 1, opened)
+            await owner_asks(clone, 1, opened)
             assert [one.rows for one in opened] == [BUDGET - 6]
-            await _predicted(door, 3)
+            await owner_asks(door, 3)
             for either in (door, clone):
                 await _exhausted(either)
 
     async def test_a_settlement_of_another_time_or_hand_gives_nothing_back(
         self, door: Door, tmp_path: Path
     ) -> None:
-        await _predicted(door, 3)
+        await owner_asks(door, 3)
         async with started_again(door, tmp_path) as again:
-            await _predicted(again, 1)
-            ledger = _ledger(door).asked_for(2, sha256_hex(await _key(again)))
+            await owner_asks(again, 1)
+            ledger = ledger_of(door).asked_for(2, sha256_hex(await predictor_key(again)))
         sealed = door.storage.objects[settlement().name]
         signed = open_settlement(sealed, SHARE, SPEC.job)
         assert signed is not None
@@ -383,13 +337,13 @@ class TestRollback:
         self, door: Door, tmp_path: Path
     ) -> None:
         async with started_again(door, tmp_path) as again:
-            await _predicted(again, 3)
-        loan = _ledger(door).loans[0]
+            await owner_asks(again, 3)
+        loan = ledger_of(door).loans[0]
         signed = open_settlement(door.storage.objects[settlement().name], SHARE, SPEC.job)
         assert signed is not None
         check_signed(signed, loan.tls_key_sha256)
         assert (signed.settlement.rows, signed.settlement.opening) == (3, loan.number)
-        assert _ledger(door).settled(signed).spent == 3
+        assert ledger_of(door).settled(signed).spent == 3
         assert len(door.storage.objects[settlement().name]) == settlement().stored_bytes
 
     async def test_rows_that_were_asked_for_and_never_answered_come_back_by_settlement_only(
@@ -397,10 +351,10 @@ class TestRollback:
     ) -> None:
         ledgers = Ledgers(door.store)
         async with started_again(door, tmp_path) as again:
-            await _predicted(again, 2)
+            await owner_asks(again, 2)
             # Asked for, and never carried to the predictor.
             with ledgers.changing(SPEC.job) as change:
-                change.ledger = change.ledger.asked_for(5, sha256_hex(await _key(again)))
+                change.ledger = change.ledger.asked_for(5, sha256_hex(await predictor_key(again)))
             assert ledgers.read(SPEC.job).left == 3
         assert ledgers.read(SPEC.job).left == 3
         signed = open_settlement(door.storage.objects[settlement().name], SHARE, SPEC.job)
@@ -414,21 +368,20 @@ class TestModelObjects:
     ) -> None:
         """The host restores any state of its storage and starts predictors: each is locked."""
         async with started_again(door, tmp_path) as once:
-            await _predicted(once, 1)
+            await owner_asks(once, 1)
         for objects in (dict(door.storage.objects), {"model": door.storage.objects["model"]}):
             door.storage.objects.clear()
             door.storage.objects.update(objects)
             async with started_again(door, tmp_path) as again:
-                stranger = Stranger(again)
-                assert (await stranger.claims()).owner_key_sha256 is None
-                query = seal_query(SPEC, ROWS, await _key(again), _record(door).signing_key)
-                assert await stranger.send("queries", query.sealed) == "predictor-locked"
+                assert (await claims_of(again)).owner_key_sha256 is None
+                query = seal_query(SPEC, ROWS, await predictor_key(again), record_of(door).signing_key)
+                assert await relayed(again, QUERIES, query.sealed) == "predictor-locked"
 
     async def test_claims_that_name_the_owner_are_not_believed_of_a_locked_predictor(
         self, door: Door, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The host writes the owner's name into a locked predictor's claims: the quote is over others."""
-        owner = sha256_hex(_record(door).signing_public_key)
+        owner = sha256_hex(record_of(door).signing_public_key)
         honest = GatewaySession.evidence
 
         async def lying(self: GatewaySession, *given: Any, **options: Any) -> Evidence:
@@ -438,16 +391,16 @@ class TestModelObjects:
 
         monkeypatch.setattr(GatewaySession, "evidence", lying)
         with pytest.raises(EvidenceRejected) as rejected:
-            await _predicted(door, 1)
+            await owner_asks(door, 1)
         assert rejected.value.code == "evidence-claims"
 
 
 class TestCounts:
     async def test_of_concurrent_queries_none_loses_a_count(self, door: Door) -> None:
-        stranger, key, owner = Stranger(door), await _key(door), _record(door).signing_key
-        await _predicted(door, 0)
+        key, owner = await predictor_key(door), record_of(door).signing_key
+        await owner_asks(door, 0)
         asked = [seal_query(SPEC, ROWS[:1], key, owner).sealed for _ in range(2 * BUDGET)]
-        await asyncio.gather(*(stranger.send("queries", sealed) for sealed in asked))
+        await asyncio.gather(*(relayed(door, QUERIES, sealed) for sealed in asked))
         async with door.client() as client, client.direct_predictor(SPEC.job, door.address) as session:
             with pytest.raises(AnswerRefused):
                 await session.predict(ROWS[:1])
@@ -462,8 +415,8 @@ class TestCounts:
         assert told == [(1, 2), (2, 4), (3, 6)]
 
     async def test_two_clients_at_once_lend_under_two_numbers(self, door: Door) -> None:
-        await asyncio.gather(*(_predicted(door, 1) for _ in range(3)))
-        assert _ledger(door).spent == 3
+        await asyncio.gather(*(owner_asks(door, 1) for _ in range(3)))
+        assert ledger_of(door).spent == 3
 
 
 class TestShare:
@@ -472,9 +425,9 @@ class TestShare:
     ) -> None:
         caplog.set_level(logging.DEBUG)
         async with started_again(door, tmp_path) as again:
-            await _predicted(again, 1)
-            bad = _opening(await _key(again), number=2**51)
-            await Stranger(again).open(bad, Ed25519PrivateKey.generate(), await _key(again))
+            await owner_asks(again, 1)
+            bad = _opening(await predictor_key(again), number=2**51)
+            await _send(again, bad, Ed25519PrivateKey.generate(), await predictor_key(again))
         forms = (SHARE, SHARE.hex().encode(), base64.b64encode(SHARE))
         kept = b"".join(door.storage.objects.values())
         seen = (caplog.text + repr(sys.argv) + repr(dict(os.environ))).encode()

@@ -5,67 +5,37 @@ operator's key of an owner's role changes nothing: the predictor knows one key, 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from chiron import AnswerRefused, PredictorSession, attested_connector
-from chiron.client.store import JobRecord
+from chiron import AnswerRefused, PredictorSession
 from chiron.runtime.queries import SIGNATURE_BYTES, Query, encode_query, seal_query
 from chiron.runtime.sealing import hpke
-from chiron.wire.attestation import Role
-from chiron.wire.enclave_api import SealedMessage
+from chiron.wire import paths
 from chiron.wire.grants import PredictionPolicy
 from chiron.wire.jobs import JobSpec
 from chiron.wire.labels import QUERY, QUERY_SIGNATURE, UPGRADE_ORDER, bind
+from tests.support.door_callers import opened_key, quoting, record_of, relayed
 from tests.support.predictor_door import SPEC, Door, predictor_door
-from tests.support.tee import IMAGE, QuotingServices, policy_for
+from tests.support.tee import QuotingServices
 
+__all__ = ["quoting"]
 BUDGET = 10
+QUERIES = paths.JOB_QUERIES.of(SPEC.job)
 ROWS = np.ones((2, 2, 3), np.float32)
-
-
-@pytest.fixture(scope="module")
-def quoting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuotingServices]:
-    services = QuotingServices(tmp_path_factory.mktemp("q"))
-    yield services
-    services.close()
 
 
 @pytest.fixture
 async def door(quoting: QuotingServices, tmp_path: Path) -> AsyncIterator[Door]:
     async with predictor_door(quoting, tmp_path, PredictionPolicy(query_budget=BUDGET)) as door:
         yield door
-
-
-async def _predictor_key(door: Door) -> bytes:
-    async with door.client() as client, client.direct_predictor(SPEC.job, door.address) as session:
-        key = session.verified.claims.hpke_public_key
-    assert key is not None
-    return key
-
-
-async def _code(door: Door, sealed: bytes) -> str:
-    """What a stranger who sends this is told; empty if there is an answer."""
-    policy = policy_for(door.quoting.tee, IMAGE.measurement)
-    connector = attested_connector(policy, Role.PREDICTOR, SPEC.job)
-    body = SealedMessage(sealed=sealed).model_dump_json()
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.post(f"https://{door.address}/v1/jobs/{SPEC.job}/queries", data=body) as response,
-    ):
-        return "" if response.status == 200 else str((await response.json(content_type=None))["code"])
-
-
-def _record(door: Door) -> JobRecord:
-    return door.store.job(SPEC.job)
 
 
 def _sealed(plaintext: bytes, signature: bytes, key: bytes, spec: JobSpec = SPEC) -> bytes:
@@ -96,24 +66,24 @@ async def _answers(session: PredictorSession) -> bool:
 
 
 async def test_a_query_that_somebody_else_signed_is_refused_and_spends_nothing(door: Door) -> None:
-    key = await _predictor_key(door)
+    key = await opened_key(door)
     for _ in range(3):
         pending = seal_query(SPEC, ROWS, key, Ed25519PrivateKey.generate())
-        assert await _code(door, pending.sealed) == "query-unauthorised"
+        assert await relayed(door, QUERIES, pending.sealed) == "query-unauthorised"
     assert door.storage.stored == []
     assert await _left(door) == BUDGET
 
 
 async def test_a_query_without_a_signature_as_they_were_before_is_refused(door: Door) -> None:
-    key = await _predictor_key(door)
+    key = await opened_key(door)
     plaintext = _plaintext()
     for signature in (b"", bytes(SIGNATURE_BYTES), b"\xff" * SIGNATURE_BYTES):
-        assert await _code(door, _sealed(plaintext, signature, key)) == "query-unauthorised"
+        assert await relayed(door, QUERIES, _sealed(plaintext, signature, key)) == "query-unauthorised"
     assert await _left(door) == BUDGET
 
 
 async def test_what_the_owner_signed_for_another_purpose_job_or_predictor_is_no_query(door: Door) -> None:
-    key, owner = await _predictor_key(door), _record(door).signing_key
+    key, owner = await opened_key(door), record_of(door).signing_key
     plaintext = _plaintext()
     elsewhere = hpke.PrivateKey.generate().public_bytes
     other_job = SPEC.model_copy(update={"job": "cd" * 16})
@@ -126,50 +96,51 @@ async def test_what_the_owner_signed_for_another_purpose_job_or_predictor_is_no_
         "another label": owner.sign(bind(UPGRADE_ORDER, plaintext)),
         "the label alone": owner.sign(bind(QUERY_SIGNATURE, b"")),
     }
-    told = {name: await _code(door, _sealed(plaintext, forged, key)) for name, forged in forgeries.items()}
+    sealed = {name: _sealed(plaintext, forged, key) for name, forged in forgeries.items()}
+    told = {name: await relayed(door, QUERIES, message) for name, message in sealed.items()}
     assert told == dict.fromkeys(forgeries, "query-unauthorised")
     assert await _left(door) == BUDGET
 
 
 async def test_rows_reply_key_and_request_id_cannot_be_changed_under_the_owners_signature(door: Door) -> None:
-    key, owner = await _predictor_key(door), _record(door).signing_key
+    key, owner = await opened_key(door), record_of(door).signing_key
     plaintext = _plaintext()
     signature = _signature(SPEC, plaintext, key, owner)
     for place in (8, 24, 40, 44, 44 + hpke.PUBLIC_KEY_BYTES - 1, len(plaintext) - 1):
         changed = bytearray(plaintext)
         changed[place] ^= 1
-        assert await _code(door, _sealed(bytes(changed), signature, key)) == "query-unauthorised"
-    assert await _code(door, _sealed(plaintext, signature, key)) == ""
+        assert await relayed(door, QUERIES, _sealed(bytes(changed), signature, key)) == "query-unauthorised"
+    assert await relayed(door, QUERIES, _sealed(plaintext, signature, key)) == ""
 
 
 async def test_a_query_is_answered_once_even_if_it_is_sealed_anew(door: Door) -> None:
-    key, owner = await _predictor_key(door), _record(door).signing_key
+    key, owner = await opened_key(door), record_of(door).signing_key
     plaintext = _plaintext()
     signature = _signature(SPEC, plaintext, key, owner)
     once = _sealed(plaintext, signature, key)
-    assert await _code(door, once) == ""
+    assert await relayed(door, QUERIES, once) == ""
     for replayed in (once, _sealed(plaintext, signature, key)):
-        assert await _code(door, replayed) == "query-replayed"
+        assert await relayed(door, QUERIES, replayed) == "query-replayed"
     assert await _left(door) == BUDGET - len(ROWS)
 
 
 async def test_of_many_copies_at_once_one_is_answered(door: Door) -> None:
-    key, owner = await _predictor_key(door), _record(door).signing_key
+    key, owner = await opened_key(door), record_of(door).signing_key
     sealed = seal_query(SPEC, ROWS, key, owner).sealed
-    codes = await asyncio.gather(*(_code(door, sealed) for _ in range(8)))
+    codes = await asyncio.gather(*(relayed(door, QUERIES, sealed) for _ in range(8)))
     assert sorted(codes) == ["", *["query-replayed"] * 7]
     assert await _left(door) == BUDGET - len(ROWS)
 
 
 async def test_of_many_queries_at_once_none_loses_a_count(door: Door) -> None:
-    key, owner = await _predictor_key(door), _record(door).signing_key
+    key, owner = await opened_key(door), record_of(door).signing_key
     asked = [seal_query(SPEC, ROWS, key, owner).sealed for _ in range(2 * BUDGET)]
-    await asyncio.gather(*(_code(door, sealed) for sealed in asked))
+    await asyncio.gather(*(relayed(door, QUERIES, sealed) for sealed in asked))
     assert await _left(door) == 0
 
 
 async def test_evidence_is_for_everybody(door: Door) -> None:
-    assert await _predictor_key(door)
+    assert await opened_key(door)
 
 
 def _signature(spec: JobSpec, plaintext: bytes, key: bytes, owner: Ed25519PrivateKey) -> bytes:

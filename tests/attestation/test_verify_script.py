@@ -1,6 +1,7 @@
 """`scripts/verify_attestation.py`: what an auditor runs, with what exit codes, and with how few packages."""
 
 import asyncio
+import base64
 import importlib.util
 import json
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chiron.runtime.attestation.steps import Step
 from chiron.wire.attestation import Collateral
@@ -289,3 +292,101 @@ def _evidence(files: Path, *options: Any) -> list[str]:
         "--trust-software-root",
         str(files / "root.pem"),
     ]
+
+
+class TestQuotesAsToolsWriteThem:
+    """Hexadecimal, base64, Open Enclave's header: recognised, told, and verified as the same quote."""
+
+    @staticmethod
+    def _forms(quote: bytes) -> dict[str, bytes]:
+        wrapped = b"\1\0\0\0\2\0\0\0" + len(quote).to_bytes(8, "little") + quote
+        return {
+            "hexadecimal": quote.hex().encode(),
+            "hexadecimal: ": b"0x" + quote.hex().upper().encode() + b"\n",
+            "base64": base64.encodebytes(quote),
+            "base64: ": base64.urlsafe_b64encode(quote).rstrip(b"="),
+            "binary, after Open Enclave's header": wrapped,
+            "hexadecimal, after Open Enclave's header": wrapped.hex().encode(),
+        }
+
+    @pytest.mark.parametrize("number", range(6))
+    def test_every_form_verifies(
+        self, script: ModuleType, files: Path, number: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        form, written = list(self._forms((files / "quote").read_bytes()).items())[number]
+        (files / "quote").write_bytes(written)
+        assert script.main(_quote(files)) == 0
+        assert f"quote read as {form.removesuffix(': ')}: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "written", [b"no quote at all!", b"0x123", b"\1\0\0\0\2\0\0\0" + bytes(8) + b"x"]
+    )
+    def test_other_text_and_wrong_sizes_are_refused(
+        self, script: ModuleType, files: Path, written: bytes
+    ) -> None:
+        (files / "quote").write_bytes(written)
+        assert script.main(_quote(files)) == 3
+
+    @given(st.binary(max_size=1100))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_whatever_is_in_the_file_ends_in_an_exit_code(
+        self, script: ModuleType, files: Path, written: bytes
+    ) -> None:
+        (files / "quote").write_bytes(written)
+        assert script.main(_quote(files)) in {3, 11, 12}
+
+    def test_a_quote_in_the_place_of_a_receipt_is_told_its_option(
+        self, script: ModuleType, files: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert script.main([str(files / "quote"), "--mrenclave", MEASUREMENT.hex()]) == 3
+        assert "--quote" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("collateral", {}, "collateral.pck_crl_issuer_chain is missing"),
+        ("collateral", 3, "evidence.collateral is not an object"),
+        ("quote", None, "evidence.quote is not a string"),
+        ("extra\x1b[2J", 1, "evidence.extra?[2J is unknown"),
+    ],
+)
+def test_a_field_that_does_not_follow_the_schema_is_named(
+    script: ModuleType, files: Path, place: str, value: Any, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evidence = json.loads((files / "evidence.json").read_text())
+    (files / "evidence.json").write_text(json.dumps(evidence | {place: value}))
+    assert script.main(_evidence(files)) == 3
+    assert told in capsys.readouterr().err
+
+
+def test_a_lacking_field_of_collateral_is_named(
+    script: ModuleType, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collateral = json.loads((files / "collateral.json").read_text())
+    del collateral["tcb_info"]
+    (files / "collateral.json").write_text(json.dumps(collateral))
+    assert script.main(_quote(files)) == 3
+    assert "collateral.tcb_info is missing" in capsys.readouterr().err
+
+
+def test_digests_may_begin_with_0x_and_dates_need_no_zone(script: ModuleType, files: Path) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for at in (now.isoformat(), f"{now.isoformat()}Z", f"{now.isoformat()}+00:00"):
+        options = ["--mrenclave", f"0x{MEASUREMENT.hex().upper()}", "--at", at]
+        assert script.main([*_quote(files), *options]) == 0
+    assert script.main([*_quote(files), "--at", "2020-01-01"]) == 10 + Step.SIGNATURE.number
+
+
+def test_help_lists_the_statuses_that_can_be_accepted(
+    script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        script.main(["--help"])
+    assert "OutOfDateConfigurationNeeded, SWHardeningNeeded" in " ".join(capsys.readouterr().out.split())
+
+
+def _quote(files: Path) -> list[str]:
+    options = ["--quote", str(files / "quote"), "--collateral", str(files / "collateral.json")]
+    options += ["--mrenclave", MEASUREMENT.hex(), "--trust-software-root", str(files / "root.pem")]
+    return options

@@ -39,7 +39,7 @@ def test_people_are_told_that_nothing_is_verified(file: Path, capsys: pytest.Cap
 def test_a_file_that_holds_no_evidence_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text("{}")
     assert main(["attest", "show", str(file)]) != 0
-    assert "holds no evidence" in capsys.readouterr().err
+    assert "holds no evidence: quote: " in capsys.readouterr().err
 
 
 def test_genuine_evidence_of_any_machine_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,20 @@ def test_an_npz_file_is_mapped_not_loaded(tmp_path: Path, save: Callable[..., No
     np.testing.assert_array_equal(read_all(source).x, x)
 
 
+def test_images_with_channels_last_are_turned_for_training_and_for_prediction(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (6, 5, 7, 3), np.uint8)
+    source = ArraySource(x, [0, 1] * 3)
+    np.testing.assert_array_equal(read_all(source).x, x.transpose(0, 3, 1, 2))
+    assert "turned" in source.description.understood.facts["images"]
+    for rows in (x, x.transpose(0, 3, 1, 2), x.transpose(0, 3, 1, 2).reshape(6, -1)):
+        np.save(tmp_path / "rows.npy", rows)
+        found = read_rows(tmp_path / "rows.npy", manifest_of(source))
+        np.testing.assert_array_equal(found.x, x.transpose(0, 3, 1, 2))
+    np.save(tmp_path / "rows.npy", x.transpose(0, 3, 2, 1))
+    with pytest.raises(SourceInvalid):
+        read_rows(tmp_path / "rows.npy", manifest_of(source))
+
+
 def test_files_that_are_not_what_they_are_called_are_refused(tmp_path: Path) -> None:
     for name in ("a.npz", "a.csv", "a.parquet", "a.zip"):
         (tmp_path / name).write_bytes(b"\0garbage\xff" * 20)

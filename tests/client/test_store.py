@@ -154,7 +154,8 @@ def test_a_policy_file_and_its_mistakes(tmp_path: Path) -> None:
     good = tmp_path / "policy.json"
     good.write_text('{"measurements": ["' + "a" * 64 + '"], "minimum_svn": 2}')
     assert policy_of(file=good).minimum_svn == 2
-    assert policy_of(["B" * 64], file=good).measurements == {"b" * 64}
+    for digest in ("B" * 64, f"0x{'b' * 64}"):
+        assert policy_of([digest], file=good).measurements == {"b" * 64}
     assert policy_of(["B" * 64], file=good).minimum_svn == 2
     for text in ("", "{}", '{"measurements": ["xyz"]}', '{"measurement": []}'):
         good.write_text(text)

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from base64 import b64encode
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,36 +204,66 @@ def _relay(service: Service, path: str, sealed: bytes) -> None:
     asyncio.run(relay())
 
 
-def test_the_same_through_the_commands_that_people_type(
-    service: Service, tmp_path: Path, linear: str
-) -> None:
-    def chiron(*arguments: str, key: str) -> str:
-        environment = {
-            "CHIRON_URL": service.url,
-            "CHIRON_API_KEY": key,
-            "CHIRON_HOME": str(tmp_path / "home"),
-            "HOME": str(tmp_path),
-            "PATH": "/usr/bin:/bin",
-        }
-        command = [sys.executable, "-m", "chiron", *arguments]
-        ran = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+@dataclass(frozen=True)
+class Person:
+    """Somebody who types commands, with a home of their own."""
 
-    assert linear in chiron("builder", "list", key=service.operator_key)
+    home: Path
+    environment: dict[str, str]
+
+    def types(self, *arguments: str, code: int = 0) -> str:
+        """What a command prints to standard output; to standard error, where it fails as it should."""
+        ran = subprocess.run(
+            [sys.executable, "-m", "chiron", *arguments],
+            env=self.environment | {"CHIRON_HOME": str(self.home), "HOME": "/", "PATH": "/usr/bin:/bin"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ran.returncode == code, ran.stderr
+        return ran.stderr if code else ran.stdout
+
+    def is_told(self, *arguments: str) -> Any:
+        """The last line of a command's JSON output."""
+        return json.loads(self.types(*arguments, "--json").splitlines()[-1])
+
+
+def test_the_same_through_the_commands_that_people_type(
+    service: Service, tmp_path: Path, linear: str, digits: Encrypted
+) -> None:
+    at, key = {"CHIRON_URL": service.url}, "CHIRON_API_KEY"
+    operator = Person(tmp_path / "operator", at | {key: service.operator_key})
+    owner = Person(tmp_path / "owner", at | {key: service.owner_key})
+    guest = Person(tmp_path / "guest", {})
+    assert linear in operator.types("builder", "list")
     bundle = str(tmp_path / "digits.enc")
-    options = ["--held-out", "20", "--out", bundle]
-    chiron("data", "encrypt", "sklearn:digits", *options, key=service.owner_key)
-    chiron("data", "upload", bundle, key=service.owner_key)
+    owner.types("data", "encrypt", "sklearn:digits", "--held-out", "20", "--out", bundle)
+    owner.types("data", "upload", bundle)
     trust = ["-m", service.measurement, "--trust-software-root", str(service.software_root)]
-    told = chiron(
-        *("train", bundle, linear, *trust, "--exchanges", "2", "--unpaced", "--yes", "--json"),
-        key=service.owner_key,
-    )
-    job = json.loads(told.splitlines()[-1])
+    job = owner.is_told("train", bundle, linear, *trust, "--exchanges", "2", "--unpaced", "--yes")
     assert job["status"] == "trained"
     assert job["evidence_verified"] is True
-    predicted = json.loads(
-        chiron("predict", job["job"], "--held-out", "--json", key=service.owner_key).splitlines()[-1]
-    )
-    assert predicted["accuracy"] > 0.8
+    assert owner.is_told("predict", job["job"], "--held-out")["accuracy"] > 0.8
+    _lends_and_takes_back(owner, guest, job["job"], tmp_path, digits)
+    assert owner.is_told("job", "forget", job["job"], "--yes")["deleted_at"]
+    history = json.loads(owner.types("job", "history", job["job"], "--json"))
+    assert [entry["did"] for entry in history["entries"]][-2:] == ["forgot", "deleted"]
+
+
+def _lends_and_takes_back(owner: Person, guest: Person, job: str, directory: Path, digits: Encrypted) -> None:
+    """The owner shares the model with a guest, who asks, and is refused after the pass was revoked."""
+    given, rows = str(directory / "colleague.pass"), str(directory / "rows.npy")
+    np.save(rows, held_out(digits)[0][:5])
+    shared = owner.is_told("share", job, "--rows", "8", "--until", "7", "--top-k", "1", "--out", given)
+    asks = ["predict", rows, "--pass", given]
+    assert len(guest.types(*asks).splitlines()) == 6
+    assert "[pass-exhausted]" in guest.types(*asks, code=1)
+    assert owner.is_told("share", "revoke", job, shared["pass"])["predictor_told"] is True
+    assert "[unauthenticated]" in guest.types(*asks, code=1)
+    (listed,) = json.loads(owner.types("share", "list", job, "--json"))
+    assert (listed["state"], listed["handed_out"], listed["answered"]) == ("revoked", 5, 5)
+    attested = json.loads(owner.types("job", "history", job, "--json"))["attested"]
+    passes = [one["settlement"]["settlement"]["passes"] for one in attested if one["settlement"]]
+    assert sum(one["rows"] for passes_of in passes for one in passes_of) == 5

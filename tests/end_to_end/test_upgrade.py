@@ -28,14 +28,17 @@ from chiron.client.verifying import Verifier
 from chiron.enclave_image.measurement import measure
 from chiron.enclave_image.recording import Recorder
 from chiron.enclave_image.transparency_log import TransparencyLog
+from chiron.runtime.attestation.platform import attest
 from chiron.runtime.attestation.steps import Step
-from chiron.wire.attestation import AttestationPolicy, Evidence, Role
+from chiron.runtime.sealing.hpke import PrivateKey
+from chiron.wire.attestation import AttestationPolicy, Claims, Evidence, Role
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import UpgradeOrder
 from chiron.wire.public_api import UpgradeDemand
 from chiron.wire.transparency import TransparencyPolicy
 from tests.end_to_end.service import ROOT, Service, encrypted_digits, publish_linear, serving
 from tests.support.specs import UNPACED
+from tests.support.tee import DirectPlatform, open_tee, policy_for
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 BUDGET = 10
@@ -127,6 +130,18 @@ def demand(moved: Moved, evidence: Evidence, giver: Evidence, nonce: bytes, new:
     return UpgradeDemand(order=signed, taker=evidence)
 
 
+def to_myself(moved: Moved, giver: Evidence, nonce: bytes) -> UpgradeDemand:
+    """What an owner signs for a TEE of her own, whose evidence her own policy accepts."""
+    with TemporaryDirectory() as directory:
+        mine = open_tee(Path(directory, "tee"))
+    key = PrivateKey.generate().public_bytes
+    claims = Claims(role=Role.PREDICTOR, job=moved.job, hpke_public_key=key, nonce=nonce)
+    ordered = demand(moved, giver, giver, nonce, new=moved.new).order.order
+    order = ordered.model_copy(update={"new": policy_for(mine), "taker_key_sha256": sha256_hex(key)})
+    signed = sign_order(order, moved.store.job(moved.job).signing_key)
+    return UpgradeDemand(order=signed, taker=attest(DirectPlatform(mine), claims))
+
+
 async def test_older_code_is_kept_for_the_model_that_is_sealed_to_it(moved: Moved) -> None:
     async with moved.client(moved.old) as owner:
         assert len(await owner.predict(moved.job, moved.rows[:3])) == 3
@@ -145,6 +160,10 @@ async def test_host_that_gives_the_model_to_others_than_the_order_names_is_refus
         assert refused.value.code == "predictor-locked"
         # Ordered for one measurement, and the host started another: the older enclave gives nothing.
         evidence, giver = await started(moved, owner, nonce, opened=True)
+        # An owner who would have it sealed to a program of her own, to read what the builder made.
+        with pytest.raises(GatewayError) as refused:
+            await gateway.order_upgrade(moved.job, to_myself(moved, giver, nonce))
+        assert refused.value.code == "upgrade-for-another-taker"
         with pytest.raises(GatewayError) as refused:
             await gateway.order_upgrade(moved.job, demand(moved, evidence, giver, nonce, new="1" * 64))
         assert refused.value.code == "evidence-measurement"

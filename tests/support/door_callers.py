@@ -120,3 +120,9 @@ async def predictor_key(door: Door) -> bytes:
     key = (await claims_of(door)).hpke_public_key
     assert key is not None
     return key
+
+
+async def opened_key(door: Door) -> bytes:
+    """That key, of a predictor that its owner has opened."""
+    await open_by_owner(door)
+    return await predictor_key(door)

@@ -43,13 +43,14 @@ def job_spec(
     exchange: dict[str, Any] | None = None,
     **changes: Any,
 ) -> JobSpec:
-    """A job of two trainers and three exchanges; `exchange` changes its terms."""
+    """A job of two trainers and three exchanges, unpaced; `exchange` changes its terms."""
     usual = {
         "job": JOB,
         "dataset": dataset or dataset_manifest(),
         "builder_sha256": "b" * 64,
         "envelope": {"max_parameters": parameters},
-        "exchange": {"parameters": parameters, "trainers": 2, "exchanges": 3} | (exchange or {}),
+        "exchange": {"parameters": parameters, "trainers": 2, "exchanges": 3, "unpaced": True}
+        | (exchange or {}),
         "seed": 1,
     }
     return JobSpec.model_validate(usual | changes)
@@ -61,7 +62,7 @@ def builder_manifest(**changes: Any) -> BuilderManifest:
         "name": "tiny",
         "version": "1.0",
         "tasks": ["classification"],
-        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536, "build_seconds": 2},
+        "envelope": {"max_parameters": 3000, "max_graph_bytes": 65_536, "build_seconds": 1.5},
     }
     return BuilderManifest.model_validate(usual | changes)
 

@@ -5,7 +5,6 @@ row; a training that diverges on one row; a component that counts before it answ
 """
 
 import json
-from collections import Counter
 from math import log2
 from typing import Any
 
@@ -20,11 +19,14 @@ from chiron.runtime.training.seeds import Seeds
 from chiron.wire.attestation import Role
 from tests.support import builders, graphs
 from tests.support.datasets import Arrays
+from tests.support.taps import Call
 from tests.traffic.world import View
 
 ROWS = 16
 """Of a batch: each exchange trains on one."""
 LEVELS = 4
+_SMALLEST_QUERY, _SMALLEST_OPENING = 1000, 100_000
+"""Bytes: a request for evidence has less than the one, an opening more than the other."""
 _LANES, _WIDTH, _NODES = LEVELS - 1, 8192, 12
 
 
@@ -134,17 +136,14 @@ def builders_time(view: View) -> float:
 
 def answer_times(view: View) -> NDArray[np.float64]:
     """Seconds from each query's arrival at the predictor to its answer."""
-    calls = view.enclaves[f"{Role.PREDICTOR}-0"].calls
-    asked = 0.0
+    asked: Call | None = None
     times = []
-    for call in calls:
+    for call in view.enclaves[f"{Role.PREDICTOR}-0"].calls:
         if call.method == "GET" and "/mailbox" in call.path and call.received:
-            asked = call.answered
-        elif call.method == "POST" and "/mailbox/" in call.path:
-            times.append((call.sent, call.at - asked))
-    # Evidence and openings come the same way, but answers to queries are all of one size.
-    ((usual, _),) = Counter(size for size, _ in times).most_common(1)
-    return np.array([seconds for size, seconds in times if size == usual])
+            asked = call
+        elif call.method == "POST" and "/mailbox/" in call.path and asked is not None:
+            times += [call.at - asked.answered] * (_SMALLEST_QUERY < asked.received < _SMALLEST_OPENING)
+    return np.array(times)
 
 
 def read_off(times: NDArray[np.float64], secret: NDArray[np.int64]) -> NDArray[np.int64]:

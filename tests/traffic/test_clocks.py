@@ -14,7 +14,7 @@ from tests.traffic.conftest import Run
 from tests.traffic.world import View
 
 PACED = {"trainers": 1, "validation_percent": 0, "terms": {"unpaced": False}}
-BUILD_S = 2.0
+BUILD_S = 1.5
 """Of the builders' manifest."""
 ANSWER_S = 0.5
 
@@ -74,10 +74,9 @@ def test_a_training_that_ends_early_keeps_the_slots(run: Run) -> None:
     expect_whole_slots(view)
 
 
-def test_a_builder_that_fails_at_once_or_late_fills_its_slot(run: Run) -> None:
+def test_a_builder_that_fails_at_once_fills_its_slot(run: Run) -> None:
     random = np.random.default_rng(0)
     data = random.random((64, 2), dtype=np.float32), random.integers(0, 3, 64)
-    for turns in (0, 20_000_000):
-        view = run(data, clocks.counting(turns), exchanges=4, **PACED)
-        assert view.outcome.code == "builder-trapped"
-        assert clocks.builders_time(view) > BUILD_S
+    view = run(data, clocks.counting(turns=1), exchanges=4, **PACED)
+    assert view.outcome.code == "builder-trapped"
+    assert clocks.builders_time(view) > BUILD_S

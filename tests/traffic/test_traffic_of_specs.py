@@ -18,7 +18,7 @@ from tests.traffic.conftest import Run
 
 PACED = {"unpaced": False}
 SPECS: dict[str, dict[str, Any]] = {
-    "sync, bfloat16, paced": {"mode": "sync", "terms": PACED | {"dtype": "bfloat16"}},
+    "sync, bfloat16": {"mode": "sync", "terms": {"dtype": "bfloat16"}},
     "local over two shards, median": {"terms": {"shards": 2, "merge": "median"}},
     "async over two shards": {"mode": "async", "terms": {"shards": 2}},
     "streamed": {"exchanges": 8},

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiron.client.datasets.opening import TABLES
-from chiron.client.datasets.sources import finite
+from chiron.client.datasets.sources import channels_first, finite
 from chiron.client.errors import SourceInvalid, needing
 from chiron.client.schemas import AS_FOUND, Reading, Settled
 from chiron.wire.contract import InputType
@@ -96,7 +96,11 @@ def _filled(x: NDArray[Any], settled: Settled | None) -> NDArray[Any]:
 def _inputs(x: NDArray[Any], manifest: DatasetManifest) -> NDArray[Any]:
     dtype = np.dtype(manifest.input_dtype.value)
     if x.shape[1:] != manifest.input_shape:
-        if x.ndim < 1 or x[:1].size != np.prod(manifest.input_shape, dtype=np.int64):
+        x = channels_first(x)
+    if x.shape[1:] != manifest.input_shape:
+        # Numbers in a row, or a dimension of 1 more or less: anything else would be another order.
+        flat = x.ndim == 2 and x.shape[1] == np.prod(manifest.input_shape, dtype=np.int64)
+        if not flat and _long(x.shape[1:]) != _long(manifest.input_shape):
             raise SourceInvalid(f"rows of shape {list(x.shape[1:])} are not {list(manifest.input_shape)}")
         x = x.reshape(len(x), *manifest.input_shape)
     if manifest.input_dtype is InputType.UINT8 and x.dtype != dtype:
@@ -104,6 +108,11 @@ def _inputs(x: NDArray[Any], manifest: DatasetManifest) -> NDArray[Any]:
     if x.dtype.kind not in "biuf":
         raise SourceInvalid(f"inputs must be numbers, not {x.dtype}")
     return finite(np.ascontiguousarray(x, dtype), "an input")
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """The dimensions that are not 1."""
+    return [size for size in shape if size != 1]
 
 
 def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:

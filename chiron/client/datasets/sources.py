@@ -21,6 +21,9 @@ from chiron.runtime.datasets import ChunkForm, Examples
 from chiron.wire.contract import InputType, Task
 
 MAX_CLASSES = 100_000
+MAX_RANK = 4
+"""Dimensions of one example."""
+_CHANNELS = (1, 3, 4)
 _INPUT_NAMES = ("x", "X", "x_train", "images", "inputs", "data", "features", "arr_0")
 _TARGET_NAMES = ("y", "Y", "y_train", "labels", "targets", "target", "label", "arr_1")
 
@@ -104,8 +107,9 @@ class ArraySource:
         Raises:
             SourceInvalid: lengths differ, there are no examples, or a type cannot be meant.
         """
-        self._x = _numeric(np.asanyarray(x))
-        self._y = np.asanyarray(y)
+        self._x = channels_first(_numeric(np.asanyarray(x)))
+        turned = self._x.shape != np.shape(x)
+        self._y = _targets(np.asanyarray(y))
         if len(self._x) != len(self._y) or len(self._x) == 0:
             raise SourceInvalid(f"there are {len(self._x)} inputs and {len(self._y)} targets")
         chosen = task or (Task.REGRESSION if self._y.dtype.kind == "f" else Task.CLASSIFICATION)
@@ -124,7 +128,14 @@ class ArraySource:
             target_shape=() if chosen is Task.CLASSIFICATION else tuple(self._y.shape[1:]),
             class_names=names,
             told=Understood(
-                source, len(self._x), chosen, why, shape, dtype.value, classes=self._counts(names)
+                source,
+                len(self._x),
+                chosen,
+                why,
+                shape,
+                dtype.value,
+                classes=self._counts(names),
+                facts={"images": "[n, height, width, channels], turned"} if turned else {},
             ),
         )
 
@@ -186,7 +197,34 @@ def finite(array: NDArray[Any], what: str) -> NDArray[Any]:
 def _numeric(x: NDArray[Any]) -> NDArray[Any]:
     if x.dtype.kind not in "biuf" or x.ndim < 1:
         raise SourceInvalid(f"inputs must be numbers, not {x.dtype}")
+    if x.ndim - 1 > MAX_RANK or 0 in x.shape[1:]:
+        raise SourceInvalid(
+            f"inputs of shape {list(x.shape)}: an example has a number at least, and "
+            f"{MAX_RANK} dimensions at most"
+        )
     return x
+
+
+def channels_first(x: NDArray[Any]) -> NDArray[Any]:
+    """Images as [n, channels, height, width], turned if they are [n, height, width, channels], as Keras's."""
+    last = x.ndim == 4 and x.shape[3] in _CHANNELS and x.shape[1] not in _CHANNELS
+    return x.transpose(0, 3, 1, 2) if last else x
+
+
+def _targets(y: NDArray[Any]) -> NDArray[Any]:
+    """Targets, one an example; names that are bytes become text.
+
+    Raises:
+        SourceInvalid: there is a single one for all, or bytes that are no UTF-8.
+    """
+    if y.ndim == 0:
+        raise SourceInvalid("the targets are a single value: one an example is needed, [n]")
+    if y.dtype.kind != "S":
+        return y
+    try:
+        return np.char.decode(y, "utf-8")
+    except UnicodeDecodeError:
+        raise SourceInvalid("the targets are bytes that are no UTF-8: name the classes with text") from None
 
 
 def npz_source(

@@ -15,6 +15,8 @@ MANY_CATEGORIES = 50
 """A column with more is doubtful: each category is an input."""
 ROWS_OF_AN_INDEX = 20
 """So many rows that are counted one by one are no chance."""
+SMALLEST_32 = 2.0**-126
+"""Numbers below it lose their digits in 32 bits, and then become 0."""
 _ID_NAME = re.compile(
     r"(?i)(.*[_ -])?(id|uuid|guid|index|key)|unnamed: ?\d+|column 1|row(_?names?|_?number)?"
 )
@@ -96,6 +98,8 @@ def _number(seen: Seen, options: TableOptions, unit: str) -> Input:
     if too_large or "inexact" in seen.first:
         says = "holds whole numbers too large and too far apart to be told apart in 32 bits"
         doubts += (_doubt(seen, "too-large", says, "--drop", "--id", "--categorical", "--keep"),)
+    if 0 < max(abs(seen.lowest), abs(seen.highest)) < SMALLEST_32:
+        doubts += (_doubt(seen, "too-small", "holds numbers too small for 32 bits", "--drop", "--keep"),)
     fill = seen.mean if options.fill_missing else None
     whole = seen.whole and not too_large
     return Input(Column(name=seen.name, fill=fill, offset=offset, whole=whole), doubts, remarks)

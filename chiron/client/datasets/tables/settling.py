@@ -45,7 +45,7 @@ def settle(table: Table, options: TableOptions) -> Settlement:
     target = survey.columns[roles.target]
     meant = find_task(target, options.task)
     _check_target(table, target, meant.task)
-    classes = find_classes(target, table.name) if meant.task is Task.CLASSIFICATION else ()
+    classes = find_classes(target, table.name, table.unit) if meant.task is Task.CLASSIFICATION else ()
     inputs = [find_input(survey.columns[name], options, table.unit) for name in roles.inputs]
     columns = tuple(found.column for found in inputs if found.column is not None)
     schema = _schema(table, roles, columns, options)
@@ -163,7 +163,7 @@ def _table_doubts(table: Table, roles: Roles, survey: Survey, options: TableOpti
         says = f"column {name.removeprefix('column ')} has no name"
         options_of = (f"--drop {name!r}", f"--id {name!r}", f"--keep {name!r}")
         doubts.append(Doubt("unnamed", says, options_of, name))
-    if table.named and options.reading.header is None:
+    if table.named and table.untyped and options.reading.header is None:
         doubts += _header_doubts(survey)
     return tuple(doubts)
 

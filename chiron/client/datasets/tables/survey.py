@@ -34,6 +34,7 @@ class Seen:
     """Cells that are one of NA_WORDS."""
     numbers: int = 0
     booleans: int = 0
+    trues: int = 0
     times: int = 0
     other_times: int = 0
     commas: int = 0
@@ -74,8 +75,10 @@ class Seen:
 
     @property
     def mean(self) -> float:
-        """Of the numbers."""
-        return self.total / self.numbers if self.numbers else 0.0
+        """Of the numbers; of truth values, the share of those that are true."""
+        if self.numbers:
+            return self.total / self.numbers
+        return self.trues / self.booleans if self.booleans else 0.0
 
     def note(self, what: str, found: Distinct, where: _Mask) -> int:
         """Remember where `what` was first; returns how many rows are so."""
@@ -177,7 +180,9 @@ def _take(seen: Seen, found: Distinct, table: Table) -> None:
     if cells.is_text(values):
         _take_texts(seen, found, real, all_numbers=bool(given[real].all()))
     if seen.numbers < seen.present - seen.words:
-        seen.booleans += int(found.counts[cells.booleans(values)[1] & real].sum())
+        true, boolean = cells.booleans(values)
+        seen.booleans += int(found.counts[boolean & real].sum())
+        seen.trues += int(found.counts[true & real].sum())
         _take_times(seen, found, real)
     seen.note("not-a-number", found, real & ~given)
 

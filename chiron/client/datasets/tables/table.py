@@ -64,6 +64,8 @@ class Table:
     """Columns that pandas wrote its row labels to."""
     unnamed: tuple[str, ...] = ()
     """Columns that have no name among columns that have one; they are called by their places."""
+    untyped: bool = False
+    """Whether all is text, the names too, so that either may be taken for the other."""
     named: bool = True
     """Whether the file itself names its columns."""
     facts: dict[str, str] = field(default_factory=dict)

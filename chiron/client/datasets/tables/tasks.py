@@ -62,7 +62,7 @@ def _of_numbers(target: Seen) -> Meant:
     return Meant(guess, "the targets are whole numbers", (Doubt("task", says, _BOTH, target.name),))
 
 
-def find_classes(target: Seen, source: str) -> tuple[tuple[str, int], ...]:
+def find_classes(target: Seen, source: str, unit: str = "line") -> tuple[tuple[str, int], ...]:
     """The classes and their examples, numbers in their order.
 
     Raises:
@@ -76,7 +76,7 @@ def find_classes(target: Seen, source: str) -> tuple[tuple[str, int], ...]:
     if "newline" in target.first:
         place = target.first["newline"]
         raise SourceInvalid(
-            f"{source}, line {place}: a class whose name goes on over lines: is a quote not closed?"
+            f"{source}, {unit} {place}: a class whose name goes on over lines: is a quote not closed?"
         )
     return tuple(sorted(target.values.items(), key=lambda item: _order(item[0], target.kind == "number")))
 
@@ -90,6 +90,7 @@ def _order(name: str, numeric: bool) -> tuple[float, str]:
 
 def doubtful_names(column: str, names: Iterable[str]) -> tuple[Doubt, ...]:
     """What is doubtful about names of classes or categories: near-duplicates, words for a missing value."""
+    names = list(names)
     doubts = []
     alike = defaultdict(list)
     for name in names:
@@ -99,6 +100,10 @@ def doubtful_names(column: str, names: Iterable[str]) -> tuple[Doubt, ...]:
         examples = "; ".join(", ".join(map(repr, sorted(same))) for same in near[:3])
         says = f"names in column {column!r} differ in blanks or case only ({examples})"
         doubts.append(Doubt("near-duplicates", says, (f"--keep {column!r}",), column))
+    blanks = [name for name in names if name != name.strip()]
+    if blanks and not near:
+        says = f"names in column {column!r} begin or end with blanks, which are part of them ({blanks[0]!r})"
+        doubts.append(Doubt("blanks", says, (f"--keep {column!r}",), column))
     doubts += _two_forms(column, names)
     words = sorted(set(names) & set(NA_WORDS))
     if words:

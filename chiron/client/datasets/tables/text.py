@@ -47,6 +47,7 @@ def text_table(path: Path, reading: Reading) -> Table:
         unnamed=tuple(
             unnamed(place) for place, text in enumerate(first, 1) if dialect.header and not text.strip()
         ),
+        untyped=True,
         named=dialect.header,
         facts=facts,
     )

@@ -135,7 +135,8 @@ def _plain(values: pa.Array) -> pa.Array:
     """The column as text, float64, a whole number, truth values or microseconds."""
     kind = values.type
     if pa.types.is_dictionary(kind):
-        return _plain(values.dictionary_decode())
+        # Not `dictionary_decode`: it knows no views of texts, which polars has.
+        return _plain(values.dictionary).take(values.indices)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return values
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -147,6 +148,8 @@ def _plain(values: pa.Array) -> pa.Array:
             if getattr(kind, "tz", None)
             else values.cast(pa.timestamp("us"), safe=False)
         )
+    if pa.types.is_string_view(kind):
+        return pa.array(values.to_pylist(), pa.string())
     return values.cast(pa.string())
 
 

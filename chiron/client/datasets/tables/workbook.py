@@ -38,6 +38,8 @@ def workbook_table(path: Path, reading: Reading) -> Table:
         batches=lambda: _batches(path, sheet, names, header=header),
         na_values=reading.na_values,
         unnamed=tuple(unnamed(place) for place, cell in enumerate(first, 1) if header and cell is None),
+        index=(unnamed(1),) if header and len(first) > 1 and first[0] is None else (),
+        untyped=True,
         named=header,
         facts={"sheet": sheet},
     )
