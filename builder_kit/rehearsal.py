@@ -23,7 +23,7 @@ from chiron.runtime.training.partition import Partition, due_chunks
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.sandbox import BuilderOutput, LogSink, Sandbox
-from chiron.wire.contract import BuilderManifest, Capability, CapabilityGrants
+from chiron.wire.contract import BuilderManifest, Capability, CapabilityGrants, Oblivious
 from chiron.wire.exchange import ExchangeSpec
 from chiron.wire.jobs import JobSpec
 from chiron.wire.reports import TrainingReport
@@ -101,6 +101,7 @@ async def rehearse(
     source: Source,
     *,
     scale: Scale = Scale(),
+    oblivious: Oblivious = Oblivious.CLAMPED,
     log: LogSink | None = None,
     cache: Path | None = None,
     progress: Callable[[RehearsalReport], None] | None = None,
@@ -112,6 +113,7 @@ async def rehearse(
         manifest: its envelope bounds the rehearsal as it would a job.
         source: where examples come from.
         scale: how much of them, and for how long.
+        oblivious: as in a job's terms; what has no strict form is refused by its operator's name.
         log: called with severity and text of each line that the builder logs.
         cache: directory of compiled components.
         progress: called with each point of the curve as it is reached.
@@ -121,7 +123,7 @@ async def rehearse(
         TrainingFailed: the graph cannot be trained.
         SourceInvalid: the source cannot be read.
     """
-    spec, dataset = _job(manifest, component, source, scale)
+    spec, dataset = _job(manifest, component, source, scale, oblivious)
     data = await collect(dataset, range(spec.dataset.chunks), _EVERYTHING, spec.seed)
     sandbox = Sandbox(_LIMITS, log=log, cache=cache)
     request = spec.build_request()
@@ -159,7 +161,7 @@ async def _trained(
 
 
 def _job(
-    manifest: BuilderManifest, component: bytes, source: Source, scale: Scale
+    manifest: BuilderManifest, component: bytes, source: Source, scale: Scale, oblivious: Oblivious
 ) -> tuple[JobSpec, EncryptedDataset]:
     """A job of one trainer over a dataset that is encrypted with a key of the moment."""
     key = secrets.token_bytes(32)
@@ -182,6 +184,7 @@ def _job(
         exchange=ExchangeSpec(parameters=parameters, trainers=1, exchanges=scale.reports),
         seed=scale.seed,
         validation_percent=scale.validation_percent,
+        oblivious=oblivious,
     )
     return spec, EncryptedDataset(described, key, fetch)
 

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from chiron.runtime.attestation.verify import VerifiedEvidence
     from chiron.runtime.errors import AnswerMalformed, AnswerUnreadable, RowsInvalid
     from chiron.wire.attestation import AttestationPolicy, Role
-    from chiron.wire.contract import Capability, CapabilityGrants, InputType, Task
+    from chiron.wire.contract import Capability, CapabilityGrants, InputType, Oblivious, Task
     from chiron.wire.enclave_api import Observation
     from chiron.wire.errors import ChironError
     from chiron.wire.exchange import ExchangeMode, ExchangeTerms
@@ -118,6 +118,7 @@ __all__ = [
     "LogRejected",
     "MachineRefused",
     "NotDirect",
+    "Oblivious",
     "Observation",
     "Opened",
     "Outcome",
@@ -283,6 +284,7 @@ _MODULES = {
         "Capability",
         "CapabilityGrants",
         "InputType",
+        "Oblivious",
         "Task",
     ),
     "chiron.wire.enclave_api": ("Observation",),

@@ -48,6 +48,7 @@ class GraphCode(StrEnum):
     ACTIVATIONS_TOO_LARGE = "activations-too-large"
     WORKSPACE_TOO_LARGE = "workspace-too-large"
     OPERANDS_MISMATCH = "operands-mismatch"
+    ADDRESSES_DEPEND_ON_DATA = "addresses-depend-on-data"
     INITIALIZATION_MISSING = "initialization-missing"
     INITIALIZATION_NOT_ALLOWED = "initialization-not-allowed"
     INITIALIZATION_MISMATCH = "initialization-mismatch"
@@ -91,6 +92,7 @@ SENTENCES = {
     GraphCode.ACTIVATIONS_TOO_LARGE: "an example's intermediate values take too much memory",
     GraphCode.WORKSPACE_TOO_LARGE: "an operator's work space takes too much memory",
     GraphCode.OPERANDS_MISMATCH: "an operator's operands do not fit one another, or its window its input",
+    GraphCode.ADDRESSES_DEPEND_ON_DATA: "an operator has no form whose addresses do not depend on data",
     GraphCode.INITIALIZATION_MISSING: "a parameter has no initialization, or one has no parameter",
     GraphCode.INITIALIZATION_NOT_ALLOWED: "the initialization graph uses what it may not use",
     GraphCode.INITIALIZATION_MISMATCH: "an initialization's shape or type is not its parameter's",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from chiron.wire.attestation import AttestationPolicy, Evidence, HpkePublicKey, Nonce
-from chiron.wire.contract import CapabilityGrants
+from chiron.wire.contract import CapabilityGrants, Oblivious
 from chiron.wire.encoding import (
     Base64,
     Digest,
@@ -63,6 +63,8 @@ class Grant(WireModel):
     share: Share
     """Half of the key that models, budgets and checkpoints are sealed under; the processor has the other."""
     restarts: Restarts = Restarts.OWNER
+    oblivious: Oblivious = Oblivious.CLAMPED
+    """The spec's, whose digest is above: an enclave refuses a grant that says another."""
     machines: tuple[MachineKey, ...] = Field(default=(), max_length=MAX_MACHINES)
     """Where else what this job makes can be opened, with the share; the owner has verified each."""
     owner_signing_key: SigningPublicKey

@@ -78,6 +78,7 @@ def make_spec(
         trials=request.trials,
         validation_percent=request.validation_percent,
         query_rows=request.query_rows,
+        oblivious=request.oblivious,
     )
 
 

@@ -10,6 +10,7 @@ from chiron.cli.options import Json, ManifestOption, PathArgument, read_builder
 from chiron.cli.output import done, note, print_json
 from chiron.cli.sources import with_source_options
 from chiron.cli.understanding import show
+from chiron.wire.contract import Oblivious
 
 if TYPE_CHECKING:
     from chiron import SourceOptions
@@ -25,6 +26,9 @@ def run_command(
     options: "SourceOptions",
     rows: Annotated[int, typer.Option(min=2, help="Examples to use, at most.")] = 4096,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps, at most.")] = 200,
+    oblivious: Annotated[
+        Oblivious, typer.Option(help="As of `chiron train`: what has no strict form is refused by name.")
+    ] = Oblivious.CLAMPED,
     out: Annotated[
         Path | None, typer.Option(help="Directory for the results; `run` beside the component.")
     ] = None,
@@ -54,6 +58,7 @@ def run_command(
         described,
         source,
         scale=Scale(rows=rows, steps=steps),
+        oblivious=oblivious,
         log=lambda severity, text: note(f"  builder [{severity}] {text}"),
         cache=default_cache() / "compiled",
         progress=None if json else _show,

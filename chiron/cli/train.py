@@ -22,7 +22,7 @@ from chiron.cli.options import (
     single,
 )
 from chiron.cli.output import done, fail, note, print_json, print_steps, progress_bar
-from chiron.wire.contract import Capability, CapabilityGrants
+from chiron.wire.contract import Capability, CapabilityGrants, Oblivious
 from chiron.wire.exchange import ExchangeMode
 from chiron.wire.grants import Restarts
 
@@ -52,6 +52,9 @@ def train_command(
     mode: Annotated[ExchangeMode, typer.Option(help="How trainers meet.")] = ExchangeMode.LOCAL,
     validation: Annotated[int, typer.Option(min=0, max=50, help="Percent of rows to validate on.")] = 10,
     query_rows: Annotated[int, typer.Option(min=1, max=4096, help="Rows of one sealed query.")] = 64,
+    oblivious: Annotated[
+        Oblivious, typer.Option(help="Whether addresses that data decide are held to bounds, or avoided.")
+    ] = Oblivious.CLAMPED,
     seed: Annotated[int, typer.Option(min=0, help="Of the initial weights and the shuffles.")] = 0,
     grant: Annotated[
         list[Capability] | None, typer.Option(help="A capability for the builder; may be repeated.")
@@ -116,6 +119,7 @@ def train_command(
             trials=trials,
             validation_percent=validation,
             query_rows=query_rows,
+            oblivious=oblivious,
             mode=mode,
             terms=ExchangeTerms(shards=shards, unpaced=unpaced),
         )

@@ -96,6 +96,7 @@ def make_grant(store: OwnerStore, record: JobRecord, terms: GrantTerms, policy: 
         expires_at=terms.expires_at,
         share=record.share,
         restarts=terms.restarts,
+        oblivious=record.spec.oblivious,
         machines=terms.machines,
         owner_signing_key=record.signing_public_key,
     )

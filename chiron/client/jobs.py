@@ -42,6 +42,7 @@ def check_spec(spec: JobSpec, request: JobRequest, manifest: DatasetManifest) ->
         "trials": spec.trials,
         "validation_percent": spec.validation_percent,
         "query_rows": spec.query_rows,
+        "oblivious": spec.oblivious,
         "mode": spec.exchange.mode,
         "terms": terms_of(spec.exchange).model_dump(),
     }

@@ -108,7 +108,13 @@ class Engine:
         self.trial, self.recipe = said.trial, parse_recipe(recipe)
         check_recipe(self.recipe, request, self.opening.spec.oblivious)
         assets = read_assets(component) if said.with_component else None
-        self.graph = admitted = admit(graph, request, self.opening.spec.envelope, assets=assets)
+        self.graph = admitted = admit(
+            graph,
+            request,
+            self.opening.spec.envelope,
+            assets=assets,
+            oblivious=self.opening.spec.oblivious,
+        )
         return Admitted(
             parameters=admitted.elements, activation_bytes=admitted.activation_bytes_per_example
         ), ()

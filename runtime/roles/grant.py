@@ -46,7 +46,7 @@ def open_grant(sealed: bytes, key: hpke.PrivateKey, spec: JobSpec, now: datetime
     _check_signature(signed, sha256_hex(key.public_bytes))
     if grant.job != spec.job:
         raise GrantRefused("grant-for-another-job", "the grant names another job")
-    if grant.spec_digest != spec.digest():
+    if grant.spec_digest != spec.digest() or grant.oblivious is not spec.oblivious:
         raise GrantRefused("grant-spec-mismatch", "the host launched us with another job spec")
     if grant.dataset_digest != spec.dataset.digest():
         raise GrantRefused("grant-dataset-mismatch", "the job spec names another dataset")

@@ -18,6 +18,7 @@ from chiron.client.datasets import Encrypted
 from chiron.client.machines import MachineBook
 from tests.end_to_end.service import ROOT, Service, serving
 from tests.support.images import copied
+from tests.support.specs import UNPACED
 from tests.support.tee import machine_of_the_same_maker
 
 STATE = "/var/lib/chiron"
@@ -70,7 +71,11 @@ def job(service: Service, owner: Client, digits: Encrypted, linear: str, paris: 
     """A job whose model is kept for the second machine, too."""
     assert paris.exists()
     request = JobRequest(
-        dataset_id=digits.bundle.manifest.dataset_id, builder_sha256=linear, exchanges=1, trainers=1
+        dataset_id=digits.bundle.manifest.dataset_id,
+        builder_sha256=linear,
+        exchanges=1,
+        trainers=1,
+        terms=UNPACED,
     )
     terms = owner.train(request, machines=["paris"]).job
     granted = owner.store.job(terms.spec.job).terms

@@ -47,7 +47,7 @@ async def begin(there: Deployment[RolesInProcess], directory: Path, machines: li
                 "builder_sha256": builder.sha256,
                 "trainers": 2,
                 "exchanges": EXCHANGES,
-                "terms": {"shards": 2},
+                "terms": {"shards": 2, "unpaced": True},
             }
         )
     )

@@ -23,6 +23,7 @@ anew of the parts that were checked: names of nodes, texts, metadata and declare
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from chiron.wasm_sandbox.admission.addresses import check_addresses
 from chiron.wasm_sandbox.admission.growth import BATCHES, Memory, activation_memory, values_by_batch
 from chiron.wasm_sandbox.admission.initialization import add_pretrained, read_initialization
 from chiron.wasm_sandbox.admission.nodes import (
@@ -48,7 +49,7 @@ from chiron.wasm_sandbox.limits import (
     LOWEST_OPSET,
     GraphLimits,
 )
-from chiron.wire.contract import BuildRequest, Envelope, InputType, Task
+from chiron.wire.contract import BuildRequest, Envelope, InputType, Oblivious, Task
 
 INPUT, OUTPUT = "input", "output"
 _ELEMENT = {InputType.UINT8: TensorProto.UINT8, InputType.FLOAT32: TensorProto.FLOAT}
@@ -62,6 +63,7 @@ def admit(
     *,
     assets: Assets | None = None,
     limits: GraphLimits = DEFAULT_LIMITS,
+    oblivious: Oblivious = Oblivious.CLAMPED,
 ) -> AdmittedGraph:
     """Check a builder's graph against its job and make it ready for the runtime.
 
@@ -72,12 +74,13 @@ def admit(
         assets: the pretrained tensors of the component. Without them a graph that asks for some is admitted,
             but has no initial values: for trainers that get these from another.
         limits: our own bounds.
+        oblivious: whether operators whose addresses depend on data are refused.
 
     Raises:
         GraphRefused: the codes are `GraphCode`; nothing of a refused graph is kept.
     """
     try:
-        return _admitted(graph, request, envelope, assets, limits)
+        return _admitted(graph, request, envelope, assets, limits, oblivious)
     except SandboxError:
         raise
     except Exception as error:
@@ -86,7 +89,12 @@ def admit(
 
 
 def _admitted(
-    graph: bytes, request: BuildRequest, envelope: Envelope, assets: Assets | None, limits: GraphLimits
+    graph: bytes,
+    request: BuildRequest,
+    envelope: Envelope,
+    assets: Assets | None,
+    limits: GraphLimits,
+    oblivious: Oblivious,
 ) -> AdmittedGraph:
     if len(graph) > min(envelope.max_graph_bytes, limits.graph_bytes):
         raise refused(GraphCode.GRAPH_TOO_LARGE, f"{len(graph)} bytes")
@@ -105,7 +113,7 @@ def _admitted(
     _check_interface(model.graph, request)
     nodes = live_nodes(model.graph.node, OUTPUT, tensors.parameters)
     section = Section(nodes, tensors.constants, known, tensors.parameters, opset, model.ir_version)
-    memory = _check_shapes(section, request, limits)
+    memory = _check_shapes(section, request, limits, oblivious)
     pretrained = {t.name: asset for t in tensors.parameters if (asset := asset_of(t)) is not None}
     drawn = [tensor for tensor in tensors.parameters if tensor.name not in pretrained]
     initialization = read_initialization(model.training_info, drawn, opset, model.ir_version, limits)
@@ -183,7 +191,9 @@ def _example(value: ValueInfoProto) -> tuple[int | None, ...]:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
 
 
-def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) -> Memory:
+def _check_shapes(
+    section: Section, request: BuildRequest, limits: GraphLimits, oblivious: Oblivious
+) -> Memory:
     values = values_by_batch(section, INPUT, _input_type(request), request.input_shape, limits)
     for batch, found in zip(BATCHES, values, strict=True):
         if found[OUTPUT].dims != (batch, *output_shape(request)):
@@ -198,6 +208,8 @@ def _check_shapes(section: Section, request: BuildRequest, limits: GraphLimits) 
         kinds = {types[name] for name in node.input if name}
         if OPERATORS[node.op_type].float_only and kinds != {TensorProto.FLOAT}:
             raise refused(GraphCode.TYPE_NOT_ALLOWED, f"{node.op_type} of integers")
+    if oblivious is Oblivious.STRICT:
+        check_addresses(section.nodes, section.known, values)
     return activation_memory(section, values, limits)
 
 

@@ -32,6 +32,7 @@ from chiron.runtime.training.rewrites.strict import (
     choices_as_products,
     log_softmax_gradients_by_exponents,
     logarithms_by_series,
+    maxima_by_comparison,
     minima_as_maxima,
     nothing_by_address,
     pools_by_slices,
@@ -60,7 +61,12 @@ STRICT_FORMS = (
 )
 """Passes over the forward graph that leave no address to data."""
 
-STRICT_ENDS = (logarithms_by_series, log_softmax_gradients_by_exponents, choices_as_products)
+STRICT_ENDS = (
+    logarithms_by_series,
+    log_softmax_gradients_by_exponents,
+    maxima_by_comparison,
+    choices_as_products,
+)
 """The same over a graph that is run, differentiated where it is to be."""
 
 

@@ -14,12 +14,13 @@ from chiron.runtime.training.graphs import OWN
 from chiron.runtime.training.rewrites.editing import Rewriting
 from chiron.runtime.training.rewrites.indices import secret_values
 from chiron.runtime.training.rewrites.pooling import is_halving
+from chiron.wasm_sandbox.admission.addresses import POWERS
 
 _BY_VALUE = frozenset({"Cos", "Log", "LogSoftmax", "MaxPoolGrad", "Min", "OneHot", "Pow", "Sin", "Where"})
 """Operators whose kernels look something up, write or branch far away by what they are given."""
 _INDEXED = {"Gather": 1, "GatherGrad": 1, "ScatterND": 1}
 """Operators that go where one of their inputs says."""
-_ROOT, _IDENTITY, _SQUARE, _CUBE = 0.5, 1.0, 2.0, 3.0
+_ROOT, _IDENTITY, _CUBE = 0.5, 1.0, 3.0
 _AXES_AS_INPUT = 18
 """The opset from which ReduceMax has its axes in an input."""
 _LOWEST = float(np.finfo(np.float32).min)
@@ -123,6 +124,25 @@ def _largest(work: Rewriting, node: NodeProto, window: _Window) -> list[NodeProt
     return nodes
 
 
+def maxima_by_comparison(work: Rewriting) -> None:
+    """Max of floats → Where, pair by pair. The engine's may read one of a pair only if it is larger.
+
+    Of any graph that is run, and before `choices_as_products`.
+    """
+
+    def change(node: NodeProto) -> list[NodeProto] | None:
+        if node.op_type != "Max" or work.types.get(node.output[0], TensorProto.FLOAT) != TensorProto.FLOAT:
+            return None
+        nodes: list[NodeProto] = []
+        largest, *others = node.input
+        for other in others:
+            larger = work.step(nodes, "GreaterOrEqual", largest, other)
+            largest = work.step(nodes, "Where", larger, largest, other)
+        return [*nodes, helper.make_node("Identity", [largest], node.output)]
+
+    work.replace(change)
+
+
 def choices_as_products(work: Rewriting) -> None:
     """Where → both values, times the condition and times its opposite. The engine's reads the chosen one.
 
@@ -165,7 +185,7 @@ def powers_as_products(work: Rewriting) -> None:
             return None
         x, exponent = node.input[0], work.values.get(node.input[1])
         number = float(exponent.reshape(-1)[0]) if exponent is not None and exponent.size == 1 else None
-        if work.types[x] != TensorProto.FLOAT or number not in (_ROOT, _IDENTITY, _SQUARE, _CUBE):
+        if work.types[x] != TensorProto.FLOAT or number not in POWERS:
             raise TrainingFailed(Reason.ADDRESSES)
         if number in (_ROOT, _IDENTITY):
             return [helper.make_node("Sqrt" if number == _ROOT else "Identity", [x], node.output)]
