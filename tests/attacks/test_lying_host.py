@@ -35,7 +35,7 @@ from tests.support.tee import DirectPlatform
 
 SOURCE = Path(__file__).parents[1] / "support/lying_host.c"
 STALLED_S = 4
-"""After the first lie: a job that goes on is cancelled then, as its owner or the gateway's deadline would."""
+"""After the first lie to a role that speaks: a job that goes on is cancelled then, as its owner or the gateway's deadline would."""
 PATIENCE_S = 90
 """Far more than a job takes from its creation to its end, on a busy machine too."""
 PIECE_BYTES = 48
@@ -88,9 +88,9 @@ async def used(host: FaultyHost) -> Job:
 
 
 async def attacked(host: FaultyHost, written: Path, stalled_s: float) -> Job:
-    """As `used`; cancelled where it has not ended so long after the first lie."""
+    """As `used`; cancelled where it has not ended so long after roles were lied to and spoke."""
     using = asyncio.create_task(used(host))
-    while not using.done() and not told_and_lies(written)[1]:
+    while not using.done() and not all(told_and_lies(written)):
         await asyncio.wait({using}, timeout=0.1)
     await asyncio.wait({using}, timeout=stalled_s)
     if not using.done():
