@@ -110,7 +110,8 @@ def secrets_of(host: FaultyHost, job: Job) -> list[bytes]:
             DirectPlatform(host.launcher.backend.tee), MODEL, host.owner.store.job(job.spec.job).share
         )
         model = open_model(job.spec, path.read_bytes(), sealer)[1]
-        found.append(model[len(model) // 2 :][:PIECE_BYTES])
+        # There is none where all steps were late by the host's clock.
+        found += [model[len(model) // 2 :][:PIECE_BYTES]] if model else []
     return found
 
 
