@@ -35,7 +35,8 @@ from tests.support.tee import DirectPlatform
 
 SOURCE = Path(__file__).parents[1] / "support/lying_host.c"
 STALLED_S = 4
-"""After the first lie to a role that speaks: a job that goes on is cancelled then, as its owner or the gateway's deadline would."""
+"""After the first lie to a role that speaks: a job that goes on is cancelled then, as its owner or the
+gateway's deadline would."""
 PATIENCE_S = 90
 """Far more than a job takes from its creation to its end, on a busy machine too."""
 PIECE_BYTES = 48
