@@ -85,7 +85,7 @@ def test_grant_is_refused_where_the_host_changed_the_spec() -> None:
 
 
 def test_grant_whose_addresses_are_not_the_spec_s_is_refused() -> None:
-    """The grant repeats what its spec's digest says already: a spec that says less than was granted never runs."""
+    """The grant repeats what its spec's digest says already: a spec that says less never runs."""
     assert SPEC.oblivious is Oblivious.CLAMPED
     assert _refusal(_sealed(_signed(_grant(oblivious=Oblivious.STRICT)))).code == "grant-spec-mismatch"
     strict = job_spec(oblivious=Oblivious.STRICT)
