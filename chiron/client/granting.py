@@ -163,7 +163,7 @@ _UNPACED_WORDS = (
 _OBLIVIOUS_WORDS = {
     Oblivious.CLAMPED: (
         "A host that watches which pages of memory the enclaves use may learn of your rows: numbers that "
-        "rows decide are held to their bounds, no more (clamped; `--oblivious strict` gives up speed instead)."
+        "rows decide are held to their bounds, no more (clamped; `--oblivious strict` costs speed instead)."
     ),
     Oblivious.STRICT: (
         "Which pages of memory the enclaves use is the same for any rows of this shape, in training, "
