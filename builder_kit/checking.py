@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiron.builder_kit.rehearsal import Scale, rehearse
+from chiron.builder_kit.rehearsal import Scale, StrictTold, rehearse
 from chiron.runtime.datasets import ChunkForm, Examples
 from chiron.wasm_sandbox.sandbox import LogSink
 from chiron.wire.contract import BuilderManifest, ExampleForm, InputType, Task
@@ -27,6 +27,8 @@ class Tried:
 
     form: ExampleForm
     parameters: int
+    strict: StrictTold
+    """What a job with `oblivious: strict` would do to its graph."""
 
 
 async def try_shapes(
@@ -46,8 +48,10 @@ async def try_shapes(
     """
     tried = []
     for form in manifest.shapes:
-        result = await rehearse(component, manifest, _Rows(form), scale=_SCALE, log=log, cache=cache)
-        tried.append(Tried(form, result.graph.parameters))
+        result = await rehearse(
+            component, manifest, _Rows(form), scale=_SCALE, tell_strict=True, log=log, cache=cache
+        )
+        tried.append(Tried(form, result.graph.parameters, result.strict or StrictTold()))
     return tried
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from chiron.runtime.datasets import ChunkForm, DatasetWriter, EncryptedDataset, Examples
 from chiron.runtime.datasets.statistics import collect
-from chiron.runtime.engine.frames import Admitted
+from chiron.runtime.engine.frames import Admitted, StrictFormSaid
 from chiron.runtime.engine.learner import RemoteLearner
 from chiron.runtime.engine.process import EngineProcess
 from chiron.runtime.training.partition import Partition, due_chunks
+from chiron.wasm_sandbox.errors import SandboxError
 from chiron.wasm_sandbox.limits import SandboxLimits
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.sandbox import BuilderOutput, LogSink, Sandbox
@@ -93,6 +94,19 @@ class Rehearsal:
     reports: tuple[RehearsalReport, ...]
     model: bytes
     """The trained model, ONNX: `input` to class scores or values."""
+    strict: "StrictTold | None"
+    """What `oblivious: strict` would do to the graph, where that was asked for."""
+
+
+@dataclass(frozen=True)
+class StrictTold:
+    """What a strict job would put in another form, or why it would refuse the plan."""
+
+    forms: tuple[StrictFormSaid, ...] = ()
+    refused: str | None = None
+    """A stable code."""
+    detail: str = ""
+    """The operator's name, where it is one that has no form."""
 
 
 async def rehearse(
@@ -102,6 +116,7 @@ async def rehearse(
     *,
     scale: Scale = Scale(),
     oblivious: Oblivious = Oblivious.CLAMPED,
+    tell_strict: bool = False,
     log: LogSink | None = None,
     cache: Path | None = None,
     progress: Callable[[RehearsalReport], None] | None = None,
@@ -114,6 +129,7 @@ async def rehearse(
         source: where examples come from.
         scale: how much of them, and for how long.
         oblivious: as in a job's terms; what has no strict form is refused by its operator's name.
+        tell_strict: whether to say what a strict job would do to the graph.
         log: called with severity and text of each line that the builder logs.
         cache: directory of compiled components.
         progress: called with each point of the curve as it is reached.
@@ -132,12 +148,23 @@ async def rehearse(
     engine = EngineProcess()
     try:
         learner = RemoteLearner(engine, spec, index=0, trial=0)
-        graph = await learner.admit(plan.graph, recipe.model_dump_json().encode(), component)
+        content = (plan.graph, recipe.model_dump_json().encode(), component)
+        graph = await learner.admit(*content)
         await learner.begin(from_start=True)
         reports = await _trained(learner, spec, dataset, progress)
-        return Rehearsal(plan, graph, recipe, tuple(reports), await learner.export())
+        model = await learner.export()
+        strict = await _told(learner, *content) if tell_strict else None
+        return Rehearsal(plan, graph, recipe, tuple(reports), model, strict)
     finally:
         await engine.close()
+
+
+async def _told(learner: RemoteLearner, graph: bytes, recipe: bytes, component: bytes) -> StrictTold:
+    """The plan was admitted as clamped already: what is refused now is so because of strict."""
+    try:
+        return StrictTold(await learner.strict_forms(graph, recipe, component))
+    except SandboxError as error:
+        return StrictTold(refused=error.code, detail=error.detail)
 
 
 async def _trained(

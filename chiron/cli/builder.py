@@ -23,6 +23,7 @@ from chiron.wire.contract import Task
 if TYPE_CHECKING:
     from chiron.builder_kit.checking import Tried
     from chiron.builder_kit.packing import Packed
+    from chiron.builder_kit.rehearsal import StrictTold
     from chiron.wire.contract import BuilderManifest
 
 app = group("Write, build, check and publish builders.")
@@ -153,6 +154,7 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
     if json:
         found = {"sha256": info.sha256, "capabilities": info.capabilities, "revises": info.revises}
         found["parameters"] = [one.parameters for one in tried]
+        found["strict"] = [_strict_as_json(one.strict) for one in tried]
         print_json({**found, "manifest": described.model_dump(mode="json")})
         return
     done(f"{described.name} {described.version} is a builder: {info.sha256}")
@@ -166,8 +168,28 @@ def check_command(path: PathArgument, manifest: ManifestOption = None, json: Jso
     for one in tried:
         shape = " × ".join(map(str, one.form.input_shape)) or "one number"
         note(f"  {one.form.task} of {one.form.input_dtype} {shape}: {one.parameters:,} parameters, it trains")
+        _show_strict(one.strict)
     if not tried:
         note("  its manifest names no shapes, so nothing was built: try `chiron builder run`")
+
+
+def _show_strict(told: "StrictTold") -> None:
+    """What `chiron train --oblivious strict` would do to the graph."""
+    if told.refused:
+        what = f": {told.detail}" if told.detail else ""
+        note(f"    strict: it is refused [{told.refused}]{what}")
+    elif not told.forms:
+        note("    strict: it runs as it is")
+    for form in told.forms:
+        cost = f"{form.elements:,} more numbers"
+        if form.multiply_adds:
+            cost += f", {form.multiply_adds:,} multiply-adds"
+        note(f"    strict: {form.operator} of {form.node!r}: {form.form}; {cost} an example")
+
+
+def _strict_as_json(told: "StrictTold") -> dict[str, object]:
+    forms = [form.model_dump(mode="json") for form in told.forms]
+    return {"refused": told.refused, "detail": told.detail, "forms": forms}
 
 
 def _try_shapes(component: bytes, described: "BuilderManifest") -> "list[Tried]":

@@ -51,6 +51,8 @@ class Kind(IntEnum):
     """Load an exported model [it]."""
     PREDICT = 13
     """Answer for rows: `Count` [they]; [the answers]."""
+    STRICT = 14
+    """Say what strict would change in a plan: as ADMIT; `Nothing` [`StrictForms`]. No job asks."""
     DONE = 32
     FAILED = 33
 
@@ -83,6 +85,22 @@ class Admitted(WireModel):
     """Elements of the vector that are the graph's."""
     activation_bytes: int = Field(ge=0, le=2**50)
     """Bytes of the values that one example makes."""
+
+
+class StrictFormSaid(WireModel):
+    """A `chiron.runtime.training.strict_cost.StrictForm`."""
+
+    node: str = Field(max_length=1024)
+    operator: str = Field(max_length=64)
+    form: str = Field(max_length=400)
+    elements: int = Field(ge=0, le=2**60)
+    multiply_adds: int = Field(ge=0, le=2**60)
+
+
+class StrictForms(WireModel):
+    """The nodes that strict puts in another form. Untrusted, for a rehearsal only."""
+
+    forms: tuple[StrictFormSaid, ...] = Field(max_length=20_000)
 
 
 class Beginning(WireModel):
@@ -131,12 +149,13 @@ def bounds(content: int) -> Bounds:
 
 def error_of(said: Failure) -> TrainingFailed | SandboxError:
     """The error that stands for a failure, in our own words."""
-    for reason in Reason:
-        if said.code == reason:
-            return TrainingFailed(reason)
+    # Codes of admission first: one is also a reason, and admission's has the operator's name with it.
     for code in GraphCode:
         if said.code == code:
             return refused(code, said.detail)
+    for reason in Reason:
+        if said.code == reason:
+            return TrainingFailed(reason)
     for known in _OF_PLANS:
         if said.code == known:
             return failure(known, said.detail)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from chiron.runtime.datasets import Examples
 from chiron.runtime.engine.frames import (
@@ -18,6 +19,8 @@ from chiron.runtime.engine.frames import (
     Kind,
     Nothing,
     Opening,
+    StrictForms,
+    StrictFormSaid,
     Trained,
     Trial,
 )
@@ -39,6 +42,8 @@ from chiron.wire.jobs import SUMS, JobSpec
 from chiron.wire.reports import TrainingReport
 
 Head = TypeVar("Head", bound=WireModel)
+_FORMS_BYTES = 8 * 2**20
+"""Of all that is said of strict forms."""
 
 
 class RemoteLearner:
@@ -78,6 +83,22 @@ class RemoteLearner:
             Kind.ADMIT, head, graph, recipe, component or b"", answer=Admitted, seconds=ADMISSION_S
         )
         return admitted
+
+    async def strict_forms(
+        self, graph: bytes, recipe: bytes, component: bytes | None = None
+    ) -> tuple[StrictFormSaid, ...]:
+        """The nodes of a plan that `oblivious: strict` would put in another form. For a rehearsal only.
+
+        Raises:
+            SandboxError, TrainingFailed: it would not be admitted, or has no such form.
+        """
+        head = Trial(trial=self._trial, with_component=component is not None)
+        content = (graph, recipe, component or b"")
+        said = await self._ask(Kind.STRICT, head, *content, most=_FORMS_BYTES, seconds=GRADIENT_S)
+        try:
+            return StrictForms.model_validate_json(bytes(said)).forms
+        except ValidationError:
+            raise TrainingFailed(Reason.ENGINE_FAILED) from None
 
     async def begin(self, *, from_start: bool) -> None:
         """Make the learner of the plan, and with `from_start` the initial values, which become the vector."""

@@ -10,7 +10,7 @@ It never decides how much is read: rows are handed to it, as many as the public 
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,18 @@ from chiron.runtime.engine.frames import (
     Kind,
     Nothing,
     Opening,
+    StrictForms,
+    StrictFormSaid,
     Trained,
     Trial,
 )
 from chiron.runtime.engine.memory import LearnersMemory, as_bytes
 from chiron.runtime.training.errors import Reason, TrainingFailed
+from chiron.runtime.training.forms import in_form
 from chiron.runtime.training.learner import Learner
 from chiron.runtime.training.sessions import ExportedModel
+from chiron.runtime.training.strict_cost import strict_forms
+from chiron.runtime.training.training_model import training_model
 from chiron.wasm_sandbox.admission import admit
 from chiron.wasm_sandbox.assets import read_assets
 from chiron.wasm_sandbox.codec import Bounds, Frame, read_frame
@@ -42,6 +47,7 @@ from chiron.wasm_sandbox.graph import AdmittedGraph
 from chiron.wasm_sandbox.recipe import Recipe, parse_recipe
 from chiron.wasm_sandbox.recipe_fit import check_recipe
 from chiron.wasm_sandbox.worker_pipes import OUTPUT, read_exactly, write_frame
+from chiron.wire.contract import Oblivious
 
 _MEMORY = 2
 _ANY = 1 << 34
@@ -50,7 +56,7 @@ _WITH_BYTES = (Kind.ADOPT, Kind.ROWS, Kind.REPORT, Kind.RESTORE, Kind.LOAD, Kind
 _COMMANDS: Bounds = {
     **dict.fromkeys(_ALONE, (_ANY,)),
     **dict.fromkeys(_WITH_BYTES, (_ANY, _ANY)),
-    Kind.ADMIT: (_ANY, _ANY, _ANY, _ANY),
+    **dict.fromkeys((Kind.ADMIT, Kind.STRICT), (_ANY, _ANY, _ANY, _ANY)),
 }
 """Our own parent is at the other end: it has checked what it sends."""
 Done = tuple[BaseModel, tuple[memoryview, ...]]
@@ -83,6 +89,7 @@ class Engine:
             Kind.RESTORE: self._restore,
             Kind.LOAD: self._load,
             Kind.PREDICT: self._predict,
+            Kind.STRICT: self._strict,
         }
 
     def serve(self) -> None:
@@ -103,21 +110,29 @@ class Engine:
         write_frame(Frame(Kind.FAILED, (said,)), output=self.channel)
 
     def _admit(self, frame: Frame) -> Done:
-        said, (graph, recipe, component) = _head(Trial, frame), map(bytes, frame.parts[1:])
-        request = self.opening.spec.build_request(said.trial)
-        self.trial, self.recipe = said.trial, parse_recipe(recipe)
-        check_recipe(self.recipe, request, self.opening.spec.oblivious)
-        assets = read_assets(component) if said.with_component else None
-        self.graph = admitted = admit(
-            graph,
-            request,
-            self.opening.spec.envelope,
-            assets=assets,
-            oblivious=self.opening.spec.oblivious,
-        )
+        self.trial = _head(Trial, frame).trial
+        self.graph, self.recipe = admitted, _ = self._checked(frame, self.opening.spec.oblivious)
         return Admitted(
             parameters=admitted.elements, activation_bytes=admitted.activation_bytes_per_example
         ), ()
+
+    def _strict(self, frame: Frame) -> Done:
+        graph, recipe = self._checked(frame, Oblivious.STRICT)
+        forms = strict_forms(graph)
+        request = self.opening.spec.build_request(_head(Trial, frame).trial)
+        # Gradients have addresses of their own.
+        training_model(in_form(graph, Oblivious.STRICT), recipe, request, oblivious=Oblivious.STRICT)
+        said = StrictForms(forms=tuple(StrictFormSaid(**asdict(form)) for form in forms))
+        return Nothing(), (memoryview(said.model_dump_json().encode()),)
+
+    def _checked(self, frame: Frame, oblivious: Oblivious) -> tuple[AdmittedGraph, Recipe]:
+        """The plan in a frame, if it may run in this job."""
+        said, (graph, recipe, component) = _head(Trial, frame), map(bytes, frame.parts[1:])
+        request, parsed = self.opening.spec.build_request(said.trial), parse_recipe(recipe)
+        check_recipe(parsed, request, oblivious)
+        assets = read_assets(component) if said.with_component else None
+        envelope = self.opening.spec.envelope
+        return admit(graph, request, envelope, assets=assets, oblivious=oblivious), parsed
 
     def _begin(self, frame: Frame) -> Done:
         if self.graph is None or self.recipe is None:

@@ -41,6 +41,8 @@ class Rewriting:
     """ONNX's element types."""
     constants: list[TensorProto] = field(default_factory=list)
     count: int = 0
+    changes: list[tuple[NodeProto, list[NodeProto]]] = field(default_factory=list)
+    """Each node that was replaced, with what stands in its place."""
 
     def name(self) -> str:
         """A fresh value's."""
@@ -81,12 +83,16 @@ class Rewriting:
         replaced: list[NodeProto] = []
         for node in self.nodes:
             new = change(node)
+            if new is not None:
+                self.changes.append((node, new))
             replaced.extend([node] if new is None else new)
         self.nodes = replaced
 
 
-def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
-    """Apply one pass, in place."""
+def rewrite_with(
+    model: ModelProto, apply: Callable[[Rewriting], None]
+) -> list[tuple[NodeProto, list[NodeProto]]]:
+    """Apply one pass, in place; each node that was replaced, with what stands in its place."""
     graph = model.graph
     inferred = infer_shapes(model).graph
     found = (*inferred.input, *inferred.value_info, *inferred.output)
@@ -110,6 +116,7 @@ def rewrite_with(model: ModelProto, apply: Callable[[Rewriting], None]) -> None:
     del graph.node[:]
     graph.node.extend(work.nodes)
     graph.initializer.extend(work.constants)
+    return work.changes
 
 
 def _value(node: NodeProto) -> NDArray[Any]:
@@ -143,6 +150,11 @@ def _dimension(first: int, second: int) -> int | str | None:
     if first == second:
         return first or None
     return BATCH if (first, second) == _SIZES else None
+
+
+def shapes_for(model: ModelProto, batch: int) -> Mapping[str, Dims]:
+    """Dimensions of every value that a node makes, for a batch of this size."""
+    return {name: dims for name, (_, dims) in _inferred(model, batch).items()}
 
 
 def _inferred(model: ModelProto, batch: int) -> Mapping[str, tuple[int, Dims]]:
