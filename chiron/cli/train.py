@@ -27,7 +27,7 @@ from chiron.wire.exchange import ExchangeMode
 from chiron.wire.grants import Restarts
 
 if TYPE_CHECKING:
-    from chiron import BuilderInfo, Finished, Job, Stage, TrainingReport
+    from chiron import BuilderInfo, Finished, Job, JobRequest, Stage, TrainingReport
     from chiron.client.store import GrantTerms
 
 app = single()
@@ -135,7 +135,7 @@ def train_command(
             )
         ) as stages:
             try:
-                job = _grant(stages, info, lambda: _agree(info, terms, unpaced=unpaced, yes=yes))
+                job = _grant(stages, info, lambda: _agree(info, terms, request, yes=yes))
                 remember(connection.store, info)
             except EvidenceRejected as error:
                 print_steps(error.steps)
@@ -167,11 +167,12 @@ def _grant(stages: "Iterator[Stage]", builder: "BuilderInfo", agree: Callable[[]
     return job
 
 
-def _agree(builder: "BuilderInfo", terms: "GrantTerms", *, unpaced: bool, yes: bool) -> None:
+def _agree(builder: "BuilderInfo", terms: "GrantTerms", request: "JobRequest", *, yes: bool) -> None:
     from chiron.client.granting import grant_in_words
 
     note("You grant:")
-    for line in grant_in_words(terms, builder, unpaced=unpaced):
+    unpaced, oblivious = request.terms.unpaced, request.oblivious
+    for line in grant_in_words(terms, builder, unpaced=unpaced, oblivious=oblivious):
         note(f"  • {line}")
     if not yes:
         typer.confirm("Send this grant?", abort=True, err=True)

@@ -18,7 +18,7 @@ from chiron.runtime.attestation.verify import VerifiedEvidence
 from chiron.runtime.sealing import hpke
 from chiron.wire import codes
 from chiron.wire.attestation import AttestationPolicy, Role
-from chiron.wire.contract import Capability, CapabilityGrants
+from chiron.wire.contract import Capability, CapabilityGrants, Oblivious
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, PredictionPolicy, Restarts, SignedGrant
 from chiron.wire.labels import GRANT
@@ -119,9 +119,17 @@ def seal_grant(verified: VerifiedEvidence, grant: Grant, signing_key: Ed25519Pri
 
 
 def grant_in_words(
-    terms: GrantTerms, builder: BuilderInfo | None = None, *, unpaced: bool = False
+    terms: GrantTerms,
+    builder: BuilderInfo | None = None,
+    *,
+    unpaced: bool = False,
+    oblivious: Oblivious = Oblivious.CLAMPED,
 ) -> list[str]:
-    """A grant in words: what it allows, one sentence a line, for the owner to agree to."""
+    """A grant in words: what it allows, one sentence a line, for the owner to agree to.
+
+    Args:
+        unpaced, oblivious: as in the job's spec.
+    """
     days = (terms.expires_at - terms.issued_at) // DAY_S
     lines = [f"The verified enclaves may decrypt this dataset, for this job only, for {days} days."]
     if builder is not None:
@@ -140,6 +148,7 @@ def grant_in_words(
     lines.append(f"Predictions tell {told}, rounded to {prediction.decimals} decimals, for {budget}.")
     if unpaced:
         lines.append(_UNPACED_WORDS)
+    lines.append(_OBLIVIOUS_WORDS[oblivious])
     lines.append(_RESTARTS_WORDS[terms.restarts])
     if terms.machines:
         keys = ", ".join(sha256_hex(key.public_key) for key in terms.machines)
@@ -151,6 +160,16 @@ _UNPACED_WORDS = (
     "The job keeps no slots. You give up that: its operator, who wrote the builder, sees how long everything "
     "takes, and can have it depend on your rows: some bits at every exchange, and at every answer."
 )
+_OBLIVIOUS_WORDS = {
+    Oblivious.CLAMPED: (
+        "A host that watches which pages of memory the enclaves use may learn of your rows: numbers that "
+        "rows decide are held to their bounds, no more (clamped; `--oblivious strict` costs speed instead)."
+    ),
+    Oblivious.STRICT: (
+        "Which pages of memory the enclaves use is the same for any rows of this shape, in training, "
+        "validation and prediction (strict)."
+    ),
+}
 _RESTARTS_WORDS = {
     Restarts.OWNER: (
         "Enclaves that are started again wait until you have verified them and send the grant again: keep "

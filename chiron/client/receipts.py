@@ -73,11 +73,12 @@ def write_receipt(store: OwnerStore, record: JobRecord, grant: Grant, claims: Cl
     path = store.directory("receipts") / f"{grant.job}.verified.json"
     if not path.exists() or (verified := read_private(path, Verification)).evidence.claims != claims:
         return
+    unpaced, oblivious = record.spec.exchange.unpaced, grant.oblivious
     receipt = Receipt(
         verified=verified,
         spec=record.spec,
         grant_sha256=grant_digest(grant),
-        words=tuple(grant_in_words(_terms_of(grant), unpaced=record.spec.exchange.unpaced)),
+        words=tuple(grant_in_words(_terms_of(grant), unpaced=unpaced, oblivious=oblivious)),
         granted_at=grant.issued_at,
         expires_at=grant.expires_at,
         owner=record.signing_public_key,

@@ -13,6 +13,7 @@ from chiron.runtime.errors import GrantRefused
 from chiron.runtime.roles.grant import grant_name, open_grant
 from chiron.runtime.sealing import hpke
 from chiron.wire.attestation import AttestationPolicy
+from chiron.wire.contract import Oblivious
 from chiron.wire.encoding import sha256_hex
 from chiron.wire.grants import Grant, SignedGrant
 from chiron.wire.jobs import JobSpec
@@ -81,6 +82,18 @@ def test_grant_that_names_another_job_is_refused() -> None:
 def test_grant_is_refused_where_the_host_changed_the_spec() -> None:
     sealed = _sealed(_signed(_grant()))
     assert _refusal(sealed, spec=job_spec(exchange={"trainers": 3})).code == "grant-spec-mismatch"
+
+
+def test_grant_whose_addresses_are_not_the_spec_s_is_refused() -> None:
+    """The grant repeats what its spec's digest says already: a spec that says less never runs."""
+    assert SPEC.oblivious is Oblivious.CLAMPED
+    assert _refusal(_sealed(_signed(_grant(oblivious=Oblivious.STRICT)))).code == "grant-spec-mismatch"
+    strict = job_spec(oblivious=Oblivious.STRICT)
+    for_strict = {"spec_digest": strict.digest(), "dataset_digest": strict.dataset.digest()}
+    clamped = _sealed(_signed(_grant(oblivious=Oblivious.CLAMPED, **for_strict)))
+    assert _refusal(clamped, spec=strict).code == "grant-spec-mismatch"
+    grant = _grant(oblivious=Oblivious.STRICT, **for_strict)
+    assert open_grant(_sealed(_signed(grant)), KEY, strict, NOW) == grant
 
 
 def test_grant_for_another_dataset_is_refused() -> None:
