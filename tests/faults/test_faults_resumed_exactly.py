@@ -15,6 +15,7 @@ from tests.support import graphs
 from tests.support.builders import INPUT, UINT8, orderly, revising
 from tests.support.mortal import LEAD, OTHER, SERVER, Ended, MortalWorld, expect_same
 from tests.support.roles import Death
+from tests.support.specs import builder_manifest
 
 STATEFUL: dict[str, Any] = {
     "ema_decay": 0.9,
@@ -79,6 +80,32 @@ async def test_a_killed_leading_trainer_remembers_its_trials(world: MortalWorld)
     assert (await world.owner.outcome(ended.job)).metrics == (
         await world.owner.outcome(undisturbed.job)
     ).metrics
+
+
+def learned(ended: Ended) -> list[dict[str, Any]]:
+    """What the owner is told of training: all but the slots, which are measured."""
+    return [report.model_dump(exclude={"slot_s", "late_slots"}) for report in ended.reports]
+
+
+async def test_a_paced_job_gives_no_step_up_for_a_restart(world: MortalWorld) -> None:
+    """Pacing changes no bit of the model, nor do deaths in between."""
+    # Slots that a busy machine has room in, too: engines' processes start in the first of them.
+    envelope = builder_manifest().envelope.model_copy(update={"build_seconds": 2.0})
+    world.manifest["envelope"] = envelope
+    component = orderly(**STATEFUL)
+    undisturbed = await world.run(component, exchanges=4)
+    deaths = (
+        Death((OTHER,), OTHERS, 2, heard=True),
+        Death((SERVER, LEAD), MERGED, 3, heard=True),
+    )
+    terms = {"unpaced": False, "period_s": 0.3}
+    ended = await world.run(component, *deaths, exchanges=4, terms=terms)
+    assert (ended.job.state, ended.job.failure) == (JobState.SUCCEEDED, None)
+    assert ended.model == undisturbed.model
+    assert learned(ended) == learned(undisturbed)
+    outcome = await world.owner.outcome(ended.job)
+    assert outcome.metrics is not None
+    assert outcome.metrics.given_up == 0
 
 
 async def test_without_checkpoints_a_killed_trainer_goes_on_lightly(world: MortalWorld) -> None:

@@ -79,9 +79,9 @@ async def keyholding(owner: AsyncClient) -> AsyncIterator[None]:
         await running
 
 
-async def publish(operator: AsyncClient, component: bytes) -> BuilderInfo:
-    """A builder for the digits."""
-    return await operator.upload_builder(component, builder_manifest().model_dump_json().encode())
+async def publish(operator: AsyncClient, component: bytes, **manifest: Any) -> BuilderInfo:
+    """A builder for the digits; `manifest` changes its manifest."""
+    return await operator.upload_builder(component, builder_manifest(**manifest).model_dump_json().encode())
 
 
 async def upload(owner: AsyncClient, arrays: Arrays, directory: Path) -> Encrypted:

@@ -5,7 +5,7 @@ Real processes are killed in `test_faults`; here the moment is exact, and a job 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class MortalWorld(Deployment[RolesInProcess]):
     """A gateway with mortal enclaves, and an owner with a dataset."""
 
     dataset: str
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """What the builders' manifests say other than usual."""
 
     @property
     def codes(self) -> list[str]:
@@ -57,7 +59,7 @@ class MortalWorld(Deployment[RolesInProcess]):
         """A job from its creation to its end. Every death must have happened."""
         backend = self.launcher.backend
         backend.deaths = list(deaths)
-        builder = await publish(self.operator, component)
+        builder = await publish(self.operator, component, **self.manifest)
         asked = {"trainers": 2, "exchanges": 6} | request
         job = await create_and_grant(self.owner, builder.sha256, self.dataset, **asked)
         job = [seen async for seen in self.owner.watch(job)][-1]
