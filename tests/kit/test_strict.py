@@ -9,8 +9,7 @@ from onnx import TensorProto, helper
 
 from chiron.builder_kit.component import static_component
 from chiron.cli.application import main
-from tests.oblivious.cases import with_node
-from tests.support.graphs import finished
+from tests.support.graphs import finished, graph_with_node
 from tests.support.specs import builder_manifest
 
 WORDS, WIDTH, INDICES = 20, 5, 3
@@ -69,7 +68,7 @@ def test_nodes_that_strict_changes_are_told_with_their_cost(
 
 
 def test_what_several_passes_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph, _ = with_node("Min", ["x", "input"])
+    graph = graph_with_node("Min", ["x", "input"])
     (least,) = told(project(tmp_path / "least", graph, NUMBER), capsys)["forms"]
     assert (least["node"], least["operator"]) == ("y", "Min")
     assert least["form"] == "minima as maxima, maxima by comparison, choices as products"
@@ -80,7 +79,7 @@ def test_what_several_passes_change_is_told_once(tmp_path: Path, capsys: pytest.
 def test_an_operator_without_a_strict_form_is_told_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    graph, _ = with_node("Sin", ["x"])
+    graph = graph_with_node("Sin", ["x"])
     directory = project(tmp_path / "waves", graph, NUMBER)
     refused = {"refused": "addresses-depend-on-data", "detail": "Sin", "forms": []}
     assert told(directory, capsys) == refused
@@ -89,14 +88,14 @@ def test_an_operator_without_a_strict_form_is_told_by_name(
 
 
 def test_a_graph_without_such_nodes_runs_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph, _ = with_node("Relu", ["x"])
+    graph = graph_with_node("Relu", ["x"])
     directory = project(tmp_path / "plain", graph, NUMBER)
     assert main(["builder", "check", directory]) == 0
     assert "strict: it runs as it is" in capsys.readouterr().err
 
 
 def test_a_recipe_that_strict_refuses_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph, _ = with_node("Relu", ["x"])
+    graph = graph_with_node("Relu", ["x"])
     stop = {"early_stop": {"patience": 2}}
     strict = told(project(tmp_path / "stops", graph, NUMBER, **stop), capsys)
     assert strict["refused"] == "recipe-invalid"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from chiron.builder_kit import chiron_builder as kit
 from chiron.runtime.training.errors import TrainingFailed
@@ -18,7 +18,7 @@ from chiron.wasm_sandbox.errors import GraphRefused
 from chiron.wasm_sandbox.recipe import MeanSquaredError, Recipe, Sgd, parse_recipe
 from chiron.wire.contract import BuildRequest, Envelope, InputType, Oblivious, Task
 from tests.oblivious.subject import PHASES, Case, Subject
-from tests.support.graphs import finished
+from tests.support.graphs import graph_with_node
 from tests.support.networks import Network, mlp
 from tests.support.processes import ROOT
 from tests.support.random_graphs import RandomGraph
@@ -198,18 +198,5 @@ def _data(spec: Any, high: float = 20.0) -> tuple[tuple[NDArray[Any], NDArray[An
 
 
 def with_node(operator: str, inputs: Sequence[str], **attributes: Any) -> tuple[bytes, BuildRequest]:
-    """A graph of `x`, which is `input` times a parameter, this node and a sum; and its request."""
-    nodes = [
-        helper.make_node("Mul", ["input", "p"], ["x"]),
-        helper.make_node(operator, inputs, ["y"], **attributes),
-        helper.make_node("ReduceSum", ["y", "axes"], ["output"], keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "one",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N"])],
-        [numpy_helper.from_array(np.array([1]), "axes")],
-    )
-    graph.initializer.append(TensorProto(name="p", data_type=TensorProto.FLOAT, dims=[1]))
-    return finished(graph, {"p": [1]}), _spec((4,), InputType.FLOAT32, 0).build_request()
+    """A graph with this node, and the request that it answers."""
+    return graph_with_node(operator, inputs, **attributes), _spec((4,), InputType.FLOAT32, 0).build_request()

@@ -1,10 +1,13 @@
 """Small graphs and recipes as a builder answers them, for the digits ([8, 8] or [64] inputs, 10 classes)."""
 
 import json
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 RECIPE = json.dumps(
     {"optimizer": {"kind": "adamw", "learning_rate": 0.01}, "batch_size": 32, "epochs": 20}
@@ -45,6 +48,24 @@ def finished(graph: onnx.GraphProto, parameters: dict[str, list[int]]) -> bytes:
     training.initialization.CopyFrom(helper.make_graph(nodes, "initialization", [], outputs))
     training.initialization_binding.extend(bindings)
     return bytes(model.SerializeToString())
+
+
+def graph_with_node(operator: str, inputs: Sequence[str], **attributes: Any) -> bytes:
+    """A graph of `x`, which is `input` [N, 4] times a parameter, this node's `y`, and its sum."""
+    nodes = [
+        helper.make_node("Mul", ["input", "p"], ["x"]),
+        helper.make_node(operator, inputs, ["y"], **attributes),
+        helper.make_node("ReduceSum", ["y", "axes"], ["output"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "one",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N"])],
+        [numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    graph.initializer.append(TensorProto(name="p", data_type=TensorProto.FLOAT, dims=[1]))
+    return finished(graph, {"p": [1]})
 
 
 def foreign_operator() -> bytes:
