@@ -3,7 +3,9 @@
 import pytest
 
 from chiron.runtime.engine.frames import Kind
-from chiron.wire.jobs import JobState
+from chiron.runtime.roles import builder
+from chiron.runtime.roles.plan import Plan
+from chiron.wire.jobs import JobSpec, JobState
 from chiron.wire.reports import OutcomeStatus
 from tests.support import builders
 from tests.support.datasets import digits
@@ -46,3 +48,36 @@ def test_the_trace_does_not_depend_on_what_becomes_of_an_engine(
     assert view.outcome.status is OutcomeStatus.TRAINING_FAILED
     own = "training-failed" if leading or stage is Kind.ADMIT else "peer-idle"
     assert view.outcome.code in ({own} if leading is not None else {"training-failed", "peer-idle"})
+
+
+def test_the_trace_does_not_depend_on_what_a_builders_answer_makes_anything_raise(
+    usual: View, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise RecursionError("of what the builder answered")
+
+    # No answer that we know of does: this is for those that we do not.
+    monkeypatch.setattr(builder, "read_plan", read)
+    view = run(digits(), builders.orderly())
+    assert difference(usual, view) is None
+    assert view.job.state is JobState.SUCCEEDED
+    assert (view.outcome.status, view.outcome.code) == (OutcomeStatus.TRAINING_FAILED, "training-failed")
+    assert view.outcome.detail == ""
+
+
+def test_nor_in_a_later_trial_which_costs_only_that_trial(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    component, read = builders.REVISING["one that improves once"](), builder.read_plan
+
+    def read_first(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:
+        if trial:
+            raise RecursionError
+        return read(spec, trial, graph, recipe)
+
+    request = {"trainers": 1, "exchanges": 2, "trials": 2}
+    usual = run(digits(), component, **request)
+    monkeypatch.setattr(builder, "read_plan", read_first)
+    view = run(digits(), component, **request)
+    assert difference(usual, view) is None
+    assert view.outcome.status is OutcomeStatus.TRAINED
+    assert view.outcome.metrics is not None
+    assert view.outcome.metrics.trial == 0
