@@ -3,7 +3,7 @@
 They are for the digits: uint8 rows [8, 8] whose pixels go from 0 to 16, of ten classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,11 +68,14 @@ def pooling_what_is_not_finite() -> bytes:
         _node("Gemm", ["flat", "weight", "bias"], ["scores"]),
         _node("Add", ["some", "scores"], ["output"]),
     ]
-    constants = {"c27": [27], "c28": [28], "one": [1], "image": [-1, 1, 1, 1], "large": [1, 1, 1, POOLED]}
+    constants: dict[str, list[int] | NDArray[np.float32]] = {
+        "c27": [27], "c28": [28], "one": [1], "image": [-1, 1, 1, 1], "large": [1, 1, 1, POOLED],
+        "hundred": np.array([100], np.float32),
+    }  # fmt: skip
     parameters = {
         "scale": [1, 1, 1, 1], "of windows": [POOLED // 4096, 10], "weight": [64, 10], "bias": [10],
     }  # fmt: skip
-    return _model(nodes, parameters, constants | {"hundred": np.float32([100])})
+    return _model(nodes, parameters, constants)
 
 
 def naming_an_asset_that_is_no_text() -> bytes:
@@ -155,7 +158,7 @@ def _node(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes
 def _model(
     nodes: Sequence[NodeProto],
     parameters: dict[str, list[int]],
-    constants: dict[str, list[int] | NDArray[np.float32]],
+    constants: Mapping[str, list[int] | NDArray[np.float32]],
 ) -> bytes:
     graph = helper.make_graph(
         nodes,

@@ -1,10 +1,11 @@
 """Whatever becomes of an engine's process, the host sees what it sees of any job."""
 
+from typing import Any
+
 import pytest
 
 from chiron.runtime.engine.frames import Kind
-from chiron.runtime.roles import builder
-from chiron.runtime.roles.plan import Plan
+from chiron.runtime.roles.plan import Plan, read_plan
 from chiron.wire.jobs import JobSpec, JobState
 from chiron.wire.reports import OutcomeStatus
 from tests.support import builders
@@ -50,6 +51,10 @@ def test_the_trace_does_not_depend_on_what_becomes_of_an_engine(
     assert view.outcome.code in ({own} if leading is not None else {"training-failed", "peer-idle"})
 
 
+READS = "chiron.runtime.roles.builder.read_plan"
+"""What reads a builder's answer."""
+
+
 def test_the_trace_does_not_depend_on_what_a_builders_answer_makes_anything_raise(
     usual: View, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +62,7 @@ def test_the_trace_does_not_depend_on_what_a_builders_answer_makes_anything_rais
         raise RecursionError("of what the builder answered")
 
     # No answer that we know of does: this is for those that we do not.
-    monkeypatch.setattr(builder, "read_plan", read)
+    monkeypatch.setattr(READS, read)
     view = run(digits(), builders.orderly())
     assert difference(usual, view) is None
     assert view.job.state is JobState.SUCCEEDED
@@ -66,16 +71,16 @@ def test_the_trace_does_not_depend_on_what_a_builders_answer_makes_anything_rais
 
 
 def test_nor_in_a_later_trial_which_costs_only_that_trial(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    component, read = builders.REVISING["one that improves once"](), builder.read_plan
+    component = builders.REVISING["one that improves once"]()
 
     def read_first(spec: JobSpec, trial: int, graph: bytes, recipe: bytes) -> Plan:
         if trial:
             raise RecursionError
-        return read(spec, trial, graph, recipe)
+        return read_plan(spec, trial, graph, recipe)
 
-    request = {"trainers": 1, "exchanges": 2, "trials": 2}
+    request: dict[str, Any] = {"trainers": 1, "exchanges": 2, "trials": 2}
     usual = run(digits(), component, **request)
-    monkeypatch.setattr(builder, "read_plan", read_first)
+    monkeypatch.setattr(READS, read_first)
     view = run(digits(), component, **request)
     assert difference(usual, view) is None
     assert view.outcome.status is OutcomeStatus.TRAINED
