@@ -97,7 +97,8 @@ def pack_command(
 ) -> None:
     """Make a static builder of an exported model. No compiler is needed.
 
-    Weights that are kept become part of the component: do not pack what its users must not have.
+    Weights that are kept become part of the component: do not pack what its users must not have. The file is
+    read in this process, without a sandbox: pack one that you do not trust where there is nothing to lose.
 
     **Example**: `chiron builder pack resnet.onnx --weights fresh`
 
