@@ -1,4 +1,4 @@
-"""Strict and clamped forms of single operators: loss, outputs, gradients, predictions of the untouched graph."""
+"""Strict and clamped forms of single operators: loss, outputs, gradients, predictions are the same."""
 
 from dataclasses import dataclass, replace
 
