@@ -154,6 +154,25 @@ def deep(layers: int) -> bytes:
     return padded(static_component(graphs.finished(graph, {"weight": [64, 10], "bias": [10]}), recipe()))
 
 
+def looking_up(then: str = "Identity") -> bytes:
+    """The mean of a table's rows, one for each pixel's number, and an operator after it."""
+    nodes = [
+        helper.make_node("Cast", ["input"], ["numbers"], to=TensorProto.INT64),
+        helper.make_node("Flatten", ["numbers"], ["index"]),
+        helper.make_node("Gather", ["table", "index"], ["rows"]),
+        helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node(then, ["mean"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "table",
+        [helper.make_tensor_value_info("input", UINT8, ["N", *INPUT])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 10])],
+    )
+    graph.initializer.append(TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[17, 10]))
+    return padded(static_component(graphs.finished(graph, {"table": [17, 10]}), recipe()))
+
+
 def diverging() -> bytes:
     """A classifier whose first loss is not finite."""
     return padded(static_component(_diverging_graph(), recipe()))

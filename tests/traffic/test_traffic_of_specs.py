@@ -8,6 +8,7 @@ import pytest
 from chiron.runtime import pacing
 from chiron.runtime.roles import trainer
 from chiron.runtime.training import feed, partition
+from chiron.wire.contract import Oblivious
 from chiron.wire.jobs import JobState
 from chiron.wire.reports import OutcomeStatus
 from scripts.benchmarks.in_process import LocalEngines
@@ -73,3 +74,15 @@ def test_the_trace_does_not_depend_on_what_the_builder_revises(run: Run) -> None
         view = run(data, builder(), **TRIALS)
         assert difference(usual, view) is None, kind
         assert view.outcome.status is OUTCOMES.get(kind, OutcomeStatus.TRAINED)
+
+
+def test_a_strict_job_trains_answers_and_refuses_with_one_trace(run: Run) -> None:
+    """From the owner's spec to an answer: a table by data has a form, a wave has none."""
+    strict = {"oblivious": Oblivious.STRICT, "queries": [digits()[0][:3]]}
+    usual = run(digits(), builders.looking_up(), **strict)
+    assert usual.job.spec.oblivious is Oblivious.STRICT
+    assert usual.job.state is JobState.SUCCEEDED
+    assert usual.outcome.status is OutcomeStatus.TRAINED
+    refused = run(shuffled_labels(), builders.looking_up(then="Sin"), **strict)
+    assert refused.outcome.status is OutcomeStatus.BUILDER_REFUSED
+    assert difference(usual, refused) is None
