@@ -12,7 +12,8 @@ METRICS = {"train_loss", "train_accuracy"} | {
 
 
 def test_a_report_holds_metrics_and_its_place_in_the_schedule_only() -> None:
-    assert set(TrainingReport.model_fields) == METRICS | {"version", "exchange", "trial", "diverged"}
+    schedule = {"exchange", "trial", "slot_s", "late_slots", "given_up"}
+    assert set(TrainingReport.model_fields) == METRICS | schedule | {"version", "diverged"}
 
 
 def test_an_outcome_holds_a_status_a_code_and_metrics_only() -> None:

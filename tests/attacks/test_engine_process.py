@@ -180,7 +180,7 @@ async def _at_work(job: Job, engines: Engines) -> tuple[TrialRun, Path]:
     await run.begin(plan(job))
     await run.adopt(run.pushed()[0].copy())
     await run.train(job.dataset(), 0, EXCHANGES)
-    return run, await asyncio.to_thread(_only_child)
+    return run, await asyncio.to_thread(_engine)
 
 
 READABLE = """
@@ -198,9 +198,13 @@ def readable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-S", "-s", "-B", "-c", READABLE))
 
 
-def _only_child() -> Path:
-    (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return Path("/proc", child)
+def _engine() -> Path:
+    """Our one child that is a readable engine: other tests may have left programs of theirs."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    (engine,) = (
+        child for child in children if READABLE.encode() in Path("/proc", child, "cmdline").read_bytes()
+    )
+    return Path("/proc", engine)
 
 
 @pytest.mark.usefixtures("readable")

@@ -18,6 +18,7 @@ from chiron.cli.output import as_text, escape
 from chiron.client.datasets import ArraySource, encrypt
 from chiron.client.gateway_session import GatewaySession
 from chiron.client.store import JobRecord
+from chiron.wire.exchange import ExchangeTerms
 from chiron.wire.jobs import Job, JobState
 from tests.support.specs import job_spec
 
@@ -131,6 +132,7 @@ async def test_a_job_id_that_is_known_here_is_refused_and_its_key_kept(
         validation_percent=spec.validation_percent,
         query_rows=spec.query_rows,
         mode=spec.exchange.mode,
+        terms=ExchangeTerms(unpaced=spec.exchange.unpaced),
     )
 
     async def earlier(_: GatewaySession, __: JobRequest) -> Job:
