@@ -17,7 +17,7 @@ from chiron.api.software_tee.tee import SoftwareTee
 from chiron.client.errors import AnswerRefused
 from chiron.wire.enclave_api import Observation
 from chiron.wire.jobs import Job
-from chiron.wire.reports import Outcome
+from chiron.wire.reports import Outcome, TrainingReport
 from tests.support.deployment import Deployment, create_and_grant, deployed, publish, upload
 from tests.support.launcher import SimulatedLauncher
 from tests.support.roles import RolesInProcess, logs_recorded
@@ -34,6 +34,7 @@ class View:
     """Objects in storage by name, with their sizes."""
     job: Job
     outcome: Outcome
+    reports: list[TrainingReport]
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Host(Deployment[RolesInProcess]):
             files={path.parent.name: path.stat().st_size for path in self.objects(job)},
             job=job,
             outcome=await self.owner.outcome(job),
+            reports=await self.owner.reports(job),
         )
 
 
